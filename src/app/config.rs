@@ -1,0 +1,201 @@
+//! The configuration: flags and environment over the file over the defaults.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
+
+use crate::ops::LogFormat;
+use crate::webhook::{SigningSecret, Source, Verifier};
+use crate::{fanout, log, webhook};
+
+/// Everything a gateway needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where webhooks are received.
+    pub http_listen: SocketAddr,
+    /// Where subscribers connect.
+    pub grpc_listen: SocketAddr,
+    /// Where probes and metrics are served.
+    pub admin_listen: SocketAddr,
+    /// The embedded log.
+    pub log: log::sqlite::Config,
+    /// The accepted sources.
+    pub sources: Vec<SourceConfig>,
+    /// The largest webhook body.
+    pub body_bytes_max: usize,
+    /// How long a webhook body may take.
+    pub body_timeout: Duration,
+    /// Bytes of webhook bodies on their way into the log.
+    pub in_flight_bytes_max: usize,
+    /// Bytes of recent events kept in memory.
+    pub ring_bytes_max: usize,
+    /// Subscriptions open at once.
+    pub subscribers_max: usize,
+    /// How long stopping may take.
+    pub drain_timeout: Duration,
+}
+
+/// One Clerk instance.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Its name: the last part of its URL.
+    pub name: String,
+    /// Its signing secrets.
+    pub secrets: Vec<SigningSecret>,
+    /// The instance that its bodies must name.
+    pub instance_id: Option<String>,
+}
+
+impl Config {
+    pub(super) fn fanout(&self) -> fanout::Config {
+        fanout::Config {
+            ring_bytes_max: self.ring_bytes_max,
+            subscribers_max: self.subscribers_max,
+            sources: self
+                .sources
+                .iter()
+                .map(|source| source.name.clone())
+                .collect(),
+        }
+    }
+
+    pub(super) fn webhook(&self) -> webhook::Config {
+        let sources = self.sources.iter().map(|source| Source {
+            name: source.name.clone(),
+            verifier: Verifier::new(&source.secrets),
+            instance_id: source.instance_id.clone(),
+        });
+        webhook::Config {
+            sources: sources.collect(),
+            body_bytes_max: self.body_bytes_max,
+            body_timeout: self.body_timeout,
+            in_flight_bytes_max: self.in_flight_bytes_max,
+        }
+    }
+}
+
+/// The configuration file. Every key but `sources` is a flag's name, with underscores.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    missing_docs,
+    reason = "each key is the flag of the same name, documented there"
+)]
+pub struct FileConfig {
+    pub http_listen: Option<SocketAddr>,
+    pub grpc_listen: Option<SocketAddr>,
+    pub admin_listen: Option<SocketAddr>,
+    pub data_dir: Option<PathBuf>,
+    pub retain_for: Option<String>,
+    pub retain_bytes: Option<String>,
+    pub body_limit: Option<String>,
+    pub body_timeout: Option<String>,
+    pub in_flight_limit: Option<String>,
+    pub ring_size: Option<String>,
+    pub max_subscribers: Option<usize>,
+    pub drain_timeout: Option<String>,
+    pub log_format: Option<LogFormat>,
+    pub log_level: Option<String>,
+    #[serde(default)]
+    pub sources: Vec<FileSource>,
+}
+
+/// One `[[sources]]` table.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSource {
+    name: String,
+    #[serde(default)]
+    signing_secrets: Vec<String>,
+    /// Environment variables that hold secrets, so that the file need not.
+    #[serde(default)]
+    signing_secrets_env: Vec<String>,
+    instance_id: Option<String>,
+}
+
+/// Without the secrets.
+impl std::fmt::Debug for FileSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("FileSource")
+            .field("name", &self.name)
+            .field("instance_id", &self.instance_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileConfig {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds a key that is not one.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        // The error's own text quotes the line at fault, which may hold a secret.
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| {
+                let before = text.get(..span.start).unwrap_or_default();
+                before.matches('\n').count() + 1
+            });
+            anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
+        })
+    }
+
+    /// The sources, checked.
+    ///
+    /// # Errors
+    /// With the first that is wrong.
+    pub fn sources(&self) -> anyhow::Result<Vec<SourceConfig>> {
+        let mut names = BTreeSet::new();
+        let mut sources = Vec::with_capacity(self.sources.len());
+        for source in &self.sources {
+            ensure!(
+                names.insert(&source.name),
+                "source {:?} is configured twice",
+                source.name
+            );
+            sources.push(source.check()?);
+        }
+        Ok(sources)
+    }
+}
+
+impl FileSource {
+    fn check(&self) -> anyhow::Result<SourceConfig> {
+        let name = &self.name;
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        ensure!(
+            !name.is_empty() && name.len() <= 64 && name.chars().all(is_plain),
+            "source {name:?}: a name is 1 to 64 of a-z, 0-9, - and _, since it is part of the URL"
+        );
+        let mut secrets = Vec::new();
+        for (index, text) in self.signing_secrets.iter().enumerate() {
+            let secret = SigningSecret::parse(text)
+                .with_context(|| format!("source {name:?}, signing_secrets[{index}]"))?;
+            secrets.push(secret);
+        }
+        for variable in &self.signing_secrets_env {
+            let text = std::env::var(variable).with_context(|| {
+                format!("source {name:?}: environment variable {variable} is not set")
+            })?;
+            let list = SigningSecret::parse_list(&text)
+                .with_context(|| format!("source {name:?}, environment variable {variable}"))?;
+            secrets.extend(list);
+        }
+        if secrets.is_empty() {
+            bail!(
+                "source {name:?} has no signing secret: set signing_secrets or signing_secrets_env"
+            );
+        }
+        Ok(SourceConfig {
+            name: name.clone(),
+            secrets,
+            instance_id: self.instance_id.clone(),
+        })
+    }
+}

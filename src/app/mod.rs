@@ -1,0 +1,183 @@
+//! The composition root: opens the log, binds every listener, wires the modules, and
+//! takes them down in the right order.
+//!
+//! ```text
+//!   stop:  not ready ─► streams end with UNAVAILABLE ─► webhooks in flight are answered
+//!          ─► log closed ─► exit 0          (a deadline, and a second signal, cut it short)
+//! ```
+
+mod config;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::fanout::Fanout;
+use crate::log::sqlite::SqliteLog;
+use crate::log::{self, Log, Writability};
+use crate::{fanout, grpc, ops, webhook};
+
+pub use config::{Config, FileConfig, SourceConfig};
+
+/// How often retention looks for what may go.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A gateway whose log is open and whose listeners are bound: from here on, nothing is
+/// left to fail at start-up.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    log: Arc<SqliteLog>,
+    registry: Registry,
+    http: TcpListener,
+    grpc: TcpListener,
+    admin: TcpListener,
+}
+
+/// Where a gateway listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// For webhooks.
+    pub http: SocketAddr,
+    /// For subscribers.
+    pub grpc: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Opens the log and binds the listeners.
+    ///
+    /// # Errors
+    /// When the data directory or an address cannot be used.
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
+        let mut registry = Registry::with_prefix("clerkcast");
+        let log_metrics = log::Metrics::register(&mut registry);
+        let log = SqliteLog::open(config.log.clone(), log_metrics)?;
+        Ok(Self {
+            http: bind("--http-listen", config.http_listen).await?,
+            grpc: bind("--grpc-listen", config.grpc_listen).await?,
+            admin: bind("--admin-listen", config.admin_listen).await?,
+            log: Arc::new(log),
+            registry,
+            config,
+        })
+    }
+
+    /// The addresses, with the ports that the system chose where 0 was asked for.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn addresses(&self) -> anyhow::Result<Addresses> {
+        Ok(Addresses {
+            http: self.http.local_addr()?,
+            grpc: self.grpc.local_addr()?,
+            admin: self.admin.local_addr()?,
+        })
+    }
+
+    /// Serves until `stop` completes, then stops in order.
+    ///
+    /// # Errors
+    /// When the log failed for good or a server did; the process should exit non-zero.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let drain = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let log: Arc<dyn Log> = Arc::clone(&self.log) as Arc<dyn Log>;
+        let fanout = Fanout::start(
+            Arc::clone(&log),
+            self.config.fanout(),
+            fanout::Metrics::register(&mut self.registry),
+            drain.clone(),
+        );
+        let webhooks = webhook::router(
+            self.config.webhook(),
+            Arc::clone(&log),
+            webhook::Metrics::register(&mut self.registry),
+            drain.clone(),
+        );
+        let admin = ops::router(ops::Probes {
+            registry: self.registry,
+            fanout: fanout.clone(),
+            writability: log.writability(),
+            drain: drain.clone(),
+        });
+
+        let grpc = tasks.spawn(grpc::serve(self.grpc, fanout, drain.clone()));
+        let http = axum::serve(self.http, webhooks)
+            .with_graceful_shutdown(drain.clone().cancelled_owned());
+        let http = tasks.spawn(http.into_future());
+        // The admin port answers until the end: readiness is what tells of the drain.
+        let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
+        let retention = tokio::spawn(keep_retention(Arc::clone(&log)));
+        tasks.close();
+
+        let failed = log_failure(&*log);
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            reason = failed => Err(anyhow::anyhow!("the log failed for good: {reason}; what is on disk is checked on the next start")),
+            ended = grpc => Err(ended_early("gRPC", ended.map(|served| served.map_err(anyhow::Error::from)))),
+            ended = http => Err(ended_early("webhook", ended.map(|served| served.map_err(anyhow::Error::from)))),
+        };
+        tracing::info!(deadline = ?self.config.drain_timeout, "draining");
+        drain.cancel();
+        retention.abort();
+        if tokio::time::timeout(self.config.drain_timeout, tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some connections did not end within the deadline; closing them");
+        }
+        log.close().await;
+        admin.abort();
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; pass a free address with {flag} (port 0 picks one)")
+    })
+}
+
+fn ended_early(
+    name: &str,
+    ended: Result<anyhow::Result<()>, tokio::task::JoinError>,
+) -> anyhow::Error {
+    match ended {
+        Ok(Err(error)) => error.context(format!("the {name} server failed")),
+        Ok(Ok(())) => anyhow::anyhow!("the {name} server ended by itself"),
+        Err(panic) => anyhow::anyhow!("the {name} server panicked: {panic}"),
+    }
+}
+
+/// Completes when the log will never take writes again.
+async fn log_failure(log: &dyn Log) -> String {
+    let mut writability = log.writability();
+    loop {
+        if let Writability::Failed(reason) = &*writability.borrow_and_update() {
+            return reason.clone();
+        }
+        if writability.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn keep_retention(log: Arc<dyn Log>) {
+    let mut ticks = tokio::time::interval(RETENTION_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = log.apply_retention().await {
+            tracing::warn!(%error, "retention could not remove old events; it is tried again");
+        }
+    }
+}

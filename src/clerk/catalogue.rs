@@ -1,0 +1,132 @@
+//! The 46 event types: 45 in `@clerk/backend` 3.25.0, 45 in Clerk's webhook OpenAPI,
+//! 44 in common.
+
+use std::collections::BTreeMap;
+
+use super::schema;
+use crate::log::Tally;
+use crate::proto::EventType;
+
+/// One event type that Clerk declares.
+#[derive(Debug)]
+pub struct Kind {
+    /// Clerk's name: `user.created`.
+    pub name: &'static str,
+    /// The fields of `Event.data` that its `data` may be, the usual one first. There
+    /// are two only where Clerk's own descriptions disagree on the shape.
+    pub shapes: &'static [&'static str],
+}
+
+const fn kind(name: &'static str, shapes: &'static [&'static str]) -> Kind {
+    Kind { name, shapes }
+}
+
+const USER: &[&str] = &["user"];
+const SESSION: &[&str] = &["session"];
+const ORGANIZATION: &[&str] = &["organization"];
+const ORGANIZATION_DOMAIN: &[&str] = &["organization_domain"];
+const ORGANIZATION_MEMBERSHIP: &[&str] = &["organization_membership"];
+const ORGANIZATION_INVITATION: &[&str] = &["organization_invitation"];
+const ROLE: &[&str] = &["role"];
+const PERMISSION: &[&str] = &["permission"];
+const WAITLIST_ENTRY: &[&str] = &["waitlist_entry"];
+const PAYMENT_ATTEMPT: &[&str] = &["payment_attempt"];
+const SUBSCRIPTION: &[&str] = &["subscription"];
+const SUBSCRIPTION_ITEM: &[&str] = &["subscription_item"];
+const DELETED_OBJECT: &[&str] = &["deleted_object"];
+
+/// Every declared event type, grouped as Clerk groups them.
+pub const CATALOGUE: &[Kind] = &[
+    kind("user.created", USER),
+    kind("user.updated", USER),
+    kind("user.deleted", DELETED_OBJECT),
+    kind("session.created", SESSION),
+    kind("session.ended", SESSION),
+    kind("session.removed", SESSION),
+    kind("session.revoked", SESSION),
+    // In the OpenAPI only.
+    kind("session.pending", SESSION),
+    kind("organization.created", ORGANIZATION),
+    kind("organization.updated", ORGANIZATION),
+    kind("organization.deleted", DELETED_OBJECT),
+    kind("organizationDomain.created", ORGANIZATION_DOMAIN),
+    kind("organizationDomain.updated", ORGANIZATION_DOMAIN),
+    kind("organizationDomain.deleted", DELETED_OBJECT),
+    kind("organizationMembership.created", ORGANIZATION_MEMBERSHIP),
+    kind("organizationMembership.updated", ORGANIZATION_MEMBERSHIP),
+    // The whole membership, not a deleted object.
+    kind("organizationMembership.deleted", ORGANIZATION_MEMBERSHIP),
+    kind("organizationInvitation.created", ORGANIZATION_INVITATION),
+    kind("organizationInvitation.accepted", ORGANIZATION_INVITATION),
+    kind("organizationInvitation.revoked", ORGANIZATION_INVITATION),
+    kind("email.created", &["email"]),
+    kind("sms.created", &["sms_message"]),
+    kind("role.created", ROLE),
+    kind("role.updated", ROLE),
+    // A deleted object in the OpenAPI, the whole role in the TypeScript types.
+    kind("role.deleted", &["deleted_object", "role"]),
+    kind("permission.created", PERMISSION),
+    kind("permission.updated", PERMISSION),
+    kind("permission.deleted", &["deleted_object", "permission"]),
+    kind("waitlistEntry.created", WAITLIST_ENTRY),
+    kind("waitlistEntry.updated", WAITLIST_ENTRY),
+    kind("paymentAttempt.created", PAYMENT_ATTEMPT),
+    kind("paymentAttempt.updated", PAYMENT_ATTEMPT),
+    kind("subscription.created", SUBSCRIPTION),
+    kind("subscription.updated", SUBSCRIPTION),
+    kind("subscription.active", SUBSCRIPTION),
+    kind("subscription.pastDue", SUBSCRIPTION),
+    // In the TypeScript types only.
+    kind("subscriptionItem.created", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.updated", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.active", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.canceled", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.upcoming", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.ended", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.abandoned", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.incomplete", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.pastDue", SUBSCRIPTION_ITEM),
+    kind("subscriptionItem.freeTrialEnding", SUBSCRIPTION_ITEM),
+];
+
+/// The catalogue's entry for `event_type`.
+#[must_use]
+pub fn find(event_type: &str) -> Option<&'static Kind> {
+    CATALOGUE.iter().find(|kind| kind.name == event_type)
+}
+
+/// The message that `Event.data` holds for `event_type`.
+fn message(event_type: &str) -> String {
+    let shape = find(event_type).and_then(|kind| kind.shapes.first());
+    let message = shape.and_then(|shape| schema::message_name(shape));
+    message.unwrap_or("google.protobuf.Struct").to_owned()
+}
+
+/// The catalogue in its order, then what only the log knows, with how many of each are
+/// in the log.
+#[must_use]
+pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for tally in tallies {
+        *counts.entry(&tally.event_type).or_default() += tally.count;
+    }
+    let declared = CATALOGUE
+        .iter()
+        .map(|kind| (kind.name, counts.remove(kind.name)));
+    let declared: Vec<(&str, Option<u64>)> = declared.collect();
+    let others = counts.into_iter().map(|(name, count)| (name, Some(count)));
+    let all = declared.into_iter().chain(others);
+    let described = all.map(|(name, count)| EventType {
+        name: name.to_owned(),
+        message: message(name),
+        count: i64::try_from(count.unwrap_or(0)).unwrap_or(i64::MAX),
+    });
+    described.collect()
+}
+
+/// A name that is safe as a metric's label: the set of declared types is closed, the
+/// set of types that a body may carry is not.
+#[must_use]
+pub fn label(event_type: &str) -> &'static str {
+    find(event_type).map_or("other", |kind| kind.name)
+}

@@ -1,0 +1,200 @@
+//! A verified body, as an `Event` and what filters look at.
+
+use bytes::Bytes;
+use prost::Message as _;
+use serde_json::value::RawValue;
+
+use super::catalogue;
+use super::promote::promote;
+use super::schema::{Field, Kind, SCHEMA};
+use super::transcode::{Drift, DriftKind, Object, Path, Transcoder, integer, string};
+use crate::event::{Attributes, UnixMillis};
+use crate::log::NewRecord;
+use crate::proto;
+
+/// Below this, `timestamp` is in seconds: as milliseconds it would lie in early 1973.
+/// Clerk's documentation says milliseconds, its examples have seconds.
+const SECONDS_BELOW: i64 = 100_000_000_000;
+
+/// What is known of an event from outside its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// `svix-id`.
+    pub id: &'a str,
+    /// The configured source that verified it.
+    pub source: &'a str,
+    /// `svix-timestamp`.
+    pub send_time: UnixMillis,
+}
+
+/// What a body became.
+#[derive(Debug)]
+pub struct Decoded {
+    /// What filters and indexes look at.
+    pub attributes: Attributes,
+    /// The encoded `Event`, without `receive_time` and `payload_json`: those are added
+    /// where a frame is made, since they differ or are not always wanted.
+    pub event: Bytes,
+    /// Where the body departs from the proto files.
+    pub drift: Vec<Drift>,
+}
+
+/// Decodes a verified body. Never fails: what cannot be typed is left out, and the
+/// payload has it.
+#[must_use]
+pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
+    let mut transcoder = Transcoder::default();
+    let mut event = proto::Event {
+        id: delivery.id.to_owned(),
+        source: delivery.source.to_owned(),
+        send_time: Some(delivery.send_time.into()),
+        ..proto::Event::default()
+    };
+    let mut attributes = Attributes {
+        source: delivery.source.to_owned(),
+        ..Attributes::default()
+    };
+    let mut encoded_data = Vec::new();
+    match std::str::from_utf8(body).ok().and_then(Object::parse) {
+        Some(envelope) => {
+            read_envelope(&envelope, &mut event, &mut transcoder);
+            encoded_data.reserve(body.len());
+            if let Some(data) = read_data(&envelope, &mut transcoder) {
+                event.object_id = data.object.string_at(&["id"]).unwrap_or_default();
+                promote(&event.r#type, &data.object, &mut attributes);
+                write_data(&event.r#type, &data, &mut transcoder, &mut encoded_data);
+            }
+        }
+        None => transcoder.note(root("body"), DriftKind::UnexpectedValue),
+    }
+
+    attributes.event_type.clone_from(&event.r#type);
+    attributes.instance_id = Some(event.instance_id.clone()).filter(|id| !id.is_empty());
+    event.user_id = attributes.user_id.clone().unwrap_or_default();
+    event.organization_id = attributes.organization_id.clone().unwrap_or_default();
+    event.session_id = attributes.session_id.clone().unwrap_or_default();
+    // Protobuf fields concatenate: `data` follows what prost encodes.
+    let mut encoded = event.encode_to_vec();
+    encoded.append(&mut encoded_data);
+    Decoded {
+        attributes,
+        event: encoded.into(),
+        drift: transcoder.drift,
+    }
+}
+
+/// Decodes a stored event anew, for a version that types more than the one that
+/// stored it.
+#[must_use]
+pub fn decode_again(stored: &NewRecord) -> Bytes {
+    let before = proto::Event::decode(&stored.event[..]).unwrap_or_default();
+    let send_time = before.send_time.as_ref().map(UnixMillis::from);
+    let delivery = Delivery {
+        id: &stored.id,
+        source: &stored.attributes.source,
+        send_time: send_time.unwrap_or(stored.receive_time),
+    };
+    decode(delivery, &stored.payload).event
+}
+
+fn root(name: &str) -> Path<'_> {
+    Path { parent: None, name }
+}
+
+/// Everything around `data`.
+fn read_envelope(envelope: &Object<'_>, event: &mut proto::Event, transcoder: &mut Transcoder) {
+    for (key, raw) in &envelope.0 {
+        if raw.get() == "null" {
+            continue;
+        }
+        let understood = match key.as_ref() {
+            "type" => string(raw).map(|text| event.r#type = text.into_owned()),
+            "instance_id" => string(raw).map(|text| event.instance_id = text.into_owned()),
+            "timestamp" => integer(raw)
+                .and_then(occur_time)
+                .map(|time| event.occur_time = Some(time)),
+            "event_attributes" => Object::parse(raw.get()).map(|attributes| {
+                event.http_request = read_http_request(&attributes, transcoder);
+            }),
+            "object" | "data" => Some(()),
+            unknown => {
+                transcoder.note(root(unknown), DriftKind::UnknownField);
+                Some(())
+            }
+        };
+        if understood.is_none() {
+            transcoder.note(root(key), DriftKind::UnexpectedValue);
+        }
+    }
+}
+
+fn occur_time(timestamp: i64) -> Option<prost_types::Timestamp> {
+    let is_seconds = timestamp.checked_abs()? < SECONDS_BELOW;
+    let milliseconds = if is_seconds {
+        timestamp * 1000
+    } else {
+        timestamp
+    };
+    let within_protobuf = (-62_135_596_800_000..=253_402_300_799_999).contains(&milliseconds);
+    within_protobuf.then(|| UnixMillis::new(milliseconds).into())
+}
+
+fn read_http_request(
+    attributes: &Object<'_>,
+    transcoder: &mut Transcoder,
+) -> Option<proto::HttpRequest> {
+    let parent = root("event_attributes");
+    let mut http_request = None;
+    for (key, raw) in &attributes.0 {
+        let path = Path {
+            parent: Some(&parent),
+            name: key,
+        };
+        if key != "http_request" {
+            transcoder.note(path, DriftKind::UnknownField);
+        } else if let Some(object) = Object::parse(raw.get()) {
+            http_request = Some(proto::HttpRequest {
+                client_ip: object.get("client_ip").and_then(string).map(Into::into),
+                user_agent: object.get("user_agent").and_then(string).map(Into::into),
+            });
+        } else if raw.get() != "null" {
+            transcoder.note(path, DriftKind::UnexpectedValue);
+        }
+    }
+    http_request
+}
+
+/// `data`, as text and split into its fields.
+struct Data<'a> {
+    raw: &'a RawValue,
+    object: Object<'a>,
+}
+
+fn read_data<'a>(envelope: &Object<'a>, transcoder: &mut Transcoder) -> Option<Data<'a>> {
+    let raw = envelope.get("data")?;
+    let object = Object::parse(raw.get());
+    if object.is_none() {
+        transcoder.note(root("data"), DriftKind::UnexpectedValue);
+    }
+    object.map(|object| Data { raw, object })
+}
+
+/// Writes the field of `Event.data` that fits.
+fn write_data(event_type: &str, data: &Data<'_>, transcoder: &mut Transcoder, out: &mut Vec<u8>) {
+    let shapes = catalogue::find(event_type).map_or(&["untyped"][..], |kind| kind.shapes);
+    let fields = shapes.iter().map(|name| SCHEMA.data_field(name));
+    // Of shapes that Clerk's descriptions disagree on, the one that knows most of the keys.
+    let Some(field) = fields.min_by_key(|field| unknown_keys(*field, &data.object)) else {
+        return;
+    };
+    transcoder.value(field, data.raw, root("data"), out);
+}
+
+fn unknown_keys(field: Field, data: &Object<'_>) -> usize {
+    let Kind::Message(index) = field.kind else {
+        return 0;
+    };
+    let shape = SCHEMA.shape(index);
+    let keys = data.0.iter().map(|(key, _)| key);
+    keys.filter(|key| shape.index_of(key).is_none()).count()
+}

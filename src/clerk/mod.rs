@@ -1,0 +1,21 @@
+//! What Clerk sends, and what it means.
+//!
+//! ```text
+//!   verified body ──► envelope ──► catalogue: which shape ──► JSON to protobuf, field by field
+//!                         └──► the ids that filters look at
+//! ```
+//!
+//! Nothing here refuses anything. A field of an unexpected JSON type is left unset and
+//! noted as [`Drift`]; a body that is not JSON becomes an event without a type. The
+//! payload stays beside it, byte for byte, whatever happens here.
+
+pub mod catalogue;
+mod decode;
+mod promote;
+pub mod samples;
+mod schema;
+mod transcode;
+
+pub use decode::{Decoded, Delivery, decode, decode_again};
+pub use schema::decoding;
+pub use transcode::{Drift, DriftKind};

@@ -1,0 +1,163 @@
+//! `clerkcast dev`: the whole gateway on this machine, in one terminal.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Failure;
+use super::post::{Poster, new_id};
+use super::send::sample_as_of_now;
+use super::serve::{ServeArgs, stop_signal};
+use super::tail::{Style, everything, print_events};
+use crate::app::{Addresses, Gateway};
+use crate::clerk::samples::SAMPLES;
+use crate::client::Subscriber;
+use crate::webhook::{self, SigningSecret};
+
+const HTTP_LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The same gateway as `serve`, with its flags, and other defaults: webhooks on loopback,
+/// a throw-away secret, a log that is removed at the end, and warnings only.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DevArgs {
+    /// Post a signed sample event to the gateway every two seconds
+    #[arg(long)]
+    samples: bool,
+
+    /// Print events as JSON, one a line
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
+    let mut serve = args.serve;
+    let file = serve.start_logging("warn")?;
+    let directory = DataDir::choose(serve.data_dir.clone().or_else(|| file.data_dir.clone()))?;
+    serve.data_dir = Some(directory.path.clone());
+    serve.http_listen = serve
+        .http_listen
+        .or(file.http_listen)
+        .or(Some(HTTP_LISTEN.into()));
+    let given = serve.default_secrets();
+    let (secret, origin) = match given {
+        Some((origin, text)) => (text, origin),
+        None => {
+            let generated = SigningSecret::generate();
+            let (_, text) = generated.map_err(|error| Failure::Failed(error.to_string()))?;
+            (text, "for this run only")
+        }
+    };
+    serve.signing_secret = Some(secret.clone());
+    let config = serve.check(&file)?;
+    let stop = stop_signal()?;
+    let gateway = Gateway::open(config).await;
+    let gateway = gateway.map_err(|error| Failure::Failed(format!("{error:#}")))?;
+    let addresses = gateway.addresses();
+    let addresses = addresses.map_err(|error| Failure::Failed(format!("{error:#}")))?;
+    introduce(addresses, &secret, origin, args.samples);
+
+    let server = format!("http://{}", addresses.grpc);
+    let subscriber = Subscriber::new(&server, everything("clerkcast dev"))
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let printing = tokio::spawn(print_events(subscriber, Style::new(args.json)));
+    let posting = args
+        .samples
+        .then(|| tokio::spawn(post_samples(addresses, secret)));
+    let outcome = gateway.run(stop).await;
+    printing.abort();
+    if let Some(posting) = posting {
+        posting.abort();
+    }
+    outcome.map_err(|error| Failure::Failed(format!("{error:#}")))
+}
+
+/// To standard error: standard output is for the events.
+fn introduce(addresses: Addresses, secret: &str, origin: &str, samples: bool) {
+    let Addresses { http, grpc, admin } = addresses;
+    let path = webhook::PATH;
+    let arriving = if samples {
+        "A signed sample event is posted every two seconds. They arrive here:"
+    } else {
+        "Events appear here as they arrive (--samples posts one every two seconds):"
+    };
+    eprintln!(
+        "\
+Clerkcast is running on this machine.
+
+  webhook URL     http://{http}{path}
+  signing secret  {secret}   ({origin})
+  metrics         http://{admin}/metrics
+
+In another terminal, subscribe:
+
+  grpcurl -plaintext -d '{{\"filter\":{{\"types\":[\"user.*\"]}}}}' {grpc} clerkcast.v1.EventService/Subscribe
+  clerkcast tail --server http://{grpc} --from earliest --type 'user.*'
+
+or send it an event, or one of every type:
+
+  clerkcast send user.created --url http://{http}{path} --secret {secret}
+  clerkcast send --url http://{http}{path} --secret {secret}
+
+{arriving}
+"
+    );
+}
+
+/// One sample of every type, over and over.
+async fn post_samples(addresses: Addresses, secret: String) -> Result<(), Failure> {
+    let secrets = SigningSecret::parse_list(&secret);
+    let secrets = secrets.map_err(|error| Failure::Failed(error.to_string()))?;
+    let Some(secret) = secrets.first() else {
+        return Ok(());
+    };
+    let poster = Poster::new(
+        &format!("http://{}{}", addresses.http, webhook::PATH),
+        secret,
+    )?;
+    let mut pace = tokio::time::interval(SAMPLE_INTERVAL);
+    for sample in SAMPLES.iter().cycle() {
+        pace.tick().await;
+        let answer = poster
+            .post(&new_id()?, sample_as_of_now(sample.body)?)
+            .await;
+        if let Err(error) = answer {
+            tracing::warn!(%error, "a sample was not accepted");
+        }
+    }
+    Ok(())
+}
+
+/// The log's directory, removed at the end unless it was asked for.
+struct DataDir {
+    path: PathBuf,
+    is_temporary: bool,
+}
+
+impl DataDir {
+    fn choose(asked: Option<PathBuf>) -> Result<Self, Failure> {
+        if let Some(path) = asked {
+            return Ok(Self {
+                path,
+                is_temporary: false,
+            });
+        }
+        let name = format!("clerkcast-dev-{}", new_id()?);
+        Ok(Self {
+            path: std::env::temp_dir().join(name),
+            is_temporary: true,
+        })
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            let _stays_in_tmp = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The commands.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 it
+//! worked, 1 it did not, 2 the command line or the configuration is wrong.
+
+mod dev;
+mod post;
+mod send;
+mod serve;
+mod tail;
+mod units;
+mod verify;
+
+use clap::{Parser, Subcommand};
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line or the configuration is wrong: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// It did not work: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  clerkcast dev --samples
+      try it: a gateway on this machine that receives a sample event every two seconds
+  CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerkcast serve
+      run it: webhooks on port 8080, gRPC on port 50051
+  clerkcast tail --type 'user.*' --from earliest
+      see what is in it
+  grpcurl -plaintext -d '{\"filter\":{\"types\":[\"user.*\"]}}' localhost:50051 \\
+      clerkcast.v1.EventService/Subscribe
+
+Exit codes: 0 it worked, 1 it did not, 2 the command line or configuration is wrong.";
+
+/// A gRPC event-distribution gateway for Clerk: verified webhooks in, one durable
+/// ordered log, typed protobuf streams out.
+#[derive(Debug, Parser)]
+#[command(name = "clerkcast", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(Box<serve::ServeArgs>),
+    /// Run a gateway to try things with: loopback only, with a throw-away secret, printing
+    /// each event as it arrives.
+    Dev(dev::DevArgs),
+    /// Sign events and post them to a gateway, as Clerk would.
+    Send(send::SendArgs),
+    /// Subscribe, and print events as they come; reconnects by itself.
+    Tail(tail::TailArgs),
+    /// Say offline why a delivery does or does not verify.
+    Verify(verify::VerifyArgs),
+}
+
+/// Runs the command that `cli` names.
+///
+/// # Errors
+/// With what to print, and the exit code.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Serve(args) => serve::run(*args).await,
+        Command::Dev(args) => dev::run(args).await,
+        Command::Send(args) => send::run(args).await,
+        Command::Tail(args) => tail::run(args).await,
+        Command::Verify(args) => verify::run(&args),
+    }
+}

@@ -1,0 +1,187 @@
+//! `clerkcast send`: sample events, or a file, signed and posted.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::json;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::Failure;
+use super::post::{Answer, Poster, new_id};
+use crate::clerk::samples::SAMPLES;
+use crate::event::UnixMillis;
+use crate::webhook::SigningSecret;
+
+/// Sends one of every type where no TYPE and no --file is given.
+#[derive(Clone, Debug, Args)]
+pub(super) struct SendArgs {
+    /// Event types to send samples of: `user.created`, `user.*` [default: one of every type]
+    #[arg(value_name = "TYPE")]
+    types: Vec<String>,
+
+    /// Send this body instead, byte for byte; `-` reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "types")]
+    file: Option<PathBuf>,
+
+    /// Where to post to
+    #[arg(
+        long,
+        env = "CLERKCAST_WEBHOOK_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080/webhooks/clerk"
+    )]
+    url: String,
+
+    /// The secret to sign with, `whsec_…`; the first where there are several
+    #[arg(
+        long,
+        env = "CLERK_WEBHOOK_SIGNING_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    secret: String,
+
+    /// How many events to send, going through the types again and again [default: one of each]
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+
+    /// At most so many events per second
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+
+    /// Use this svix-id for all of them, to see duplicates [default: a new one each]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
+    let bodies = bodies(&args)?;
+    let secrets = SigningSecret::parse_list(&args.secret)
+        .map_err(|error| Failure::Usage(format!("--secret: {error}")))?;
+    let secret = secrets
+        .first()
+        .ok_or_else(|| Failure::Usage("--secret is empty".to_owned()))?;
+    let poster = Poster::new(&args.url, secret)?;
+    let count = args.count.unwrap_or(bodies.len());
+    let mut pace = pace(args.rate)?;
+    let mut refused = 0;
+    for body in bodies.iter().cycle().take(count) {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        let id = match &args.id {
+            Some(id) => id.clone(),
+            None => new_id()?,
+        };
+        let answer = poster.post(&id, body.current()?).await?;
+        refused += usize::from(!answer.status.is_success());
+        print(&args, body.name(), &id, &answer);
+    }
+    if refused > 0 {
+        return Err(Failure::Failed(format!(
+            "{refused} of {count} were not accepted"
+        )));
+    }
+    Ok(())
+}
+
+/// What to send.
+enum Body {
+    Sample {
+        event_type: &'static str,
+        body: &'static str,
+    },
+    File(Bytes),
+}
+
+impl Body {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Sample { event_type, .. } => event_type,
+            Self::File(_) => "file",
+        }
+    }
+
+    /// A sample happens now; a file is sent as it is.
+    fn current(&self) -> Result<Bytes, Failure> {
+        match self {
+            Self::File(bytes) => Ok(bytes.clone()),
+            Self::Sample { body, .. } => sample_as_of_now(body),
+        }
+    }
+}
+
+/// The sample with the present as its `timestamp`.
+pub(super) fn sample_as_of_now(body: &str) -> Result<Bytes, Failure> {
+    let parsed: Result<serde_json::Value, _> = serde_json::from_str(body);
+    let mut event =
+        parsed.map_err(|error| Failure::Failed(format!("a sample is broken: {error}")))?;
+    event["timestamp"] = UnixMillis::now().milliseconds().into();
+    Ok(event.to_string().into())
+}
+
+fn bodies(args: &SendArgs) -> Result<Vec<Body>, Failure> {
+    if let Some(path) = &args.file {
+        let mut bytes = Vec::new();
+        let read = if path.as_os_str() == "-" {
+            std::io::stdin().read_to_end(&mut bytes).map(|_| ())
+        } else {
+            std::fs::read(path).map(|content| bytes = content)
+        };
+        read.map_err(|error| Failure::Usage(format!("--file {}: {error}", path.display())))?;
+        return Ok(vec![Body::File(bytes.into())]);
+    }
+    let all = ["*".to_owned()];
+    let asked = if args.types.is_empty() {
+        &all[..]
+    } else {
+        &args.types
+    };
+    let mut bodies = Vec::new();
+    for wanted in asked {
+        let before = bodies.len();
+        let matching = SAMPLES
+            .iter()
+            .filter(|sample| match wanted.strip_suffix('*') {
+                Some(prefix) => sample.event_type.starts_with(prefix),
+                None => sample.event_type == wanted,
+            });
+        bodies.extend(matching.map(|sample| Body::Sample {
+            event_type: sample.event_type,
+            body: sample.body,
+        }));
+        if bodies.len() == before {
+            return Err(Failure::Usage(format!(
+                "no sample of type {wanted:?}; `clerkcast send` without a type sends one of every type"
+            )));
+        }
+    }
+    Ok(bodies)
+}
+
+fn pace(rate: Option<f64>) -> Result<Option<Interval>, Failure> {
+    let Some(rate) = rate else { return Ok(None) };
+    if !(rate.is_finite() && rate > 0.0) {
+        return Err(Failure::Usage("--rate: must be greater than 0".to_owned()));
+    }
+    let mut interval = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Ok(Some(interval))
+}
+
+fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
+    let status = answer.status.as_u16();
+    if args.json {
+        let line = json!({"type": name, "id": id, "status": status, "answer": answer.body});
+        println!("{line}");
+    } else {
+        println!("{status} {name:<32} {id}  {}", answer.body.trim());
+    }
+}

@@ -1,0 +1,304 @@
+//! `clerkcast serve`: from flags, environment and file to a running gateway.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, units};
+use crate::app::{Addresses, Config, FileConfig, Gateway, SourceConfig};
+use crate::log::sqlite;
+use crate::ops::{self, LogFormat};
+use crate::webhook::{self, SigningSecret};
+
+const LEGACY_SECRET_VARIABLE: &str = "CLERK_WEBHOOK_SECRET";
+/// Where the default source's secrets are looked for, in this order.
+const SECRET_VARIABLES: [&str; 3] = [
+    "CLERKCAST_SIGNING_SECRET",
+    "CLERK_WEBHOOK_SIGNING_SECRET",
+    LEGACY_SECRET_VARIABLE,
+];
+/// A log smaller than this would be removed as fast as it is written.
+const RETAIN_BYTES_MIN: u64 = 16 << 20;
+/// A typed event with its payload stays below gRPC's default limit of 4 MiB.
+const BODY_BYTES_LIMIT_MAX: u64 = 512 << 10;
+
+/// A flag wins over its environment variable, that over the configuration file, that
+/// over the default.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ServeArgs {
+    /// Configuration file (TOML): the same keys as these flags, with underscores, and [[sources]]
+    #[arg(long, env = "CLERKCAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where webhooks are received [default: 0.0.0.0:8080]
+    #[arg(long, env = "CLERKCAST_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub(super) http_listen: Option<SocketAddr>,
+
+    /// Where subscribers connect [default: 127.0.0.1:50051]
+    #[arg(long, env = "CLERKCAST_GRPC_LISTEN", value_name = "ADDRESS")]
+    pub(super) grpc_listen: Option<SocketAddr>,
+
+    /// Where /healthz, /readyz and /metrics are served [default: 127.0.0.1:9090]
+    #[arg(long, env = "CLERKCAST_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub(super) admin_listen: Option<SocketAddr>,
+
+    /// Where the log is kept [default: ./clerkcast-data]
+    #[arg(long, env = "CLERKCAST_DATA_DIR", value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+
+    /// Signing secret of the default source, `whsec_…`; several separated by spaces or
+    /// commas. Better set in CLERK_WEBHOOK_SIGNING_SECRET (also read: CLERKCAST_SIGNING_SECRET,
+    /// CLERK_WEBHOOK_SECRET), since other users of this machine can see a command line
+    #[arg(long, value_name = "SECRET")]
+    pub(super) signing_secret: Option<String>,
+
+    /// The Clerk instance (`ins_…`) that the default source's events must name
+    #[arg(long, env = "CLERKCAST_INSTANCE_ID", value_name = "ID")]
+    instance_id: Option<String>,
+
+    /// Remove events that are older; `off` keeps them [default: 30d]
+    #[arg(long, env = "CLERKCAST_RETAIN_FOR", value_name = "DURATION")]
+    retain_for: Option<String>,
+
+    /// Remove the oldest events while the log is larger; `off` for no limit [default: 10GiB]
+    #[arg(long, env = "CLERKCAST_RETAIN_BYTES", value_name = "SIZE")]
+    retain_bytes: Option<String>,
+
+    /// The largest webhook body that is accepted, at most 512KiB [default: 512KiB]
+    #[arg(long, env = "CLERKCAST_BODY_LIMIT", value_name = "SIZE")]
+    body_limit: Option<String>,
+
+    /// How long a webhook body may take to arrive [default: 10s]
+    #[arg(long, env = "CLERKCAST_BODY_TIMEOUT", value_name = "DURATION")]
+    body_timeout: Option<String>,
+
+    /// Bytes of webhook bodies on their way into the log at once; beyond, 503 [default: 64MiB]
+    #[arg(long, env = "CLERKCAST_IN_FLIGHT_LIMIT", value_name = "SIZE")]
+    in_flight_limit: Option<String>,
+
+    /// Memory for recent events, shared by all subscribers [default: 64MiB]
+    #[arg(long, env = "CLERKCAST_RING_SIZE", value_name = "SIZE")]
+    ring_size: Option<String>,
+
+    /// Subscriptions open at once [default: 10000]
+    #[arg(long, env = "CLERKCAST_MAX_SUBSCRIBERS", value_name = "N")]
+    max_subscribers: Option<usize>,
+
+    /// How long a graceful stop may take [default: 20s]
+    #[arg(long, env = "CLERKCAST_DRAIN_TIMEOUT", value_name = "DURATION")]
+    drain_timeout: Option<String>,
+
+    /// How log lines look
+    #[arg(long, env = "CLERKCAST_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// What is logged: error, warn, info, debug, or per module as in `info,clerkcast::webhook=debug` [default: info]
+    #[arg(long, env = "CLERKCAST_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// Start-up as a checklist: telemetry, configuration, open and bind, announce, run.
+pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let file = args.start_logging("info")?;
+    let config = args.check(&file)?;
+    let stop = stop_signal()?;
+    announce_sources(&config);
+    let gateway = Gateway::open(config).await.map_err(failed)?;
+    announce(gateway.addresses().map_err(failed)?);
+    gateway.run(stop).await.map_err(failed)
+}
+
+fn failed(error: impl Into<Box<dyn std::error::Error>>) -> Failure {
+    Failure::Failed(format!("{:#}", Displayed(error.into())))
+}
+
+/// An error with its causes in one line.
+struct Displayed(Box<dyn std::error::Error>);
+
+impl std::fmt::Display for Displayed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(formatter, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl ServeArgs {
+    /// Reads the configuration file, and logs from here on as it or the flags say.
+    pub(super) fn start_logging(&self, level: &str) -> Result<FileConfig, Failure> {
+        let file = match &self.config {
+            Some(path) => FileConfig::read(path).map_err(usage)?,
+            None => FileConfig::default(),
+        };
+        let chosen = self.log_level.as_deref().or(file.log_level.as_deref());
+        let format = self.log_format.or(file.log_format).unwrap_or_default();
+        ops::init(format, chosen.unwrap_or(level)).map_err(Failure::Usage)?;
+        Ok(file)
+    }
+
+    /// The default source's secrets, unparsed, and where they are from.
+    pub(super) fn default_secrets(&self) -> Option<(&'static str, String)> {
+        let from_flag = self.signing_secret.clone();
+        let from_flag = from_flag.map(|text| ("--signing-secret", text));
+        from_flag.or_else(|| {
+            SECRET_VARIABLES
+                .iter()
+                .find_map(|name| Some((*name, std::env::var(name).ok()?)))
+        })
+    }
+
+    /// Merges and checks everything, without touching the disk or the network.
+    pub(super) fn check(&self, file: &FileConfig) -> Result<Config, Failure> {
+        let text = |flag: &Option<String>, key: &Option<String>, default: &str| {
+            let given = flag.clone().or_else(|| key.clone());
+            given.unwrap_or_else(|| default.to_owned())
+        };
+        let address =
+            |flag: Option<SocketAddr>, key: Option<SocketAddr>, default: ([u8; 4], u16)| {
+                flag.or(key).unwrap_or_else(|| default.into())
+            };
+        let retain_bytes = text(&self.retain_bytes, &file.retain_bytes, "10GiB");
+        let retain_bytes = named("--retain-bytes", units::or_off(&retain_bytes, units::bytes))?;
+        if retain_bytes.is_some_and(|bytes| bytes < RETAIN_BYTES_MIN) {
+            return Err(Failure::Usage(
+                "--retain-bytes: the least is 16MiB".to_owned(),
+            ));
+        }
+        let retain_for = text(&self.retain_for, &file.retain_for, "30d");
+        let body_limit = text(&self.body_limit, &file.body_limit, "512KiB");
+        let body_limit = named("--body-limit", units::bytes(&body_limit))?;
+        if body_limit > BODY_BYTES_LIMIT_MAX {
+            return Err(Failure::Usage(
+                "--body-limit: the most is 512KiB, so that a typed event stays below gRPC's limit of 4 MiB".to_owned(),
+            ));
+        }
+        let in_flight = text(&self.in_flight_limit, &file.in_flight_limit, "64MiB");
+        let ring = text(&self.ring_size, &file.ring_size, "64MiB");
+        let body_timeout = text(&self.body_timeout, &file.body_timeout, "10s");
+        let drain_timeout = text(&self.drain_timeout, &file.drain_timeout, "20s");
+        let data_dir = self.data_dir.clone().or_else(|| file.data_dir.clone());
+        Ok(Config {
+            http_listen: address(self.http_listen, file.http_listen, ([0, 0, 0, 0], 8080)),
+            grpc_listen: address(self.grpc_listen, file.grpc_listen, ([127, 0, 0, 1], 50051)),
+            admin_listen: address(self.admin_listen, file.admin_listen, ([127, 0, 0, 1], 9090)),
+            log: sqlite::Config {
+                data_dir: data_dir.unwrap_or_else(|| PathBuf::from("clerkcast-data")),
+                retain_for: named("--retain-for", units::or_off(&retain_for, units::duration))?,
+                retain_bytes,
+            },
+            sources: self.sources(file)?,
+            body_bytes_max: size("--body-limit", Ok(body_limit))?,
+            body_timeout: named("--body-timeout", units::duration(&body_timeout))?,
+            in_flight_bytes_max: size("--in-flight-limit", units::bytes(&in_flight))?,
+            ring_bytes_max: size("--ring-size", units::bytes(&ring))?,
+            subscribers_max: self
+                .max_subscribers
+                .or(file.max_subscribers)
+                .unwrap_or(10_000),
+            drain_timeout: named("--drain-timeout", units::duration(&drain_timeout))?,
+        })
+    }
+
+    /// The file's sources, and the default one from the flag or the environment.
+    fn sources(&self, file: &FileConfig) -> Result<Vec<SourceConfig>, Failure> {
+        let mut sources = file.sources().map_err(usage)?;
+        if let Some((origin, text)) = self.default_secrets() {
+            if origin == LEGACY_SECRET_VARIABLE {
+                tracing::warn!(
+                    "{LEGACY_SECRET_VARIABLE} is the older name; set CLERK_WEBHOOK_SIGNING_SECRET"
+                );
+            }
+            let secrets = named(origin, SigningSecret::parse_list(&text))?;
+            match sources
+                .iter_mut()
+                .find(|source| source.name == webhook::DEFAULT_SOURCE)
+            {
+                Some(default) => default.secrets.extend(secrets),
+                None => sources.push(SourceConfig {
+                    name: webhook::DEFAULT_SOURCE.to_owned(),
+                    secrets,
+                    instance_id: None,
+                }),
+            }
+        }
+        let default = sources
+            .iter_mut()
+            .find(|source| source.name == webhook::DEFAULT_SOURCE);
+        match (default, &self.instance_id) {
+            (Some(default), Some(id)) => default.instance_id = Some(id.clone()),
+            (None, Some(_)) => {
+                return Err(Failure::Usage(
+                    "--instance-id is for the default source, which has no signing secret"
+                        .to_owned(),
+                ));
+            }
+            _ => {}
+        }
+        if sources.is_empty() {
+            return Err(Failure::Usage(
+                "no signing secret: set CLERK_WEBHOOK_SIGNING_SECRET to the Signing Secret (whsec_…) of the endpoint's page under Webhooks in the Clerk dashboard, or list [[sources]] in --config; to try things out, run `clerkcast dev`".to_owned(),
+            ));
+        }
+        Ok(sources)
+    }
+}
+
+fn named<T>(name: &str, parsed: Result<T, impl std::fmt::Display>) -> Result<T, Failure> {
+    parsed.map_err(|error| Failure::Usage(format!("{name}: {error}")))
+}
+
+fn size(name: &str, parsed: Result<u64, String>) -> Result<usize, Failure> {
+    let bytes = named(name, parsed)?;
+    named(name, usize::try_from(bytes))
+}
+
+fn usage(error: impl Into<Box<dyn std::error::Error>>) -> Failure {
+    Failure::Usage(Displayed(error.into()).to_string())
+}
+
+fn announce_sources(config: &Config) {
+    for source in &config.sources {
+        let fingerprints = source.secrets.iter().map(SigningSecret::fingerprint);
+        let fingerprints: Vec<String> = fingerprints.collect();
+        tracing::info!(
+            source = %source.name,
+            secrets = %fingerprints.join(","),
+            instance_id = source.instance_id.as_deref().unwrap_or("any"),
+            "source configured; secrets are shown by the start of their key's SHA-256"
+        );
+    }
+}
+
+fn announce(addresses: Addresses) {
+    let Addresses { http, grpc, admin } = addresses;
+    tracing::info!(address = %http, "listening for webhooks on http://{http}{}", webhook::PATH);
+    tracing::info!(address = %grpc, "listening for subscribers on grpc://{grpc}");
+    tracing::info!(address = %admin, "listening for operators on http://{admin}");
+}
+
+/// Completes on SIGTERM or SIGINT; a second one exits at once.
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::Failed(error.to_string()));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            tracing::warn!("second signal: exiting at once");
+            std::process::exit(130);
+        });
+    })
+}

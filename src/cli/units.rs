@@ -1,0 +1,76 @@
+//! Sizes and durations as people write them.
+
+use std::time::Duration;
+
+/// `64MiB`, `512KiB`, `1000`, `10GB`.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        _ => {
+            return Err(format!(
+                "{text:?} is not a size: write 512KiB, 64MiB or 10GiB"
+            ));
+        }
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is not a size: write 512KiB, 64MiB or 10GiB"))?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// `30d`, `28h`, `90s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text.trim())
+        .map_err(|_| format!("{text:?} is not a duration: write 30d, 28h, 15s or 500ms"))
+}
+
+/// A limit that may be `off`.
+pub(super) fn or_off<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    if text.trim().eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    parse(text).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(bytes("1000"), Ok(1000));
+        assert_eq!(bytes("512KiB"), Ok(512 << 10));
+        assert_eq!(bytes("10 GiB"), Ok(10 << 30));
+        assert_eq!(bytes("2mb"), Ok(2_000_000));
+        for wrong in ["", "MiB", "-1", "1.5GiB", "ten", "99999999999TiB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_limit_can_be_off() {
+        assert_eq!(or_off("off", duration), Ok(None));
+        assert_eq!(
+            or_off("28h", duration),
+            Ok(Some(Duration::from_secs(28 * 3600)))
+        );
+        assert!(or_off("never", duration).is_err());
+    }
+}

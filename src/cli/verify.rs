@@ -1,0 +1,219 @@
+//! `clerkcast verify`: says offline why a delivery does or does not verify.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Failure;
+use crate::event::UnixMillis;
+use crate::webhook::{Rejection, SignatureHeaders, SigningSecret, Verifier};
+
+/// Exit code 0 where the signature matches, 1 where it does not.
+#[derive(Clone, Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// The signing secret, `whsec_…`; several separated by spaces or commas
+    #[arg(
+        long,
+        env = "CLERK_WEBHOOK_SIGNING_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    secret: String,
+
+    /// The svix-id header
+    #[arg(long, value_name = "ID", required_unless_present = "delivery")]
+    id: Option<String>,
+
+    /// The svix-timestamp header
+    #[arg(long, value_name = "SECONDS", required_unless_present = "delivery")]
+    timestamp: Option<String>,
+
+    /// The svix-signature header
+    #[arg(long, value_name = "SIGNATURES", required_unless_present = "delivery")]
+    signature: Option<String>,
+
+    /// The body as it was received, byte for byte; `-` reads standard input
+    #[arg(long, value_name = "FILE", required_unless_present = "delivery")]
+    payload: Option<PathBuf>,
+
+    /// Instead of the four: a line that `clerk webhooks listen --json` printed (an object
+    /// with `headers` and `body_b64`)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "timestamp", "signature", "payload"])]
+    delivery: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A delivery as Clerk's own tool prints it.
+#[derive(Deserialize)]
+struct Delivery {
+    headers: std::collections::HashMap<String, serde_json::Value>,
+    body_b64: String,
+}
+
+pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    let secrets = SigningSecret::parse_list(&args.secret)
+        .map_err(|error| Failure::Usage(format!("--secret: {error}")))?;
+    let verifier = Verifier::new(&secrets);
+    let (headers, body) = args.delivery()?;
+    let verdict = judge(&verifier, &headers, &body);
+    verdict.print(args.json);
+    match verdict.rejection {
+        None => Ok(()),
+        Some(_) => Err(Failure::Failed("the delivery does not verify".to_owned())),
+    }
+}
+
+/// What there is to say about a delivery.
+#[derive(Debug, Default)]
+struct Verdict {
+    rejection: Option<Rejection>,
+    /// Why a gateway would refuse it now although it is signed.
+    age: Option<Rejection>,
+    /// What would have to change for it to verify.
+    hint: Option<&'static str>,
+}
+
+fn judge(verifier: &Verifier, headers: &HeaderMap, body: &Bytes) -> Verdict {
+    let headers = match SignatureHeaders::read(headers) {
+        Ok(headers) => headers,
+        Err(rejection) => {
+            return Verdict {
+                rejection: Some(rejection),
+                ..Verdict::default()
+            };
+        }
+    };
+    let verifies = |body: Bytes| verifier.verify_signature(headers.clone(), body);
+    let rejection = verifies(body.clone()).err();
+    let hint = match rejection {
+        Some(Rejection::NoSignatureMatches) => likely_originals(body)
+            .into_iter()
+            .find(|(_, original)| verifies(original.clone()).is_ok())
+            .map(|(hint, _)| hint),
+        _ => None,
+    };
+    Verdict {
+        rejection,
+        age: headers.check_age(UnixMillis::now()).err(),
+        hint,
+    }
+}
+
+/// The body without the changes that bodies most often suffer on their way.
+fn likely_originals(body: &Bytes) -> Vec<(&'static str, Bytes)> {
+    let text = String::from_utf8_lossy(body);
+    let mut originals = vec![
+        (
+            "it verifies without the white space at the end of the body; an editor or `echo` added it",
+            Bytes::from(text.trim_end().to_owned()),
+        ),
+        (
+            "it verifies with a newline at the end of the body; something removed it",
+            Bytes::from(format!("{text}\n")),
+        ),
+        (
+            "it verifies with LF instead of CRLF; something changed the line endings",
+            Bytes::from(text.replace("\r\n", "\n")),
+        ),
+    ];
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) {
+        let reserialised = "it verifies once the JSON is written compactly; something parsed the body and wrote it anew, and only the raw bytes are signed";
+        originals.push((reserialised, value.to_string().into()));
+    }
+    originals
+}
+
+impl Verdict {
+    fn print(&self, as_json: bool) {
+        if as_json {
+            let reason = self
+                .rejection
+                .map(|rejection| (rejection.name(), rejection.to_string()));
+            let line = json!({
+                "verified": self.rejection.is_none(),
+                "reason": reason.as_ref().map(|(name, _)| name),
+                "message": reason.as_ref().map(|(_, message)| message),
+                "hint": self.hint,
+                "too_old_or_new": self.age.map(|age| age.to_string()),
+            });
+            println!("{line}");
+            return;
+        }
+        match self.rejection {
+            None => println!("verified: the secret made this signature"),
+            Some(rejection) => println!("not verified: {rejection}"),
+        }
+        if let Some(hint) = self.hint {
+            println!("hint: {hint}");
+        }
+        if let Some(age) = self.age {
+            println!("note: a gateway would refuse it now: {age}");
+        }
+    }
+}
+
+impl VerifyArgs {
+    fn delivery(&self) -> Result<(HeaderMap, Bytes), Failure> {
+        match &self.delivery {
+            Some(path) => parse_delivery(&read(path)?),
+            None => self.delivery_in_parts(),
+        }
+    }
+
+    fn delivery_in_parts(&self) -> Result<(HeaderMap, Bytes), Failure> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("svix-id", &self.id),
+            ("svix-timestamp", &self.timestamp),
+            ("svix-signature", &self.signature),
+        ] {
+            let value = value.as_deref().unwrap_or_default().trim();
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| Failure::Usage(format!("{name}: not a header's value")))?;
+            headers.insert(name, value);
+        }
+        let body = match &self.payload {
+            Some(path) => read(path)?,
+            None => Vec::new(),
+        };
+        Ok((headers, body.into()))
+    }
+}
+
+fn parse_delivery(text: &[u8]) -> Result<(HeaderMap, Bytes), Failure> {
+    let wrong = |what: &str| Failure::Usage(format!("--delivery: {what}"));
+    let delivery: Delivery = serde_json::from_slice(text)
+        .map_err(|_| wrong("expected one JSON object with `headers` and `body_b64`"))?;
+    let body = STANDARD
+        .decode(delivery.body_b64)
+        .map_err(|_| wrong("body_b64 is not base64"))?;
+    let headers = delivery.headers.iter().filter_map(|(name, value)| {
+        // Some tools print each header as a list.
+        let value = value
+            .as_str()
+            .or_else(|| value.as_array()?.first()?.as_str())?;
+        let name = HeaderName::from_bytes(name.to_lowercase().as_bytes()).ok()?;
+        Some((name, HeaderValue::from_str(value).ok()?))
+    });
+    Ok((headers.collect(), body.into()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let result = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    result.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
+}

@@ -1,0 +1,210 @@
+//! A subscriber that reconnects: for Rust services, and what `clerkcast tail` is made of.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), clerkcast::client::Error> {
+//! use clerkcast::client::Subscriber;
+//! use clerkcast::proto::{SubscribeRequest, subscribe_response::Kind};
+//!
+//! let mut subscriber = Subscriber::new("http://127.0.0.1:50051", SubscribeRequest::default())?;
+//! while let Some(frame) = subscriber.next().await? {
+//!     if let Some(Kind::Event(event)) = frame.kind {
+//!         println!("{} {}", event.r#type, event.id); // handle it …
+//!     }
+//!     // … then store `frame.cursor`: after a restart, pass it as `after_cursor`.
+//! }
+//! # Ok(()) }
+//! ```
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+use crate::proto::event_service_client::EventServiceClient;
+use crate::proto::subscribe_request::Start;
+use crate::proto::subscribe_response::Kind;
+use crate::proto::{SubscribeRequest, SubscribeResponse};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An event with its payload may reach 4 MiB, which is gRPC's default limit.
+const FRAME_BYTES_MAX: usize = 16 << 20;
+/// A stream that misses so many heartbeats is taken for dead.
+const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// Until `Started` says which heartbeat interval is in force.
+const SILENCE_MAX_AT_START: Duration = Duration::from_secs(60);
+
+/// Why a subscriber cannot go on, even by reconnecting.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is not one.
+    #[error("not an address of a gateway, such as http://127.0.0.1:50051: {0}")]
+    Address(tonic::transport::Error),
+    /// The gateway refused the request, and would again.
+    #[error("the gateway refused the subscription: {} ({:?})", .0.message(), .0.code())]
+    Refused(Box<Status>),
+}
+
+/// What a subscriber is doing about its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// Waiting to try again.
+    Lost {
+        /// What happened.
+        reason: String,
+        /// How long until the next attempt.
+        retry_in: Duration,
+    },
+    /// The stream is open.
+    Open,
+}
+
+/// A subscription that survives lost connections and restarts of the gateway: it
+/// resumes after the last frame that [`Subscriber::next`] returned.
+#[derive(Debug)]
+pub struct Subscriber {
+    client: EventServiceClient<Channel>,
+    request: SubscribeRequest,
+    stream: Option<Streaming<SubscribeResponse>>,
+    silence_max: Duration,
+    backoff: Duration,
+    events_left: Option<i64>,
+    watcher: fn(&Connection),
+}
+
+impl Subscriber {
+    /// A subscriber to the gateway at `address`. It connects when first asked for a frame.
+    ///
+    /// # Errors
+    /// When `address` is not one.
+    pub fn new(address: &str, request: SubscribeRequest) -> Result<Self, Error> {
+        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(Error::Address)?;
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
+        Ok(Self {
+            client: EventServiceClient::new(channel).max_decoding_message_size(FRAME_BYTES_MAX),
+            events_left: Some(request.max_events).filter(|most| *most > 0),
+            request,
+            stream: None,
+            silence_max: SILENCE_MAX_AT_START,
+            backoff: BACKOFF_MIN,
+            watcher: |_| {},
+        })
+    }
+
+    /// Calls `watcher` whenever the connection is lost or open again.
+    #[must_use]
+    pub fn watch(mut self, watcher: fn(&Connection)) -> Self {
+        self.watcher = watcher;
+        self
+    }
+
+    /// The next frame; none once the stream has ended as the request asked. Asking for
+    /// the next frame says that the one before is handled.
+    ///
+    /// # Errors
+    /// When the gateway refuses the subscription for good.
+    pub async fn next(&mut self) -> Result<Option<SubscribeResponse>, Error> {
+        loop {
+            if self.events_left == Some(0) {
+                return Ok(None);
+            }
+            let received = match self.stream.take() {
+                Some(stream) => self.receive(stream).await,
+                None => self.connect().await.map(|()| Received::Nothing),
+            };
+            match received {
+                Ok(Received::Frame(frame)) => {
+                    self.note(&frame);
+                    return Ok(Some(*frame));
+                }
+                Ok(Received::End) => return Ok(None),
+                Ok(Received::Nothing) => {}
+                Err(status) if is_lost_connection(&status) => self.back_off(&status).await,
+                Err(status) => return Err(Error::Refused(Box::new(status))),
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), Status> {
+        let mut request = self.request.clone();
+        request.max_events = self.events_left.unwrap_or(0);
+        let opened = timeout(SILENCE_MAX_AT_START, self.client.subscribe(request)).await;
+        let stream = opened.map_err(|_| silence())??;
+        self.stream = Some(stream.into_inner());
+        (self.watcher)(&Connection::Open);
+        Ok(())
+    }
+
+    async fn receive(
+        &mut self,
+        mut stream: Streaming<SubscribeResponse>,
+    ) -> Result<Received, Status> {
+        let message = timeout(self.silence_max, stream.message()).await;
+        match message.map_err(|_| silence())?? {
+            Some(frame) => {
+                self.stream = Some(stream);
+                Ok(Received::Frame(Box::new(frame)))
+            }
+            None => Ok(Received::End),
+        }
+    }
+
+    /// From here on, a reconnection resumes after this frame.
+    fn note(&mut self, frame: &SubscribeResponse) {
+        self.backoff = BACKOFF_MIN;
+        self.request.start = Some(Start::AfterCursor(frame.cursor.clone()));
+        match &frame.kind {
+            Some(Kind::Event(_)) => {
+                self.events_left = self.events_left.map(|left| left - 1);
+            }
+            Some(Kind::Started(started)) => {
+                let interval = started.heartbeat_interval;
+                let interval = interval.and_then(|interval| Duration::try_from(interval).ok());
+                if let Some(interval) = interval {
+                    self.silence_max = interval * HEARTBEATS_MISSED_MAX + CONNECT_TIMEOUT;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn back_off(&mut self, status: &Status) {
+        let details = status.get_error_details();
+        let asked = details.retry_info().and_then(|info| info.retry_delay);
+        let retry_in = asked.unwrap_or(self.backoff).max(self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        (self.watcher)(&Connection::Lost {
+            reason: status.message().to_owned(),
+            retry_in,
+        });
+        sleep(retry_in).await;
+    }
+}
+
+enum Received {
+    Frame(Box<SubscribeResponse>),
+    End,
+    Nothing,
+}
+
+fn silence() -> Status {
+    Status::unavailable("the stream fell silent")
+}
+
+/// What reconnecting can mend. A connection that breaks off shows as one of several
+/// codes, depending on where it broke.
+fn is_lost_connection(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+    )
+}

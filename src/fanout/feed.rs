@@ -1,0 +1,42 @@
+//! The one reader of committed batches: encodes each event once and fills the ring.
+
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Inner;
+use super::ring::Recent;
+use crate::log::Batch;
+
+pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
+    loop {
+        match batches.recv().await {
+            Ok(batch) => publish(&inner, &batch),
+            // The next batch does not follow on the ring's head, and restarts it.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn publish(inner: &Inner, batch: &Batch) {
+    let head = inner.ring().head();
+    let unseen = batch.records.iter().filter(|record| record.position > head);
+    let unseen = unseen.map(|record| {
+        let cursor = inner.cursor(record.position);
+        Arc::new(Recent::new(cursor, Arc::clone(record)))
+    });
+    let unseen: Vec<Arc<Recent>> = unseen.collect();
+
+    let mut ring = inner.ring.write().unwrap_or_else(PoisonError::into_inner);
+    if batch.after > head {
+        ring.restart_after(batch.after);
+    }
+    for event in unseen {
+        ring.push(event);
+    }
+    let head = ring.head();
+    drop(ring);
+    inner.head.send_replace(head);
+}

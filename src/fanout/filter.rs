@@ -1,0 +1,402 @@
+//! Filters: parsed and checked once, then asked for every event.
+//!
+//! Pure: no clock, no waiting. A filter that can never match is refused here, since
+//! its subscriber would wait for ever in silence.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use crate::event::Attributes;
+use crate::log::Narrow;
+use crate::proto::EventFilter;
+
+/// Values in one field of a filter.
+const VALUES_MAX: usize = 10_000;
+/// A suggestion must be at least this much like what was asked for.
+const SIMILARITY_MIN: f64 = 0.5;
+
+/// The types and sources that exist, so that a slip of the pen can be told.
+#[derive(Clone, Debug, Default)]
+pub struct KnownNames {
+    /// The catalogue's types and the log's.
+    pub types: BTreeSet<String>,
+    /// The configured sources and the log's.
+    pub sources: BTreeSet<String>,
+}
+
+/// What is wrong with a field of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, as `filter.types[0]`.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub description: String,
+}
+
+/// A compiled filter; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    clauses: Arc<Clauses>,
+}
+
+#[derive(Debug, Default)]
+struct Clauses {
+    types: Vec<Pattern>,
+    exclude_types: Vec<Pattern>,
+    user_ids: HashSet<String>,
+    organization_ids: HashSet<String>,
+    session_ids: HashSet<String>,
+    sources: HashSet<String>,
+    instance_ids: HashSet<String>,
+    narrow: Option<Narrow>,
+}
+
+/// A type, or all types with a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    Exact(String),
+    Prefix(String),
+}
+
+impl Pattern {
+    fn matches(&self, event_type: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == event_type,
+            Self::Prefix(prefix) => event_type.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// Whether every type that `other` matches is matched by this one too.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Exact(exact)) => self.matches(exact),
+            (Self::Prefix(prefix), Self::Prefix(other)) => other.starts_with(prefix.as_str()),
+            (Self::Exact(_), Self::Prefix(_)) => false,
+        }
+    }
+}
+
+impl Filter {
+    /// Compiles a filter.
+    ///
+    /// # Errors
+    /// With every field that is malformed, or that can never match.
+    pub fn compile(filter: &EventFilter, known: &KnownNames) -> Result<Self, Vec<Violation>> {
+        let mut check = Check {
+            known,
+            violations: Vec::new(),
+        };
+        let types = check.patterns("types", &filter.types);
+        let exclude_types = check.patterns("exclude_types", &filter.exclude_types);
+        check.some_type_is_left(&types, &exclude_types);
+        let mut clauses = Clauses {
+            types,
+            exclude_types,
+            user_ids: check.ids("user_ids", &filter.user_ids),
+            organization_ids: check.ids("organization_ids", &filter.organization_ids),
+            session_ids: check.ids("session_ids", &filter.session_ids),
+            instance_ids: check.ids("instance_ids", &filter.instance_ids),
+            sources: check.sources(&filter.sources),
+            narrow: None,
+        };
+        if !check.violations.is_empty() {
+            return Err(check.violations);
+        }
+        clauses.narrow = clauses.narrowest(known);
+        Ok(Self {
+            clauses: Arc::new(clauses),
+        })
+    }
+
+    /// Whether an event with these attributes is wanted.
+    #[must_use]
+    pub fn matches(&self, event: &Attributes) -> bool {
+        let Clauses {
+            types,
+            exclude_types,
+            user_ids,
+            organization_ids,
+            session_ids,
+            sources,
+            instance_ids,
+            narrow: _,
+        } = &*self.clauses;
+        let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(&event.event_type));
+        let has = |wanted: &HashSet<String>, id: &Option<String>| {
+            wanted.is_empty() || id.as_ref().is_some_and(|id| wanted.contains(id))
+        };
+        (types.is_empty() || any(types))
+            && !any(exclude_types)
+            && has(user_ids, &event.user_id)
+            && has(organization_ids, &event.organization_id)
+            && has(session_ids, &event.session_id)
+            && (sources.is_empty() || sources.contains(&event.source))
+            && has(instance_ids, &event.instance_id)
+    }
+
+    /// The index of the log that may answer this filter.
+    #[must_use]
+    pub fn narrow(&self) -> Narrow {
+        self.clauses.narrow.clone().unwrap_or(Narrow::All)
+    }
+}
+
+impl Clauses {
+    /// By the most selective field: a user has few events, a type has many.
+    fn narrowest(&self, known: &KnownNames) -> Option<Narrow> {
+        let sorted = |ids: &HashSet<String>| {
+            let mut ids: Vec<String> = ids.iter().cloned().collect();
+            ids.sort();
+            ids
+        };
+        if !self.session_ids.is_empty() {
+            return Some(Narrow::Sessions(sorted(&self.session_ids)));
+        }
+        if !self.user_ids.is_empty() {
+            return Some(Narrow::Users(sorted(&self.user_ids)));
+        }
+        if !self.organization_ids.is_empty() {
+            return Some(Narrow::Organizations(sorted(&self.organization_ids)));
+        }
+        // A wildcard may come to match a type that is not known yet, and the filter
+        // outlives this moment; exact types are the only ones that can be listed.
+        let exact = self.types.iter().map(|pattern| match pattern {
+            Pattern::Exact(exact) if known.types.contains(exact) => Some(exact.clone()),
+            _ => None,
+        });
+        let exact: Option<Vec<String>> = exact.collect();
+        exact.filter(|types| !types.is_empty()).map(Narrow::Types)
+    }
+}
+
+/// Collects what is wrong, so that a caller learns of all of it at once.
+struct Check<'a> {
+    known: &'a KnownNames,
+    violations: Vec<Violation>,
+}
+
+impl Check<'_> {
+    fn violation(&mut self, field: String, description: String) {
+        let field = format!("filter.{field}");
+        self.violations.push(Violation { field, description });
+    }
+
+    fn fits(&mut self, field: &str, count: usize) -> bool {
+        if count > VALUES_MAX {
+            let description = format!("{count} values; at most {VALUES_MAX} are accepted");
+            self.violation(field.to_owned(), description);
+        }
+        count <= VALUES_MAX
+    }
+
+    fn patterns(&mut self, field: &str, values: &[String]) -> Vec<Pattern> {
+        if !self.fits(field, values.len()) {
+            return Vec::new();
+        }
+        let mut patterns = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            match self.pattern(value) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(description) => self.violation(format!("{field}[{index}]"), description),
+            }
+        }
+        patterns
+    }
+
+    fn pattern(&self, value: &str) -> Result<Pattern, String> {
+        match value.split_once('*') {
+            Some((prefix, "")) => Ok(Pattern::Prefix(prefix.to_owned())),
+            Some(_) => Err(format!(
+                "{value:?} has a `*` that is not at the end; write an exact type or a prefix and one trailing `*`, such as `user.*`"
+            )),
+            None if value.is_empty() => Err(
+                "empty; write a type such as `user.created`, or leave the field out for all types"
+                    .to_owned(),
+            ),
+            None if self.known.types.contains(value) => Ok(Pattern::Exact(value.to_owned())),
+            None => Err(unknown("event type", value, &self.known.types)),
+        }
+    }
+
+    fn some_type_is_left(&mut self, types: &[Pattern], excluded: &[Pattern]) {
+        let everything = [Pattern::Prefix(String::new())];
+        let wanted = if types.is_empty() { &everything } else { types };
+        let is_excluded = |pattern: &Pattern| excluded.iter().any(|other| other.covers(pattern));
+        if wanted.iter().all(is_excluded) {
+            self.violation(
+                "exclude_types".to_owned(),
+                "excludes every type that `types` asks for, so nothing could ever match".to_owned(),
+            );
+        }
+    }
+
+    fn ids(&mut self, field: &str, values: &[String]) -> HashSet<String> {
+        if !self.fits(field, values.len()) {
+            return HashSet::new();
+        }
+        for (index, value) in values.iter().enumerate() {
+            let field_of_value = field_for_prefix(value);
+            let description = if value.is_empty() {
+                "empty; leave the field out for all".to_owned()
+            } else if let Some(right) = field_of_value.filter(|right| *right != field) {
+                format!("{value:?} can never be there; did you mean `{right}`?")
+            } else {
+                continue;
+            };
+            self.violation(format!("{field}[{index}]"), description);
+        }
+        values.iter().cloned().collect()
+    }
+
+    fn sources(&mut self, values: &[String]) -> HashSet<String> {
+        if !self.fits("sources", values.len()) {
+            return HashSet::new();
+        }
+        for (index, value) in values.iter().enumerate() {
+            if !self.known.sources.contains(value) {
+                let description = unknown("source", value, &self.known.sources);
+                self.violation(format!("sources[{index}]"), description);
+            }
+        }
+        values.iter().cloned().collect()
+    }
+}
+
+/// Clerk's ids say what they are of.
+fn field_for_prefix(id: &str) -> Option<&'static str> {
+    match id.split_once('_')?.0 {
+        "user" => Some("user_ids"),
+        "org" => Some("organization_ids"),
+        "sess" => Some("session_ids"),
+        "ins" => Some("instance_ids"),
+        _ => None,
+    }
+}
+
+fn unknown(what: &str, value: &str, known: &BTreeSet<String>) -> String {
+    match nearest(value, known) {
+        Some(nearest) => format!("unknown {what} {value}; did you mean {nearest}?"),
+        None => format!("unknown {what} {value}"),
+    }
+}
+
+/// The known name most like `value`, if one is like it at all.
+fn nearest<'a>(value: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
+    let plain = |name: &str| name.to_lowercase().replace(['_', '-', ' '], "");
+    let asked = plain(value);
+    let scored = known.iter().filter(|name| !name.is_empty()).map(|name| {
+        let score = strsim::normalized_damerau_levenshtein(&asked, &plain(name));
+        (score, name.as_str())
+    });
+    let (score, name) = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (score >= SIMILARITY_MIN).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clerk::catalogue::CATALOGUE;
+
+    fn known() -> KnownNames {
+        KnownNames {
+            types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
+            sources: ["default", "staging"].map(str::to_owned).into(),
+        }
+    }
+
+    fn compile(filter: &EventFilter) -> Result<Filter, Vec<Violation>> {
+        Filter::compile(filter, &known())
+    }
+
+    fn types(types: &[&str]) -> EventFilter {
+        EventFilter {
+            types: types.iter().map(|name| (*name).to_owned()).collect(),
+            ..EventFilter::default()
+        }
+    }
+
+    fn event(event_type: &str) -> Attributes {
+        Attributes {
+            event_type: event_type.to_owned(),
+            source: "default".to_owned(),
+            ..Attributes::default()
+        }
+    }
+
+    #[test]
+    fn filtered_empty_matches_everything_typed_or_not() {
+        let filter = compile(&EventFilter::default()).expect("empty is valid");
+        assert!(filter.matches(&event("user.created")));
+        assert!(filter.matches(&event("")));
+    }
+
+    #[test]
+    fn filtered_prefixes_match_by_prefix_alone() {
+        let filter = compile(&types(&["organization*"])).expect("a wildcard is accepted");
+        assert!(filter.matches(&event("organization.created")));
+        assert!(filter.matches(&event("organizationMembership.deleted")));
+        assert!(!filter.matches(&event("user.created")));
+        let dotted = compile(&types(&["organization.*"])).expect("a wildcard is accepted");
+        assert!(!dotted.matches(&event("organizationMembership.deleted")));
+    }
+
+    #[test]
+    fn filtered_exclusion_wins() {
+        let filter = compile(&EventFilter {
+            exclude_types: vec!["user.updated".to_owned()],
+            ..types(&["user.*"])
+        });
+        let filter = filter.expect("valid");
+        assert!(filter.matches(&event("user.created")));
+        assert!(!filter.matches(&event("user.updated")));
+    }
+
+    #[test]
+    fn filtered_slips_are_told_with_the_nearest_right_name() {
+        for (wrong, right) in [
+            ("user.craeted", "user.created"),
+            ("user.create", "user.created"),
+            ("User.Created", "user.created"),
+            ("subscription.past_due", "subscription.pastDue"),
+            (
+                "organization_membership.created",
+                "organizationMembership.created",
+            ),
+            ("session.end", "session.ended"),
+        ] {
+            let violations = compile(&types(&[wrong])).expect_err(wrong);
+            assert_eq!(violations.len(), 1);
+            assert_eq!(violations[0].field, "filter.types[0]");
+            let expected = format!("unknown event type {wrong}; did you mean {right}?");
+            assert_eq!(violations[0].description, expected);
+        }
+    }
+
+    #[test]
+    fn filtered_what_can_never_match_is_refused() {
+        let excluded = EventFilter {
+            exclude_types: vec!["user.*".to_owned()],
+            ..types(&["user.created", "user.d*"])
+        };
+        assert!(compile(&excluded).is_err());
+        let everything = EventFilter {
+            exclude_types: vec!["*".to_owned()],
+            ..EventFilter::default()
+        };
+        assert!(compile(&everything).is_err());
+        let swapped = EventFilter {
+            user_ids: vec!["org_1".to_owned()],
+            ..EventFilter::default()
+        };
+        let violations = compile(&swapped).expect_err("an organization is no user");
+        assert!(violations[0].description.contains("organization_ids"));
+        let source = EventFilter {
+            sources: vec!["stagin".to_owned()],
+            ..EventFilter::default()
+        };
+        let violations = compile(&source).expect_err("no such source");
+        assert!(violations[0].description.contains("did you mean staging?"));
+        assert!(compile(&types(&["us*r.created"])).is_err());
+        assert!(compile(&types(&[""])).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! What the fan-out counts.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::registry::{State, SubscriberView};
+
+/// Names of subscribers shown in metrics; they are the subscribers' own words.
+const NAMES_MAX: usize = 200;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: StateName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values as they are shown")]
+enum StateName {
+    catching_up,
+    live,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SubscriberLabel {
+    subscriber: String,
+}
+
+/// Why a subscription ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values as they are shown")]
+pub(super) enum Ending {
+    client_left,
+    caught_up,
+    max_events,
+    cursor_expired,
+    draining,
+    log_unreadable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndingLabel {
+    reason: Ending,
+}
+
+/// The fan-out's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    subscribers: Family<StateLabel, Gauge>,
+    lag_events: Family<SubscriberLabel, Gauge>,
+    lag_seconds: Family<SubscriberLabel, Gauge>,
+    ended: Family<EndingLabel, Counter>,
+    pub(super) delivered: Counter,
+    pub(super) delivered_bytes: Counter,
+    pub(super) event_age: Histogram,
+    pub(super) fell_behind: Counter,
+}
+
+impl Metrics {
+    /// Registers the fan-out's metrics.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            subscribers: Family::default(),
+            lag_events: Family::default(),
+            lag_seconds: Family::default(),
+            ended: Family::default(),
+            delivered: Counter::default(),
+            delivered_bytes: Counter::default(),
+            event_age: Histogram::new(exponential_buckets(0.000_5, 2.0, 20)),
+            fell_behind: Counter::default(),
+        };
+        registry.register(
+            "subscribers",
+            "Open subscriptions, by what they are doing",
+            metrics.subscribers.clone(),
+        );
+        registry.register(
+            "subscriber_lag_events",
+            "Positions between a subscriber and the end of the log; of subscribers that share a name, the one furthest behind",
+            metrics.lag_events.clone(),
+        );
+        registry.register_with_unit(
+            "subscriber_lag",
+            "Time between the newest event and the one that a subscriber has reached",
+            Unit::Seconds,
+            metrics.lag_seconds.clone(),
+        );
+        registry.register(
+            "subscriptions_ended",
+            "Subscriptions that ended, by reason",
+            metrics.ended.clone(),
+        );
+        registry.register(
+            "delivered_events",
+            "Events handed to subscribers' connections",
+            metrics.delivered.clone(),
+        );
+        registry.register_with_unit(
+            "delivered",
+            "Event frames handed to subscribers' connections",
+            Unit::Bytes,
+            metrics.delivered_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "delivery_event_age",
+            "Time from receiving an event to handing it to a live subscriber's connection",
+            Unit::Seconds,
+            metrics.event_age.clone(),
+        );
+        registry.register(
+            "subscribers_fell_behind",
+            "Times that a subscriber left the window of recent events and went back to the log",
+            metrics.fell_behind.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn count_end(&self, reason: Ending) {
+        self.ended.get_or_create(&EndingLabel { reason }).inc();
+    }
+
+    pub(super) fn observe(&self, subscribers: &[SubscriberView]) {
+        for (state, name) in [
+            (State::CatchingUp, StateName::catching_up),
+            (State::Live, StateName::live),
+        ] {
+            let count = subscribers
+                .iter()
+                .filter(|view| view.state == state)
+                .count();
+            let gauge = self.subscribers.get_or_create(&StateLabel { state: name });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.lag_events.clear();
+        self.lag_seconds.clear();
+        for view in subscribers.iter().take(NAMES_MAX) {
+            let label = SubscriberLabel {
+                subscriber: view.name.clone(),
+            };
+            let events = i64::try_from(view.lag.events).unwrap_or(i64::MAX);
+            let seconds = i64::try_from(view.lag.time.as_secs()).unwrap_or(i64::MAX);
+            raise(&self.lag_events.get_or_create(&label), events);
+            raise(&self.lag_seconds.get_or_create(&label), seconds);
+        }
+    }
+}
+
+fn raise(gauge: &Gauge, value: i64) {
+    if value > gauge.get() {
+        gauge.set(value);
+    }
+}

@@ -1,0 +1,221 @@
+//! From one log to every subscriber.
+//!
+//! ```text
+//!   log ──batches──► feed ──encodes each event once──► ring (the recent tail, in bytes)
+//!    │                                                   ▲ clone shared bytes
+//!    └──────────── pages ──► subscription ◄──────────────┘
+//!                              │ pulled by its own HTTP/2 flow control
+//! ```
+//!
+//! A subscription is a cursor, and nothing is queued for it. Behind the ring it reads
+//! the log, inside the ring it clones frames, at the head it waits. Falling behind is a
+//! way back to the first of the three, not an error, so a slow subscriber costs the
+//! same few hundred kilobytes however slow it is, and there is no seam between history
+//! and live at which an event could be lost or repeated.
+//!
+//! What this module does not do: gRPC (it yields encoded [`Frame`]s), and deciding who
+//! may see what.
+
+mod feed;
+mod filter;
+mod frame;
+mod metrics;
+mod read;
+mod registry;
+mod ring;
+mod subscription;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clerk::catalogue::CATALOGUE;
+use crate::event::{Cursor, Position};
+use crate::log::{self, Bounds, Log};
+use registry::Registry;
+use ring::Ring;
+
+pub use filter::{Filter, KnownNames, Violation};
+pub use frame::{Frame, Payload};
+pub use metrics::Metrics;
+pub use read::{Listed, Listing};
+pub use registry::{Lag, State, SubscriberView};
+pub use subscription::{OnExpired, Request, Start, Subscription};
+
+/// How to run the fan-out.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bytes of recent events kept in memory, for all subscribers together.
+    pub ring_bytes_max: usize,
+    /// Subscriptions open at once; more are refused.
+    pub subscribers_max: usize,
+    /// The configured sources.
+    pub sources: Vec<String>,
+}
+
+/// Why a subscription or a read did not go on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Retention removed events after the cursor.
+    #[error("the events after this cursor have been removed by retention")]
+    CursorExpired {
+        /// As a cursor, it yields all that is left.
+        oldest: Cursor,
+        /// The end of the log.
+        newest: Cursor,
+    },
+    /// The cursor belongs to a log that no longer exists.
+    #[error("the cursor belongs to another log (epoch {found}; this log is {expected})")]
+    OtherEpoch {
+        /// The cursor's.
+        found: crate::event::Epoch,
+        /// The log's.
+        expected: crate::event::Epoch,
+    },
+    /// The cursor is newer than the log, which must have been restored from a backup.
+    #[error("the cursor is ahead of the log; was the log restored from a backup?")]
+    AheadOfLog {
+        /// The end of the log.
+        newest: Cursor,
+    },
+    /// The bound on open subscriptions is reached.
+    #[error("{0} subscribers are connected, which is the limit")]
+    TooManySubscribers(usize),
+    /// The gateway stops.
+    #[error("the gateway is shutting down; reconnect with the same cursor")]
+    Draining,
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+}
+
+/// The fan-out; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fanout {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    log: Arc<dyn Log>,
+    config: Config,
+    ring: RwLock<Ring>,
+    head: watch::Sender<Position>,
+    registry: Registry,
+    drain: CancellationToken,
+    metrics: Metrics,
+}
+
+impl Fanout {
+    /// Starts the fan-out of `log`. It ends its subscriptions when `drain` is
+    /// cancelled.
+    #[must_use]
+    pub fn start(
+        log: Arc<dyn Log>,
+        config: Config,
+        metrics: Metrics,
+        drain: CancellationToken,
+    ) -> Self {
+        // Follow first: what is committed from here on is either below the tail that
+        // is read next or in a batch.
+        let batches = log.follow();
+        let tail = log.bounds().tail;
+        let inner = Arc::new(Inner {
+            ring: RwLock::new(Ring::new(tail, config.ring_bytes_max)),
+            head: watch::Sender::new(tail),
+            registry: Registry::default(),
+            log,
+            config,
+            drain,
+            metrics,
+        });
+        tokio::spawn(feed::run(Arc::clone(&inner), batches));
+        Self { inner }
+    }
+
+    /// The names that a filter may use.
+    #[must_use]
+    pub fn known_names(&self) -> KnownNames {
+        let mut types: BTreeSet<String> =
+            CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect();
+        let mut sources: BTreeSet<String> = self.inner.config.sources.iter().cloned().collect();
+        for tally in self.inner.log.tallies() {
+            types.insert(tally.event_type);
+            sources.insert(tally.source);
+        }
+        KnownNames { types, sources }
+    }
+
+    /// Opens a subscription.
+    ///
+    /// # Errors
+    /// When its cursor cannot be honoured, there are too many, or the gateway stops.
+    pub async fn subscribe(&self, request: Request) -> Result<Subscription, Error> {
+        Subscription::open(Arc::clone(&self.inner), request).await
+    }
+
+    /// The subscriptions that are open now, oldest first.
+    #[must_use]
+    pub fn subscribers(&self) -> Vec<SubscriberView> {
+        self.inner.registry.views(self.inner.log.bounds())
+    }
+
+    /// Brings the gauges up to date.
+    pub fn observe(&self) {
+        self.inner.metrics.observe(&self.subscribers());
+    }
+
+    /// Where the log begins and ends, as cursors.
+    #[must_use]
+    pub fn ends(&self) -> (Cursor, Cursor) {
+        let Bounds { trimmed, tail, .. } = self.inner.log.bounds();
+        (self.inner.cursor(trimmed), self.inner.cursor(tail))
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &dyn Log {
+        &*self.inner.log
+    }
+}
+
+impl Inner {
+    fn cursor(&self, position: Position) -> Cursor {
+        Cursor {
+            epoch: self.log.epoch(),
+            position,
+        }
+    }
+
+    /// The position of a client's cursor, if it is one of this log.
+    fn position_of(&self, cursor: Cursor) -> Result<Position, Error> {
+        let expected = self.log.epoch();
+        if cursor.epoch != expected {
+            return Err(Error::OtherEpoch {
+                found: cursor.epoch,
+                expected,
+            });
+        }
+        let tail = self.log.bounds().tail;
+        if cursor.position > tail {
+            return Err(Error::AheadOfLog {
+                newest: self.cursor(tail),
+            });
+        }
+        Ok(cursor.position)
+    }
+
+    fn expired(&self) -> Error {
+        let Bounds { trimmed, tail, .. } = self.log.bounds();
+        Error::CursorExpired {
+            oldest: self.cursor(trimmed),
+            newest: self.cursor(tail),
+        }
+    }
+
+    fn ring(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}

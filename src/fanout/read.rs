@@ -1,0 +1,108 @@
+//! Reading without subscribing: one page, or one event.
+
+use std::sync::Arc;
+
+use super::frame::{Payload, event_message};
+use super::subscription::Start;
+use super::{Error, Fanout, Filter};
+use crate::event::{Cursor, Position};
+use crate::log::{Query, Record};
+use crate::proto;
+
+/// A page stays well below the 4 MiB that gRPC clients accept by default.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// One page to list.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// What to list.
+    pub filter: Filter,
+    /// Where to start.
+    pub start: Start,
+    /// The most events in the page.
+    pub events_max: usize,
+    /// Whether to send the verified bodies.
+    pub payload: Payload,
+}
+
+/// One page.
+#[derive(Debug)]
+pub struct Listed {
+    /// The events, in log order.
+    pub events: Vec<proto::Event>,
+    /// Everything that matches up to here is in this page or before it.
+    pub cursor: Cursor,
+    /// Whether the log had more when the page was read.
+    pub has_more: bool,
+}
+
+impl Fanout {
+    /// Lists one page of matching events.
+    ///
+    /// # Errors
+    /// When the cursor cannot be honoured or the log not be read.
+    pub async fn list(&self, listing: Listing) -> Result<Listed, Error> {
+        let inner = &self.inner;
+        let tail = inner.log.bounds().tail;
+        let mut position = match listing.start {
+            Start::After(cursor) => inner.position_of(cursor)?,
+            Start::Latest => tail,
+            Start::Earliest => inner.log.bounds().trimmed,
+            Start::Time(time) => inner.log.position_before(time).await?,
+        };
+        let mut records: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        while position < tail && records.len() < listing.events_max && bytes < PAGE_BYTES_MAX {
+            let filter = listing.filter.clone();
+            let query = Query {
+                after: position,
+                narrow: filter.narrow(),
+                matches: Arc::new(move |attributes| filter.matches(attributes)),
+                records_max: listing.events_max - records.len(),
+                bytes_max: PAGE_BYTES_MAX - bytes,
+            };
+            let page = match inner.log.read(query).await {
+                Err(crate::log::Error::Expired { .. }) => return Err(inner.expired()),
+                page => page?,
+            };
+            bytes += page
+                .records
+                .iter()
+                .map(|record| record.content.bytes())
+                .sum::<usize>();
+            records.extend(page.records);
+            position = page.through;
+        }
+        let events = records
+            .iter()
+            .map(|record| event_message(&record.content, listing.payload));
+        Ok(Listed {
+            events: events.collect(),
+            cursor: inner.cursor(position),
+            has_more: position < tail,
+        })
+    }
+
+    /// Finds one event by its id.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn find(
+        &self,
+        id: String,
+        source: Option<String>,
+        payload: Payload,
+    ) -> Result<Option<(proto::Event, Cursor)>, Error> {
+        let found = self.inner.log.find(id, source).await?;
+        Ok(found.map(|record| {
+            let event = event_message(&record.content, payload);
+            (event, self.cursor_at(record.position))
+        }))
+    }
+
+    /// A position of this log as a cursor.
+    #[must_use]
+    pub fn cursor_at(&self, position: Position) -> Cursor {
+        self.inner.cursor(position)
+    }
+}

@@ -1,0 +1,163 @@
+//! Who is connected.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::event::{Position, UnixMillis};
+use crate::log::Bounds;
+use crate::proto::EventFilter;
+
+/// What a subscriber is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is being sent history.
+    CatchingUp,
+    /// It is being sent events as they arrive.
+    Live,
+}
+
+/// A distance in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lag {
+    /// An upper bound for the events still to be judged.
+    pub events: u64,
+    /// Between the receive times of the newest event and the one reached.
+    pub time: Duration,
+}
+
+/// One open subscription, as it is now.
+#[derive(Clone, Debug)]
+pub struct SubscriberView {
+    /// The name it gave itself.
+    pub name: String,
+    /// Where it connected from.
+    pub peer: String,
+    /// Its filter, as it asked for it.
+    pub filter: EventFilter,
+    /// What it is doing.
+    pub state: State,
+    /// How far behind it is.
+    pub lag: Lag,
+    /// Up to where it has been served.
+    pub position: Position,
+    /// Events handed to its connection.
+    pub delivered: u64,
+    /// When it connected.
+    pub connect_time: UnixMillis,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    next: u64,
+    connected: BTreeMap<u64, Arc<Entry>>,
+}
+
+/// The part of a subscription that others may look at while it runs.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) peer: String,
+    pub(super) filter: EventFilter,
+    pub(super) connect_time: UnixMillis,
+    live: AtomicU8,
+    position: AtomicU64,
+    reached_time_ms: AtomicI64,
+    delivered: AtomicU64,
+}
+
+impl Entry {
+    pub(super) fn new(name: String, peer: String, filter: EventFilter) -> Self {
+        Self {
+            name,
+            peer,
+            filter,
+            connect_time: UnixMillis::now(),
+            live: AtomicU8::new(0),
+            position: AtomicU64::new(0),
+            reached_time_ms: AtomicI64::new(0),
+            delivered: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn set_state(&self, state: State) {
+        self.live
+            .store(u8::from(state == State::Live), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_position(&self, position: Position) {
+        self.position.store(position.number(), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_reached_time(&self, time: UnixMillis) {
+        self.reached_time_ms
+            .store(time.milliseconds(), Ordering::Relaxed);
+    }
+
+    pub(super) fn count_delivered(&self) -> u64 {
+        self.delivered.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lag(&self, bounds: Bounds) -> Lag {
+        let position = Position::new(self.position.load(Ordering::Relaxed));
+        let events = bounds.tail.distance_from(position);
+        let reached = UnixMillis::new(self.reached_time_ms.load(Ordering::Relaxed));
+        let time = if events == 0 || reached == UnixMillis::default() {
+            Duration::ZERO
+        } else {
+            bounds.tail_receive_time.since(reached)
+        };
+        Lag { events, time }
+    }
+}
+
+impl Registry {
+    /// Adds a subscriber, unless `max` are connected.
+    pub(super) fn join(self: &Registry, entry: Entry, max: usize) -> Option<(u64, Arc<Entry>)> {
+        let mut entries = self.lock();
+        if entries.connected.len() >= max {
+            return None;
+        }
+        let number = entries.next;
+        entries.next += 1;
+        let entry = Arc::new(entry);
+        entries.connected.insert(number, Arc::clone(&entry));
+        Some((number, entry))
+    }
+
+    pub(super) fn leave(&self, number: u64) {
+        self.lock().connected.remove(&number);
+    }
+
+    pub(super) fn views(&self, bounds: Bounds) -> Vec<SubscriberView> {
+        let entries = self.lock();
+        let views = entries.connected.values().map(|entry| SubscriberView {
+            name: entry.name.clone(),
+            peer: entry.peer.clone(),
+            filter: entry.filter.clone(),
+            state: match entry.live.load(Ordering::Relaxed) {
+                0 => State::CatchingUp,
+                _ => State::Live,
+            },
+            lag: entry.lag(bounds),
+            position: Position::new(entry.position.load(Ordering::Relaxed)),
+            delivered: entry.delivered(),
+            connect_time: entry.connect_time,
+        });
+        views.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,418 @@
+//! One subscription: a cursor that reads the log, then the ring, then waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::frame::{Frame, Payload};
+use super::metrics::Ending;
+use super::registry::{Entry, Lag, State};
+use super::ring::Lookup;
+use super::{Error, Filter, Inner};
+use crate::event::{Cursor, Position, UnixMillis};
+use crate::log::{self, Query};
+use crate::proto;
+use crate::proto::subscribe_response::Kind;
+
+/// Frames taken ahead of the connection, in bytes of events. With what HTTP/2 buffers,
+/// this is what a subscriber that never reads costs.
+const PAGE_BYTES_MAX: usize = 256 << 10;
+/// Events taken ahead of the connection.
+const PAGE_EVENTS_MAX: usize = 1024;
+
+/// Where to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After this cursor.
+    After(Cursor),
+    /// With what arrives from now on.
+    Latest,
+    /// With the oldest event in the log.
+    Earliest,
+    /// With the first event received at or after this.
+    Time(UnixMillis),
+}
+
+/// What to do when retention was faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExpired {
+    /// End.
+    Fail,
+    /// Say so, and go on with the oldest event in the log.
+    Earliest,
+    /// Say so, and go on with what arrives from now on.
+    Latest,
+}
+
+/// A subscription to open.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What to send.
+    pub filter: Filter,
+    /// The filter in the subscriber's words, for listings.
+    pub asked_filter: proto::EventFilter,
+    /// Where to start.
+    pub start: Start,
+    /// What to do when retention was faster.
+    pub on_expired: OnExpired,
+    /// End once the history is sent.
+    pub stop_when_caught_up: bool,
+    /// End after so many events.
+    pub events_max: Option<u64>,
+    /// The longest silence.
+    pub heartbeat_interval: Duration,
+    /// Whether to send the verified bodies.
+    pub payload: Payload,
+    /// The subscriber's name for itself.
+    pub name: String,
+    /// Where it connected from.
+    pub peer: String,
+}
+
+/// An open subscription, pulled by its connection.
+#[derive(Debug)]
+pub struct Subscription {
+    inner: Arc<Inner>,
+    request: Request,
+    number: u64,
+    entry: Arc<Entry>,
+    /// How far the log has been searched for this subscriber.
+    position: Position,
+    phase: Phase,
+    /// Nothing was read yet from a start that means "the oldest there is": retention
+    /// may still move it.
+    follows_oldest: bool,
+    ready: VecDeque<Ready>,
+    last_frame: Instant,
+    ended: Option<Ending>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Sending history up to this position.
+    CatchingUp {
+        until: Position,
+    },
+    Live,
+}
+
+/// A frame taken ahead of the connection.
+#[derive(Debug)]
+struct Ready {
+    frame: Frame,
+    position: Position,
+    /// Of an event; control frames have none.
+    receive_time: Option<UnixMillis>,
+}
+
+impl Subscription {
+    pub(super) async fn open(inner: Arc<Inner>, request: Request) -> Result<Self, Error> {
+        if inner.drain.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        let (position, gap) = starting_position(&inner, &request).await?;
+        let entry = Entry::new(
+            request.name.clone(),
+            request.peer.clone(),
+            request.asked_filter.clone(),
+        );
+        entry.set_position(position);
+        let limit = inner.config.subscribers_max;
+        let (number, entry) = inner
+            .registry
+            .join(entry, limit)
+            .ok_or(Error::TooManySubscribers(limit))?;
+        let until = inner.log.bounds().tail.max(position);
+        let mut subscription = Self {
+            follows_oldest: matches!(request.start, Start::Earliest | Start::Time(_)),
+            phase: Phase::CatchingUp { until },
+            ready: VecDeque::new(),
+            last_frame: Instant::now(),
+            ended: None,
+            inner,
+            request,
+            number,
+            entry,
+            position,
+        };
+        subscription.push_started(until, gap);
+        subscription.log_opening();
+        Ok(subscription)
+    }
+
+    /// The next frame; none once the subscription has ended as asked.
+    pub async fn next(&mut self) -> Option<Result<Frame, Error>> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Some(Ok(self.hand_over(ready)));
+            }
+            if self.ended.is_some() {
+                return None;
+            }
+            if let Err(error) = self.advance().await {
+                self.ended = Some(ending(&error));
+                return Some(Err(error));
+            }
+        }
+    }
+
+    fn hand_over(&mut self, ready: Ready) -> Frame {
+        self.last_frame = Instant::now();
+        self.entry.set_position(ready.position);
+        if let Some(received) = ready.receive_time {
+            self.entry.set_reached_time(received);
+            let metrics = &self.inner.metrics;
+            metrics.delivered.inc();
+            metrics
+                .delivered_bytes
+                .inc_by(ready.frame.as_bytes().len() as u64);
+            if self.phase == Phase::Live {
+                let age = UnixMillis::now().since(received);
+                metrics.event_age.observe(age.as_secs_f64());
+            }
+            let delivered = self.entry.count_delivered();
+            if self
+                .request
+                .events_max
+                .is_some_and(|most| delivered >= most)
+            {
+                self.ready.clear();
+                self.ended = Some(Ending::max_events);
+            }
+        }
+        ready.frame
+    }
+
+    /// Makes frames ready, or finds that there is nothing to send yet.
+    async fn advance(&mut self) -> Result<(), Error> {
+        if self.inner.drain.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        // Before the lookup, so that what comes after it is not missed.
+        let mut head = self.inner.head.subscribe();
+        head.mark_unchanged();
+        let before = self.position;
+        match self.look_into_ring() {
+            Lookup::Behind => self.read_log().await?,
+            Lookup::Found { events, through } => {
+                let payload = self.request.payload;
+                self.ready.extend(events.iter().map(|event| Ready {
+                    frame: event.frame(payload),
+                    position: event.record.position,
+                    receive_time: Some(event.record.content.receive_time),
+                }));
+                self.position = through;
+            }
+        }
+        self.note_progress();
+        if !self.ready.is_empty() || self.ended.is_some() || self.position > before {
+            return Ok(());
+        }
+        let heartbeat_due = self.last_frame + self.request.heartbeat_interval;
+        tokio::select! {
+            biased;
+            () = self.inner.drain.cancelled() => {}
+            _changed = head.changed() => {}
+            () = tokio::time::sleep_until(heartbeat_due) => self.push_heartbeat(),
+        }
+        Ok(())
+    }
+
+    fn look_into_ring(&self) -> Lookup {
+        let filter = &self.request.filter;
+        self.inner
+            .ring()
+            .after(self.position, PAGE_BYTES_MAX, |event| {
+                filter.matches(&event.record.content.attributes)
+            })
+    }
+
+    async fn read_log(&mut self) -> Result<(), Error> {
+        if self.phase == Phase::Live {
+            self.fall_behind();
+            return Ok(());
+        }
+        let filter = self.request.filter.clone();
+        let query = Query {
+            after: self.position,
+            narrow: filter.narrow(),
+            matches: Arc::new(move |attributes| filter.matches(attributes)),
+            records_max: PAGE_EVENTS_MAX,
+            bytes_max: PAGE_BYTES_MAX,
+        };
+        let page = match self.inner.log.read(query).await {
+            Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
+            page => page?,
+        };
+        self.follows_oldest = false;
+        let payload = self.request.payload;
+        self.ready.extend(page.records.iter().map(|record| Ready {
+            frame: Frame::event(self.inner.cursor(record.position), &record.content, payload),
+            position: record.position,
+            receive_time: Some(record.content.receive_time),
+        }));
+        self.position = page.through;
+        Ok(())
+    }
+
+    fn fall_behind(&mut self) {
+        let bounds = self.inner.log.bounds();
+        self.phase = Phase::CatchingUp { until: bounds.tail };
+        self.entry.set_state(State::CatchingUp);
+        self.inner.metrics.fell_behind.inc();
+        let lag = self.entry.lag(bounds);
+        tracing::info!(
+            subscriber = %self.request.name,
+            lag_events = lag.events,
+            "subscriber fell behind; it is served from the log until it has caught up"
+        );
+        let lag = Some(lag.into());
+        self.push(Kind::FellBehind(proto::FellBehind { lag }));
+    }
+
+    /// Retention removed what this subscriber had not read.
+    fn skip_removed(&mut self, trimmed: Position) -> Result<(), Error> {
+        if self.follows_oldest {
+            self.position = trimmed;
+            return Ok(());
+        }
+        let to = match self.request.on_expired {
+            OnExpired::Fail => return Err(self.inner.expired()),
+            OnExpired::Earliest => trimmed,
+            OnExpired::Latest => self.inner.log.bounds().tail,
+        };
+        let gap = gap(&self.inner, self.position, to);
+        self.position = to;
+        self.push(gap);
+        Ok(())
+    }
+
+    /// After a step: has it caught up, or been silent for too long?
+    fn note_progress(&mut self) {
+        if let Phase::CatchingUp { until } = self.phase {
+            // Within the ring, or it would fall behind at once.
+            let near = self.request.stop_when_caught_up || self.inner.ring().covers(self.position);
+            if self.position >= until && near {
+                self.phase = Phase::Live;
+                self.entry.set_state(State::Live);
+                self.push(Kind::CaughtUp(proto::CaughtUp {}));
+                if self.request.stop_when_caught_up {
+                    self.ended = Some(Ending::caught_up);
+                }
+            }
+        }
+        if self.ready.is_empty() {
+            self.entry.set_position(self.position);
+            if self.last_frame.elapsed() >= self.request.heartbeat_interval {
+                self.push_heartbeat();
+            }
+        }
+    }
+
+    fn push_started(&mut self, newest: Position, gap: Option<Kind>) {
+        let before = match &gap {
+            Some(Kind::Gap(gap)) => gap
+                .from
+                .parse()
+                .map_or(self.position, |cursor: Cursor| cursor.position),
+            _ => self.position,
+        };
+        let started = Kind::Started(proto::Started {
+            heartbeat_interval: self.request.heartbeat_interval.try_into().ok(),
+            newest_cursor: self.inner.cursor(newest).to_string(),
+        });
+        let reached = std::mem::replace(&mut self.position, before);
+        self.push(started);
+        self.position = reached;
+        if let Some(gap) = gap {
+            self.push(gap);
+        }
+    }
+
+    fn push_heartbeat(&mut self) {
+        self.push(Kind::Heartbeat(proto::Heartbeat {}));
+    }
+
+    /// Queues a control frame at the position reached.
+    fn push(&mut self, kind: Kind) {
+        let cursor = self.inner.cursor(self.position);
+        self.ready.push_back(Ready {
+            frame: Frame::control(cursor, kind),
+            position: self.position,
+            receive_time: None,
+        });
+    }
+
+    fn log_opening(&self) {
+        tracing::info!(
+            subscriber = %self.request.name,
+            peer = %self.request.peer,
+            start = ?self.request.start,
+            "subscriber connected"
+        );
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.inner.registry.leave(self.number);
+        let reason = self.ended.unwrap_or(Ending::client_left);
+        self.inner.metrics.count_end(reason);
+        tracing::info!(
+            subscriber = %self.request.name,
+            peer = %self.request.peer,
+            ?reason,
+            delivered = self.entry.delivered(),
+            "subscriber left"
+        );
+    }
+}
+
+/// The position to start after, and the gap before it if the policy allows one.
+async fn starting_position(
+    inner: &Inner,
+    request: &Request,
+) -> Result<(Position, Option<Kind>), Error> {
+    let bounds = inner.log.bounds();
+    let asked = match request.start {
+        Start::Latest => return Ok((bounds.tail, None)),
+        Start::Earliest => return Ok((bounds.trimmed, None)),
+        Start::Time(time) => return Ok((inner.log.position_before(time).await?, None)),
+        Start::After(cursor) => inner.position_of(cursor)?,
+    };
+    if asked >= bounds.trimmed {
+        return Ok((asked, None));
+    }
+    let to = match request.on_expired {
+        OnExpired::Fail => return Err(inner.expired()),
+        OnExpired::Earliest => bounds.trimmed,
+        OnExpired::Latest => bounds.tail,
+    };
+    Ok((to, Some(gap(inner, asked, to))))
+}
+
+fn gap(inner: &Inner, from: Position, to: Position) -> Kind {
+    Kind::Gap(proto::Gap {
+        from: inner.cursor(from).to_string(),
+        to: inner.cursor(to).to_string(),
+    })
+}
+
+fn ending(error: &Error) -> Ending {
+    match error {
+        Error::Draining => Ending::draining,
+        Error::CursorExpired { .. } => Ending::cursor_expired,
+        _ => Ending::log_unreadable,
+    }
+}
+
+impl From<Lag> for proto::Lag {
+    fn from(lag: Lag) -> Self {
+        Self {
+            events: i64::try_from(lag.events).unwrap_or(i64::MAX),
+            seconds: lag.time.as_secs_f64(),
+        }
+    }
+}

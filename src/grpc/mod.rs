@@ -1,0 +1,84 @@
+//! The consumers' side: `EventService` over gRPC, internal.
+//!
+//! This module speaks gRPC and nothing else: requests become what [`crate::fanout`]
+//! understands, its errors become status codes, and its frames go out as they are.
+//! Health and reflection stand beside the service, so that `grpcurl` works with
+//! nothing but an address.
+
+mod codec;
+mod request;
+mod service;
+mod status;
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+
+use crate::fanout::Fanout;
+use crate::proto;
+use crate::proto::server::event_service_server::EventServiceServer;
+
+pub use codec::{FrameCodec, FrameEncoder};
+pub use service::Service;
+
+/// A connection that is silent for so long is asked whether it is alive …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// … and dropped when it does not answer. Long, since a subscriber that is paused for a
+/// minute or two is slow, not gone.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Serves until `drain` is cancelled and every stream has ended.
+///
+/// # Errors
+/// When the reflection data is malformed or the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    fanout: Fanout,
+    drain: CancellationToken,
+) -> Result<(), Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for name in ["", proto::EVENT_SERVICE] {
+        health
+            .set_service_status(name, ServingStatus::Serving)
+            .await;
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(EventServiceServer::new(Service::new(fanout)))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .serve_with_incoming_shutdown(incoming, async move {
+            drain.cancelled().await;
+            for name in ["", proto::EVENT_SERVICE] {
+                health
+                    .set_service_status(name, ServingStatus::NotServing)
+                    .await;
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+/// Why the gRPC side cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The descriptors that reflection serves are malformed.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server failed.
+    #[error("serving gRPC: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}

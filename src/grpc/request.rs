@@ -1,0 +1,175 @@
+//! Requests, checked and in the fan-out's words.
+
+use std::time::Duration;
+
+use crate::event::{Cursor, UnixMillis};
+use crate::fanout::{Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, Violation};
+use crate::proto;
+use crate::proto::subscribe_request::Start as AskedStart;
+use crate::proto::{ExpiredCursorPolicy, StartPosition};
+
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+const PAGE_EVENTS_DEFAULT: usize = 100;
+const PAGE_EVENTS_MAX: usize = 1000;
+/// A name is shown in logs and as a metric's label.
+const NAME_BYTES_MAX: usize = 100;
+
+/// Checks a `SubscribeRequest`; all that is wrong with it is told at once.
+pub(super) fn subscribe(
+    asked: proto::SubscribeRequest,
+    known: &KnownNames,
+    peer: String,
+) -> Result<Request, Vec<Violation>> {
+    let mut check = Check::default();
+    let asked_filter = asked.filter.unwrap_or_default();
+    let filter = check.filter(&asked_filter, known);
+    let start = match &asked.start {
+        None => Start::Latest,
+        Some(AskedStart::AfterCursor(cursor)) => check.cursor("after_cursor", cursor),
+        Some(AskedStart::StartTime(time)) => check.time("start_time", time),
+        Some(AskedStart::StartPosition(position)) => match StartPosition::try_from(*position) {
+            Ok(StartPosition::Unspecified | StartPosition::Latest) => Start::Latest,
+            Ok(StartPosition::Earliest) => Start::Earliest,
+            Err(_) => check.fail("start_position", "unknown value", Start::Latest),
+        },
+    };
+    let on_expired = match ExpiredCursorPolicy::try_from(asked.on_expired) {
+        Ok(ExpiredCursorPolicy::Unspecified | ExpiredCursorPolicy::Fail) => OnExpired::Fail,
+        Ok(ExpiredCursorPolicy::Earliest) => OnExpired::Earliest,
+        Ok(ExpiredCursorPolicy::Latest) => OnExpired::Latest,
+        Err(_) => check.fail("on_expired", "unknown value", OnExpired::Fail),
+    };
+    let events_max = check.events_max(asked.max_events);
+    let heartbeat_interval = check.heartbeat_interval(asked.heartbeat_interval);
+    let name = check.name(asked.subscriber_name);
+    check.done(Request {
+        filter,
+        asked_filter,
+        start,
+        on_expired,
+        stop_when_caught_up: asked.stop_when_caught_up,
+        events_max,
+        heartbeat_interval,
+        payload: payload(asked.include_payload),
+        name,
+        peer,
+    })
+}
+
+/// Checks a `ListEventsRequest`.
+pub(super) fn list(
+    asked: &proto::ListEventsRequest,
+    known: &KnownNames,
+) -> Result<Listing, Vec<Violation>> {
+    let mut check = Check::default();
+    let filter = match &asked.filter {
+        Some(filter) => check.filter(filter, known),
+        None => Filter::default(),
+    };
+    let start = if !asked.page_token.is_empty() {
+        check.cursor("page_token", &asked.page_token)
+    } else if let Some(time) = &asked.start_time {
+        check.time("start_time", time)
+    } else {
+        Start::Earliest
+    };
+    let events_max = match usize::try_from(asked.page_size) {
+        Ok(0) => PAGE_EVENTS_DEFAULT,
+        Ok(size) => size.min(PAGE_EVENTS_MAX),
+        Err(_) => check.fail("page_size", "negative; 0 means 100", PAGE_EVENTS_DEFAULT),
+    };
+    check.done(Listing {
+        filter,
+        start,
+        events_max,
+        payload: payload(asked.include_payload),
+    })
+}
+
+pub(super) fn payload(include: bool) -> Payload {
+    if include {
+        Payload::Included
+    } else {
+        Payload::Omitted
+    }
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Check {
+    violations: Vec<Violation>,
+}
+
+impl Check {
+    fn done<T>(self, checked: T) -> Result<T, Vec<Violation>> {
+        if self.violations.is_empty() {
+            Ok(checked)
+        } else {
+            Err(self.violations)
+        }
+    }
+
+    fn fail<T>(&mut self, field: &str, description: &str, instead: T) -> T {
+        self.violations.push(Violation {
+            field: field.to_owned(),
+            description: description.to_owned(),
+        });
+        instead
+    }
+
+    fn filter(&mut self, filter: &proto::EventFilter, known: &KnownNames) -> Filter {
+        Filter::compile(filter, known).unwrap_or_else(|violations| {
+            self.violations.extend(violations);
+            Filter::default()
+        })
+    }
+
+    fn cursor(&mut self, field: &str, text: &str) -> Start {
+        match text.parse::<Cursor>() {
+            Ok(cursor) => Start::After(cursor),
+            Err(error) => self.fail(field, &error.to_string(), Start::Latest),
+        }
+    }
+
+    fn time(&mut self, field: &str, time: &prost_types::Timestamp) -> Start {
+        if !(0..1_000_000_000).contains(&time.nanos) {
+            return self.fail(field, "nanos outside 0 to 999999999", Start::Latest);
+        }
+        // Rounded up: events of the millisecond that `time` lies in may be before it.
+        let floor = UnixMillis::from(time);
+        let is_whole = time.nanos % 1_000_000 == 0;
+        let milliseconds = floor.milliseconds().saturating_add(i64::from(!is_whole));
+        Start::Time(UnixMillis::new(milliseconds))
+    }
+
+    fn events_max(&mut self, asked: i64) -> Option<u64> {
+        match u64::try_from(asked) {
+            Ok(0) => None,
+            Ok(most) => Some(most),
+            Err(_) => self.fail("max_events", "negative; 0 means no limit", None),
+        }
+    }
+
+    fn heartbeat_interval(&mut self, asked: Option<prost_types::Duration>) -> Duration {
+        let Some(asked) = asked else {
+            return HEARTBEAT_DEFAULT;
+        };
+        match Duration::try_from(asked) {
+            Ok(interval) if interval >= HEARTBEAT_MIN => interval.min(Duration::from_secs(86_400)),
+            _ => self.fail(
+                "heartbeat_interval",
+                "less than 1 s; leave it out for 15 s",
+                HEARTBEAT_DEFAULT,
+            ),
+        }
+    }
+
+    fn name(&mut self, name: String) -> String {
+        if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            let description = "longer than 100 bytes, or with control characters";
+            return self.fail("subscriber_name", description, String::new());
+        }
+        name
+    }
+}

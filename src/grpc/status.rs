@@ -1,0 +1,75 @@
+//! Errors as `google.rpc.Status`: the one place that chooses codes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::fanout::{Error, Violation};
+
+const DOMAIN: &str = "clerkcast";
+/// Long enough for a load balancer to notice, short enough for nobody to be paged.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+
+pub(super) fn invalid(violations: Vec<Violation>) -> Status {
+    let message: Vec<&str> = violations
+        .iter()
+        .map(|one| one.description.as_str())
+        .collect();
+    let message = match &violations[..] {
+        [one] => format!("{}: {}", one.field, one.description),
+        _ => message.join("; "),
+    };
+    let violations = violations
+        .into_iter()
+        .map(|one| FieldViolation::new(one.field, one.description));
+    let mut details = error_info("INVALID_REQUEST", HashMap::new());
+    details.set_bad_request(violations.collect::<Vec<_>>());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+pub(super) fn no_such_event(id: &str) -> Status {
+    let metadata = HashMap::from([("id".to_owned(), id.to_owned())]);
+    Status::with_error_details(
+        Code::NotFound,
+        "no event with this id is in the log; it may have been removed by retention",
+        error_info("EVENT_NOT_FOUND", metadata),
+    )
+}
+
+pub(super) fn from_fanout(error: &Error) -> Status {
+    let message = error.to_string();
+    let mut metadata = HashMap::new();
+    let (code, reason) = match error {
+        Error::CursorExpired { oldest, newest } => {
+            metadata.insert("oldest_cursor".to_owned(), oldest.to_string());
+            metadata.insert("newest_cursor".to_owned(), newest.to_string());
+            (Code::OutOfRange, "CURSOR_EXPIRED")
+        }
+        Error::OtherEpoch { found, expected } => {
+            metadata.insert("cursor_epoch".to_owned(), found.to_string());
+            metadata.insert("log_epoch".to_owned(), expected.to_string());
+            (Code::FailedPrecondition, "CURSOR_OF_ANOTHER_LOG")
+        }
+        Error::AheadOfLog { newest } => {
+            metadata.insert("newest_cursor".to_owned(), newest.to_string());
+            (Code::FailedPrecondition, "CURSOR_AHEAD_OF_LOG")
+        }
+        Error::TooManySubscribers(limit) => {
+            metadata.insert("limit".to_owned(), limit.to_string());
+            (Code::ResourceExhausted, "TOO_MANY_SUBSCRIBERS")
+        }
+        Error::Draining => (Code::Unavailable, "DRAINING"),
+        Error::Log(_) => (Code::Unavailable, "LOG_UNREADABLE"),
+    };
+    let mut details = error_info(reason, metadata);
+    if code == Code::Unavailable {
+        details.set_retry_info(Some(RECONNECT_DELAY));
+    }
+    Status::with_error_details(code, message, details)
+}
+
+fn error_info(reason: &str, metadata: HashMap<String, String>) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}

@@ -1,0 +1,53 @@
+//! Clerkcast: a gRPC event-distribution gateway for Clerk.
+//!
+//! ```text
+//!   Clerk ──(Svix-signed POST)──► webhook ──► log ◄── fanout ◄── grpc ──(server stream)──► services
+//! ```
+//!
+//! Those four words and three arrows are the architecture. The log is the only thing
+//! between the producer and the consumers: `webhook` never knows who listens, `grpc`
+//! never knows who posted.
+//!
+//! # The way of one event
+//!
+//! 1. [`webhook`] reads the signing headers and the body, within bounds, and
+//!    [`webhook::Verifier`] turns them into [`webhook::Verified`] bytes.
+//! 2. [`clerk::decode`] writes the JSON as an encoded `Event`, field by field, and finds
+//!    the ids that filters look at. It cannot fail.
+//! 3. [`log::Log::append`] commits event, payload and indexes in one transaction that is
+//!    shared with whatever else arrived, and only then the webhook is answered 200.
+//! 4. The committed batch reaches the feed of [`fanout`], which makes one frame per event
+//!    and puts it into the ring.
+//! 5. Each subscription whose filter matches clones that frame when its connection has
+//!    room, and [`grpc`] sends it as it is.
+//!
+//! # Who may know whom
+//!
+//! ```text
+//!   main → cli → app (opens, binds, wires, drains in order)
+//!   edges       webhook/  grpc/  ops/  client   know HTTP, gRPC, terminals
+//!   domain      clerk/    fanout/               know events
+//!   truth       log/                            knows bytes, positions, durability
+//!   vocabulary  event     proto                 know nothing
+//! ```
+//!
+//! `webhook` and `grpc` never import each other; `webhook` never imports `fanout`; `log`
+//! imports neither axum, tonic nor `serde_json`; the ring and the filter are pure, without
+//! tokio and without a clock; only `app` and `main` use `anyhow`. A test reads the imports
+//! and holds them to this.
+
+pub mod event;
+pub mod proto;
+
+pub mod log;
+
+pub mod clerk;
+pub mod fanout;
+
+pub mod grpc;
+pub mod ops;
+pub mod webhook;
+
+pub mod app;
+pub mod cli;
+pub mod client;

@@ -1,0 +1,270 @@
+//! The durable, ordered log: the only thing between the producer and the consumers.
+//!
+//! ```text
+//!   position   0        41        42   43        45
+//!              ┆ removed │          A    B         C
+//!              └─────────┴────────────────────────────
+//!                        ▲                         ▲
+//!                     trimmed                     tail
+//! ```
+//!
+//! The law of a [`Log`], held by one conformance suite (`tests/it/conformance.rs`)
+//! that every implementation passes:
+//!
+//! * **Durable.** [`Log::append`] answers only when the record survives a crash, and
+//!   "duplicate" only when the first copy does.
+//! * **Unique.** One (source, id) enters once, for as long as the record is kept and
+//!   never under [`DEDUPE_WINDOW`].
+//! * **Ordered.** Positions strictly increase in the order of the log and are never
+//!   used twice, not even after a crash or after everything was removed. They may
+//!   leave holes.
+//! * **Complete.** A [`Page`] holds every matching record in `(query.after,
+//!   page.through]`, so reading page after page misses nothing and repeats nothing;
+//!   where retention removed some of those, the read fails with [`Error::Expired`].
+//! * **Published once.** Each committed batch is published to [`Log::follow`] after
+//!   it is durable, in order. A follower that lags reads the log instead.
+//!
+//! The log knows bytes, positions and durability. It does not know what an event
+//! means, who posted it or who listens.
+
+mod metrics;
+pub mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::{broadcast, watch};
+
+use crate::event::{Attributes, Epoch, Position, UnixMillis};
+
+pub use metrics::Metrics;
+
+/// How long an id is remembered at the least, whatever retention removes. Svix
+/// retries for 27 h 35 min (Svix, "Retries").
+pub const DEDUPE_WINDOW: Duration = Duration::from_secs(28 * 60 * 60);
+
+/// What the webhook hands in.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// The `svix-id`, unique per source.
+    pub id: String,
+    /// What filters and indexes look at.
+    pub attributes: Attributes,
+    /// When the webhook arrived.
+    pub receive_time: UnixMillis,
+    /// The decoded event, encoded for subscribers.
+    pub event: Bytes,
+    /// Which version of the decoding made `event`; see [`crate::clerk`].
+    pub decoding: u32,
+    /// The verified body, byte for byte.
+    pub payload: Bytes,
+}
+
+impl NewRecord {
+    /// What this record weighs in every budget.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.event.len() + self.payload.len()
+    }
+}
+
+/// A record in the log.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its place in the total order.
+    pub position: Position,
+    /// What was appended.
+    pub content: NewRecord,
+}
+
+/// The answer to an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// The record is durable now.
+    Committed(Position),
+    /// A record with this source and id was durable before.
+    Duplicate,
+}
+
+/// A committed batch, as followers see it.
+#[derive(Debug)]
+pub struct Batch {
+    /// The tail before this batch. A follower that has not seen everything up to
+    /// here lags and must read the log.
+    pub after: Position,
+    /// The records in order; never empty.
+    pub records: Vec<Arc<Record>>,
+}
+
+/// Where the log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The last position that retention removed: reading can start after it.
+    pub trimmed: Position,
+    /// The last position that is durable.
+    pub tail: Position,
+    /// When the record at the tail was received.
+    pub tail_receive_time: UnixMillis,
+}
+
+/// Which index may answer a query. It only narrows: [`Query::matches`] decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Narrow {
+    /// Every record is a candidate.
+    All,
+    /// Only records of these types.
+    Types(Vec<String>),
+    /// Only records that concern these users.
+    Users(Vec<String>),
+    /// Only records that concern these organizations.
+    Organizations(Vec<String>),
+    /// Only records of these sessions.
+    Sessions(Vec<String>),
+}
+
+/// Decides on a record by its attributes.
+pub type Matches = Arc<dyn Fn(&Attributes) -> bool + Send + Sync>;
+
+/// One page to read.
+#[derive(Clone)]
+pub struct Query {
+    /// Exclusive.
+    pub after: Position,
+    /// The index that may help.
+    pub narrow: Narrow,
+    /// What is wanted.
+    pub matches: Matches,
+    /// The most records in the page.
+    pub records_max: usize,
+    /// The page ends with the record that reaches so many bytes.
+    pub bytes_max: usize,
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Query")
+            .field("after", &self.after)
+            .field("narrow", &self.narrow)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The matching records in `(query.after, through]`, in order.
+    pub records: Vec<Record>,
+    /// How far the log was searched.
+    pub through: Position,
+}
+
+/// How many records of one source and type the log holds. Pairs that it held once
+/// stay, with a count of 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// The configured source.
+    pub source: String,
+    /// Clerk's name of the type.
+    pub event_type: String,
+    /// Records in the log.
+    pub count: u64,
+}
+
+/// What an operator asks about the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Description {
+    /// How long records are kept.
+    pub retain_for: Option<Duration>,
+    /// How many bytes of records are kept.
+    pub retain_bytes: Option<u64>,
+    /// Records in the log.
+    pub record_count: u64,
+    /// Bytes that they take up in the store.
+    pub size_bytes: u64,
+    /// When the oldest was received.
+    pub oldest_receive_time: Option<UnixMillis>,
+    /// When the newest was received.
+    pub newest_receive_time: Option<UnixMillis>,
+}
+
+/// Whether the log takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Writability {
+    /// It does.
+    Writable,
+    /// It does not, for this reason, and tries again by itself.
+    Refusing(String),
+    /// It never will again: what is on disk is no longer known. The process must end.
+    Failed(String),
+}
+
+/// Why the log did not do as asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A write did not become durable; it may later.
+    #[error("the log cannot take writes now: {0}")]
+    Refusing(String),
+    /// More writes are queued than the queue's bound.
+    #[error("the log's write queue is full")]
+    Overloaded,
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+    /// Retention removed records that the query would have had to return.
+    #[error("retention removed the log up to position {trimmed}")]
+    Expired {
+        /// The last position that is gone.
+        trimmed: Position,
+    },
+    /// Reading failed.
+    #[error("the log cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// A durable, ordered log of records. The module's documentation is its law.
+pub trait Log: fmt::Debug + Send + Sync + 'static {
+    /// The log's identity.
+    fn epoch(&self) -> Epoch;
+
+    /// Where the log begins and ends now.
+    fn bounds(&self) -> Bounds;
+
+    /// Makes `record` durable, unless its source and id are in the log already.
+    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>>;
+
+    /// Reads one page.
+    fn read(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>>;
+
+    /// Finds a record by id; without a source, the oldest with that id.
+    fn find(
+        &self,
+        id: String,
+        source: Option<String>,
+    ) -> BoxFuture<'_, Result<Option<Record>, Error>>;
+
+    /// The position before the first record that was received at or after `time`;
+    /// the tail where there is none.
+    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>>;
+
+    /// Records per source and type.
+    fn tallies(&self) -> Vec<Tally>;
+
+    /// Describes the log.
+    fn describe(&self) -> BoxFuture<'_, Result<Description, Error>>;
+
+    /// Every batch that is committed from now on.
+    fn follow(&self) -> broadcast::Receiver<Arc<Batch>>;
+
+    /// Whether the log takes writes, and every change of that.
+    fn writability(&self) -> watch::Receiver<Writability>;
+
+    /// Removes what retention no longer keeps.
+    fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Commits what is queued, refuses the rest, and lets go of the store.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,301 @@
+//! The embedded log: one SQLite file under the data directory.
+//!
+//! ```text
+//!   append ──► queue ──► writer thread ──► one transaction, one fsync ──► tail, answers, batch
+//!                            ▲ retention                └─► WAL ─► checkpoint thread ─► file
+//!   read ──► a few read-only connections on blocking threads
+//! ```
+//!
+//! Only the writer thread adds or removes records. It takes one request, drains what
+//! else is ready, commits once and answers all: no timer, so an idle log answers after
+//! one fsync and a busy one shares each fsync among as many as wait. `WAL` with
+//! `synchronous=FULL` fsyncs every commit (SQLite, "PRAGMA synchronous").
+
+mod checkpoint;
+mod reader;
+mod retention;
+mod schema;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{broadcast, oneshot, watch};
+
+use super::{
+    Appended, Batch, Bounds, Description, Error, Log, Metrics, NewRecord, Page, Query, Record,
+    Tally, Writability,
+};
+use crate::event::{Epoch, Position, UnixMillis};
+use reader::ReaderPool;
+use writer::Command;
+
+pub use schema::OpenError;
+
+/// Requests that wait for the writer; more are refused as overload.
+const QUEUE_REQUESTS_MAX: usize = 16_384;
+/// Batches kept for a follower that is late; one that is later reads the log.
+const FOLLOWED_BATCHES_MAX: usize = 64;
+
+/// How to open the embedded log.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory of the log; created if it is missing.
+    pub data_dir: PathBuf,
+    /// Remove records that are older.
+    pub retain_for: Option<Duration>,
+    /// Remove the oldest records while the log takes up more bytes.
+    pub retain_bytes: Option<u64>,
+}
+
+/// The embedded log. Dropping it without [`Log::close`] loses nothing that was
+/// answered.
+#[derive(Debug)]
+pub struct SqliteLog {
+    config: Config,
+    shared: Arc<Shared>,
+    commands: SyncSender<Command>,
+    readers: ReaderPool,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Keeps a second process out for as long as this log lives.
+    _lock: File,
+}
+
+/// What the writer thread tells the rest.
+#[derive(Debug)]
+struct Shared {
+    epoch: Epoch,
+    bounds: RwLock<Bounds>,
+    tallies: RwLock<Tallies>,
+    batches: broadcast::Sender<Arc<Batch>>,
+    writability: watch::Sender<Writability>,
+    metrics: Metrics,
+}
+
+/// Records per (source, type).
+type Tallies = BTreeMap<(String, String), u64>;
+
+impl Shared {
+    fn bounds(&self) -> Bounds {
+        *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_writability(&self, new: Writability) {
+        let writable = i64::from(new == Writability::Writable);
+        self.metrics.writable.set(writable);
+        self.writability.send_if_modified(|current| {
+            let failed = matches!(current, Writability::Failed(_));
+            let changed = !failed && *current != new;
+            if changed {
+                *current = new;
+            }
+            changed
+        });
+    }
+
+    /// Keeps the gauge in step with the tallies.
+    fn note_record_count(&self) {
+        let count = i64::try_from(self.record_count()).unwrap_or(i64::MAX);
+        self.metrics.records.set(count);
+    }
+
+    fn record_count(&self) -> u64 {
+        let tallies = self.tallies.read().unwrap_or_else(PoisonError::into_inner);
+        tallies.values().sum()
+    }
+
+    fn count_of_types(&self, types: &[String]) -> u64 {
+        let tallies = self.tallies.read().unwrap_or_else(PoisonError::into_inner);
+        let of_types = tallies
+            .iter()
+            .filter(|((_, event_type), _)| types.contains(event_type));
+        of_types.map(|(_, count)| count).sum()
+    }
+}
+
+impl SqliteLog {
+    /// Opens the log in `config.data_dir`, or begins one there.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, another process holds it, or the file is
+    /// not a log that this version can write.
+    pub fn open(config: Config, metrics: Metrics) -> Result<Self, OpenError> {
+        let lock = schema::lock_data_dir(&config.data_dir)?;
+        let (connection, state) = schema::open_for_writing(&config.data_dir)?;
+        let readers = ReaderPool::open(&config.data_dir)?;
+        let (commands, queue) = sync_channel(QUEUE_REQUESTS_MAX);
+        let shared = Arc::new(Shared {
+            epoch: state.epoch,
+            bounds: RwLock::new(state.bounds),
+            tallies: RwLock::new(state.tallies),
+            batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
+            writability: watch::Sender::new(Writability::Writable),
+            metrics,
+        });
+        shared.set_writability(Writability::Writable);
+        shared.note_record_count();
+        let checkpoints = checkpoint::spawn(&config.data_dir, commands.clone())?;
+        let writer = writer::spawn(connection, queue, checkpoints, Arc::clone(&shared))
+            .map_err(OpenError::Thread)?;
+        Ok(Self {
+            config,
+            shared,
+            commands,
+            readers,
+            writer: Mutex::new(Some(writer)),
+            _lock: lock,
+        })
+    }
+
+    fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands
+            .try_send(command)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Error::Overloaded,
+                TrySendError::Disconnected(_) => Error::Closed,
+            })
+    }
+}
+
+impl Log for SqliteLog {
+    fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.shared.bounds()
+    }
+
+    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.send(Command::Append { record, answer });
+        Box::pin(async move {
+            sent?;
+            answered.await.map_err(|_| Error::Closed)?
+        })
+    }
+
+    fn read(&self, mut query: Query) -> BoxFuture<'_, Result<Page, Error>> {
+        let tail = self.shared.bounds().tail;
+        retain_useful_narrowing(&mut query, &self.shared);
+        Box::pin(
+            self.readers
+                .run(move |connection| reader::page(connection, &query, tail)),
+        )
+    }
+
+    fn find(
+        &self,
+        id: String,
+        source: Option<String>,
+    ) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+        Box::pin(
+            self.readers
+                .run(move |connection| reader::find(connection, &id, source.as_deref())),
+        )
+    }
+
+    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
+        let bounds = self.shared.bounds();
+        Box::pin(async move {
+            let first = self
+                .readers
+                .run(move |connection| reader::first_received_at_or_after(connection, time))
+                .await?;
+            Ok(first.map_or(bounds.tail, |first| {
+                Position::new(first.number().saturating_sub(1))
+            }))
+        })
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        let tallies = &self.shared.tallies;
+        let tallies = tallies.read().unwrap_or_else(PoisonError::into_inner);
+        let tallies = tallies.iter().map(|((source, event_type), count)| Tally {
+            source: source.clone(),
+            event_type: event_type.clone(),
+            count: *count,
+        });
+        tallies.collect()
+    }
+
+    fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
+        Box::pin(async move {
+            let (size_bytes, oldest) = self.readers.run(reader::size_and_oldest).await?;
+            let newest = self.shared.bounds().tail_receive_time;
+            Ok(Description {
+                retain_for: self.config.retain_for,
+                retain_bytes: self.config.retain_bytes,
+                record_count: self.shared.record_count(),
+                size_bytes,
+                oldest_receive_time: oldest,
+                newest_receive_time: oldest.map(|_| newest),
+            })
+        })
+    }
+
+    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.shared.batches.subscribe()
+    }
+
+    fn writability(&self) -> watch::Receiver<Writability> {
+        self.shared.writability.subscribe()
+    }
+
+    fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            loop {
+                let (answer, answered) = oneshot::channel();
+                self.send(Command::Retain {
+                    limits: retention::Limits::new(&self.config, UnixMillis::now()),
+                    answer,
+                })?;
+                let step = answered.await.map_err(|_| Error::Closed)??;
+                if step == retention::Step::Done {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let writer = self
+                .writer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let commands = self.commands.clone();
+            let closing = tokio::task::spawn_blocking(move || {
+                // Blocks while the queue is full: what is queued is committed first.
+                let told = commands.send(Command::Close);
+                if let (Ok(()), Some(writer)) = (told, writer) {
+                    let _panicked = writer.join();
+                }
+            });
+            let _panicked = closing.await;
+        })
+    }
+}
+
+/// Ends the threads. They would otherwise wait for each other.
+impl Drop for SqliteLog {
+    fn drop(&mut self) {
+        let _closed_already = self.commands.try_send(Command::Close);
+    }
+}
+
+/// An index over types pays only where it skips most of the log.
+fn retain_useful_narrowing(query: &mut Query, shared: &Shared) {
+    if let super::Narrow::Types(types) = &query.narrow {
+        let share = shared.record_count() / 8;
+        if shared.count_of_types(types) > share {
+            query.narrow = super::Narrow::All;
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Reading: a few read-only connections, each used by one blocking thread at a time.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, params_from_iter};
+use tokio::sync::Semaphore;
+
+use super::schema::{self, OpenError};
+use crate::event::{Attributes, Position, UnixMillis};
+use crate::log::{Error, Narrow, NewRecord, Page, Query, Record};
+
+/// Reads under way at once; more wait their turn.
+const CONNECTIONS: usize = 4;
+/// Rows judged for one page, so that a page of a rare filter comes to an end.
+const ROWS_JUDGED_MAX: usize = 20_000;
+/// With more values than this, an index costs more than it saves.
+const NARROW_VALUES_MAX: usize = 64;
+
+const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, type, \
+     instance_id, user_id, organization_id, session_id, event, payload";
+
+/// The read-only connections.
+#[derive(Debug)]
+pub(super) struct ReaderPool {
+    idle: std::sync::Arc<Mutex<Vec<Connection>>>,
+    permits: Semaphore,
+}
+
+impl ReaderPool {
+    pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        let connections = (0..CONNECTIONS).map(|_| schema::open_for_reading(data_dir));
+        Ok(Self {
+            idle: std::sync::Arc::new(Mutex::new(connections.collect::<Result<_, _>>()?)),
+            permits: Semaphore::new(CONNECTIONS),
+        })
+    }
+
+    /// Runs `read` on a connection of its own.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _permit = self.permits.acquire().await.map_err(|_| Error::Closed)?;
+        let idle = std::sync::Arc::clone(&self.idle);
+        let reading = tokio::task::spawn_blocking(move || {
+            let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut connection = taken.ok_or(Error::Closed)?;
+            let result = read(&mut connection);
+            idle.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(connection);
+            result
+        });
+        reading
+            .await
+            .map_err(|error| Error::Unreadable(error.to_string()))?
+    }
+}
+
+/// Reads the records in `(query.after, tail]` that match, up to the page's bounds.
+pub(super) fn page(
+    connection: &mut Connection,
+    query: &Query,
+    tail: Position,
+) -> Result<Page, Error> {
+    // One snapshot for both questions: what is gone, and what is there.
+    let transaction = connection.transaction().map_err(unreadable)?;
+    let trimmed: i64 = transaction
+        .query_row("SELECT trimmed FROM meta", [], |row| row.get(0))
+        .map_err(unreadable)?;
+    let trimmed = Position::new(trimmed.unsigned_abs());
+    if trimmed > query.after {
+        return Err(Error::Expired { trimmed });
+    }
+    matching(&transaction, query, tail).map_err(unreadable)
+}
+
+fn matching(connection: &Connection, query: &Query, tail: Position) -> rusqlite::Result<Page> {
+    let (sql, values) = select(&query.narrow);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let bounds = [Sql::Position(query.after), Sql::Position(tail)];
+    let limit = [Sql::Limit(ROWS_JUDGED_MAX)];
+    let values = values.iter().map(|value| Sql::Text(value));
+    let mut rows = statement.query(params_from_iter(
+        bounds.into_iter().chain(limit).chain(values),
+    ))?;
+
+    let mut page = Page {
+        records: Vec::new(),
+        through: query.after,
+    };
+    let mut bytes = 0;
+    let mut judged = 0;
+    while let Some(row) = rows.next()? {
+        judged += 1;
+        page.through = position(row)?;
+        let attributes = attributes(row)?;
+        if (query.matches)(&attributes) {
+            let record = record(row, attributes)?;
+            bytes += record.content.bytes();
+            page.records.push(record);
+            if bytes >= query.bytes_max || page.records.len() >= query.records_max {
+                return Ok(page);
+            }
+        }
+    }
+    if judged < ROWS_JUDGED_MAX {
+        page.through = tail.max(query.after);
+    }
+    Ok(page)
+}
+
+/// The statement for a narrowing, and the values that its index is asked for.
+/// Parameters: ?1 after, ?2 tail, ?3 limit, ?4… values.
+fn select(narrow: &Narrow) -> (String, &[String]) {
+    let (index, column, values) = match narrow {
+        Narrow::All => return (select_all(), &[]),
+        Narrow::Types(values) => ("record_type", "type", values),
+        Narrow::Users(values) => ("record_user", "user_id", values),
+        Narrow::Organizations(values) => ("record_organization", "organization_id", values),
+        Narrow::Sessions(values) => ("record_session", "session_id", values),
+    };
+    if values.is_empty() || values.len() > NARROW_VALUES_MAX {
+        return (select_all(), &[]);
+    }
+    // Each arm walks one value's positions in order, and SQLite merges the arms as
+    // it goes; only the rows of the page are fetched.
+    let arms = (4..4 + values.len()).map(|parameter| {
+        format!(
+            "SELECT position FROM record INDEXED BY {index} \
+             WHERE {column} = ?{parameter} AND position > ?1 AND position <= ?2"
+        )
+    });
+    let arms: Vec<String> = arms.collect();
+    let merged = arms.join(" UNION ALL ");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM ({merged} ORDER BY position LIMIT ?3) AS found \
+         CROSS JOIN record ON record.position = found.position ORDER BY found.position"
+    );
+    (sql, values)
+}
+
+fn select_all() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM record WHERE position > ?1 AND position <= ?2 \
+         ORDER BY position LIMIT ?3"
+    )
+}
+
+pub(super) fn find(
+    connection: &mut Connection,
+    id: &str,
+    source: Option<&str>,
+) -> Result<Option<Record>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM record WHERE id = ?1 AND (?2 IS NULL OR source = ?2) \
+         ORDER BY position LIMIT 1"
+    );
+    connection
+        .prepare_cached(&sql)
+        .and_then(|mut statement| {
+            statement
+                .query_row(params![id, source], |row| record(row, attributes(row)?))
+                .optional()
+        })
+        .map_err(unreadable)
+}
+
+/// The least such position, not the one of the least such time: where the clock went
+/// back, that delivers more, never less.
+pub(super) fn first_received_at_or_after(
+    connection: &mut Connection,
+    time: UnixMillis,
+) -> Result<Option<Position>, Error> {
+    let sql = "SELECT min(position) FROM record INDEXED BY record_receive_time \
+               WHERE receive_time_ms >= ?1";
+    let position: Option<i64> = connection
+        .query_row(sql, [time.milliseconds()], |row| row.get(0))
+        .map_err(unreadable)?;
+    Ok(position.map(|position| Position::new(position.unsigned_abs())))
+}
+
+pub(super) fn size_and_oldest(
+    connection: &mut Connection,
+) -> Result<(u64, Option<UnixMillis>), Error> {
+    let size = used_bytes(connection).map_err(unreadable)?;
+    let sql = "SELECT receive_time_ms FROM record ORDER BY position LIMIT 1";
+    let oldest = connection
+        .query_row(sql, [], |row| row.get(0))
+        .optional()
+        .map_err(unreadable)?;
+    Ok((size, oldest.map(UnixMillis::new)))
+}
+
+/// Bytes of the file that are in use.
+pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let pages = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
+    let used: i64 = pages("page_count")? - pages("freelist_count")?;
+    let page_bytes: i64 = pages("page_size")?;
+    Ok((used * page_bytes).unsigned_abs())
+}
+
+fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
+    Ok(Position::new(row.get::<_, i64>(0)?.unsigned_abs()))
+}
+
+fn attributes(row: &Row<'_>) -> rusqlite::Result<Attributes> {
+    Ok(Attributes {
+        source: row.get(4)?,
+        event_type: row.get(5)?,
+        instance_id: row.get(6)?,
+        user_id: row.get(7)?,
+        organization_id: row.get(8)?,
+        session_id: row.get(9)?,
+    })
+}
+
+fn record(row: &Row<'_>, attributes: Attributes) -> rusqlite::Result<Record> {
+    let bytes = |column: usize| -> rusqlite::Result<Bytes> {
+        Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_bytes()?))
+    };
+    Ok(Record {
+        position: position(row)?,
+        content: NewRecord {
+            id: row.get(3)?,
+            attributes,
+            receive_time: UnixMillis::new(row.get(1)?),
+            event: bytes(10)?,
+            decoding: row.get(2)?,
+            payload: bytes(11)?,
+        },
+    })
+}
+
+fn unreadable(error: rusqlite::Error) -> Error {
+    Error::Unreadable(error.to_string())
+}
+
+/// A parameter of the paging statements.
+enum Sql<'a> {
+    Position(Position),
+    Limit(usize),
+    Text(&'a str),
+}
+
+impl ToSql for Sql<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Position(position) => Ok(position.number().cast_signed().into()),
+            Self::Limit(limit) => Ok(i64::try_from(*limit).unwrap_or(i64::MAX).into()),
+            Self::Text(text) => text.to_sql(),
+        }
+    }
+}

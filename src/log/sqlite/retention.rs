@@ -1,0 +1,146 @@
+//! Retention: the oldest records go, a few at a time, so that no webhook waits long.
+
+use std::sync::PoisonError;
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::{Config, Shared, reader};
+use crate::event::{Position, UnixMillis};
+use crate::log::DEDUPE_WINDOW;
+
+/// Records removed in one transaction.
+const STEP_RECORDS_MAX: usize = 500;
+
+/// What may stay, as of one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Records received earlier go.
+    received_since: Option<UnixMillis>,
+    /// The oldest go while more bytes are in use.
+    bytes_max: Option<u64>,
+    /// Ids received earlier need not be remembered.
+    dedupe_since: UnixMillis,
+}
+
+impl Limits {
+    pub(super) fn new(config: &Config, now: UnixMillis) -> Self {
+        Self {
+            received_since: config.retain_for.map(|age| now.before(age)),
+            bytes_max: config.retain_bytes,
+            dedupe_since: now.before(DEDUPE_WINDOW),
+        }
+    }
+}
+
+/// Whether one step was enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There may be more to remove.
+    More,
+    /// What is left may stay.
+    Done,
+}
+
+/// Removes the oldest records that `limits` no longer allows, at most
+/// [`STEP_RECORDS_MAX`]. Always a prefix of the log.
+pub(super) fn remove_oldest(
+    connection: &mut Connection,
+    limits: &Limits,
+    shared: &Shared,
+) -> rusqlite::Result<Step> {
+    let over_size = match limits.bytes_max {
+        Some(bytes_max) => reader::used_bytes(connection)? > bytes_max,
+        None => false,
+    };
+    let transaction = connection.transaction()?;
+    let oldest = oldest_to_remove(&transaction, limits, over_size)?;
+    transaction.execute(
+        "DELETE FROM retired_id WHERE receive_time_ms < ?1",
+        [limits.dedupe_since.milliseconds()],
+    )?;
+    let Some(through) = oldest.last().copied() else {
+        transaction.commit()?;
+        return Ok(Step::Done);
+    };
+    let removed = remove_through(&transaction, through, limits.dedupe_since)?;
+    transaction.commit()?;
+
+    let mut tallies = shared
+        .tallies
+        .write()
+        .unwrap_or_else(PoisonError::into_inner);
+    for (pair, count) in removed {
+        let kept = tallies.entry(pair).or_default();
+        *kept = kept.saturating_sub(count);
+        shared.metrics.retired.inc_by(count);
+    }
+    drop(tallies);
+    let mut bounds = shared
+        .bounds
+        .write()
+        .unwrap_or_else(PoisonError::into_inner);
+    bounds.trimmed = through;
+    drop(bounds);
+    shared.note_record_count();
+    Ok(if oldest.len() == STEP_RECORDS_MAX {
+        Step::More
+    } else {
+        Step::Done
+    })
+}
+
+fn oldest_to_remove(
+    transaction: &Transaction<'_>,
+    limits: &Limits,
+    over_size: bool,
+) -> rusqlite::Result<Vec<Position>> {
+    let mut oldest = Vec::new();
+    let mut statement = transaction.prepare_cached(
+        "SELECT position, receive_time_ms FROM record ORDER BY position LIMIT ?1",
+    )?;
+    let mut rows = statement.query([i64::try_from(STEP_RECORDS_MAX).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        let received = UnixMillis::new(row.get(1)?);
+        let too_old = limits.received_since.is_some_and(|since| received < since);
+        if !too_old && !over_size {
+            break;
+        }
+        oldest.push(Position::new(row.get::<_, i64>(0)?.unsigned_abs()));
+    }
+    Ok(oldest)
+}
+
+/// Removes the records up to `through` and says how many of each source and type.
+fn remove_through(
+    transaction: &Transaction<'_>,
+    through: Position,
+    dedupe_since: UnixMillis,
+) -> rusqlite::Result<Vec<((String, String), u64)>> {
+    let through = through.number().cast_signed();
+    transaction.execute(
+        "INSERT OR IGNORE INTO retired_id (id, source, receive_time_ms) \
+         SELECT id, source, receive_time_ms FROM record \
+         WHERE position <= ?1 AND receive_time_ms >= ?2",
+        params![through, dedupe_since.milliseconds()],
+    )?;
+    let mut removed = Vec::new();
+    {
+        let mut statement = transaction.prepare_cached(
+            "SELECT source, type, count(*) FROM record WHERE position <= ?1 GROUP BY source, type",
+        )?;
+        let mut rows = statement.query([through])?;
+        while let Some(row) = rows.next()? {
+            let count: i64 = row.get(2)?;
+            removed.push(((row.get(0)?, row.get(1)?), count.unsigned_abs()));
+        }
+    }
+    for ((source, event_type), count) in &removed {
+        transaction.execute(
+            "UPDATE tally SET count = count - ?3 WHERE source = ?1 AND type = ?2",
+            params![source, event_type, count.cast_signed()],
+        )?;
+    }
+    transaction.execute("DELETE FROM record WHERE position <= ?1", [through])?;
+    transaction.execute("UPDATE meta SET trimmed = ?1", [through])?;
+    Ok(removed)
+}

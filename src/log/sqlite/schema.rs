@@ -1,0 +1,286 @@
+//! The file: where it lies, what is in it, and what is refused on opening.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::Tallies;
+use crate::event::{Epoch, Position, UnixMillis};
+use crate::log::Bounds;
+
+const FILE_NAME: &str = "clerkcast.db";
+const LOCK_NAME: &str = "clerkcast.lock";
+/// "Clkc": SQLite's `application_id`, which `file(1)` shows.
+const APPLICATION_ID: i32 = 0x436c_6b63;
+const VERSION: i32 = 1;
+/// The writer waits so long for a checkpoint that is in its way.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Positions are row ids and never reused: `meta.trimmed` keeps the last one even
+/// when every record is gone. Indexes on one column end with the row id, so each is
+/// an ordered list of positions per value. Blobs come last: a row is judged by its
+/// first columns without touching the pages that hold the rest.
+const SCHEMA: &str = "
+CREATE TABLE meta (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    epoch INTEGER NOT NULL,
+    trimmed INTEGER NOT NULL
+) STRICT;
+CREATE TABLE record (
+    position INTEGER PRIMARY KEY,
+    receive_time_ms INTEGER NOT NULL,
+    decoding INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    type TEXT NOT NULL,
+    instance_id TEXT,
+    user_id TEXT,
+    organization_id TEXT,
+    session_id TEXT,
+    event BLOB NOT NULL,
+    payload TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX record_id ON record (id, source);
+CREATE INDEX record_receive_time ON record (receive_time_ms);
+CREATE INDEX record_type ON record (type);
+CREATE INDEX record_user ON record (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX record_organization ON record (organization_id) WHERE organization_id IS NOT NULL;
+CREATE INDEX record_session ON record (session_id) WHERE session_id IS NOT NULL;
+CREATE TABLE retired_id (
+    id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    receive_time_ms INTEGER NOT NULL,
+    PRIMARY KEY (id, source)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tally (
+    source TEXT NOT NULL,
+    type TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (source, type)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Why a log cannot be opened. Nothing on disk was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or a file in it cannot be used.
+    #[error("cannot use the data directory {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error(
+        "the data directory {} is in use by another clerkcast; stop that one or pass another --data-dir",
+        path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file belongs to another program.
+    #[error("{} is not a clerkcast log; it was left as it is", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A later version wrote the file.
+    #[error(
+        "{} was written by a newer clerkcast (schema {found}, this one knows {VERSION}); \
+         run that version or pass another --data-dir",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema's version.
+        found: i32,
+    },
+    /// SQLite refuses the file.
+    #[error("cannot open the log {}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread for the log: {0}")]
+    Thread(io::Error),
+}
+
+/// What the writer starts from.
+pub(super) struct State {
+    pub(super) epoch: Epoch,
+    pub(super) bounds: Bounds,
+    pub(super) tallies: Tallies,
+}
+
+/// Creates the directory for its owner alone, since it holds personal data, and
+/// keeps other processes out.
+pub(super) fn lock_data_dir(data_dir: &Path) -> Result<File, OpenError> {
+    let directory_error = |source| OpenError::Directory {
+        path: data_dir.to_owned(),
+        source,
+    };
+    if !data_dir.exists() {
+        fs::create_dir_all(data_dir).map_err(directory_error)?;
+        restrict_to_owner(data_dir).map_err(directory_error)?;
+    }
+    let lock = File::create(data_dir.join(LOCK_NAME)).map_err(directory_error)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            path: data_dir.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(directory_error(error)),
+    }
+}
+
+#[cfg(unix)]
+fn restrict_to_owner(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn restrict_to_owner(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+pub(super) fn open_for_writing(data_dir: &Path) -> Result<(Connection, State), OpenError> {
+    let path = data_dir.join(FILE_NAME);
+    let sqlite_error = |source| OpenError::Sqlite {
+        path: path.clone(),
+        source,
+    };
+    let mut connection = Connection::open(&path).map_err(sqlite_error)?;
+    check_owner(&connection, &path)?;
+    configure_writer(&connection).map_err(sqlite_error)?;
+    create_if_new(&mut connection).map_err(sqlite_error)?;
+    sync_directory(data_dir).map_err(|source| OpenError::Directory {
+        path: data_dir.to_owned(),
+        source,
+    })?;
+    let state = load_state(&connection).map_err(sqlite_error)?;
+    Ok((connection, state))
+}
+
+pub(super) fn open_for_reading(data_dir: &Path) -> Result<Connection, OpenError> {
+    let path = data_dir.join(FILE_NAME);
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(connection)
+    };
+    open().map_err(|source| OpenError::Sqlite {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// A connection for WAL checkpoints, which write the file but no record.
+pub(super) fn open_for_checkpoints(data_dir: &Path) -> Result<Connection, OpenError> {
+    let path = data_dir.join(FILE_NAME);
+    let open = || {
+        let connection = Connection::open(&path)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        Ok(connection)
+    };
+    open().map_err(|source| OpenError::Sqlite {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Reads before anything is written, so that a foreign file stays untouched.
+fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite_error = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
+    let is_empty = number("schema_version").map_err(sqlite_error)? == 0;
+    if is_empty {
+        return Ok(());
+    }
+    if number("application_id").map_err(sqlite_error)? != APPLICATION_ID {
+        return Err(OpenError::Foreign {
+            path: path.to_owned(),
+        });
+    }
+    let found = number("user_version").map_err(sqlite_error)?;
+    if found > VERSION {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    Ok(())
+}
+
+fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The checkpoint thread does it, off the commit path.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+fn create_if_new(connection: &mut Connection) -> rusqlite::Result<()> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.execute("INSERT INTO meta VALUES (1, random(), 0)", [])?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// A new file is durable only once its directory entry is.
+fn sync_directory(data_dir: &Path) -> io::Result<()> {
+    File::open(data_dir)?.sync_all()
+}
+
+fn load_state(connection: &Connection) -> rusqlite::Result<State> {
+    let (epoch, trimmed) = connection.query_row("SELECT epoch, trimmed FROM meta", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+    })?;
+    let newest = connection.query_row(
+        "SELECT position, receive_time_ms FROM record ORDER BY position DESC LIMIT 1",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+    );
+    let (tail, tail_receive_time_ms) = match newest {
+        Err(rusqlite::Error::QueryReturnedNoRows) => (trimmed, 0),
+        newest => newest?,
+    };
+    let mut tallies = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT source, type, count FROM tally")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let count: i64 = row.get(2)?;
+        tallies.insert((row.get(0)?, row.get(1)?), count.unsigned_abs());
+    }
+    Ok(State {
+        epoch: Epoch::new(epoch.cast_unsigned()),
+        bounds: Bounds {
+            trimmed: Position::new(trimmed.unsigned_abs()),
+            tail: Position::new(tail.unsigned_abs()),
+            tail_receive_time: UnixMillis::new(tail_receive_time_ms),
+        },
+        tallies,
+    })
+}

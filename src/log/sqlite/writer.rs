@@ -1,0 +1,362 @@
+//! The writer thread: group commit.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, params};
+use tokio::sync::oneshot;
+
+use super::checkpoint::Checkpoints;
+use super::{Shared, retention};
+use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
+
+/// One commit takes at most so many records …
+const BATCH_RECORDS_MAX: usize = 1024;
+/// … and ends with the record that reaches so many bytes.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// How often a log that refuses writes tries whether it can write again.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// SQLite's extended codes for a failed fsync. What such a commit left on disk is
+/// unknown, and a second fsync may succeed without having written anything.
+const FSYNC_FAILURES: [i32; 3] = [
+    rusqlite::ffi::SQLITE_IOERR_FSYNC,
+    rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC,
+    rusqlite::ffi::SQLITE_IOERR_CLOSE,
+];
+
+const INSERT: &str = "
+INSERT INTO record (position, receive_time_ms, decoding, id, source, type, instance_id,
+                    user_id, organization_id, session_id, event, payload)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+WHERE NOT EXISTS (SELECT 1 FROM retired_id WHERE id = ?4 AND source = ?5)
+ON CONFLICT (id, source) DO NOTHING";
+
+const ADD_TO_TALLY: &str = "
+INSERT INTO tally (source, type, count) VALUES (?1, ?2, ?3)
+ON CONFLICT (source, type) DO UPDATE SET count = count + excluded.count";
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append {
+        record: NewRecord,
+        answer: Answer,
+    },
+    Retain {
+        limits: retention::Limits,
+        answer: oneshot::Sender<Result<retention::Step, Error>>,
+    },
+    /// The checkpoint thread moved nearly all of the WAL: move the rest, so that the
+    /// next commit starts the WAL anew instead of letting it grow.
+    FinishCheckpoint,
+    Close,
+}
+
+type Answer = oneshot::Sender<Result<Appended, Error>>;
+
+pub(super) fn spawn(
+    connection: Connection,
+    queue: Receiver<Command>,
+    checkpoints: Checkpoints,
+    shared: Arc<Shared>,
+) -> io::Result<JoinHandle<()>> {
+    let writer = Writer {
+        connection,
+        queue,
+        checkpoints,
+        shared,
+    };
+    std::thread::Builder::new()
+        .name("log-writer".to_owned())
+        .spawn(move || writer.run())
+}
+
+struct Writer {
+    connection: Connection,
+    queue: Receiver<Command>,
+    checkpoints: Checkpoints,
+    shared: Arc<Shared>,
+}
+
+/// A writer that dies must not look like one that has nothing to do.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "the log's writer thread panicked".to_owned();
+            self.shared.set_writability(Writability::Failed(reason));
+        }
+    }
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut next = None;
+        loop {
+            let command = match next.take() {
+                Some(command) => command,
+                None => match self.receive() {
+                    Some(command) => command,
+                    None => continue,
+                },
+            };
+            match command {
+                Command::Append { record, answer } => {
+                    let (batch, interrupted_by) = self.drain(record, answer);
+                    self.append(batch);
+                    next = interrupted_by;
+                }
+                Command::Retain { limits, answer } => {
+                    let step = self.retain(&limits);
+                    let _gone = answer.send(step);
+                }
+                Command::FinishCheckpoint => self.checkpoints.finish(&self.connection),
+                Command::Close => return,
+            }
+        }
+    }
+
+    /// Waits for a command; while the log refuses writes, tries them now and then.
+    fn receive(&mut self) -> Option<Command> {
+        if self.is_writable() {
+            return Some(self.queue.recv().unwrap_or(Command::Close));
+        }
+        match self.queue.recv_timeout(PROBE_INTERVAL) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Disconnected) => Some(Command::Close),
+            Err(RecvTimeoutError::Timeout) => {
+                self.probe();
+                None
+            }
+        }
+    }
+
+    /// Takes what is ready, up to the batch's bounds, or up to another command.
+    fn drain(&self, record: NewRecord, answer: Answer) -> (Pending, Option<Command>) {
+        let mut batch = Pending::default();
+        batch.push(record, answer);
+        while !batch.is_full() {
+            match self.queue.try_recv() {
+                Ok(Command::Append { record, answer }) => batch.push(record, answer),
+                Ok(other) => return (batch, Some(other)),
+                Err(_) => break,
+            }
+        }
+        (batch, None)
+    }
+
+    fn append(&mut self, batch: Pending) {
+        if let Writability::Failed(reason) = &*self.shared.writability.borrow() {
+            batch.refuse(&Error::Refusing(reason.clone()));
+            return;
+        }
+        let started = Instant::now();
+        match self.commit(&batch.records) {
+            Ok(commit) => {
+                let metrics = &self.shared.metrics;
+                metrics
+                    .commit_seconds
+                    .observe(started.elapsed().as_secs_f64());
+                metrics.committed.inc_by(commit.count());
+                metrics.batch_records.observe(commit.count_f64());
+                self.shared.set_writability(Writability::Writable);
+                self.checkpoints.note_written(batch.bytes);
+                self.publish(batch, &commit);
+            }
+            Err(error) => batch.refuse(&self.refusal(&error)),
+        }
+    }
+
+    /// One transaction for the batch. A duplicate within it is one too, and is
+    /// answered by the same commit.
+    fn commit(&mut self, records: &[NewRecord]) -> rusqlite::Result<Commit> {
+        let mut tail = self.shared.bounds().tail;
+        let mut commit = Commit {
+            appended: Vec::with_capacity(records.len()),
+            tallies: BTreeMap::new(),
+        };
+        let transaction = self.connection.transaction()?;
+        {
+            let mut insert = transaction.prepare_cached(INSERT)?;
+            for record in records {
+                let attributes = &record.attributes;
+                let inserted = insert.execute(params![
+                    tail.next().number().cast_signed(),
+                    record.receive_time.milliseconds(),
+                    record.decoding,
+                    record.id,
+                    attributes.source,
+                    attributes.event_type,
+                    attributes.instance_id,
+                    attributes.user_id,
+                    attributes.organization_id,
+                    attributes.session_id,
+                    &record.event[..],
+                    text(&record.payload),
+                ])?;
+                if inserted == 0 {
+                    commit.appended.push(Appended::Duplicate);
+                    continue;
+                }
+                tail = tail.next();
+                commit.appended.push(Appended::Committed(tail));
+                let pair = (attributes.source.clone(), attributes.event_type.clone());
+                *commit.tallies.entry(pair).or_default() += 1;
+            }
+            let mut add_to_tally = transaction.prepare_cached(ADD_TO_TALLY)?;
+            for ((source, event_type), count) in &commit.tallies {
+                add_to_tally.execute(params![source, event_type, count.cast_signed()])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(commit)
+    }
+
+    /// After durability: the tail, then the answers, then the followers.
+    fn publish(&self, batch: Pending, commit: &Commit) {
+        let mut records = Vec::with_capacity(batch.records.len());
+        for (content, appended) in batch.records.into_iter().zip(&commit.appended) {
+            if let Appended::Committed(position) = *appended {
+                records.push(Arc::new(Record { position, content }));
+            }
+        }
+        if let Some(newest) = records.last() {
+            self.add_tallies(commit);
+            let mut bounds = self
+                .shared
+                .bounds
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let after = bounds.tail;
+            bounds.tail = newest.position;
+            bounds.tail_receive_time = newest.content.receive_time;
+            drop(bounds);
+            let position = i64::try_from(newest.position.number()).unwrap_or(i64::MAX);
+            self.shared.metrics.tail_position.set(position);
+            // Fails only where nobody follows.
+            let _nobody = self.shared.batches.send(Arc::new(Batch { after, records }));
+        }
+        for (answer, appended) in batch.answers.into_iter().zip(&commit.appended) {
+            let _gone = answer.send(Ok(*appended));
+        }
+    }
+
+    fn add_tallies(&self, commit: &Commit) {
+        let mut tallies = self
+            .shared
+            .tallies
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (pair, count) in &commit.tallies {
+            *tallies.entry(pair.clone()).or_default() += count;
+        }
+        drop(tallies);
+        self.shared.note_record_count();
+    }
+
+    fn retain(&mut self, limits: &retention::Limits) -> Result<retention::Step, Error> {
+        let step = retention::remove_oldest(&mut self.connection, limits, &self.shared);
+        step.map_err(|error| self.refusal(&error))
+    }
+
+    /// Writes without a record: does the disk take it again?
+    fn probe(&mut self) {
+        let attempt = self
+            .connection
+            .execute("UPDATE meta SET trimmed = trimmed", []);
+        match attempt {
+            Ok(_) => {
+                tracing::info!("the log takes writes again");
+                self.shared.set_writability(Writability::Writable);
+            }
+            Err(error) => {
+                self.refusal(&error);
+            }
+        }
+    }
+
+    fn is_writable(&self) -> bool {
+        *self.shared.writability.borrow() == Writability::Writable
+    }
+
+    /// Notes a failed write, once per change, and says what to answer.
+    fn refusal(&self, error: &rusqlite::Error) -> Error {
+        self.shared.metrics.failed_commits.inc();
+        let reason = explain(error);
+        let new = if is_failed_fsync(error) {
+            Writability::Failed(format!("fsync failed: {reason}"))
+        } else {
+            Writability::Refusing(reason.clone())
+        };
+        if *self.shared.writability.borrow() != new {
+            tracing::error!(%reason, "the log refuses writes; webhooks are answered 503 until it recovers");
+        }
+        self.shared.set_writability(new);
+        Error::Refusing(reason)
+    }
+}
+
+/// As TEXT, for whoever opens the file with `sqlite3`; verified bodies are UTF-8.
+fn text(payload: &[u8]) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Text(payload))
+}
+
+fn is_failed_fsync(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| FSYNC_FAILURES.contains(&error.extended_code))
+}
+
+fn explain(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A batch that is not committed yet.
+#[derive(Default)]
+struct Pending {
+    records: Vec<NewRecord>,
+    answers: Vec<Answer>,
+    bytes: usize,
+}
+
+impl Pending {
+    fn push(&mut self, record: NewRecord, answer: Answer) {
+        self.bytes += record.bytes();
+        self.records.push(record);
+        self.answers.push(answer);
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() >= BATCH_RECORDS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn refuse(self, error: &Error) {
+        for answer in self.answers {
+            let _gone = answer.send(Err(error.clone()));
+        }
+    }
+}
+
+/// What a commit did, in the order of its records.
+struct Commit {
+    appended: Vec<Appended>,
+    tallies: BTreeMap<(String, String), u64>,
+}
+
+impl Commit {
+    fn count(&self) -> u64 {
+        self.tallies.values().sum()
+    }
+
+    fn count_f64(&self) -> f64 {
+        u32::try_from(self.appended.len()).map_or(f64::MAX, f64::from)
+    }
+}

@@ -1,0 +1,18 @@
+//! The `clerkcast` command.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clerkcast::cli::{self, Cli};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("clerkcast: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! For operators: liveness, readiness and metrics over HTTP on the admin port, and the
+//! logs' format.
+
+mod admin;
+mod telemetry;
+
+pub use admin::{Probes, router};
+pub use telemetry::{LogFormat, init};

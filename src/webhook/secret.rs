@@ -1,0 +1,267 @@
+//! Signing secrets: parsed once at start-up, where a bad one can still be told apart
+//! from a bad delivery.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+const PREFIX: &str = "whsec_";
+/// Svix generates 24 bytes and accepts 24 to 75; its documentation signs with 18.
+const KEY_BYTES_MIN: usize = 16;
+
+/// A key that Svix signs with. Neither `Debug` nor any error shows it.
+#[derive(Clone)]
+pub struct SigningSecret {
+    key: Box<[u8]>,
+}
+
+/// Why a text cannot be a signing secret. The text is not repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSecret {
+    /// Nothing there.
+    #[error("the secret is empty")]
+    Empty,
+    /// One of Clerk's other keys.
+    #[error(
+        "this is a Clerk {kind} key ({prefix}…), not a webhook signing secret; copy the Signing Secret (whsec_…) from the endpoint's page under Webhooks in the Clerk dashboard"
+    )]
+    OtherKey {
+        /// Which.
+        kind: &'static str,
+        /// How it begins.
+        prefix: &'static str,
+    },
+    /// `whpk_…`
+    #[error(
+        "this is a public key (whpk_…) for asymmetric signatures; Clerk signs with a whsec_… secret"
+    )]
+    PublicKey,
+    /// Copied from documentation.
+    #[error(
+        "this is a placeholder; copy the Signing Secret (whsec_…) from the endpoint's page under Webhooks in the Clerk dashboard"
+    )]
+    Placeholder,
+    /// `\n`, `\r`, spaces, quotes.
+    #[error("the secret contains {0}; remove it (`printf %s` instead of `echo` writes no newline)")]
+    StrayCharacter(&'static str),
+    /// `-` or `_`.
+    #[error(
+        "the secret uses the URL-safe base64 alphabet (`-`, `_`); Svix secrets use `+` and `/`; copy it again"
+    )]
+    UrlSafe,
+    /// Cut, most often.
+    #[error("what follows whsec_ is not base64 ({0} characters); was it cut when it was copied?")]
+    NotBase64(usize),
+    /// Far too short for a key.
+    #[error("the secret has only {0} bytes; was it cut when it was copied?")]
+    TooShort(usize),
+}
+
+impl SigningSecret {
+    /// Parses one secret, `whsec_` and base64.
+    ///
+    /// # Errors
+    /// With what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        reject_stray_characters(text)?;
+        reject_other_keys(text)?;
+        let encoded = text.strip_prefix(PREFIX).unwrap_or(text);
+        if encoded.is_empty() {
+            return Err(InvalidSecret::Empty);
+        }
+        if is_placeholder(encoded) {
+            return Err(InvalidSecret::Placeholder);
+        }
+        if encoded.contains(['-', '_']) {
+            return Err(InvalidSecret::UrlSafe);
+        }
+        let key = STANDARD
+            .decode(encoded)
+            .map_err(|_| InvalidSecret::NotBase64(encoded.len()))?;
+        if key.len() < KEY_BYTES_MIN {
+            return Err(InvalidSecret::TooShort(key.len()));
+        }
+        Ok(Self { key: key.into() })
+    }
+
+    /// Parses secrets that are separated by spaces or commas.
+    ///
+    /// # Errors
+    /// With what is wrong with the first bad one.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, InvalidSecret> {
+        let parts = text.split([' ', ',']).filter(|part| !part.is_empty());
+        let secrets: Vec<Self> = parts.map(Self::parse).collect::<Result<_, _>>()?;
+        if secrets.is_empty() {
+            return Err(InvalidSecret::Empty);
+        }
+        Ok(secrets)
+    }
+
+    /// A new secret, as Svix would generate it.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn generate() -> Result<(Self, String), getrandom::Error> {
+        let mut key = [0; 24];
+        getrandom::fill(&mut key)?;
+        let text = format!("{PREFIX}{}", STANDARD.encode(key));
+        Ok((Self { key: Box::new(key) }, text))
+    }
+
+    /// A short name for this secret that is safe to show: the first 32 bits of the
+    /// SHA-256 of its key.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let hash = hmac_sha256::Hash::hash(&self.key);
+        hash.iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The key as Svix's library takes it.
+    ///
+    /// # Panics
+    /// Never: a parsed key is not empty.
+    #[must_use]
+    pub fn webhook(&self) -> svix::webhooks::Webhook {
+        svix::webhooks::Webhook::from_bytes(self.key.to_vec()).expect("a parsed key is not empty")
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SigningSecret({})", self.fingerprint())
+    }
+}
+
+fn reject_stray_characters(text: &str) -> Result<(), InvalidSecret> {
+    let named = text.chars().find_map(|character| match character {
+        '\n' => Some("a newline"),
+        '\r' => Some("a carriage return"),
+        ' ' | '\t' => Some("white space"),
+        '"' | '\'' | '`' => Some("a quotation mark"),
+        other if !other.is_ascii_graphic() => Some("a character that is not plain ASCII"),
+        _ => None,
+    });
+    named.map_or(Ok(()), |name| Err(InvalidSecret::StrayCharacter(name)))
+}
+
+fn reject_other_keys(text: &str) -> Result<(), InvalidSecret> {
+    for (prefix, kind) in [
+        ("sk_", "secret"),
+        ("pk_", "publishable"),
+        ("ak_", "machine"),
+        ("ins_", "instance"),
+    ] {
+        if text.starts_with(prefix) {
+            return Err(InvalidSecret::OtherKey { kind, prefix });
+        }
+    }
+    if text.starts_with("whpk_") {
+        return Err(InvalidSecret::PublicKey);
+    }
+    Ok(())
+}
+
+fn is_placeholder(encoded: &str) -> bool {
+    let plain = encoded.to_lowercase();
+    let words = [
+        "your",
+        "secret",
+        "placeholder",
+        "example",
+        "changeme",
+        "xxx",
+        "...",
+    ];
+    plain == "123"
+        || plain.contains('<')
+        || plain.contains('…')
+        || words.iter().any(|word| plain.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_with_or_without_its_prefix_is_accepted() {
+        for text in [
+            "whsec_plJ3nmyCDGBKInavdOK15jsl",
+            "plJ3nmyCDGBKInavdOK15jsl",
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        ] {
+            assert!(SigningSecret::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_secret_is_named_and_never_repeated() {
+        use InvalidSecret as E;
+        for (text, expected) in [
+            ("", E::Empty),
+            ("whsec_", E::Empty),
+            (
+                "sk_test_abc",
+                E::OtherKey {
+                    kind: "secret",
+                    prefix: "sk_",
+                },
+            ),
+            (
+                "pk_live_abc",
+                E::OtherKey {
+                    kind: "publishable",
+                    prefix: "pk_",
+                },
+            ),
+            ("whsec_123", E::Placeholder),
+            ("whsec_your_secret_here", E::Placeholder),
+            ("whsec_xxxxxxxxxxxxxxxx", E::Placeholder),
+            (
+                "whsec_plJ3nmyCDGBKInavdOK15jsl\n",
+                E::StrayCharacter("a newline"),
+            ),
+            (
+                "whsec_plJ3nmyCDGBKInavdOK15jsl\r\n",
+                E::StrayCharacter("a carriage return"),
+            ),
+            (
+                "\"whsec_plJ3nmyCDGBKInavdOK15jsl\"",
+                E::StrayCharacter("a quotation mark"),
+            ),
+            ("whsec_plJ3nmyCDGBKInavdOK15js-", E::UrlSafe),
+            ("whsec_plJ3nmyCDGBKInavdOK15js", E::NotBase64(23)),
+            ("whsec_AAAA", E::TooShort(3)),
+        ] {
+            let error = SigningSecret::parse(text).expect_err(text);
+            assert_eq!(error, expected, "{text}");
+            assert!(!error.to_string().contains("plJ3nmyCDGBK"));
+        }
+    }
+
+    #[test]
+    fn several_secrets_are_separated_by_spaces_or_commas() {
+        let text = "whsec_plJ3nmyCDGBKInavdOK15jsl, whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+        assert_eq!(
+            SigningSecret::parse_list(text).map(|list| list.len()),
+            Ok(2)
+        );
+        assert!(SigningSecret::parse_list(" , ").is_err());
+    }
+
+    #[test]
+    fn a_generated_secret_is_a_secret() {
+        let (_, text) = SigningSecret::generate().expect("randomness");
+        assert_eq!(text.len(), "whsec_".len() + 32);
+        assert!(SigningSecret::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let secret = SigningSecret::parse("whsec_plJ3nmyCDGBKInavdOK15jsl").expect("valid");
+        assert!(!format!("{secret:?}").contains("plJ3"));
+    }
+}
