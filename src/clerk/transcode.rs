@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Key<'de> {
 /// Where the transcoder is, for [`Drift::path`]; spelled out only when needed.
 #[derive(Clone, Copy)]
 pub(super) struct Path<'a> {
-    pub(super) parent: Option<&'a Path<'a>>,
+    pub(super) parent: Option<&'a Self>,
     pub(super) name: &'a str,
 }
 

@@ -176,7 +176,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn violation(&mut self, field: String, description: String) {
+    fn violation(&mut self, field: &str, description: String) {
         let field = format!("filter.{field}");
         self.violations.push(Violation { field, description });
     }
@@ -184,7 +184,7 @@ impl Check<'_> {
     fn fits(&mut self, field: &str, count: usize) -> bool {
         if count > VALUES_MAX {
             let description = format!("{count} values; at most {VALUES_MAX} are accepted");
-            self.violation(field.to_owned(), description);
+            self.violation(field, description);
         }
         count <= VALUES_MAX
     }
@@ -197,7 +197,7 @@ impl Check<'_> {
         for (index, value) in values.iter().enumerate() {
             match self.pattern(value) {
                 Ok(pattern) => patterns.push(pattern),
-                Err(description) => self.violation(format!("{field}[{index}]"), description),
+                Err(description) => self.violation(&format!("{field}[{index}]"), description),
             }
         }
         patterns
@@ -224,7 +224,7 @@ impl Check<'_> {
         let is_excluded = |pattern: &Pattern| excluded.iter().any(|other| other.covers(pattern));
         if wanted.iter().all(is_excluded) {
             self.violation(
-                "exclude_types".to_owned(),
+                "exclude_types",
                 "excludes every type that `types` asks for, so nothing could ever match".to_owned(),
             );
         }
@@ -243,7 +243,7 @@ impl Check<'_> {
             } else {
                 continue;
             };
-            self.violation(format!("{field}[{index}]"), description);
+            self.violation(&format!("{field}[{index}]"), description);
         }
         values.iter().cloned().collect()
     }
@@ -255,7 +255,7 @@ impl Check<'_> {
         for (index, value) in values.iter().enumerate() {
             if !self.known.sources.contains(value) {
                 let description = unknown("source", value, &self.known.sources);
-                self.violation(format!("sources[{index}]"), description);
+                self.violation(&format!("sources[{index}]"), description);
             }
         }
         values.iter().cloned().collect()

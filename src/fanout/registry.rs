@@ -123,7 +123,7 @@ impl Entry {
 
 impl Registry {
     /// Adds a subscriber, unless `max` are connected.
-    pub(super) fn join(self: &Registry, entry: Entry, max: usize) -> Option<(u64, Arc<Entry>)> {
+    pub(super) fn join(&self, entry: Entry, max: usize) -> Option<(u64, Arc<Entry>)> {
         let mut entries = self.lock();
         if entries.connected.len() >= max {
             return None;
