@@ -60,9 +60,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway.
+    #[command(args_override_self = true)]
     Serve(Box<serve::ServeArgs>),
     /// Run a gateway to try things with: loopback only, with a throw-away secret, printing
     /// each event as it arrives.
+    #[command(args_override_self = true)]
     Dev(dev::DevArgs),
     /// Sign events and post them to a gateway, as Clerk would.
     Send(send::SendArgs),

@@ -27,7 +27,10 @@ const BODY_BYTES_LIMIT_MAX: u64 = 512 << 10;
 /// A flag wins over its environment variable, that over the configuration file, that
 /// over the default.
 #[derive(Clone, Debug, Default, Args)]
-#[expect(clippy::doc_markdown, reason = "shown as help, where backticks are noise")]
+#[expect(
+    clippy::doc_markdown,
+    reason = "shown as help, where backticks are noise"
+)]
 pub(super) struct ServeArgs {
     /// Configuration file (TOML): the same keys as these flags, with underscores, and [[sources]]
     #[arg(long, env = "CLERKCAST_CONFIG", value_name = "FILE")]

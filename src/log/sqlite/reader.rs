@@ -235,7 +235,10 @@ fn record(row: &Row<'_>, attributes: Attributes) -> rusqlite::Result<Record> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err takes"
+)]
 fn unreadable(error: rusqlite::Error) -> Error {
     Error::Unreadable(error.to_string())
 }

@@ -43,7 +43,10 @@ ON CONFLICT (source, type) DO UPDATE SET count = count + excluded.count";
 
 /// What the writer is asked to do.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every command is the large one")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every command is the large one"
+)]
 pub(super) enum Command {
     Append {
         record: NewRecord,

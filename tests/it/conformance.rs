@@ -1,0 +1,459 @@
+//! The law of `clerkcast::log::Log`, as one suite for every implementation.
+//!
+//! A further implementation adds a [`Store`] and one line with [`conforms!`].
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clerkcast::event::{Attributes, Position, UnixMillis};
+use clerkcast::log::sqlite::{Config, SqliteLog};
+use clerkcast::log::{
+    Appended, DEDUPE_WINDOW, Error, Log, Metrics, Narrow, NewRecord, Page, Query, Record,
+};
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
+
+/// Opens logs on one place, again and again.
+trait Store {
+    fn new(retention: Retention) -> Self;
+    fn open(&self) -> Arc<dyn Log>;
+}
+
+#[derive(Clone, Copy, Default)]
+struct Retention {
+    keep_for: Option<Duration>,
+    keep_bytes: Option<u64>,
+}
+
+struct Sqlite {
+    directory: TempDir,
+    retention: Retention,
+}
+
+impl Store for Sqlite {
+    fn new(retention: Retention) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        Self {
+            directory,
+            retention,
+        }
+    }
+
+    fn open(&self) -> Arc<dyn Log> {
+        let config = Config {
+            data_dir: self.directory.path().to_owned(),
+            retain_for: self.retention.keep_for,
+            retain_bytes: self.retention.keep_bytes,
+        };
+        let metrics = Metrics::register(&mut Registry::default());
+        Arc::new(SqliteLog::open(config, metrics).expect("opens"))
+    }
+}
+
+/// Runs every law on one store.
+macro_rules! conforms {
+    ($module:ident, $store:ty, [$($law:ident),* $(,)?]) => {
+        mod $module {
+            $(#[tokio::test]
+            async fn $law() {
+                super::$law::<$store>().await;
+            })*
+        }
+    };
+}
+
+conforms!(
+    sqlite,
+    super::Sqlite,
+    [
+        durable_what_was_answered_is_there_after_reopening,
+        unique_an_id_enters_once_per_source,
+        unique_duplicates_within_one_batch_are_told,
+        unique_ids_outlive_their_records,
+        ordered_positions_increase_and_are_never_reused,
+        complete_pages_of_every_narrowing_agree_with_a_naive_filter,
+        complete_a_read_across_removed_records_fails_instead_of_skipping,
+        published_batches_are_in_order_and_chained,
+        retention_by_size_removes_the_oldest,
+        time_finds_the_first_record_received_since,
+        find_returns_what_was_appended,
+        a_closed_log_refuses,
+    ]
+);
+
+fn record(id: &str, event_type: &str, user: Option<&str>) -> NewRecord {
+    NewRecord {
+        id: id.to_owned(),
+        attributes: Attributes {
+            event_type: event_type.to_owned(),
+            source: "default".to_owned(),
+            user_id: user.map(str::to_owned),
+            ..Attributes::default()
+        },
+        receive_time: UnixMillis::now(),
+        event: Bytes::from_static(b"\x0a\x05event"),
+        decoding: 7,
+        payload: Bytes::from(format!("{{\"id\":\"{id}\"}}")),
+    }
+}
+
+async fn append(log: &dyn Log, record: NewRecord) -> Position {
+    match log.append(record).await.expect("durable") {
+        Appended::Committed(position) => position,
+        Appended::Duplicate => panic!("a duplicate"),
+    }
+}
+
+fn everything_after(after: Position) -> Query {
+    Query {
+        after,
+        narrow: Narrow::All,
+        matches: Arc::new(|_| true),
+        records_max: 10,
+        bytes_max: 1 << 20,
+    }
+}
+
+/// Reads page after page up to the tail.
+async fn read_all(log: &dyn Log, mut query: Query) -> Vec<Record> {
+    let tail = log.bounds().tail;
+    let mut records = Vec::new();
+    while query.after < tail {
+        let Page {
+            records: page,
+            through,
+        } = log.read(query.clone()).await.expect("a page");
+        assert!(through > query.after, "a page makes progress");
+        for record in &page {
+            assert!(record.position > query.after && record.position <= through);
+        }
+        records.extend(page);
+        query.after = through;
+    }
+    records
+}
+
+fn ids(records: &[Record]) -> Vec<&str> {
+    records
+        .iter()
+        .map(|record| record.content.id.as_str())
+        .collect()
+}
+
+async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    let epoch = log.epoch();
+    for number in 0..20 {
+        append(
+            &*log,
+            record(&format!("msg_{number}"), "user.created", None),
+        )
+        .await;
+    }
+    let (bounds, tallies) = (log.bounds(), log.tallies());
+    log.close().await;
+    drop(log);
+    let log = store.open();
+    assert_eq!(log.epoch(), epoch);
+    assert_eq!(log.bounds(), bounds);
+    assert_eq!(log.tallies(), tallies);
+    assert_eq!(
+        read_all(&*log, everything_after(Position::START))
+            .await
+            .len(),
+        20
+    );
+}
+
+async fn unique_an_id_enters_once_per_source<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    append(&*log, record("msg_1", "user.created", None)).await;
+    let again = log.append(record("msg_1", "user.updated", None)).await;
+    assert_eq!(again.expect("answered"), Appended::Duplicate);
+    let mut elsewhere = record("msg_1", "user.created", None);
+    elsewhere.attributes.source = "eu".to_owned();
+    append(&*log, elsewhere).await;
+    assert_eq!(
+        read_all(&*log, everything_after(Position::START))
+            .await
+            .len(),
+        2
+    );
+}
+
+async fn unique_duplicates_within_one_batch_are_told<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    let appends = (0..64).map(|_| log.append(record("msg_1", "user.created", None)));
+    let answers = futures_util::future::join_all(appends).await;
+    let committed = answers
+        .iter()
+        .filter(|answer| matches!(answer, Ok(Appended::Committed(_))));
+    assert_eq!(committed.count(), 1);
+    assert!(answers.iter().all(Result::is_ok));
+}
+
+async fn unique_ids_outlive_their_records<S: Store>() {
+    let hour = Duration::from_secs(3600);
+    let store = S::new(Retention {
+        keep_for: Some(hour),
+        ..Retention::default()
+    });
+    let log = store.open();
+    let aged = |id: &str, age: Duration| NewRecord {
+        receive_time: UnixMillis::now().before(age),
+        ..record(id, "user.created", None)
+    };
+    append(&*log, aged("msg_ancient", DEDUPE_WINDOW + hour)).await;
+    append(&*log, aged("msg_old", hour * 2)).await;
+    append(&*log, aged("msg_new", Duration::ZERO)).await;
+    log.apply_retention().await.expect("applied");
+    let left = read_all(&*log, everything_after(log.bounds().trimmed)).await;
+    assert_eq!(ids(&left), ["msg_new"]);
+    log.close().await;
+    drop(log);
+    let log = store.open();
+    let repeated = log.append(record("msg_old", "user.created", None)).await;
+    assert_eq!(repeated.expect("answered"), Appended::Duplicate);
+    append(&*log, record("msg_ancient", "user.created", None)).await;
+}
+
+async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
+    let retention = Retention {
+        keep_for: Some(Duration::from_secs(60)),
+        ..Retention::default()
+    };
+    let store = S::new(retention);
+    let mut last = Position::START;
+    for round in 0..4 {
+        let log = store.open();
+        assert!(log.bounds().tail >= last);
+        for number in 0..5 {
+            let mut old = record(&format!("msg_{round}_{number}"), "user.created", None);
+            old.receive_time = UnixMillis::now().before(Duration::from_secs(3600));
+            let position = append(&*log, old).await;
+            assert!(position > last, "{position} after {last}");
+            last = position;
+        }
+        log.apply_retention().await.expect("applied");
+        assert_eq!(log.bounds().trimmed, last, "everything is gone");
+        assert_eq!(log.bounds().tail, last);
+        log.close().await;
+    }
+}
+
+async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    let types = [
+        "user.created",
+        "user.updated",
+        "session.created",
+        "sms.created",
+    ];
+    let appends = (0..400).map(|number| {
+        // The last type is rare, so that its index is worth its while.
+        let kind = if number % 50 == 0 { 3 } else { number % 3 };
+        let user = format!("user_{}", number % 7);
+        let user = (number % 4 != 0).then_some(user.as_str());
+        log.append(record(&format!("msg_{number}"), types[kind], user))
+    });
+    for answer in futures_util::future::join_all(appends).await {
+        answer.expect("durable");
+    }
+    let all = read_all(&*log, everything_after(Position::START)).await;
+    assert_eq!(all.len(), 400);
+    let wanted = |values: &[&str]| {
+        values
+            .iter()
+            .map(|value| (*value).to_owned())
+            .collect::<Vec<_>>()
+    };
+    for narrow in [
+        Narrow::Types(wanted(&["sms.created"])),
+        Narrow::Types(wanted(&["user.created", "session.created"])),
+        Narrow::Users(wanted(&["user_3"])),
+        Narrow::Users(wanted(&["user_1", "user_5", "user_nobody"])),
+        Narrow::Users(wanted(&["user_nobody"])),
+        Narrow::Organizations(wanted(&["org_1"])),
+        Narrow::Sessions(wanted(&["sess_1"])),
+        Narrow::Users((0..100).map(|number| format!("user_{number}")).collect()),
+    ] {
+        let by = narrow.clone();
+        let matches = move |attributes: &Attributes| match &by {
+            Narrow::All => true,
+            Narrow::Types(types) => types.contains(&attributes.event_type),
+            Narrow::Users(users) => attributes
+                .user_id
+                .as_ref()
+                .is_some_and(|id| users.contains(id)),
+            Narrow::Organizations(ids) => attributes
+                .organization_id
+                .as_ref()
+                .is_some_and(|id| ids.contains(id)),
+            Narrow::Sessions(ids) => attributes
+                .session_id
+                .as_ref()
+                .is_some_and(|id| ids.contains(id)),
+        };
+        let expected: Vec<Record> = all
+            .iter()
+            .filter(|record| matches(&record.content.attributes))
+            .cloned()
+            .collect();
+        for records_max in [1, 10, 1000] {
+            let query = Query {
+                narrow: narrow.clone(),
+                matches: Arc::new(matches.clone()),
+                records_max,
+                ..everything_after(Position::START)
+            };
+            let found = read_all(&*log, query).await;
+            assert_eq!(
+                ids(&found),
+                ids(&expected),
+                "{narrow:?}, {records_max} a page"
+            );
+        }
+    }
+    let small = Query {
+        bytes_max: 1,
+        ..everything_after(Position::START)
+    };
+    let page = log.read(small).await.expect("a page");
+    assert_eq!(
+        page.records.len(),
+        1,
+        "the record that reaches the bound ends the page"
+    );
+}
+
+async fn complete_a_read_across_removed_records_fails_instead_of_skipping<S: Store>() {
+    let retention = Retention {
+        keep_for: Some(Duration::from_secs(60)),
+        ..Retention::default()
+    };
+    let store = S::new(retention);
+    let log = store.open();
+    let mut old = record("msg_old", "user.created", None);
+    old.receive_time = UnixMillis::now().before(Duration::from_secs(3600));
+    let removed = append(&*log, old).await;
+    append(&*log, record("msg_new", "user.created", None)).await;
+    log.apply_retention().await.expect("applied");
+    let expired = log.read(everything_after(Position::START)).await;
+    assert!(matches!(expired, Err(Error::Expired { trimmed }) if trimmed == removed));
+    let rest = log.read(everything_after(removed)).await.expect("a page");
+    assert_eq!(ids(&rest.records), ["msg_new"]);
+}
+
+async fn published_batches_are_in_order_and_chained<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    let mut batches = log.follow();
+    let mut end = log.bounds().tail;
+    let appends =
+        (0..500).map(|number| log.append(record(&format!("msg_{number}"), "user.created", None)));
+    for answer in futures_util::future::join_all(appends).await {
+        answer.expect("durable");
+    }
+    let mut seen = HashSet::new();
+    while seen.len() < 500 {
+        let batch = batches.recv().await.expect("no follower is that late");
+        assert_eq!(batch.after, end);
+        for record in &batch.records {
+            assert!(record.position > end);
+            end = record.position;
+            assert!(seen.insert(record.content.id.clone()));
+        }
+        assert!(log.bounds().tail >= end, "published only once durable");
+    }
+}
+
+async fn retention_by_size_removes_the_oldest<S: Store>() {
+    let bytes_max = 4 << 20;
+    let store = S::new(Retention {
+        keep_bytes: Some(bytes_max),
+        ..Retention::default()
+    });
+    let log = store.open();
+    let large = Bytes::from(format!("\"{}\"", "x".repeat(10_000)));
+    let appends = (0..1000).map(|number| {
+        let record = record(&format!("msg_{number}"), "user.created", None);
+        log.append(NewRecord {
+            payload: large.clone(),
+            ..record
+        })
+    });
+    for answer in futures_util::future::join_all(appends).await {
+        answer.expect("durable");
+    }
+    log.apply_retention().await.expect("applied");
+    let described = log.describe().await.expect("described");
+    assert!(described.size_bytes <= bytes_max, "{described:?}");
+    let left = read_all(&*log, everything_after(log.bounds().trimmed)).await;
+    assert!(!left.is_empty(), "only what had to go is gone");
+    assert_eq!(left.last().expect("some").content.id, "msg_999");
+    assert_eq!(described.record_count, left.len() as u64);
+    let count: u64 = log.tallies().iter().map(|tally| tally.count).sum();
+    assert_eq!(count, left.len() as u64);
+    let repeated = log.append(record("msg_0", "user.created", None)).await;
+    assert_eq!(repeated.expect("answered"), Appended::Duplicate);
+}
+
+async fn time_finds_the_first_record_received_since<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    let received = |id: &str, milliseconds| NewRecord {
+        receive_time: UnixMillis::new(milliseconds),
+        ..record(id, "user.created", None)
+    };
+    // The clock goes back once, as clocks do.
+    for (id, milliseconds) in [("a", 1000), ("b", 2000), ("c", 1500), ("d", 3000)] {
+        append(&*log, received(id, milliseconds)).await;
+    }
+    for (since, expected) in [
+        (0, &["a", "b", "c", "d"][..]),
+        (1000, &["a", "b", "c", "d"]),
+        (1001, &["b", "c", "d"]),
+        (2500, &["d"]),
+        (3001, &[]),
+    ] {
+        let after = log
+            .position_before(UnixMillis::new(since))
+            .await
+            .expect("found");
+        let found = read_all(&*log, everything_after(after)).await;
+        assert_eq!(ids(&found), expected, "since {since}");
+    }
+}
+
+async fn find_returns_what_was_appended<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    let appended = record("msg_1", "user.created", Some("user_1"));
+    let position = append(&*log, appended.clone()).await;
+    let find = |source: Option<&str>| log.find("msg_1".to_owned(), source.map(str::to_owned));
+    for source in [None, Some("default")] {
+        let found = find(source).await.expect("read").expect("there");
+        assert_eq!(found.position, position);
+        assert_eq!(found.content.attributes, appended.attributes);
+        assert_eq!(found.content.payload, appended.payload);
+        assert_eq!(found.content.event, appended.event);
+        assert_eq!(found.content.receive_time, appended.receive_time);
+        assert_eq!(found.content.decoding, appended.decoding);
+    }
+    assert!(find(Some("eu")).await.expect("read").is_none());
+}
+
+async fn a_closed_log_refuses<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open();
+    append(&*log, record("msg_1", "user.created", None)).await;
+    log.close().await;
+    let refused = log.append(record("msg_2", "user.created", None)).await;
+    assert!(matches!(refused, Err(Error::Closed)));
+}

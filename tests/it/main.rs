@@ -1,0 +1,16 @@
+//! Everything that Clerkcast promises, against the real binary, real files and real
+//! sockets. A test's name is the guarantee that it holds.
+
+mod architecture;
+mod client;
+mod commands;
+mod conformance;
+mod crash;
+mod decoding;
+mod guarantees;
+mod harness;
+
+mod operations;
+mod queries;
+mod subscribe;
+mod webhook;
