@@ -80,6 +80,8 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
 fn introduce(addresses: Addresses, secret: &str, origin: &str, samples: bool) {
     let Addresses { http, grpc, admin } = addresses;
     let path = webhook::PATH;
+    // As this process was started, so that the lines can be pasted as they are.
+    let this = std::env::args().next().unwrap_or_else(|| "clerkcast".to_owned());
     let arriving = if samples {
         "A signed sample event is posted every two seconds. They arrive here:"
     } else {
@@ -96,12 +98,12 @@ Clerkcast is running on this machine.
 In another terminal, subscribe:
 
   grpcurl -plaintext -d '{{\"filter\":{{\"types\":[\"user.*\"]}}}}' {grpc} clerkcast.v1.EventService/Subscribe
-  clerkcast tail --server http://{grpc} --from earliest --type 'user.*'
+  {this} tail --server http://{grpc} --from earliest --type 'user.*'
 
 or send it an event, or one of every type:
 
-  clerkcast send user.created --url http://{http}{path} --secret {secret}
-  clerkcast send --url http://{http}{path} --secret {secret}
+  {this} send user.created --url http://{http}{path} --secret {secret}
+  {this} send --url http://{http}{path} --secret {secret}
 
 {arriving}
 "

@@ -306,7 +306,7 @@ fn dev_shows_signed_events_as_they_arrive_and_lines_to_paste() {
     let (url, secret) = (word_after("webhook URL"), word_after("signing secret"));
     let pasted = introduction
         .iter()
-        .find(|line| line.contains("clerkcast send user.created"))
+        .find(|line| line.contains(" send user.created"))
         .expect("a line to paste");
     let pasted: Vec<&str> = pasted.split_whitespace().skip(1).collect();
     assert!(pasted.contains(&url.as_str()) && pasted.contains(&secret.as_str()));
@@ -314,7 +314,7 @@ fn dev_shows_signed_events_as_they_arrive_and_lines_to_paste() {
     assert!(sent.status.success(), "{}", stderr(&sent));
     let pasted = introduction
         .iter()
-        .find(|line| line.contains("clerkcast tail"))
+        .find(|line| line.contains(" tail --server"))
         .expect("a line to paste");
     let pasted = pasted.replace('\'', "");
     let mut pasted: Vec<&str> = pasted.split_whitespace().skip(1).collect();

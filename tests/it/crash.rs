@@ -59,7 +59,7 @@ async fn durable_and_reliable_through_kill_9_under_load() {
     let log: Vec<String> = log.into_iter().map(|event| event.id).collect();
     let unique: HashSet<&String> = log.iter().collect();
     assert_eq!(unique.len(), log.len(), "an id entered the log twice");
-    let acknowledged = acknowledged.lock().expect("unpoisoned");
+    let acknowledged = acknowledged.lock().expect("unpoisoned").clone();
     let lost: Vec<&String> = acknowledged
         .iter()
         .filter(|id| !unique.contains(id))

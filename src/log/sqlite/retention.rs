@@ -32,10 +32,10 @@ impl Limits {
     }
 }
 
-/// Whether one step was enough.
+/// Whether to take another step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// There may be more to remove.
+    /// Records were removed, and there may be more.
     More,
     /// What is left may stay.
     Done,
@@ -48,12 +48,12 @@ pub(super) fn remove_oldest(
     limits: &Limits,
     shared: &Shared,
 ) -> rusqlite::Result<Step> {
-    let over_size = match limits.bytes_max {
-        Some(bytes_max) => reader::used_bytes(connection)? > bytes_max,
-        None => false,
+    let excess_bytes = match limits.bytes_max {
+        Some(bytes_max) => reader::used_bytes(connection)?.saturating_sub(bytes_max),
+        None => 0,
     };
     let transaction = connection.transaction()?;
-    let oldest = oldest_to_remove(&transaction, limits, over_size)?;
+    let oldest = oldest_to_remove(&transaction, limits, excess_bytes)?;
     transaction.execute(
         "DELETE FROM retired_id WHERE receive_time_ms < ?1",
         [limits.dedupe_since.milliseconds()],
@@ -82,30 +82,28 @@ pub(super) fn remove_oldest(
     bounds.trimmed = through;
     drop(bounds);
     shared.note_record_count();
-    Ok(if oldest.len() == STEP_RECORDS_MAX {
-        Step::More
-    } else {
-        Step::Done
-    })
+    Ok(Step::More)
 }
 
 fn oldest_to_remove(
     transaction: &Transaction<'_>,
     limits: &Limits,
-    over_size: bool,
+    mut excess_bytes: u64,
 ) -> rusqlite::Result<Vec<Position>> {
     let mut oldest = Vec::new();
     let mut statement = transaction.prepare_cached(
-        "SELECT position, receive_time_ms FROM record ORDER BY position LIMIT ?1",
+        "SELECT position, receive_time_ms, octet_length(event) + octet_length(payload) \
+         FROM record ORDER BY position LIMIT ?1",
     )?;
     let mut rows = statement.query([i64::try_from(STEP_RECORDS_MAX).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
         let received = UnixMillis::new(row.get(1)?);
         let too_old = limits.received_since.is_some_and(|since| received < since);
-        if !too_old && !over_size {
+        if !too_old && excess_bytes == 0 {
             break;
         }
         oldest.push(Position::new(row.get::<_, i64>(0)?.unsigned_abs()));
+        excess_bytes = excess_bytes.saturating_sub(row.get::<_, i64>(2)?.unsigned_abs());
     }
     Ok(oldest)
 }
