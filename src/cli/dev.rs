@@ -81,7 +81,9 @@ fn introduce(addresses: Addresses, secret: &str, origin: &str, samples: bool) {
     let Addresses { http, grpc, admin } = addresses;
     let path = webhook::PATH;
     // As this process was started, so that the lines can be pasted as they are.
-    let this = std::env::args().next().unwrap_or_else(|| "clerkcast".to_owned());
+    let this = std::env::args()
+        .next()
+        .unwrap_or_else(|| "clerkcast".to_owned());
     let arriving = if samples {
         "A signed sample event is posted every two seconds. They arrive here:"
     } else {

@@ -94,7 +94,7 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "CLERKCAST_DRAIN_TIMEOUT", value_name = "DURATION")]
     drain_timeout: Option<String>,
 
-    /// How log lines look
+    /// How log lines look [default: text]
     #[arg(long, env = "CLERKCAST_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
 

@@ -9,8 +9,10 @@ mod crash;
 mod decoding;
 mod guarantees;
 mod harness;
+mod interop;
 
 mod operations;
 mod queries;
+mod readme;
 mod subscribe;
 mod webhook;

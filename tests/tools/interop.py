@@ -34,7 +34,7 @@ from svix.webhooks import Webhook
 
 WEBHOOK_TIMEOUT_S = 10
 RPC_TIMEOUT_S = 60
-# Reflection and name look-ups take no deadline of their own.
+# Also bounds reflection, whose client takes no deadline.
 WHOLE_RUN_TIMEOUT_S = 300
 
 SERVICE = "clerkcast.v1.EventService"
@@ -132,6 +132,7 @@ def make_deliveries(samples, shapes):
     for event_type, rows in shapes.items():
         variants = {
             "distinct": object_of(rows, distinct_values()),
+            # What must not be taken for absent; then what must be, in the leaves and at the top.
             "zero": object_of(rows, zero_value),
             "hollow": object_of(rows, lambda path, kind: None),
             "null": dict.fromkeys(object_of(rows, zero_value)),
@@ -172,14 +173,20 @@ def object_of(rows, leaf, parent=""):
     result = {}
     for key, rows_below in below.items():
         name = key.removesuffix("[]")
-
-        def value(path):
-            rest, kind = rows_below[0]
-            return object_of(rows_below, leaf, f"{path}.") if rest else leaf(path, kind)
-
         path = f"{parent}{name}"
-        result[name] = [value(f"{path}[{index}]") for index in range(2)] if key.endswith("[]") else value(path)
+        if key.endswith("[]"):
+            result[name] = [value_of(rows_below, leaf, f"{path}[{index}]") for index in range(2)]
+        else:
+            result[name] = value_of(rows_below, leaf, path)
     return result
+
+
+def value_of(rows, leaf, path):
+    rest, kind = rows[0]
+    if rest:
+        return object_of(rows, leaf, f"{path}.")
+    assert len(rows) == 1, f"the table has {path} twice, or both as a leaf and as an object"
+    return leaf(path, kind)
 
 
 def distinct_values():
@@ -213,7 +220,6 @@ def distinct_values():
 
 
 def zero_value(_path, kind):
-    """What must not be taken for absent."""
     return {"string": "", "strings": [], "bool": False, "int": 0, "double": 0, "instant_ms": 0, "json": {}}[kind]
 
 

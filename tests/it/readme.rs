@@ -1,0 +1,223 @@
+//! The README's commands, run as they stand there.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::harness::{Gateway, OTHER_SECRET, Options, SECRET, binary, body};
+use crate::interop::tools;
+
+fn readme() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    std::fs::read_to_string(path).expect("there is a README")
+}
+
+/// The commands of all `sh` blocks, with continued lines joined.
+fn commands() -> Vec<String> {
+    let readme = readme();
+    let mut commands = Vec::new();
+    let mut inside = false;
+    for line in readme.replace("\\\n", " ").lines().map(str::trim) {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            "" => {}
+            _ if inside && !line.starts_with('#') => commands.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    commands
+}
+
+/// Splits a command into words as a shell does, for the quoting that the README uses.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for character in command.chars() {
+        match (quote, character) {
+            (Some(open), close) if open == close => quote = None,
+            (None, '\'' | '"') => quote = Some(character),
+            (None, ' ') => words.push(String::new()),
+            _ => words.last_mut().expect("never empty").push(character),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Runs a `clerkcast …` line against `gateway`, which the environment points it to.
+fn run_clerkcast(gateway: &Gateway, args: &[String]) -> Output {
+    binary()
+        .args(args)
+        .env("CLERKCAST_GRPC_URL", format!("http://{}", gateway.grpc))
+        .env("CLERKCAST_WEBHOOK_URL", gateway.webhook_url())
+        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+        .output()
+        .expect("it runs")
+}
+
+/// Runs a `grpcurl …` line with `buf curl`, which does the same and can be installed
+/// from a package registry, and returns what it prints first.
+fn run_grpcurl(gateway: &Gateway, words: &[String]) -> String {
+    let mut command = Command::new(tools().join("venv/bin/buf"));
+    command.args(["curl", "--protocol", "grpc", "--http2-prior-knowledge"]);
+    let mut words = words.iter().skip(1).filter(|word| *word != "-plaintext");
+    let mut target = None;
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-d" => {
+                command.args(["-d", words.next().expect("a body")]);
+            }
+            "localhost:50051" => {}
+            "describe" => {
+                words.next();
+                command.arg("--list-methods");
+                target = Some(format!("http://{}", gateway.grpc));
+            }
+            method => target = Some(format!("http://{}/{method}", gateway.grpc)),
+        }
+    }
+    // Away from the repository, whose proto files it would otherwise read.
+    let elsewhere = tempfile::TempDir::new().expect("a temporary directory");
+    let mut process = command
+        .arg(target.expect("a target"))
+        .current_dir(elsewhere.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("buf runs");
+    // A subscription does not end by itself; its first bytes say that it works.
+    let mut first = vec![0; 512];
+    let mut stdout = process.stdout.take().expect("piped");
+    let length = stdout.read(&mut first).expect("output");
+    if length == 0 {
+        let output = process.wait_with_output().expect("it ends");
+        panic!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    process.kill().expect("it was started");
+    process.wait().expect("it was started");
+    String::from_utf8_lossy(&first[..length]).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_the_readme_works() {
+    let gateway = Gateway::start();
+    gateway
+        .accept("msg_example", body("user.created", "user_1"))
+        .await;
+    let mut ran = 0;
+    for command in commands() {
+        let words = words(&command);
+        match words[0].as_str() {
+            "clerkcast" if words[1] == "tail" && !command.contains("--until-caught-up") => {
+                let mut args = words[1..].to_vec();
+                args.push("--until-caught-up".to_owned());
+                assert!(run_clerkcast(&gateway, &args).status.success(), "{command}");
+            }
+            "clerkcast" => {
+                let output = run_clerkcast(&gateway, &words[1..]);
+                assert!(output.status.success(), "{command}");
+                assert!(!output.stdout.is_empty(), "{command}");
+            }
+            "grpcurl" => {
+                let printed = run_grpcurl(&gateway, &words);
+                assert!(
+                    printed.contains('{') || printed.contains("Subscribe"),
+                    "{command}: {printed}"
+                );
+            }
+            "sqlite3" => {
+                let database = rusqlite::Connection::open(gateway.database()).expect("opens");
+                let mut statement = database
+                    .prepare(words.last().expect("a statement"))
+                    .expect("valid SQL");
+                assert!(
+                    statement
+                        .query([])
+                        .expect("runs")
+                        .next()
+                        .expect("runs")
+                        .is_some()
+                );
+            }
+            // `commands::dev_…` runs the first; this is the second; the harness serves.
+            "cargo" => {
+                assert!(["cargo run -- dev --samples", "cargo test"].contains(&command.as_str()))
+            }
+            serve if serve.starts_with("CLERK_WEBHOOK_SIGNING_SECRET=") => {
+                assert_eq!(words[2], "serve")
+            }
+            other => panic!("no test runs {other}"),
+        }
+        ran += 1;
+    }
+    assert!(ran > 10, "the README's commands were found");
+}
+
+#[tokio::test]
+async fn the_configuration_file_of_the_readme_is_accepted() {
+    let readme = readme();
+    let text = readme
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), text.expect("a toml block")).expect("written");
+    let gateway = Gateway::start_with(Options {
+        args: vec!["--config".to_owned(), file.path().display().to_string()],
+        env: vec![("CLERK_PROD_SECRETS".to_owned(), OTHER_SECRET.to_owned())],
+    });
+    let event =
+        r#"{"type":"user.created","data":{},"instance_id":"ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S"}"#;
+    let answer = gateway
+        .post_signed("/production", OTHER_SECRET, "msg_1", event.into())
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let answer = gateway
+        .post_signed("/staging", SECRET, "msg_1", event.into())
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[test]
+fn every_flag_and_default_of_the_readme_is_that_of_serve() {
+    let help = binary()
+        .args(["serve", "--help"])
+        .output()
+        .expect("it runs");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let readme = readme();
+    let table = readme
+        .split("| flag | default | |")
+        .nth(1)
+        .expect("a table of flags");
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut flags = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let quoted = |cell: &str| {
+            cell.split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let defaults = quoted(cells[2]);
+        for (index, flag) in quoted(cells[1]).iter().enumerate() {
+            assert!(help.contains(flag.as_str()), "serve has no {flag}");
+            if let Some(default) = defaults.get(index) {
+                assert!(
+                    help.contains(&format!("[default: {default}]")),
+                    "{flag}: {default}"
+                );
+            }
+            flags += 1;
+        }
+    }
+    assert!(flags > 12, "the table was found");
+}
