@@ -103,11 +103,11 @@ fn message(event_type: &str) -> String {
 }
 
 /// The catalogue in its order, then what only the log knows, with how many of each are
-/// in the log.
+/// in the log. Bodies without a type are of none.
 #[must_use]
 pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for tally in tallies {
+    for tally in tallies.iter().filter(|tally| !tally.event_type.is_empty()) {
         *counts.entry(&tally.event_type).or_default() += tally.count;
     }
     let declared = CATALOGUE

@@ -55,7 +55,8 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
         ..Attributes::default()
     };
     let mut encoded_data = Vec::new();
-    match std::str::from_utf8(body).ok().and_then(Object::parse) {
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    match Object::parse(text.trim_start_matches('\u{feff}')) {
         Some(envelope) => {
             read_envelope(&envelope, &mut event, &mut transcoder);
             encoded_data.reserve(body.len());

@@ -11,10 +11,12 @@
 
 pub mod catalogue;
 mod decode;
+mod free_json;
 mod promote;
 pub mod samples;
 mod schema;
 mod transcode;
+mod wire;
 
 pub use decode::{Decoded, Delivery, decode, decode_again};
 pub use schema::decoding;

@@ -7,19 +7,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use prost::encoding::{WireType, encode_key, encode_varint};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::free_json::put_struct;
 use super::schema::{Field, Kind, SCHEMA, Shape};
+use super::wire::{put_bytes, put_double, put_message, put_timestamp, put_varint};
 
-/// Protobuf decoders refuse messages nested deeper than 100, and free JSON takes three
-/// levels for each of its own. Deeper JSON would be an event that no client can read;
-/// it stays in the payload alone.
-const FREE_JSON_DEPTH_MAX: usize = 28;
-/// `google.protobuf.Timestamp` ends with the years 1 and 9999.
-const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// Numbers up to here are exact in JSON.
 const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 /// Drift noted per event; the rest of a body that is all drift adds nothing.
@@ -82,7 +76,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
                 let mut entries = Vec::with_capacity(24);
-                while let Some(Key(key)) = map.next_key()? {
+                while let Some(Text(key)) = map.next_key()? {
                     entries.push((key, map.next_value()?));
                 }
                 Ok(Object(entries))
@@ -92,28 +86,31 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
-/// An object's key, borrowed unless it holds an escape.
-struct Key<'a>(Cow<'a, str>);
+/// A string, borrowed unless it holds an escape. Half a surrogate pair, which JSON can
+/// spell and Unicode cannot, becomes U+FFFD instead of an error: as a key it would
+/// otherwise spoil the whole object.
+struct Text<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
+impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Text<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a key")
+                formatter.write_str("a string")
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Text<'de>, E> {
+                Ok(Text(String::from_utf8_lossy(bytes)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text<'de>, E> {
+                Ok(Text(String::from_utf8_lossy(bytes).into_owned().into()))
             }
         }
-        deserializer.deserialize_str(Text)
+        // As bytes, the one way that serde_json lets half a pair through.
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
@@ -209,25 +206,19 @@ impl Transcoder {
         path: Path<'_>,
         out: &mut Vec<u8>,
     ) {
+        let number = field.number;
         let written = match field.kind {
-            Kind::String => string(raw).map(|text| put_bytes(field.number, text.as_bytes(), out)),
-            Kind::Bool => parse::<bool>(raw).map(|truth| {
-                encode_key(field.number, WireType::Varint, out);
-                encode_varint(u64::from(truth), out);
-            }),
-            Kind::Int64 => integer(raw).map(|number| {
-                encode_key(field.number, WireType::Varint, out);
-                encode_varint(number.cast_unsigned(), out);
-            }),
-            Kind::Double => parse::<f64>(raw).map(|number| put_double(field.number, number, out)),
-            Kind::Timestamp => integer(raw).and_then(|ms| put_timestamp(field.number, ms, out)),
-            Kind::Struct => free_object(raw).map(|object| {
-                put_message(field.number, out, |out| put_struct(&object, out));
-            }),
-            Kind::Message(index) => Object::parse(raw.get()).map(|object| {
-                put_message(field.number, out, |out| {
+            Kind::String => string(raw).map(|text| put_bytes(number, text.as_bytes(), out)),
+            Kind::Bool => parse(raw).map(|truth: bool| put_varint(number, truth.into(), out)),
+            Kind::Int64 => integer(raw).map(|int| put_varint(number, int.cast_unsigned(), out)),
+            Kind::Double => parse(raw).map(|double| put_double(number, double, out)),
+            Kind::Timestamp => integer(raw).and_then(|ms| put_timestamp(number, ms, out)),
+            Kind::Struct => put_message(number, out, |out| put_struct(raw, out)),
+            Kind::Message(index) => Object::parse(raw.get()).and_then(|object| {
+                put_message(number, out, |out| {
                     self.message(SCHEMA.shape(index), &object, path, out);
-                });
+                    Some(())
+                })
             }),
         };
         if written.is_none() {
@@ -237,7 +228,11 @@ impl Transcoder {
 }
 
 pub(super) fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
-    let Key(text) = parse::<Key<'a>>(raw)?;
+    // An array of numbers would pass for bytes.
+    let Text(text) = raw
+        .get()
+        .starts_with('"')
+        .then(|| parse::<Text<'a>>(raw))??;
     Some(text)
 }
 
@@ -251,101 +246,6 @@ pub(super) fn integer(raw: &RawValue) -> Option<i64> {
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     serde_json::from_str(raw.get()).ok()
-}
-
-fn free_object(raw: &RawValue) -> Option<serde_json::Map<String, Value>> {
-    let Value::Object(object) = parse::<Value>(raw)? else {
-        return None;
-    };
-    let fits = object
-        .values()
-        .all(|value| fits_depth(value, FREE_JSON_DEPTH_MAX));
-    fits.then_some(object)
-}
-
-fn fits_depth(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(elements) => {
-            levels > 0
-                && elements
-                    .iter()
-                    .all(|element| fits_depth(element, levels - 1))
-        }
-        Value::Object(object) => {
-            levels > 0 && object.values().all(|value| fits_depth(value, levels - 1))
-        }
-        _ => true,
-    }
-}
-
-fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
-}
-
-fn put_double(number: u32, value: f64, out: &mut Vec<u8>) {
-    encode_key(number, WireType::SixtyFourBit, out);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn put_timestamp(number: u32, milliseconds: i64, out: &mut Vec<u8>) -> Option<()> {
-    let seconds = milliseconds.div_euclid(1000);
-    let nanos = milliseconds.rem_euclid(1000) * 1_000_000;
-    if !TIMESTAMP_SECONDS.contains(&seconds) {
-        return None;
-    }
-    put_message(number, out, |out| {
-        for (number, value) in [(1, seconds), (2, nanos)] {
-            if value != 0 {
-                encode_key(number, WireType::Varint, out);
-                encode_varint(value.cast_unsigned(), out);
-            }
-        }
-    });
-    Some(())
-}
-
-/// Writes a nested message; its length is known only afterwards.
-pub(super) fn put_message(number: u32, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    encode_key(number, WireType::LengthDelimited, out);
-    let start = out.len();
-    write(out);
-    let mut length = Vec::with_capacity(5);
-    encode_varint((out.len() - start) as u64, &mut length);
-    out.splice(start..start, length);
-}
-
-/// `google.protobuf.Struct`: `map<string, Value> fields = 1`.
-fn put_struct(object: &serde_json::Map<String, Value>, out: &mut Vec<u8>) {
-    for (key, value) in object {
-        put_message(1, out, |out| {
-            put_bytes(1, key.as_bytes(), out);
-            put_message(2, out, |out| put_value(value, out));
-        });
-    }
-}
-
-/// `google.protobuf.Value`.
-fn put_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Null => {
-            encode_key(1, WireType::Varint, out);
-            encode_varint(0, out);
-        }
-        Value::Number(number) => put_double(2, number.as_f64().unwrap_or(f64::MAX), out),
-        Value::String(text) => put_bytes(3, text.as_bytes(), out),
-        Value::Bool(truth) => {
-            encode_key(4, WireType::Varint, out);
-            encode_varint(u64::from(*truth), out);
-        }
-        Value::Object(object) => put_message(5, out, |out| put_struct(object, out)),
-        Value::Array(elements) => put_message(6, out, |out| {
-            for element in elements {
-                put_message(1, out, |out| put_value(element, out));
-            }
-        }),
-    }
 }

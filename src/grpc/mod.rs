@@ -12,6 +12,8 @@ mod status;
 
 use std::time::Duration;
 
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -46,11 +48,13 @@ pub async fn serve(
             .set_service_status(name, ServingStatus::Serving)
             .await;
     }
+    let error_details = canonical(tonic_types::pb::FILE_DESCRIPTOR_SET, "google/rpc/")?;
+    let health_files = canonical(tonic_health::pb::FILE_DESCRIPTOR_SET, "grpc/health/v1/")?;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_file_descriptor_set(error_details.clone())
+            .register_file_descriptor_set(health_files.clone())
     };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
@@ -72,12 +76,31 @@ pub async fn serve(
     Ok(())
 }
 
+/// The crates name their files without a directory; clients ask for them by the path
+/// that they have everywhere else.
+fn canonical(encoded: &[u8], directory: &str) -> Result<FileDescriptorSet, Error> {
+    let mut files = FileDescriptorSet::decode(encoded)?;
+    let rename = |name: &mut String| {
+        if !name.contains('/') {
+            name.insert_str(0, directory);
+        }
+    };
+    for file in &mut files.file {
+        file.name.iter_mut().for_each(rename);
+        file.dependency.iter_mut().for_each(rename);
+    }
+    Ok(files)
+}
+
 /// Why the gRPC side cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The descriptors that reflection serves are malformed.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// So are those that come with a crate.
+    #[error("reflection: {0}")]
+    Descriptors(#[from] prost::DecodeError),
     /// The server failed.
     #[error("serving gRPC: {0}")]
     Transport(#[from] tonic::transport::Error),

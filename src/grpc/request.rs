@@ -14,6 +14,8 @@ const PAGE_EVENTS_DEFAULT: usize = 100;
 const PAGE_EVENTS_MAX: usize = 1000;
 /// A name is shown in logs and as a metric's label.
 const NAME_BYTES_MAX: usize = 100;
+/// Easier to see in a log line than nothing.
+const UNNAMED: &str = "unnamed";
 
 /// Checks a `SubscribeRequest`; all that is wrong with it is told at once.
 pub(super) fn subscribe(
@@ -169,6 +171,9 @@ impl Check {
         if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
             let description = "longer than 100 bytes, or with control characters";
             return self.fail("subscriber_name", description, String::new());
+        }
+        if name.is_empty() {
+            return UNNAMED.to_owned();
         }
         name
     }

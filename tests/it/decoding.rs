@@ -120,7 +120,7 @@ fn what_someone_puts_into_metadata_spoils_nothing_else() {
     for (metadata, kept) in [
         (deep.as_str(), false),
         (objects.as_str(), false),
-        (r#"{"a":"\ud800"}"#, false),
+        (r#"{"a":"\ud800","\udc00":1}"#, true),
         (r#"{"a":1e999}"#, false),
         (r#"{"a":{"b":[1,null,true,"x",{}]}}"#, true),
     ] {
@@ -141,6 +141,19 @@ fn what_someone_puts_into_metadata_spoils_nothing_else() {
         );
         assert_eq!(decoded.drift.is_empty(), kept);
     }
+}
+
+#[test]
+fn half_a_surrogate_pair_spoils_neither_a_field_nor_its_object() {
+    let body =
+        r#"{"type":"user.updated","data":{"id":"user_1","first_name":"\ud800Ada","\ud800":1}}"#;
+    let (decoded, event) = decoded(body);
+    let Some(Data::User(user)) = event.data else {
+        panic!("a user")
+    };
+    assert_eq!(user.id.as_deref(), Some("user_1"));
+    assert!(user.first_name.is_some_and(|name| name.ends_with("Ada")));
+    assert_eq!(decoded.drift.len(), 1, "the key that is none of Clerk's");
 }
 
 #[test]

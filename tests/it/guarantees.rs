@@ -383,7 +383,7 @@ async fn lossless_the_body_is_delivered_byte_for_byte() {
             "",
             "",
             "",
-            ""
+            "user.created"
         ]
     );
 }

@@ -229,3 +229,48 @@ async fn unknown_methods_are_unimplemented_and_health_is_served() {
         );
     }
 }
+
+/// What grpcurl and other tools ask for, in either version of the protocol.
+#[tokio::test]
+async fn reflection_serves_every_file_under_its_canonical_name_in_both_versions() {
+    let gateway = Gateway::start();
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", gateway.grpc));
+    let channel = channel.expect("a URI").connect_lazy();
+    macro_rules! found {
+        ($version:ident, $file:expr) => {{
+            use tonic_reflection::pb::$version::{
+                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                server_reflection_request::MessageRequest,
+                server_reflection_response::MessageResponse,
+            };
+            let request = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::FileByFilename($file.to_owned())),
+            };
+            let mut client = ServerReflectionClient::new(channel.clone());
+            let answers = client
+                .server_reflection_info(tokio_stream::iter([request]))
+                .await;
+            let mut answers = answers.expect("answered").into_inner();
+            let answer = answers
+                .message()
+                .await
+                .expect("answered")
+                .expect("one answer");
+            matches!(
+                answer.message_response,
+                Some(MessageResponse::FileDescriptorResponse(_))
+            )
+        }};
+    }
+    for file in [
+        "clerkcast/v1/event_service.proto",
+        "clerkcast/v1/user.proto",
+        "google/rpc/error_details.proto",
+        "grpc/health/v1/health.proto",
+        "google/protobuf/struct.proto",
+    ] {
+        assert!(found!(v1, file), "{file} in v1");
+        assert!(found!(v1alpha, file), "{file} in v1alpha");
+    }
+}
