@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
@@ -29,6 +29,8 @@ use crate::proto::{SubscribeRequest, SubscribeResponse};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Streams that broke in the same way without any progress; the next one would too.
+const BROKEN_IN_A_ROW_MAX: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An event with its payload may reach 4 MiB, which is gRPC's default limit.
 const FRAME_BYTES_MAX: usize = 16 << 20;
@@ -41,8 +43,8 @@ const SILENCE_MAX_AT_START: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is not one.
-    #[error("not an address of a gateway, such as http://127.0.0.1:50051: {0}")]
-    Address(tonic::transport::Error),
+    #[error("{0:?} is not the address of a gateway, such as http://127.0.0.1:50051")]
+    Address(String),
     /// The gateway refused the request, and would again.
     #[error("the gateway refused the subscription: {} ({:?})", .0.message(), .0.code())]
     Refused(Box<Status>),
@@ -71,6 +73,7 @@ pub struct Subscriber {
     stream: Option<Streaming<SubscribeResponse>>,
     silence_max: Duration,
     backoff: Duration,
+    broken_in_a_row: u32,
     events_left: Option<i64>,
     watcher: fn(&Connection),
 }
@@ -81,7 +84,7 @@ impl Subscriber {
     /// # Errors
     /// When `address` is not one.
     pub fn new(address: &str, request: SubscribeRequest) -> Result<Self, Error> {
-        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(Error::Address)?;
+        let endpoint = endpoint(address).ok_or_else(|| Error::Address(address.to_owned()))?;
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
         Ok(Self {
             client: EventServiceClient::new(channel).max_decoding_message_size(FRAME_BYTES_MAX),
@@ -90,6 +93,7 @@ impl Subscriber {
             stream: None,
             silence_max: SILENCE_MAX_AT_START,
             backoff: BACKOFF_MIN,
+            broken_in_a_row: 0,
             watcher: |_| {},
         })
     }
@@ -102,7 +106,8 @@ impl Subscriber {
     }
 
     /// The next frame; none once the stream has ended as the request asked. Asking for
-    /// the next frame says that the one before is handled.
+    /// the next frame says that the one before is handled. It can be dropped and called
+    /// again, as in `select!`.
     ///
     /// # Errors
     /// When the gateway refuses the subscription for good.
@@ -111,50 +116,43 @@ impl Subscriber {
             if self.events_left == Some(0) {
                 return Ok(None);
             }
-            let received = match self.stream.take() {
-                Some(stream) => self.receive(stream).await,
-                None => self.connect().await.map(|()| Received::Nothing),
-            };
-            match received {
-                Ok(Received::Frame(frame)) => {
+            match self.advance().await {
+                Ok(Some(frame)) => {
                     self.note(&frame);
-                    return Ok(Some(*frame));
+                    return Ok(Some(frame));
                 }
-                Ok(Received::End) => return Ok(None),
-                Ok(Received::Nothing) => {}
-                Err(status) if is_lost_connection(&status) => self.back_off(&status).await,
+                Ok(None) if self.request.stop_when_caught_up => return Ok(None),
+                // An end that was not asked for, such as a proxy's.
+                Ok(None) => self.lost(&Status::unavailable("the stream ended")).await,
+                Err(status) if self.can_be_mended(&status) => self.lost(&status).await,
                 Err(status) => return Err(Error::Refused(Box::new(status))),
             }
         }
     }
 
-    async fn connect(&mut self) -> Result<(), Status> {
-        let mut request = self.request.clone();
-        request.max_events = self.events_left.unwrap_or(0);
-        let opened = timeout(SILENCE_MAX_AT_START, self.client.subscribe(request)).await;
-        let stream = opened.map_err(|_| silence())??;
-        self.stream = Some(stream.into_inner());
-        (self.watcher)(&Connection::Open);
-        Ok(())
-    }
-
-    async fn receive(
-        &mut self,
-        mut stream: Streaming<SubscribeResponse>,
-    ) -> Result<Received, Status> {
-        let message = timeout(self.silence_max, stream.message()).await;
-        match message.map_err(|_| silence())?? {
-            Some(frame) => {
-                self.stream = Some(stream);
-                Ok(Received::Frame(Box::new(frame)))
-            }
-            None => Ok(Received::End),
+    /// The next frame of the open stream, which is opened first if there is none.
+    async fn advance(&mut self) -> Result<Option<SubscribeResponse>, Status> {
+        if self.stream.is_none() {
+            let mut request = self.request.clone();
+            request.max_events = self.events_left.unwrap_or(request.max_events);
+            let opened = timeout(SILENCE_MAX_AT_START, self.client.subscribe(request)).await;
+            self.stream = Some(opened.map_err(|_| silence())??.into_inner());
+            (self.watcher)(&Connection::Open);
         }
+        let Some(stream) = &mut self.stream else {
+            return Ok(None);
+        };
+        let message = timeout(self.silence_max, stream.message()).await;
+        message.map_err(|_| silence())?
     }
 
     /// From here on, a reconnection resumes after this frame.
     fn note(&mut self, frame: &SubscribeResponse) {
-        self.backoff = BACKOFF_MIN;
+        // `Started` alone is no progress: a gateway may open streams and fail each.
+        if !matches!(frame.kind, Some(Kind::Started(_))) {
+            self.backoff = BACKOFF_MIN;
+            self.broken_in_a_row = 0;
+        }
         self.request.start = Some(Start::AfterCursor(frame.cursor.clone()));
         match &frame.kind {
             Some(Kind::Event(_)) => {
@@ -171,40 +169,65 @@ impl Subscriber {
         }
     }
 
-    async fn back_off(&mut self, status: &Status) {
+    /// What reconnecting can mend. A connection that breaks off shows as one of several
+    /// codes, depending on where it broke; so does a frame that cannot be decoded, which
+    /// would come again and again.
+    fn can_be_mended(&mut self, status: &Status) -> bool {
+        match status.code() {
+            Code::Unavailable
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted => true,
+            Code::Unknown | Code::Internal => {
+                self.broken_in_a_row += 1;
+                self.broken_in_a_row < BROKEN_IN_A_ROW_MAX
+            }
+            _ => false,
+        }
+    }
+
+    /// Waits before the next attempt.
+    async fn lost(&mut self, status: &Status) {
+        self.stream = None;
         let details = status.get_error_details();
         let asked = details.retry_info().and_then(|info| info.retry_delay);
-        let retry_in = asked.unwrap_or(self.backoff).max(self.backoff);
+        let retry_in = asked.unwrap_or_default().max(self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
         (self.watcher)(&Connection::Lost {
-            reason: status.message().to_owned(),
+            reason: reason(status),
             retry_in,
         });
         sleep(retry_in).await;
     }
 }
 
-enum Received {
-    Frame(Box<SubscribeResponse>),
-    End,
-    Nothing,
+fn endpoint(address: &str) -> Option<Endpoint> {
+    let endpoint = Endpoint::from_shared(address.to_owned()).ok()?;
+    match endpoint.uri().scheme_str()? {
+        "http" => Some(endpoint),
+        "https" => {
+            let tls = ClientTlsConfig::new().with_native_roots();
+            endpoint.tls_config(tls).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The status's message, and what caused it.
+fn reason(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn silence() -> Status {
     Status::unavailable("the stream fell silent")
-}
-
-/// What reconnecting can mend. A connection that breaks off shows as one of several
-/// codes, depending on where it broke.
-fn is_lost_connection(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable
-            | Code::Unknown
-            | Code::Internal
-            | Code::Cancelled
-            | Code::Aborted
-            | Code::DeadlineExceeded
-            | Code::ResourceExhausted
-    )
 }

@@ -136,13 +136,13 @@ impl FileConfig {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-        // The error's own text quotes the line at fault, which may hold a secret.
         toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| {
                 let before = text.get(..span.start).unwrap_or_default();
                 before.matches('\n').count() + 1
             });
-            anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
+            let what = without_value(error.message());
+            anyhow::anyhow!("{}, line {line}: {what}", path.display())
         })
     }
 
@@ -165,6 +165,16 @@ impl FileConfig {
     }
 }
 
+/// The parser quotes a value of the wrong type, and that value may be a secret.
+fn without_value(message: &str) -> String {
+    match (message.split_once(": "), message.rsplit_once(", expected ")) {
+        (Some((what, _)), Some((_, expected))) if what.starts_with("invalid") => {
+            format!("{what}, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
 impl FileSource {
     fn check(&self) -> anyhow::Result<SourceConfig> {
         let name = &self.name;
@@ -179,7 +189,13 @@ impl FileSource {
                 .with_context(|| format!("source {name:?}, signing_secrets[{index}]"))?;
             secrets.push(secret);
         }
-        for variable in &self.signing_secrets_env {
+        for (index, variable) in self.signing_secrets_env.iter().enumerate() {
+            let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            // Not repeated: it may be the secret itself.
+            ensure!(
+                variable.chars().all(is_name),
+                "source {name:?}, signing_secrets_env[{index}]: write the name of an environment variable, such as CLERK_SECRET"
+            );
             let text = std::env::var(variable).with_context(|| {
                 format!("source {name:?}: environment variable {variable} is not set")
             })?;

@@ -16,8 +16,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::task::JoinError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::fanout::Fanout;
 use crate::log::sqlite::SqliteLog;
@@ -28,6 +29,8 @@ pub use config::{Config, FileConfig, SourceConfig};
 
 /// How often retention looks for what may go.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// For gRPC streams that are no subscriptions, once those have ended.
+const GRPC_GRACE: Duration = Duration::from_millis(200);
 
 /// A gateway whose log is open and whose listeners are bound: from here on, nothing is
 /// left to fail at start-up.
@@ -89,9 +92,8 @@ impl Gateway {
     /// When the log failed for good or a server did; the process should exit non-zero.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let drain = CancellationToken::new();
-        let tasks = TaskTracker::new();
         let log: Arc<dyn Log> = Arc::clone(&self.log) as Arc<dyn Log>;
-        let fanout = Fanout::start(
+        let (fanout, feed) = Fanout::start(
             Arc::clone(&log),
             self.config.fanout(),
             fanout::Metrics::register(&mut self.registry),
@@ -110,31 +112,32 @@ impl Gateway {
             drain: drain.clone(),
         });
 
-        let grpc = tasks.spawn(grpc::serve(self.grpc, fanout, drain.clone()));
-        let http = axum::serve(self.http, webhooks)
-            .with_graceful_shutdown(drain.clone().cancelled_owned());
-        let http = tasks.spawn(http.into_future());
+        let mut grpc = tokio::spawn(grpc::serve(self.grpc, fanout.clone(), drain.clone()));
+        let http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
         // The admin port answers until the end: readiness is what tells of the drain.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
         let retention = tokio::spawn(keep_retention(Arc::clone(&log)));
-        tasks.close();
 
-        let failed = log_failure(&*log);
         let outcome = tokio::select! {
             () = stop => Ok(()),
-            reason = failed => Err(anyhow::anyhow!("the log failed for good: {reason}; what is on disk is checked on the next start")),
-            ended = grpc => Err(ended_early("gRPC", ended.map(|served| served.map_err(anyhow::Error::from)))),
-            ended = http => Err(ended_early("webhook", ended.map(|served| served.map_err(anyhow::Error::from)))),
+            reason = log_failure(&*log) => Err(anyhow::anyhow!(
+                "the log failed for good: {reason}; what is on disk is looked at on the next start"
+            )),
+            ended = &mut grpc => Err(ended_early(ended)),
+            ended = feed => Err(anyhow::anyhow!("the fan-out ended by itself: {ended:?}")),
         };
         tracing::info!(deadline = ?self.config.drain_timeout, "draining");
         drain.cancel();
         retention.abort();
-        if tokio::time::timeout(self.config.drain_timeout, tasks.wait())
-            .await
-            .is_err()
-        {
+        let drained = async {
+            let _panicked = http.await;
+            fanout.emptied().await;
+        };
+        if timeout(self.config.drain_timeout, drained).await.is_err() {
             tracing::warn!("some connections did not end within the deadline; closing them");
         }
+        // What is left are streams that never end, such as a watch on health.
+        let _left = timeout(GRPC_GRACE, grpc).await;
         log.close().await;
         admin.abort();
         tracing::info!("stopped");
@@ -148,14 +151,11 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn ended_early(
-    name: &str,
-    ended: Result<anyhow::Result<()>, tokio::task::JoinError>,
-) -> anyhow::Error {
+fn ended_early(ended: Result<Result<(), grpc::Error>, JoinError>) -> anyhow::Error {
     match ended {
-        Ok(Err(error)) => error.context(format!("the {name} server failed")),
-        Ok(Ok(())) => anyhow::anyhow!("the {name} server ended by itself"),
-        Err(panic) => anyhow::anyhow!("the {name} server panicked: {panic}"),
+        Ok(Err(error)) => anyhow::Error::from(error).context("the gRPC server failed"),
+        Ok(Ok(())) => anyhow::anyhow!("the gRPC server ended by itself"),
+        Err(panic) => anyhow::anyhow!("the gRPC server panicked: {panic}"),
     }
 }
 

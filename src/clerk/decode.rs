@@ -154,15 +154,39 @@ fn read_http_request(
         if key != "http_request" {
             transcoder.note(path, DriftKind::UnknownField);
         } else if let Some(object) = Object::parse(raw.get()) {
-            http_request = Some(proto::HttpRequest {
-                client_ip: object.get("client_ip").and_then(string).map(Into::into),
-                user_agent: object.get("user_agent").and_then(string).map(Into::into),
-            });
+            http_request = Some(read_request_fields(&object, path, transcoder));
         } else if raw.get() != "null" {
             transcoder.note(path, DriftKind::UnexpectedValue);
         }
     }
     http_request
+}
+
+fn read_request_fields(
+    object: &Object<'_>,
+    parent: Path<'_>,
+    transcoder: &mut Transcoder,
+) -> proto::HttpRequest {
+    let mut request = proto::HttpRequest::default();
+    for (key, raw) in &object.0 {
+        let path = Path {
+            parent: Some(&parent),
+            name: key,
+        };
+        let field = match key.as_ref() {
+            "client_ip" => &mut request.client_ip,
+            "user_agent" => &mut request.user_agent,
+            _ => {
+                transcoder.note(path, DriftKind::UnknownField);
+                continue;
+            }
+        };
+        *field = string(raw).map(Into::into);
+        if field.is_none() && raw.get() != "null" {
+            transcoder.note(path, DriftKind::UnexpectedValue);
+        }
+    }
+    request
 }
 
 /// `data`, as text and split into its fields.

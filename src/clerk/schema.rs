@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use prost_reflect::{Kind as ProtoKind, MessageDescriptor};
 
+use super::catalogue::CATALOGUE;
 use crate::proto;
 
 /// Changes whenever the decoding itself does, so that stored events are decoded anew.
@@ -76,8 +77,9 @@ impl Schema {
         let event = proto::DESCRIPTORS
             .get_message_by_name(&format!("{}.Event", proto::PACKAGE))
             .expect("event.proto defines Event");
+        let catalogue = format!("{DECODER_REVISION} {CATALOGUE:?}");
         let mut schema = Self {
-            fingerprint: fingerprint(DECODER_REVISION.as_bytes(), 0),
+            fingerprint: fingerprint(catalogue.as_bytes(), 0),
             ..Self::default()
         };
         for field in event.fields() {

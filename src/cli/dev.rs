@@ -43,13 +43,12 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
         .http_listen
         .or(file.http_listen)
         .or(Some(HTTP_LISTEN.into()));
-    let given = serve.default_secrets();
-    let (secret, origin) = match given {
-        Some((origin, text)) => (text, origin),
+    let (secret, shown) = match serve.default_secrets() {
+        Some((origin, text)) => (text, Shown::Origin(origin)),
         None => {
             let generated = SigningSecret::generate();
             let (_, text) = generated.map_err(|error| Failure::Failed(error.to_string()))?;
-            (text, "for this run only")
+            (text.clone(), Shown::ThrowAway(text))
         }
     };
     serve.signing_secret = Some(secret.clone());
@@ -59,12 +58,17 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let gateway = gateway.map_err(|error| Failure::Failed(format!("{error:#}")))?;
     let addresses = gateway.addresses();
     let addresses = addresses.map_err(|error| Failure::Failed(format!("{error:#}")))?;
-    introduce(addresses, &secret, origin, args.samples);
+    introduce(addresses, &shown, args.samples);
 
     let server = format!("http://{}", addresses.grpc);
     let subscriber = Subscriber::new(&server, everything("clerkcast dev"))
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    let printing = tokio::spawn(print_events(subscriber, Style::new(args.json)));
+    let style = Style::new(args.json);
+    let printing = tokio::spawn(async move {
+        if let Err(failure) = print_events(subscriber, style).await {
+            eprintln!("clerkcast: {failure}");
+        }
+    });
     let posting = args
         .samples
         .then(|| tokio::spawn(post_samples(addresses, secret)));
@@ -76,8 +80,14 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     outcome.map_err(|error| Failure::Failed(format!("{error:#}")))
 }
 
+/// What is shown of the secret: a real one stays where it is.
+enum Shown {
+    ThrowAway(String),
+    Origin(&'static str),
+}
+
 /// To standard error: standard output is for the events.
-fn introduce(addresses: Addresses, secret: &str, origin: &str, samples: bool) {
+fn introduce(addresses: Addresses, secret: &Shown, samples: bool) {
     let Addresses { http, grpc, admin } = addresses;
     let path = webhook::PATH;
     // As this process was started, so that the lines can be pasted as they are.
@@ -89,12 +99,19 @@ fn introduce(addresses: Addresses, secret: &str, origin: &str, samples: bool) {
     } else {
         "Events appear here as they arrive (--samples posts one every two seconds):"
     };
+    let (secret, flag) = match secret {
+        Shown::ThrowAway(text) => (
+            format!("{text}   (for this run only)"),
+            format!(" --secret {text}"),
+        ),
+        Shown::Origin(origin) => (format!("from {origin}"), String::new()),
+    };
     eprintln!(
         "\
 Clerkcast is running on this machine.
 
   webhook URL     http://{http}{path}
-  signing secret  {secret}   ({origin})
+  signing secret  {secret}
   metrics         http://{admin}/metrics
 
 In another terminal, subscribe:
@@ -104,8 +121,8 @@ In another terminal, subscribe:
 
 or send it an event, or one of every type:
 
-  {this} send user.created --url http://{http}{path} --secret {secret}
-  {this} send --url http://{http}{path} --secret {secret}
+  {this} send user.created --url http://{http}{path}{flag}
+  {this} send --url http://{http}{path}{flag}
 
 {arriving}
 "

@@ -1,6 +1,6 @@
 //! `clerkcast send`: sample events, or a file, signed and posted.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -168,20 +168,24 @@ fn bodies(args: &SendArgs) -> Result<Vec<Body>, Failure> {
 
 fn pace(rate: Option<f64>) -> Result<Option<Interval>, Failure> {
     let Some(rate) = rate else { return Ok(None) };
-    if !(rate.is_finite() && rate > 0.0) {
-        return Err(Failure::Usage("--rate: must be greater than 0".to_owned()));
+    if !(0.001..=100_000.0).contains(&rate) {
+        return Err(Failure::Usage(
+            "--rate: must be between 0.001 and 100000".to_owned(),
+        ));
     }
     let mut interval = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Ok(Some(interval))
 }
 
+/// Nobody reading any more is no failure: what was asked for is still sent.
 fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
     let status = answer.status.as_u16();
+    let mut out = std::io::stdout().lock();
     if args.json {
         let line = json!({"type": name, "id": id, "status": status, "answer": answer.body});
-        println!("{line}");
+        let _closed = writeln!(out, "{line}");
     } else {
-        println!("{status} {name:<32} {id}  {}", answer.body.trim());
+        let _closed = writeln!(out, "{status} {name:<32} {id}  {}", answer.body.trim());
     }
 }

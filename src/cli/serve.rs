@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, units};
@@ -19,8 +21,11 @@ const SECRET_VARIABLES: [&str; 3] = [
     "CLERK_WEBHOOK_SIGNING_SECRET",
     LEGACY_SECRET_VARIABLE,
 ];
+const SIGNAL_REPEATS_WITHIN: Duration = Duration::from_millis(250);
 /// A log smaller than this would be removed as fast as it is written.
 const RETAIN_BYTES_MIN: u64 = 16 << 20;
+/// Smaller than a few of the largest events, a ring would hold none of them long enough.
+const RING_BYTES_MIN: u64 = 4 << 20;
 /// A typed event with its payload stays below gRPC's default limit of 4 MiB.
 const BODY_BYTES_LIMIT_MAX: u64 = 512 << 10;
 
@@ -151,9 +156,11 @@ impl ServeArgs {
         let from_flag = self.signing_secret.clone();
         let from_flag = from_flag.map(|text| ("--signing-secret", text));
         from_flag.or_else(|| {
-            SECRET_VARIABLES
+            let mut set = SECRET_VARIABLES
                 .iter()
-                .find_map(|name| Some((*name, std::env::var(name).ok()?)))
+                .filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+            // Set and empty is how `${X:-}` says that it is not set.
+            set.find(|(_, text)| !text.is_empty())
         })
     }
 
@@ -182,11 +189,38 @@ impl ServeArgs {
                 "--body-limit: the most is 512KiB, so that a typed event stays below gRPC's limit of 4 MiB".to_owned(),
             ));
         }
+        let max_subscribers = self.max_subscribers.or(file.max_subscribers);
         let in_flight = text(&self.in_flight_limit, &file.in_flight_limit, "64MiB");
         let ring = text(&self.ring_size, &file.ring_size, "64MiB");
         let body_timeout = text(&self.body_timeout, &file.body_timeout, "10s");
         let drain_timeout = text(&self.drain_timeout, &file.drain_timeout, "20s");
         let data_dir = self.data_dir.clone().or_else(|| file.data_dir.clone());
+        let in_flight = named("--in-flight-limit", units::bytes(&in_flight))?;
+        let ring = named("--ring-size", units::bytes(&ring))?;
+        let body_timeout = named("--body-timeout", units::duration(&body_timeout))?;
+        for (wrong, why) in [
+            (body_limit == 0, "--body-limit: must be more than 0"),
+            (
+                body_timeout.is_zero(),
+                "--body-timeout: must be more than 0s",
+            ),
+            (
+                max_subscribers == Some(0),
+                "--max-subscribers: must be more than 0",
+            ),
+            (
+                in_flight < body_limit,
+                "--in-flight-limit: must be at least --body-limit",
+            ),
+            (
+                ring < RING_BYTES_MIN,
+                "--ring-size: the least is 4MiB, for a few of the largest events",
+            ),
+        ] {
+            if wrong {
+                return Err(Failure::Usage(why.to_owned()));
+            }
+        }
         Ok(Config {
             http_listen: address(self.http_listen, file.http_listen, ([0, 0, 0, 0], 8080)),
             grpc_listen: address(self.grpc_listen, file.grpc_listen, ([127, 0, 0, 1], 50051)),
@@ -197,14 +231,11 @@ impl ServeArgs {
                 retain_bytes,
             },
             sources: self.sources(file)?,
-            body_bytes_max: size("--body-limit", Ok(body_limit))?,
-            body_timeout: named("--body-timeout", units::duration(&body_timeout))?,
-            in_flight_bytes_max: size("--in-flight-limit", units::bytes(&in_flight))?,
-            ring_bytes_max: size("--ring-size", units::bytes(&ring))?,
-            subscribers_max: self
-                .max_subscribers
-                .or(file.max_subscribers)
-                .unwrap_or(10_000),
+            body_bytes_max: size("--body-limit", body_limit)?,
+            body_timeout,
+            in_flight_bytes_max: size("--in-flight-limit", in_flight)?,
+            ring_bytes_max: size("--ring-size", ring)?,
+            subscribers_max: max_subscribers.unwrap_or(10_000),
             drain_timeout: named("--drain-timeout", units::duration(&drain_timeout))?,
         })
     }
@@ -257,8 +288,7 @@ fn named<T>(name: &str, parsed: Result<T, impl std::fmt::Display>) -> Result<T, 
     parsed.map_err(|error| Failure::Usage(format!("{name}: {error}")))
 }
 
-fn size(name: &str, parsed: Result<u64, String>) -> Result<usize, Failure> {
-    let bytes = named(name, parsed)?;
+fn size(name: &str, bytes: u64) -> Result<usize, Failure> {
     named(name, usize::try_from(bytes))
 }
 
@@ -297,6 +327,10 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
             _ = terminate.recv() => {}
         }
         tokio::spawn(async move {
+            // `timeout` and some supervisors send the same signal twice at once.
+            tokio::time::sleep(SIGNAL_REPEATS_WITHIN).await;
+            while let Some(Some(())) = interrupt.recv().now_or_never() {}
+            while let Some(Some(())) = terminate.recv().now_or_never() {}
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}

@@ -10,7 +10,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use crate::clerk;
 use crate::event::{Cursor, UnixMillis};
-use crate::log::NewRecord;
+use crate::log::{self, NewRecord};
 use crate::proto;
 use crate::proto::subscribe_response::Kind;
 
@@ -66,11 +66,14 @@ impl Frame {
 }
 
 /// The whole event of a record, as a message.
-pub(super) fn event_message(record: &NewRecord, payload: Payload) -> proto::Event {
+pub(super) fn event_message(
+    record: &NewRecord,
+    payload: Payload,
+) -> Result<proto::Event, log::Error> {
     let parts = EventParts::new(record, payload);
     let mut encoded = BytesMut::with_capacity(parts.encoded_len());
     parts.encode(&mut encoded);
-    proto::Event::decode(encoded).unwrap_or_default()
+    proto::Event::decode(encoded).map_err(|error| log::Error::Unreadable(error.to_string()))
 }
 
 /// The pieces of an encoded `Event`.

@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clerk::catalogue::CATALOGUE;
@@ -109,15 +110,15 @@ struct Inner {
 }
 
 impl Fanout {
-    /// Starts the fan-out of `log`. It ends its subscriptions when `drain` is
-    /// cancelled.
+    /// Starts the fan-out of `log`, with the task that feeds it, which ends only with
+    /// the log. Subscriptions end when `drain` is cancelled.
     #[must_use]
     pub fn start(
         log: Arc<dyn Log>,
         config: Config,
         metrics: Metrics,
         drain: CancellationToken,
-    ) -> Self {
+    ) -> (Self, JoinHandle<()>) {
         // Follow first: what is committed from here on is either below the tail that
         // is read next or in a batch.
         let batches = log.follow();
@@ -131,8 +132,8 @@ impl Fanout {
             drain,
             metrics,
         });
-        tokio::spawn(feed::run(Arc::clone(&inner), batches));
-        Self { inner }
+        let feed = tokio::spawn(feed::run(Arc::clone(&inner), batches));
+        (Self { inner }, feed)
     }
 
     /// The names that a filter may use.
@@ -160,6 +161,11 @@ impl Fanout {
     #[must_use]
     pub fn subscribers(&self) -> Vec<SubscriberView> {
         self.inner.registry.views(self.inner.log.bounds())
+    }
+
+    /// Completes when no subscription is open.
+    pub async fn emptied(&self) {
+        self.inner.registry.emptied().await;
     }
 
     /// Brings the gauges up to date.

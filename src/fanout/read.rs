@@ -6,11 +6,12 @@ use super::frame::{Payload, event_message};
 use super::subscription::Start;
 use super::{Error, Fanout, Filter};
 use crate::event::{Cursor, Position};
-use crate::log::{Query, Record};
+use crate::log::{self, Query, Record};
 use crate::proto;
 
-/// A page stays well below the 4 MiB that gRPC clients accept by default.
-const PAGE_BYTES_MAX: usize = 1 << 20;
+/// A page ends with the record that reaches this, and stays below the 4 MiB that gRPC
+/// clients accept by default: typed, JSON can take six times its size.
+const PAGE_BYTES_MAX: usize = 256 << 10;
 
 /// One page to list.
 #[derive(Clone, Debug)]
@@ -44,6 +45,7 @@ impl Fanout {
     pub async fn list(&self, listing: Listing) -> Result<Listed, Error> {
         let inner = &self.inner;
         let tail = inner.log.bounds().tail;
+        let has_no_cursor = !matches!(listing.start, Start::After(_));
         let mut position = match listing.start {
             Start::After(cursor) => inner.position_of(cursor)?,
             Start::Latest => tail,
@@ -62,7 +64,12 @@ impl Fanout {
                 bytes_max: PAGE_BYTES_MAX - bytes,
             };
             let page = match inner.log.read(query).await {
-                Err(crate::log::Error::Expired { .. }) => return Err(inner.expired()),
+                // Retention moved the oldest event, which is where this starts anyway.
+                Err(log::Error::Expired { trimmed }) if has_no_cursor && records.is_empty() => {
+                    position = trimmed;
+                    continue;
+                }
+                Err(log::Error::Expired { .. }) => return Err(inner.expired()),
                 page => page?,
             };
             bytes += page
@@ -77,7 +84,7 @@ impl Fanout {
             .iter()
             .map(|record| event_message(&record.content, listing.payload));
         Ok(Listed {
-            events: events.collect(),
+            events: events.collect::<Result<_, _>>()?,
             cursor: inner.cursor(position),
             has_more: position < tail,
         })
@@ -94,10 +101,11 @@ impl Fanout {
         payload: Payload,
     ) -> Result<Option<(proto::Event, Cursor)>, Error> {
         let found = self.inner.log.find(id, source).await?;
-        Ok(found.map(|record| {
-            let event = event_message(&record.content, payload);
-            (event, self.cursor_at(record.position))
-        }))
+        let Some(record) = found else {
+            return Ok(None);
+        };
+        let event = event_message(&record.content, payload)?;
+        Ok(Some((event, self.cursor_at(record.position))))
     }
 
     /// A position of this log as a cursor.

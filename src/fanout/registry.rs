@@ -5,9 +5,14 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::event::{Position, UnixMillis};
 use crate::log::Bounds;
 use crate::proto::EventFilter;
+
+/// Values of each field of a filter that are kept for listings.
+const FILTER_VALUES_SHOWN: usize = 10;
 
 /// What a subscriber is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +56,7 @@ pub struct SubscriberView {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     entries: Mutex<Entries>,
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +83,7 @@ impl Entry {
         Self {
             name,
             peer,
-            filter,
+            filter: abridged(filter),
             connect_time: UnixMillis::now(),
             live: AtomicU8::new(0),
             position: AtomicU64::new(0),
@@ -121,6 +127,22 @@ impl Entry {
     }
 }
 
+/// A filter may hold thousands of ids, and there may be thousands of subscribers.
+fn abridged(mut filter: EventFilter) -> EventFilter {
+    for values in [
+        &mut filter.types,
+        &mut filter.exclude_types,
+        &mut filter.user_ids,
+        &mut filter.organization_ids,
+        &mut filter.session_ids,
+        &mut filter.sources,
+        &mut filter.instance_ids,
+    ] {
+        values.truncate(FILTER_VALUES_SHOWN);
+    }
+    filter
+}
+
 impl Registry {
     /// Adds a subscriber, unless `max` are connected.
     pub(super) fn join(&self, entry: Entry, max: usize) -> Option<(u64, Arc<Entry>)> {
@@ -137,6 +159,17 @@ impl Registry {
 
     pub(super) fn leave(&self, number: u64) {
         self.lock().connected.remove(&number);
+        self.left.notify_waiters();
+    }
+
+    pub(super) async fn emptied(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.lock().connected.is_empty() {
+                return;
+            }
+            left.await;
+        }
     }
 
     pub(super) fn views(&self, bounds: Bounds) -> Vec<SubscriberView> {

@@ -105,6 +105,8 @@ struct Ready {
     position: Position,
     /// Of an event; control frames have none.
     receive_time: Option<UnixMillis>,
+    /// Whether it was live when it was taken, so that its age says something.
+    is_live: bool,
 }
 
 impl Subscription {
@@ -168,7 +170,7 @@ impl Subscription {
             metrics
                 .delivered_bytes
                 .inc_by(ready.frame.as_bytes().len() as u64);
-            if self.phase == Phase::Live {
+            if ready.is_live {
                 let age = UnixMillis::now().since(received);
                 metrics.event_age.observe(age.as_secs_f64());
             }
@@ -198,11 +200,14 @@ impl Subscription {
             Lookup::Behind => self.read_log().await?,
             Lookup::Found { events, through } => {
                 let payload = self.request.payload;
+                let is_live = self.phase == Phase::Live;
                 self.ready.extend(events.iter().map(|event| Ready {
+                    is_live,
                     frame: event.frame(payload),
                     position: event.record.position,
                     receive_time: Some(event.record.content.receive_time),
                 }));
+                self.follows_oldest &= through == before;
                 self.position = through;
             }
         }
@@ -249,6 +254,7 @@ impl Subscription {
         self.follows_oldest = false;
         let payload = self.request.payload;
         self.ready.extend(page.records.iter().map(|record| Ready {
+            is_live: false,
             frame: Frame::event(self.inner.cursor(record.position), &record.content, payload),
             position: record.position,
             receive_time: Some(record.content.receive_time),
@@ -342,6 +348,7 @@ impl Subscription {
             frame: Frame::control(cursor, kind),
             position: self.position,
             receive_time: None,
+            is_live: false,
         });
     }
 

@@ -64,7 +64,7 @@ pub(super) fn from_fanout(error: &Error) -> Status {
         Error::Log(_) => (Code::Unavailable, "LOG_UNREADABLE"),
     };
     let mut details = error_info(reason, metadata);
-    if code == Code::Unavailable {
+    if matches!(code, Code::Unavailable | Code::ResourceExhausted) {
         details.set_retry_info(Some(RECONNECT_DELAY));
     }
     Status::with_error_details(code, message, details)

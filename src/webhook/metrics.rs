@@ -47,6 +47,7 @@ enum DriftName {
 pub struct Metrics {
     pub(super) received: Counter,
     pub(super) answer_seconds: Histogram,
+    pub(super) in_flight_bytes: Gauge,
     accepted: Family<SourceLabel, Counter>,
     duplicates: Family<SourceLabel, Counter>,
     last_accepted: Family<SourceLabel, Gauge>,
@@ -61,6 +62,7 @@ impl Metrics {
         let metrics = Self {
             received: Counter::default(),
             answer_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            in_flight_bytes: Gauge::default(),
             accepted: Family::default(),
             duplicates: Family::default(),
             last_accepted: Family::default(),
@@ -78,6 +80,12 @@ impl Metrics {
             "Time from the headers of a delivery to its answer",
             Unit::Seconds,
             metrics.answer_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "webhook_in_flight",
+            "Bodies on their way into the log; --in-flight-limit bounds them",
+            Unit::Bytes,
+            metrics.in_flight_bytes.clone(),
         );
         registry.register(
             "webhook_accepted",

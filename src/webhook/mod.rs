@@ -9,8 +9,10 @@
 //! never refused for its content. What this module does not know: who subscribes.
 
 mod answer;
+mod line_limit;
 mod metrics;
 mod secret;
+mod server;
 mod verify;
 
 use std::collections::HashMap;
@@ -23,8 +25,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -32,9 +35,12 @@ use crate::clerk;
 use crate::event::UnixMillis;
 use crate::log::{Appended, Log, NewRecord};
 
+use line_limit::LineLimit;
+
 pub use answer::{Accepted, Refusal};
 pub use metrics::Metrics;
 pub use secret::{InvalidSecret, SigningSecret};
+pub use server::serve;
 pub use verify::{Rejection, SignatureHeaders, TIMESTAMP_TOLERANCE, Verified, Verifier};
 
 /// The path of the default source; others follow after a slash.
@@ -81,6 +87,7 @@ pub fn router(
         body_bytes_max: config.body_bytes_max,
         body_timeout: config.body_timeout,
         in_flight_bytes: Semaphore::new(config.in_flight_bytes_max.min(Semaphore::MAX_PERMITS)),
+        refusals_logged: LineLimit::default(),
         log,
         metrics,
         drain,
@@ -106,6 +113,7 @@ struct Receiver {
     body_bytes_max: usize,
     body_timeout: Duration,
     in_flight_bytes: Semaphore,
+    refusals_logged: LineLimit,
     log: Arc<dyn Log>,
     metrics: Metrics,
     drain: CancellationToken,
@@ -145,12 +153,15 @@ async fn receive(
                 .sources
                 .get(&source)
                 .map_or("unknown", |known| &known.name);
-            tracing::warn!(
-                reason = refusal.name(),
-                source = known_source,
-                status = refusal.status().as_u16(),
-                "webhook refused: {refusal}"
-            );
+            if let Some(unlogged) = receiver.refusals_logged.admit() {
+                tracing::warn!(
+                    reason = refusal.name(),
+                    source = known_source,
+                    status = refusal.status().as_u16(),
+                    unlogged,
+                    "webhook refused: {refusal}"
+                );
+            }
             refusal.into_response()
         }
     }
@@ -167,13 +178,12 @@ impl Receiver {
         if self.drain.is_cancelled() {
             return Err(Refusal::Draining);
         }
-        let announced = self.announced_length(headers)?;
+        self.check_announced_length(headers)?;
         let signature = SignatureHeaders::read(headers)?;
-        let budget = self.take_budget(announced)?;
-        let body = self.read(body).await?;
+        let (body, in_flight) = self.read(body).await?;
         let verified = source.verifier.verify(signature, body, UnixMillis::now())?;
         let accepted = self.store(source, verified).await;
-        drop(budget);
+        drop(in_flight);
         accepted
     }
 
@@ -181,34 +191,47 @@ impl Receiver {
         self.sources.get(name).ok_or(Refusal::UnknownSource)
     }
 
-    /// The body's length where it is announced, else the largest it may have.
-    fn announced_length(&self, headers: &HeaderMap) -> Result<usize, Refusal> {
+    /// A body that announces too much is refused before it is sent.
+    fn check_announced_length(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let announced = headers.get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|value| value.to_str().ok()?.parse().ok());
-        let length = announced.unwrap_or(self.body_bytes_max);
-        if length > self.body_bytes_max {
-            return Err(Refusal::BodyTooLarge(self.body_bytes_max));
-        }
-        Ok(length)
-    }
-
-    fn take_budget(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.in_flight_bytes
-            .try_acquire_many(bytes)
-            .map_err(|_| Refusal::Busy)
-    }
-
-    async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
-        let reading = Limited::new(body, self.body_bytes_max).collect();
-        match tokio::time::timeout(self.body_timeout, reading).await {
-            Err(_) => Err(Refusal::BodyTooSlow(self.body_timeout)),
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+        let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        match announced {
+            Some(length) if length > self.body_bytes_max => {
                 Err(Refusal::BodyTooLarge(self.body_bytes_max))
             }
-            Ok(Err(_)) => Err(Refusal::BodyCutShort),
+            _ => Ok(()),
         }
+    }
+
+    async fn read(&self, body: Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
+        let reading = self.read_within_budget(body);
+        let read = tokio::time::timeout(self.body_timeout, reading).await;
+        read.map_err(|_| Refusal::BodyTooSlow(self.body_timeout))?
+    }
+
+    /// Charges what has arrived, not what is announced: an announcement costs the sender
+    /// nothing.
+    async fn read_within_budget(&self, body: Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
+        let mut body = Limited::new(body, self.body_bytes_max);
+        let mut bytes = BytesMut::new();
+        let mut in_flight = InFlight::new(self.metrics.in_flight_bytes.clone());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    Refusal::BodyTooLarge(self.body_bytes_max)
+                } else {
+                    Refusal::BodyCutShort
+                }
+            })?;
+            let Ok(chunk) = frame.into_data() else {
+                continue;
+            };
+            let charge = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+            let permit = self.in_flight_bytes.try_acquire_many(charge);
+            in_flight.add(permit.map_err(|_| Refusal::Busy)?);
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((bytes.freeze(), in_flight))
     }
 
     async fn store(&self, source: &Source, verified: Verified<Bytes>) -> Result<Accepted, Refusal> {
@@ -237,6 +260,40 @@ impl Receiver {
             duplicate,
         })
     }
+}
+
+/// The part of the budget that one body holds until it is answered.
+struct InFlight<'a> {
+    permits: Option<SemaphorePermit<'a>>,
+    gauge: Gauge,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(gauge: Gauge) -> Self {
+        Self {
+            permits: None,
+            gauge,
+        }
+    }
+
+    fn add(&mut self, permit: SemaphorePermit<'a>) {
+        self.gauge.inc_by(permits_as_bytes(&permit));
+        match &mut self.permits {
+            Some(permits) => permits.merge(permit),
+            None => self.permits = Some(permit),
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let held = self.permits.as_ref().map_or(0, permits_as_bytes);
+        self.gauge.dec_by(held);
+    }
+}
+
+fn permits_as_bytes(permits: &SemaphorePermit<'_>) -> i64 {
+    i64::try_from(permits.num_permits()).unwrap_or(i64::MAX)
 }
 
 /// Only a body that names another instance is refused: Svix's ping and older bodies

@@ -70,15 +70,12 @@ impl SigningSecret {
         if encoded.is_empty() {
             return Err(InvalidSecret::Empty);
         }
-        if is_placeholder(encoded) {
+        let Ok(key) = STANDARD.decode(encoded) else {
+            return Err(why_not_base64(encoded));
+        };
+        if is_one_character_repeated(encoded) {
             return Err(InvalidSecret::Placeholder);
         }
-        if encoded.contains(['-', '_']) {
-            return Err(InvalidSecret::UrlSafe);
-        }
-        let key = STANDARD
-            .decode(encoded)
-            .map_err(|_| InvalidSecret::NotBase64(encoded.len()))?;
         if key.len() < KEY_BYTES_MIN {
             return Err(InvalidSecret::TooShort(key.len()));
         }
@@ -165,7 +162,8 @@ fn reject_other_keys(text: &str) -> Result<(), InvalidSecret> {
     Ok(())
 }
 
-fn is_placeholder(encoded: &str) -> bool {
+/// Only of what is no key anyway: a random key may well spell a word.
+fn why_not_base64(encoded: &str) -> InvalidSecret {
     let plain = encoded.to_lowercase();
     let words = [
         "your",
@@ -175,11 +173,22 @@ fn is_placeholder(encoded: &str) -> bool {
         "changeme",
         "xxx",
         "...",
+        "<",
+        "123",
     ];
-    plain == "123"
-        || plain.contains('<')
-        || plain.contains('…')
-        || words.iter().any(|word| plain.contains(word))
+    if words.iter().any(|word| plain.contains(word)) {
+        InvalidSecret::Placeholder
+    } else if encoded.contains(['-', '_']) {
+        InvalidSecret::UrlSafe
+    } else {
+        InvalidSecret::NotBase64(encoded.len())
+    }
+}
+
+fn is_one_character_repeated(encoded: &str) -> bool {
+    let mut characters = encoded.trim_end_matches('=').chars();
+    let first = characters.next();
+    characters.all(|character| Some(character) == first)
 }
 
 #[cfg(test)]
@@ -192,6 +201,9 @@ mod tests {
             "whsec_plJ3nmyCDGBKInavdOK15jsl",
             "plJ3nmyCDGBKInavdOK15jsl",
             "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+            // A word by chance.
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspobXxX",
+            "whsec_yourBQIhrscChlQIMV+secretSYspobX",
         ] {
             assert!(SigningSecret::parse(text).is_ok(), "{text}");
         }
@@ -234,7 +246,7 @@ mod tests {
             ),
             ("whsec_plJ3nmyCDGBKInavdOK15js-", E::UrlSafe),
             ("whsec_plJ3nmyCDGBKInavdOK15js", E::NotBase64(23)),
-            ("whsec_AAAA", E::TooShort(3)),
+            ("whsec_AbCd", E::TooShort(3)),
         ] {
             let error = SigningSecret::parse(text).expect_err(text);
             assert_eq!(error, expected, "{text}");

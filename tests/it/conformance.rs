@@ -275,6 +275,7 @@ async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>()
     };
     for narrow in [
         Narrow::Types(wanted(&["sms.created"])),
+        Narrow::Types(wanted(&["sms.created", "sms.created"])),
         Narrow::Types(wanted(&["user.created", "session.created"])),
         Narrow::Users(wanted(&["user_3"])),
         Narrow::Users(wanted(&["user_1", "user_5", "user_nobody"])),
@@ -393,7 +394,12 @@ async fn retention_by_size_removes_the_oldest<S: Store>() {
     }
     log.apply_retention().await.expect("applied");
     let described = log.describe().await.expect("described");
-    assert!(described.size_bytes <= bytes_max, "{described:?}");
+    // The ids that are remembered come on top.
+    let ids_bytes = 160 * (1000 - described.record_count);
+    assert!(
+        described.size_bytes <= bytes_max + ids_bytes,
+        "{described:?}"
+    );
     let left = read_all(&*log, everything_after(log.bounds().trimmed)).await;
     assert!(!left.is_empty(), "only what had to go is gone");
     assert_eq!(left.last().expect("some").content.id, "msg_999");

@@ -297,7 +297,7 @@ async fn filtered_only_what_matches_is_sent_from_history_and_live() {
 #[tokio::test(flavor = "multi_thread")]
 async fn patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody() {
     const EVENTS: usize = 50_000;
-    let gateway = Arc::new(Gateway::start_with(Options::args(&["--ring-size", "1MiB"])));
+    let gateway = Arc::new(Gateway::start_with(Options::args(&["--ring-size", "4MiB"])));
     let mut stuck = gateway.subscribe(SubscribeRequest::default()).await;
     stuck.caught_up().await;
     let mut quick = gateway.subscribe(SubscribeRequest::default()).await;
@@ -342,6 +342,43 @@ async fn patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody() {
         .await;
     assert_eq!(stuck.next_event().await.1.id, "msg_live");
     println!("caught up on {EVENTS} events in {:?}", started.elapsed());
+}
+
+/// Readers that come and go must not take the log's connections with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn patient_readers_that_give_up_do_not_disturb_the_others() {
+    let gateway = Arc::new(Gateway::start());
+    post_many(&gateway, "msg", 3000).await;
+    let mut impatient = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let mut client = gateway.client().await;
+        impatient.spawn(async move {
+            for _ in 0..30 {
+                let request = clerkcast::proto::ListEventsRequest {
+                    filter: types(&["sms.created"]),
+                    ..clerkcast::proto::ListEventsRequest::default()
+                };
+                let call = client.list_events(request);
+                let _gave_up = tokio::time::timeout(Duration::from_millis(2), call).await;
+            }
+        });
+    }
+    for _ in 0..10 {
+        assert_eq!(gateway.history(from_earliest()).await.len(), 3000);
+    }
+    impatient.join_all().await;
+}
+
+#[tokio::test]
+async fn unique_a_type_that_is_asked_for_twice_is_sent_once() {
+    let gateway = Gateway::start();
+    post_many(&gateway, "msg", 40).await;
+    gateway.accept("msg_rare", body("sms.created", "")).await;
+    let request = SubscribeRequest {
+        filter: types(&["sms.created", "sms.created"]),
+        ..from_earliest()
+    };
+    assert_eq!(gateway.history(request).await.len(), 1);
 }
 
 #[tokio::test]

@@ -136,6 +136,10 @@ impl Gateway {
         assert!(status.expect("kill runs").success());
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("it was started").is_some()
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -192,8 +192,30 @@ async fn a_stop_keeps_its_deadline_and_a_second_signal_needs_none() {
         gateway.log_text().contains("draining")
     })
     .await;
-    gateway.signal("-INT");
+    // The first moments after a signal belong to its repetitions.
+    eventually("a second signal ends it", || {
+        gateway.signal("-INT");
+        std::future::ready(gateway.has_ended())
+    })
+    .await;
     assert_eq!(gateway.wait().code(), Some(130));
+}
+
+/// Such connections end within the time-out for a request's head, and need no deadline.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_those_who_say_nothing() {
+    let mut gateway = Gateway::start_with(Options::args(&["--drain-timeout", "1h"]));
+    let _silent = TcpStream::connect(&gateway.http).await.expect("connected");
+    let mut half = TcpStream::connect(&gateway.http).await.expect("connected");
+    half.write_all(b"POST /webh").await.expect("sent");
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", gateway.grpc));
+    let channel = channel.expect("a URI").connect_lazy();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let request = tonic_health::pb::HealthCheckRequest::default();
+    let watched = health.watch(request).await.expect("watching");
+    gateway.signal("-TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    drop(watched);
 }
 
 #[tokio::test]
@@ -307,6 +329,14 @@ fn a_bad_configuration_file_is_told_by_its_line_and_without_its_secrets() {
             "a name is 1 to 64 of",
         ),
         ("[[sources]]\nname = \"a\"", "has no signing secret"),
+        (
+            "[[sources]]\nname = \"a\"\nsigning_secrets = \"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"",
+            "line 3: invalid type, expected a sequence",
+        ),
+        (
+            "[[sources]]\nname = \"a\"\nsigning_secrets_env = [\"whsec_C2FVsBQIhrscChlQIMV\"]",
+            "write the name of an environment variable",
+        ),
         (
             "[[sources]]\nname = \"a\"\nsigning_secrets = [\"sk_live_C2FVsBQIhrsc\"]",
             "signing_secrets[0]",

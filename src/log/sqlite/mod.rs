@@ -20,6 +20,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -72,6 +73,8 @@ struct Shared {
     epoch: Epoch,
     bounds: RwLock<Bounds>,
     tallies: RwLock<Tallies>,
+    /// Ids that are remembered beyond their records.
+    retired_ids: AtomicU64,
     batches: broadcast::Sender<Arc<Batch>>,
     writability: watch::Sender<Writability>,
     metrics: Metrics,
@@ -85,17 +88,48 @@ impl Shared {
         *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes a change, once; nothing follows on [`Writability::Failed`].
     fn set_writability(&self, new: Writability) {
-        let writable = i64::from(new == Writability::Writable);
-        self.metrics.writable.set(writable);
         self.writability.send_if_modified(|current| {
             let failed = matches!(current, Writability::Failed(_));
-            let changed = !failed && *current != new;
-            if changed {
-                *current = new;
+            if failed || *current == new {
+                return false;
             }
-            changed
+            match &new {
+                Writability::Writable => tracing::info!("the log takes writes again"),
+                Writability::Refusing(reason) => tracing::error!(
+                    %reason,
+                    "the log refuses writes; webhooks are answered 503 until it recovers"
+                ),
+                Writability::Failed(reason) => tracing::error!(
+                    %reason,
+                    "the log has failed; what is on disk is no longer known"
+                ),
+            }
+            self.metrics
+                .writable
+                .set(i64::from(new == Writability::Writable));
+            *current = new;
+            true
         });
+    }
+
+    /// Notes a failed write, and says what to answer.
+    fn note_failure(&self, error: &rusqlite::Error) -> Error {
+        self.metrics.failed_commits.inc();
+        let reason = schema::explain(error);
+        self.set_writability(if schema::is_failed_fsync(error) {
+            Writability::Failed(format!("fsync failed: {reason}"))
+        } else {
+            Writability::Refusing(reason.clone())
+        });
+        Error::Refusing(reason)
+    }
+
+    /// Keeps the gauge in step with the bounds.
+    fn note_tail(&self) {
+        let position = i64::try_from(self.bounds().tail.number()).unwrap_or(i64::MAX);
+        self.metrics.tail_position.set(position);
     }
 
     /// Keeps the gauge in step with the tallies.
@@ -133,14 +167,16 @@ impl SqliteLog {
             epoch: state.epoch,
             bounds: RwLock::new(state.bounds),
             tallies: RwLock::new(state.tallies),
+            retired_ids: AtomicU64::new(state.retired_ids),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
             metrics,
         });
-        shared.set_writability(Writability::Writable);
+        shared.metrics.writable.set(1);
         shared.note_record_count();
-        let checkpoints = checkpoint::spawn(&config.data_dir, commands.clone())?;
-        let writer = writer::spawn(connection, queue, checkpoints, Arc::clone(&shared))
+        shared.note_tail();
+        let requests = checkpoint::spawn(&config.data_dir, commands.clone(), Arc::clone(&shared))?;
+        let writer = writer::spawn(connection, queue, requests, Arc::clone(&shared))
             .map_err(OpenError::Thread)?;
         Ok(Self {
             config,

@@ -1,12 +1,13 @@
 //! Reading: a few read-only connections, each used by one blocking thread at a time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, params_from_iter};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema::{self, OpenError};
 use crate::event::{Attributes, Position, UnixMillis};
@@ -25,16 +26,16 @@ const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, t
 /// The read-only connections.
 #[derive(Debug)]
 pub(super) struct ReaderPool {
-    idle: std::sync::Arc<Mutex<Vec<Connection>>>,
-    permits: Semaphore,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
 }
 
 impl ReaderPool {
     pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
         let connections = (0..CONNECTIONS).map(|_| schema::open_for_reading(data_dir));
         Ok(Self {
-            idle: std::sync::Arc::new(Mutex::new(connections.collect::<Result<_, _>>()?)),
-            permits: Semaphore::new(CONNECTIONS),
+            idle: Arc::new(Mutex::new(connections.collect::<Result<_, _>>()?)),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
         })
     }
 
@@ -43,20 +44,46 @@ impl ReaderPool {
         &self,
         read: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let _permit = self.permits.acquire().await.map_err(|_| Error::Closed)?;
-        let idle = std::sync::Arc::clone(&self.idle);
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| Error::Closed)?;
+        let idle = Arc::clone(&self.idle);
         let reading = tokio::task::spawn_blocking(move || {
-            let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut connection = taken.ok_or(Error::Closed)?;
-            let result = read(&mut connection);
-            idle.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(connection);
-            result
+            let mut borrowed = Borrowed::take(idle, permit).ok_or(Error::Closed)?;
+            read(borrowed.connection()?)
         });
         reading
             .await
             .map_err(|error| Error::Unreadable(error.to_string()))?
+    }
+}
+
+/// A connection that goes back to the pool before its permit does, also where the
+/// caller has gone or the read panics.
+struct Borrowed {
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Borrowed {
+    fn take(idle: Arc<Mutex<Vec<Connection>>>, permit: OwnedSemaphorePermit) -> Option<Self> {
+        let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Some(Self {
+            connection: Some(taken?),
+            idle,
+            _permit: permit,
+        })
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection, Error> {
+        self.connection.as_mut().ok_or(Error::Closed)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.extend(self.connection.take());
     }
 }
 
@@ -83,7 +110,7 @@ fn matching(connection: &Connection, query: &Query, tail: Position) -> rusqlite:
     let mut statement = connection.prepare_cached(&sql)?;
     let bounds = [Sql::Position(query.after), Sql::Position(tail)];
     let limit = [Sql::Limit(ROWS_JUDGED_MAX)];
-    let values = values.iter().map(|value| Sql::Text(value));
+    let values = values.into_iter().map(Sql::Text);
     let mut rows = statement.query(params_from_iter(
         bounds.into_iter().chain(limit).chain(values),
     ))?;
@@ -115,16 +142,18 @@ fn matching(connection: &Connection, query: &Query, tail: Position) -> rusqlite:
 
 /// The statement for a narrowing, and the values that its index is asked for.
 /// Parameters: ?1 after, ?2 tail, ?3 limit, ?4… values.
-fn select(narrow: &Narrow) -> (String, &[String]) {
+fn select(narrow: &Narrow) -> (String, Vec<&str>) {
     let (index, column, values) = match narrow {
-        Narrow::All => return (select_all(), &[]),
+        Narrow::All => return (select_all(), Vec::new()),
         Narrow::Types(values) => ("record_type", "type", values),
         Narrow::Users(values) => ("record_user", "user_id", values),
         Narrow::Organizations(values) => ("record_organization", "organization_id", values),
         Narrow::Sessions(values) => ("record_session", "session_id", values),
     };
+    // Once each: a value that is asked for twice would find its records twice.
+    let values: BTreeSet<&str> = values.iter().map(String::as_str).collect();
     if values.is_empty() || values.len() > NARROW_VALUES_MAX {
-        return (select_all(), &[]);
+        return (select_all(), Vec::new());
     }
     // Each arm walks one value's positions in order, and SQLite merges the arms as
     // it goes; only the rows of the page are fetched.
@@ -140,7 +169,7 @@ fn select(narrow: &Narrow) -> (String, &[String]) {
         "SELECT {COLUMNS} FROM ({merged} ORDER BY position LIMIT ?3) AS found \
          CROSS JOIN record ON record.position = found.position ORDER BY found.position"
     );
-    (sql, values)
+    (sql, values.into_iter().collect())
 }
 
 fn select_all() -> String {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::Tallies;
 use crate::event::{Epoch, Position, UnixMillis};
@@ -17,8 +18,15 @@ const LOCK_NAME: &str = "clerkcast.lock";
 /// "Clkc": SQLite's `application_id`, which `file(1)` shows.
 const APPLICATION_ID: i32 = 0x436c_6b63;
 const VERSION: i32 = 1;
-/// The writer waits so long for a checkpoint that is in its way.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Extended codes for a failed fsync. What such a write left on disk is unknown, and a
+/// second fsync may succeed without having written anything.
+const FSYNC_FAILURES: [i32; 3] = [
+    rusqlite::ffi::SQLITE_IOERR_FSYNC,
+    rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC,
+    rusqlite::ffi::SQLITE_IOERR_CLOSE,
+];
+/// The writer waits so long for whatever else writes, such as an operator's `sqlite3`.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Positions are row ids and never reused: `meta.trimmed` keeps the last one even
 /// when every record is gone. Indexes on one column end with the row id, so each is
@@ -56,6 +64,7 @@ CREATE TABLE retired_id (
     receive_time_ms INTEGER NOT NULL,
     PRIMARY KEY (id, source)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX retired_id_receive_time ON retired_id (receive_time_ms);
 CREATE TABLE tally (
     source TEXT NOT NULL,
     type TEXT NOT NULL,
@@ -120,6 +129,7 @@ pub(super) struct State {
     pub(super) epoch: Epoch,
     pub(super) bounds: Bounds,
     pub(super) tallies: Tallies,
+    pub(super) retired_ids: u64,
 }
 
 /// Creates the directory for its owner alone, since it holds personal data, and
@@ -130,8 +140,7 @@ pub(super) fn lock_data_dir(data_dir: &Path) -> Result<File, OpenError> {
         source,
     };
     if !data_dir.exists() {
-        fs::create_dir_all(data_dir).map_err(directory_error)?;
-        restrict_to_owner(data_dir).map_err(directory_error)?;
+        create_for_owner(data_dir).map_err(directory_error)?;
     }
     let lock = File::create(data_dir.join(LOCK_NAME)).map_err(directory_error)?;
     match lock.try_lock() {
@@ -143,15 +152,23 @@ pub(super) fn lock_data_dir(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-#[cfg(unix)]
-fn restrict_to_owner(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+/// A new directory is durable only once its parent is.
+fn create_for_owner(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => sync_directory(Path::new(".")),
+    }
 }
 
-#[cfg(not(unix))]
-fn restrict_to_owner(_directory: &Path) -> io::Result<()> {
-    Ok(())
+/// SQLite gives the files beside the database its permissions.
+fn create_file_for_owner(path: &Path) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let options = options.create(true).append(true).mode(0o600);
+    options.open(path).map(drop)
 }
 
 pub(super) fn open_for_writing(data_dir: &Path) -> Result<(Connection, State), OpenError> {
@@ -160,14 +177,16 @@ pub(super) fn open_for_writing(data_dir: &Path) -> Result<(Connection, State), O
         path: path.clone(),
         source,
     };
+    let directory_error = |source| OpenError::Directory {
+        path: data_dir.to_owned(),
+        source,
+    };
+    create_file_for_owner(&path).map_err(directory_error)?;
     let mut connection = Connection::open(&path).map_err(sqlite_error)?;
     check_owner(&connection, &path)?;
     configure_writer(&connection).map_err(sqlite_error)?;
     create_if_new(&mut connection).map_err(sqlite_error)?;
-    sync_directory(data_dir).map_err(|source| OpenError::Directory {
-        path: data_dir.to_owned(),
-        source,
-    })?;
+    sync_directory(data_dir).map_err(directory_error)?;
     let state = load_state(&connection).map_err(sqlite_error)?;
     Ok((connection, state))
 }
@@ -274,7 +293,10 @@ fn load_state(connection: &Connection) -> rusqlite::Result<State> {
         let count: i64 = row.get(2)?;
         tallies.insert((row.get(0)?, row.get(1)?), count.unsigned_abs());
     }
+    let count = "SELECT count(*) FROM retired_id";
+    let retired_ids: i64 = connection.query_row(count, [], |row| row.get(0))?;
     Ok(State {
+        retired_ids: retired_ids.unsigned_abs(),
         epoch: Epoch::new(epoch.cast_unsigned()),
         bounds: Bounds {
             trimmed: Position::new(trimmed.unsigned_abs()),
@@ -283,4 +305,18 @@ fn load_state(connection: &Connection) -> rusqlite::Result<State> {
         },
         tallies,
     })
+}
+
+pub(super) fn is_failed_fsync(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| FSYNC_FAILURES.contains(&error.extended_code))
+}
+
+/// In an operator's words where SQLite's are not.
+pub(super) fn explain(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+        _ => error.to_string(),
+    }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
@@ -21,14 +21,6 @@ const BATCH_RECORDS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How often a log that refuses writes tries whether it can write again.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// SQLite's extended codes for a failed fsync. What such a commit left on disk is
-/// unknown, and a second fsync may succeed without having written anything.
-const FSYNC_FAILURES: [i32; 3] = [
-    rusqlite::ffi::SQLITE_IOERR_FSYNC,
-    rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC,
-    rusqlite::ffi::SQLITE_IOERR_CLOSE,
-];
 
 const INSERT: &str = "
 INSERT INTO record (position, receive_time_ms, decoding, id, source, type, instance_id,
@@ -67,13 +59,13 @@ type Answer = oneshot::Sender<Result<Appended, Error>>;
 pub(super) fn spawn(
     connection: Connection,
     queue: Receiver<Command>,
-    checkpoints: Checkpoints,
+    checkpoint_requests: SyncSender<()>,
     shared: Arc<Shared>,
 ) -> io::Result<JoinHandle<()>> {
     let writer = Writer {
         connection,
         queue,
-        checkpoints,
+        checkpoints: Checkpoints::new(checkpoint_requests),
         shared,
     };
     std::thread::Builder::new()
@@ -119,7 +111,7 @@ impl Writer {
                     let step = self.retain(&limits);
                     let _gone = answer.send(step);
                 }
-                Command::FinishCheckpoint => self.checkpoints.finish(&self.connection),
+                Command::FinishCheckpoint => self.finish_checkpoint(),
                 Command::Close => return,
             }
         }
@@ -127,7 +119,8 @@ impl Writer {
 
     /// Waits for a command; while the log refuses writes, tries them now and then.
     fn receive(&mut self) -> Option<Command> {
-        if self.is_writable() {
+        let refuses = matches!(*self.shared.writability.borrow(), Writability::Refusing(_));
+        if !refuses {
             return Some(self.queue.recv().unwrap_or(Command::Close));
         }
         match self.queue.recv_timeout(PROBE_INTERVAL) {
@@ -155,8 +148,8 @@ impl Writer {
     }
 
     fn append(&mut self, batch: Pending) {
-        if let Writability::Failed(reason) = &*self.shared.writability.borrow() {
-            batch.refuse(&Error::Refusing(reason.clone()));
+        if let Some(error) = self.failed() {
+            batch.refuse(&error);
             return;
         }
         let started = Instant::now();
@@ -169,10 +162,10 @@ impl Writer {
                 metrics.committed.inc_by(commit.count());
                 metrics.batch_records.observe(commit.count_f64());
                 self.shared.set_writability(Writability::Writable);
-                self.checkpoints.note_written(batch.bytes);
                 self.publish(batch, &commit);
+                self.checkpoints.note_commit(&self.connection, &self.shared);
             }
-            Err(error) => batch.refuse(&self.refusal(&error)),
+            Err(error) => batch.refuse(&self.shared.note_failure(&error)),
         }
     }
 
@@ -184,7 +177,9 @@ impl Writer {
             appended: Vec::with_capacity(records.len()),
             tallies: BTreeMap::new(),
         };
-        let transaction = self.connection.transaction()?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             for record in records {
@@ -240,8 +235,7 @@ impl Writer {
             bounds.tail = newest.position;
             bounds.tail_receive_time = newest.content.receive_time;
             drop(bounds);
-            let position = i64::try_from(newest.position.number()).unwrap_or(i64::MAX);
-            self.shared.metrics.tail_position.set(position);
+            self.shared.note_tail();
             // Fails only where nobody follows.
             let _nobody = self.shared.batches.send(Arc::new(Batch { after, records }));
         }
@@ -264,8 +258,18 @@ impl Writer {
     }
 
     fn retain(&mut self, limits: &retention::Limits) -> Result<retention::Step, Error> {
+        if let Some(error) = self.failed() {
+            return Err(error);
+        }
         let step = retention::remove_oldest(&mut self.connection, limits, &self.shared);
-        step.map_err(|error| self.refusal(&error))
+        self.checkpoints.note_commit(&self.connection, &self.shared);
+        step.map_err(|error| self.shared.note_failure(&error))
+    }
+
+    fn finish_checkpoint(&mut self) {
+        if self.failed().is_none() {
+            self.checkpoints.finish(&self.connection, &self.shared);
+        }
     }
 
     /// Writes without a record: does the disk take it again?
@@ -274,53 +278,23 @@ impl Writer {
             .connection
             .execute("UPDATE meta SET trimmed = trimmed", []);
         match attempt {
-            Ok(_) => {
-                tracing::info!("the log takes writes again");
-                self.shared.set_writability(Writability::Writable);
-            }
-            Err(error) => {
-                self.refusal(&error);
-            }
+            Ok(_) => self.shared.set_writability(Writability::Writable),
+            Err(error) => drop(self.shared.note_failure(&error)),
         }
     }
 
-    fn is_writable(&self) -> bool {
-        *self.shared.writability.borrow() == Writability::Writable
-    }
-
-    /// Notes a failed write, once per change, and says what to answer.
-    fn refusal(&self, error: &rusqlite::Error) -> Error {
-        self.shared.metrics.failed_commits.inc();
-        let reason = explain(error);
-        let new = if is_failed_fsync(error) {
-            Writability::Failed(format!("fsync failed: {reason}"))
-        } else {
-            Writability::Refusing(reason.clone())
-        };
-        if *self.shared.writability.borrow() != new {
-            tracing::error!(%reason, "the log refuses writes; webhooks are answered 503 until it recovers");
+    /// Once an fsync has failed, nothing is written any more, be it a retry.
+    fn failed(&self) -> Option<Error> {
+        match &*self.shared.writability.borrow() {
+            Writability::Failed(reason) => Some(Error::Refusing(reason.clone())),
+            _ => None,
         }
-        self.shared.set_writability(new);
-        Error::Refusing(reason)
     }
 }
 
 /// As TEXT, for whoever opens the file with `sqlite3`; verified bodies are UTF-8.
 fn text(payload: &[u8]) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(ValueRef::Text(payload))
-}
-
-fn is_failed_fsync(error: &rusqlite::Error) -> bool {
-    error
-        .sqlite_error()
-        .is_some_and(|error| FSYNC_FAILURES.contains(&error.extended_code))
-}
-
-fn explain(error: &rusqlite::Error) -> String {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// A batch that is not committed yet.

@@ -1,0 +1,53 @@
+//! Bounds what strangers can make the gateway log.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const LINES_MAX: u64 = 10;
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Admits ten lines a second, and counts the rest.
+#[derive(Debug, Default)]
+pub(super) struct LineLimit {
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    lines: u64,
+    unlogged: u64,
+}
+
+impl LineLimit {
+    /// Whether to log a line now; if so, how many were not logged since the last.
+    pub(super) fn admit(&self) -> Option<u64> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.since.is_none_or(|since| since.elapsed() >= INTERVAL) {
+            window.since = Some(Instant::now());
+            window.lines = 0;
+        }
+        if window.lines == LINES_MAX {
+            window.unlogged += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(std::mem::take(&mut window.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_beyond_the_limit_are_counted_and_told_with_the_next() {
+        let limit = LineLimit::default();
+        let admitted = (0..100).filter_map(|_| limit.admit()).count();
+        let unlogged = limit.window.lock().expect("unpoisoned").unlogged;
+        assert!(admitted >= 10, "{admitted}");
+        assert_eq!(admitted as u64 + unlogged, 100);
+        limit.window.lock().expect("unpoisoned").since = None;
+        assert_eq!(limit.admit(), Some(unlogged));
+    }
+}
