@@ -7,6 +7,8 @@ mod commands;
 mod conformance;
 mod crash;
 mod decoding;
+mod fanout;
+mod faults;
 mod guarantees;
 mod harness;
 mod interop;

@@ -1,0 +1,203 @@
+//! The fan-out without the network, where a test can run retention when it wants.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clerkcast::clerk::{self, Delivery};
+use clerkcast::event::{Attributes, UnixMillis};
+use clerkcast::fanout::{
+    Config, Error, Fanout, Filter, Metrics, OnExpired, Payload, Request, Start, Subscription,
+};
+use clerkcast::log::sqlite::{self, SqliteLog};
+use clerkcast::log::{self, Log, NewRecord};
+use clerkcast::proto::subscribe_response::Kind;
+use clerkcast::proto::{EventFilter, SubscribeResponse};
+use prometheus_client::registry::Registry;
+use prost::Message as _;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+struct Served {
+    log: Arc<dyn Log>,
+    fanout: Fanout,
+    directory: TempDir,
+}
+
+/// A log that keeps an hour, and a ring that holds next to nothing.
+fn serve() -> Served {
+    let directory = TempDir::new().expect("a temporary directory");
+    let config = sqlite::Config {
+        data_dir: directory.path().to_owned(),
+        retain_for: Some(Duration::from_secs(3600)),
+        retain_bytes: None,
+    };
+    let mut registry = Registry::default();
+    let log = SqliteLog::open(config, log::Metrics::register(&mut registry)).expect("opens");
+    let log: Arc<dyn Log> = Arc::new(log);
+    let config = Config {
+        ring_bytes_max: 3000,
+        subscribers_max: 10,
+        sources: vec!["default".to_owned()],
+    };
+    let metrics = Metrics::register(&mut registry);
+    let (fanout, _feed) =
+        Fanout::start(Arc::clone(&log), config, metrics, CancellationToken::new());
+    Served {
+        log,
+        fanout,
+        directory,
+    }
+}
+
+async fn append(log: &dyn Log, id: &str, age: Duration) {
+    let body = format!(r#"{{"type":"user.created","data":{{"id":"{id}"}}}}"#);
+    let delivery = Delivery {
+        id,
+        source: "default",
+        send_time: UnixMillis::now(),
+    };
+    let decoded = clerk::decode(delivery, body.as_bytes());
+    let record = NewRecord {
+        id: id.to_owned(),
+        attributes: decoded.attributes,
+        receive_time: UnixMillis::now().before(age),
+        event: decoded.event,
+        decoding: clerk::decoding(),
+        payload: Bytes::from(body),
+    };
+    log.append(record).await.expect("durable");
+}
+
+fn request(start: Start, on_expired: OnExpired) -> Request {
+    Request {
+        filter: Filter::default(),
+        asked_filter: EventFilter::default(),
+        start,
+        on_expired,
+        stop_when_caught_up: false,
+        events_max: None,
+        heartbeat_interval: Duration::from_secs(15),
+        payload: Payload::Omitted,
+        name: "test".to_owned(),
+        peer: String::new(),
+    }
+}
+
+async fn next(subscription: &mut Subscription) -> Result<SubscribeResponse, Error> {
+    let frame = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await;
+    let frame = frame.expect("in time").expect("no end")?;
+    Ok(SubscribeResponse::decode(frame.as_bytes().clone()).expect("a frame"))
+}
+
+/// Reads up to the first event, which comes from the ring and not from the log; then
+/// retention removes what the subscription has not read.
+async fn overtaken_by_retention(on_expired: OnExpired) -> (Served, Subscription) {
+    let served = serve();
+    let opened = served
+        .fanout
+        .subscribe(request(Start::Earliest, on_expired))
+        .await;
+    let mut subscription = opened.expect("opened");
+    let old = Duration::from_secs(7200);
+    append(&*served.log, "first", old).await;
+    loop {
+        let frame = next(&mut subscription).await.expect("a frame");
+        if let Some(Kind::Event(event)) = frame.kind {
+            assert_eq!(event.id, "first");
+            break;
+        }
+    }
+    for number in 0..50 {
+        append(&*served.log, &format!("old_{number}"), old).await;
+    }
+    append(&*served.log, "kept", Duration::ZERO).await;
+    served.log.apply_retention().await.expect("applied");
+    (served, subscription)
+}
+
+#[tokio::test]
+async fn reliable_what_retention_took_from_a_slow_subscriber_ends_it_unless_it_said_otherwise() {
+    let (_served, mut subscription) = overtaken_by_retention(OnExpired::Fail).await;
+    let error = loop {
+        match next(&mut subscription).await {
+            Ok(frame) => assert!(!matches!(frame.kind, Some(Kind::Event(_))), "{frame:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::CursorExpired { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn reliable_a_gap_is_told_before_what_comes_after_it() {
+    let (_served, mut subscription) = overtaken_by_retention(OnExpired::Earliest).await;
+    let mut gap = None;
+    let event = loop {
+        let frame = next(&mut subscription).await.expect("it goes on");
+        match frame.kind {
+            Some(Kind::Gap(found)) => {
+                assert_eq!(found.to, frame.cursor);
+                gap = Some(found);
+            }
+            Some(Kind::Event(event)) => break event,
+            _ => {}
+        }
+    };
+    assert_eq!(event.id, "kept");
+    let gap = gap.expect("the gap is told first");
+    assert_ne!(gap.from, gap.to);
+}
+
+/// Two readers that take turns, so that one of them is always in the middle of a read:
+/// what catching up looks like to SQLite.
+fn read_without_pause(database: &Path, stop: &AtomicBool) {
+    let readers = [(); 2].map(|()| rusqlite::Connection::open(database).expect("opens"));
+    let begin = |reader: &rusqlite::Connection| {
+        reader.execute_batch("BEGIN").expect("begun");
+        // Takes its snapshot, and is at work for a while.
+        let count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300000) \
+                     SELECT count(*) + (SELECT count(*) FROM record) FROM n";
+        reader.query_row(count, [], |_| Ok(())).expect("read");
+    };
+    begin(&readers[0]);
+    while !stop.load(Ordering::Relaxed) {
+        for (next, current) in [(1, 0), (0, 1)] {
+            begin(&readers[next]);
+            readers[current].execute_batch("COMMIT").expect("ended");
+        }
+    }
+}
+
+#[tokio::test]
+async fn patient_the_wal_stays_bounded_while_readers_are_always_at_work() {
+    let served = serve();
+    append(&*served.log, "msg_1", Duration::ZERO).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let reading = std::thread::spawn({
+        let (database, stop) = (
+            served.directory.path().join("clerkcast.db"),
+            Arc::clone(&stop),
+        );
+        move || read_without_pause(&database, &stop)
+    });
+    // About 200 MB pass through the WAL.
+    let large = Bytes::from(format!("\"{}\"", "x".repeat(200_000)));
+    for number in 0..1000 {
+        let record = NewRecord {
+            id: format!("large_{number}"),
+            attributes: Attributes::default(),
+            receive_time: UnixMillis::now(),
+            event: Bytes::new(),
+            decoding: clerk::decoding(),
+            payload: large.clone(),
+        };
+        served.log.append(record).await.expect("durable");
+    }
+    stop.store(true, Ordering::Relaxed);
+    reading.join().expect("no panic");
+    let wal = served.directory.path().join("clerkcast.db-wal");
+    let bytes = std::fs::metadata(wal).expect("there is a WAL").len();
+    assert!(bytes < 128 << 20, "the WAL has {bytes} bytes");
+}

@@ -1,0 +1,130 @@
+//! A disk that fails, by way of a library that is preloaded into the real binary.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clerkcast::proto::SubscribeRequest;
+use tempfile::TempDir;
+
+use crate::harness::{Gateway, Options, body, eventually, from_earliest};
+
+/// A gateway whose disk fails on demand.
+struct Faulty {
+    gateway: Gateway,
+    control: PathBuf,
+    _directory: TempDir,
+}
+
+impl Faulty {
+    fn start() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let library = directory.path().join("fault.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/fault.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&library)
+            .arg(source)
+            .arg("-ldl")
+            .output()
+            .expect("there is a C compiler, as the build needs one too");
+        let said = String::from_utf8_lossy(&compiled.stderr);
+        assert!(compiled.status.success(), "{said}");
+        let control = directory.path().join("fault");
+        std::fs::write(&control, "").expect("written");
+        let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
+        let gateway = Gateway::start_with(Options {
+            args: vec!["--drain-timeout".to_owned(), "5s".to_owned()],
+            env: vec![
+                variable("LD_PRELOAD", &library),
+                variable("CLERKCAST_FAULT", &control),
+            ],
+        });
+        Self {
+            gateway,
+            control,
+            _directory: directory,
+        }
+    }
+
+    fn fail(&self, fault: &str) {
+        std::fs::write(&self.control, fault).expect("written");
+    }
+}
+
+#[tokio::test]
+async fn durable_a_full_disk_is_a_503_until_there_is_room_and_reads_go_on() {
+    let faulty = Faulty::start();
+    let gateway = &faulty.gateway;
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    let mut stream = gateway.subscribe(SubscribeRequest::default()).await;
+    stream.caught_up().await;
+
+    faulty.fail("full");
+    let refused = gateway.post("msg_2", body("user.created", "user_1")).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(
+        refused.text.contains("the disk is full"),
+        "{}",
+        refused.text
+    );
+    let readiness = gateway.admin_get("/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert!(readiness.text.contains("the disk is full"));
+    assert_eq!(gateway.admin_get("/healthz").await.status, 200);
+    assert_eq!(gateway.metric("clerkcast_log_writable").await, 0.0);
+    assert_eq!(gateway.history(from_earliest()).await.len(), 1);
+
+    faulty.fail("");
+    eventually("it is ready again by itself", || async {
+        gateway.admin_get("/readyz").await.status == 200
+    })
+    .await;
+    gateway
+        .accept("msg_2", body("user.created", "user_1"))
+        .await;
+    assert_eq!(stream.next_event().await.1.id, "msg_2");
+    let log = gateway.history(from_earliest()).await;
+    assert_eq!(
+        log.len(),
+        2,
+        "what was refused entered once, when it was repeated"
+    );
+}
+
+#[tokio::test]
+async fn durable_a_failed_fsync_acknowledges_nothing_and_ends_the_process() {
+    let mut faulty = Faulty::start();
+    faulty
+        .gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    faulty.fail("fsync");
+    let refused = faulty
+        .gateway
+        .post("msg_2", body("user.created", "user_1"))
+        .await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(faulty.gateway.wait().code(), Some(1));
+    let log = faulty.gateway.log_text();
+    assert!(log.contains("fsync failed"), "{log}");
+    assert!(
+        !log.contains("takes writes again"),
+        "it is never retried: {log}"
+    );
+
+    faulty.fail("");
+    let gateway = faulty.gateway.restarted();
+    let ids: Vec<String> = gateway
+        .history(from_earliest())
+        .await
+        .into_iter()
+        .map(|event| event.id)
+        .collect();
+    assert_eq!(ids[0], "msg_1");
+    // Svix repeats what was refused; it is there once, whether or not it reached the disk.
+    gateway.post("msg_2", body("user.created", "user_1")).await;
+    assert_eq!(gateway.history(from_earliest()).await.len(), 2);
+}

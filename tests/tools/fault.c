@@ -1,0 +1,56 @@
+/* Preloaded into the gateway by tests/it/faults.rs: makes the disk fail.
+ *
+ * The file named by CLERKCAST_FAULT says how, and can change while the gateway runs:
+ * "full" fails writes with ENOSPC, "fsync" fails fsync and fdatasync with EIO. Only files
+ * whose name contains "clerkcast.db" are affected. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static int fault_is(const char *fault, int fd) {
+    const char *control = getenv("CLERKCAST_FAULT");
+    char text[16] = "", path[64], target[4096];
+    ssize_t length;
+    FILE *file;
+    if (control == NULL || (file = fopen(control, "r")) == NULL) return 0;
+    length = (ssize_t)fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    if (length <= 0 || strncmp(text, fault, strlen(fault)) != 0) return 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    length = readlink(path, target, sizeof target - 1);
+    if (length <= 0) return 0;
+    target[length] = 0;
+    return strstr(target, "clerkcast.db") != NULL;
+}
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
+    if (fault_is("full", fd)) { errno = ENOSPC; return -1; }
+    return REAL(pwrite64)(fd, bytes, count, offset);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
+    if (fault_is("full", fd)) { errno = ENOSPC; return -1; }
+    return REAL(pwrite)(fd, bytes, count, offset);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    if (fault_is("full", fd)) { errno = ENOSPC; return -1; }
+    return REAL(write)(fd, bytes, count);
+}
+
+int fsync(int fd) {
+    if (fault_is("fsync", fd)) { errno = EIO; return -1; }
+    return REAL(fsync)(fd);
+}
+
+int fdatasync(int fd) {
+    if (fault_is("fsync", fd)) { errno = EIO; return -1; }
+    return REAL(fdatasync)(fd);
+}
