@@ -114,7 +114,7 @@ impl Subscription {
         if inner.drain.is_cancelled() {
             return Err(Error::Draining);
         }
-        let (position, gap) = starting_position(&inner, &request).await?;
+        let (asked, position) = starting_position(&inner, &request).await?;
         let entry = Entry::new(
             request.name.clone(),
             request.peer.clone(),
@@ -137,9 +137,12 @@ impl Subscription {
             request,
             number,
             entry,
-            position,
+            position: asked,
         };
-        subscription.push_started(until, gap);
+        subscription.push_started(until);
+        if position > asked {
+            subscription.skip_to(position);
+        }
         subscription.log_opening();
         Ok(subscription)
     }
@@ -289,10 +292,16 @@ impl Subscription {
             OnExpired::Earliest => trimmed,
             OnExpired::Latest => self.inner.log.bounds().tail,
         };
-        let gap = gap(&self.inner, self.position, to);
-        self.position = to;
-        self.push(gap);
+        self.skip_to(to);
         Ok(())
+    }
+
+    /// Goes on after `to`, and says so.
+    fn skip_to(&mut self, to: Position) {
+        let from = self.inner.cursor(self.position).to_string();
+        self.position = to;
+        let to = self.inner.cursor(to).to_string();
+        self.push(Kind::Gap(proto::Gap { from, to }));
     }
 
     /// After a step: has it caught up, or been silent for too long?
@@ -317,24 +326,11 @@ impl Subscription {
         }
     }
 
-    fn push_started(&mut self, newest: Position, gap: Option<Kind>) {
-        let before = match &gap {
-            Some(Kind::Gap(gap)) => gap
-                .from
-                .parse()
-                .map_or(self.position, |cursor: Cursor| cursor.position),
-            _ => self.position,
-        };
-        let started = Kind::Started(proto::Started {
+    fn push_started(&mut self, newest: Position) {
+        self.push(Kind::Started(proto::Started {
             heartbeat_interval: self.request.heartbeat_interval.try_into().ok(),
             newest_cursor: self.inner.cursor(newest).to_string(),
-        });
-        let reached = std::mem::replace(&mut self.position, before);
-        self.push(started);
-        self.position = reached;
-        if let Some(gap) = gap {
-            self.push(gap);
-        }
+        }));
     }
 
     fn push_heartbeat(&mut self) {
@@ -377,34 +373,27 @@ impl Drop for Subscription {
     }
 }
 
-/// The position to start after, and the gap before it if the policy allows one.
+/// The position that the request asks to start after, and the one to start after in
+/// fact: later, where retention removed what lies between and the policy allows it.
 async fn starting_position(
     inner: &Inner,
     request: &Request,
-) -> Result<(Position, Option<Kind>), Error> {
+) -> Result<(Position, Position), Error> {
     let bounds = inner.log.bounds();
     let asked = match request.start {
-        Start::Latest => return Ok((bounds.tail, None)),
-        Start::Earliest => return Ok((bounds.trimmed, None)),
-        Start::Time(time) => return Ok((inner.log.position_before(time).await?, None)),
+        Start::Latest => bounds.tail,
+        Start::Earliest => bounds.trimmed,
+        Start::Time(time) => inner.log.position_before(time).await?,
         Start::After(cursor) => inner.position_of(cursor)?,
     };
-    if asked >= bounds.trimmed {
-        return Ok((asked, None));
-    }
-    let to = match request.on_expired {
+    let is_expired = asked < bounds.trimmed && matches!(request.start, Start::After(_));
+    let position = match request.on_expired {
+        _ if !is_expired => asked,
         OnExpired::Fail => return Err(inner.expired()),
         OnExpired::Earliest => bounds.trimmed,
         OnExpired::Latest => bounds.tail,
     };
-    Ok((to, Some(gap(inner, asked, to))))
-}
-
-fn gap(inner: &Inner, from: Position, to: Position) -> Kind {
-    Kind::Gap(proto::Gap {
-        from: inner.cursor(from).to_string(),
-        to: inner.cursor(to).to_string(),
-    })
+    Ok((asked, position))
 }
 
 fn ending(error: &Error) -> Ending {

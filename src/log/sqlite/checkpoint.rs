@@ -3,12 +3,12 @@
 //! A thread of its own moves the bulk of the WAL into the file while commits go on. A
 //! WAL that is written all the time is never wholly moved that way, so the writer,
 //! between two batches, moves the little that came meanwhile; then SQLite starts the
-//! WAL anew. A reader that is at work at that moment prevents it, which is why, once the
-//! WAL is large, the writer waits a moment for the readers' pages to end.
+//! WAL anew. A reader that is at work at that moment prevents it, and the thread may be
+//! slower than the writer; so once the WAL is large, the writer waits for both.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -19,17 +19,25 @@ use super::writer::Command;
 
 /// The WAL is moved when it holds so many pages of 4 KiB.
 const PAGES: i64 = 4_000;
-/// Beyond so many, the writer waits for readers.
+/// Beyond so many, the writer waits.
 const PAGES_TO_WAIT: i64 = 16_000;
-/// So long at the most; the readers' pages are shorter.
-const READERS_TIMEOUT: Duration = Duration::from_millis(500);
+/// So long at the most; the pages that subscribers read take less.
+const READERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The writer's side: watches the WAL, and asks for a checkpoint when due.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    requests: SyncSender<()>,
+    thread: Requests,
     /// After a wait in vain, the next one is not before the WAL has this size.
     wait_from_pages: i64,
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub(super) struct Requests {
+    sender: SyncSender<()>,
+    /// Held for each pass: SQLite refuses a second checkpoint at once, without waiting.
+    pass: Arc<Mutex<()>>,
 }
 
 /// Starts the thread; it checkpoints for each request.
@@ -37,12 +45,17 @@ pub(super) fn spawn(
     data_dir: &Path,
     writer: SyncSender<Command>,
     shared: Arc<Shared>,
-) -> Result<SyncSender<()>, OpenError> {
+) -> Result<Requests, OpenError> {
     let connection = schema::open_for_checkpoints(data_dir)?;
-    let (requests, asked) = sync_channel(1);
+    let (sender, asked) = sync_channel(1);
+    let pass = Arc::new(Mutex::new(()));
+    let requests = Requests {
+        sender,
+        pass: Arc::clone(&pass),
+    };
     std::thread::Builder::new()
         .name("log-checkpoint".to_owned())
-        .spawn(move || run(&connection, &asked, &writer, &shared))
+        .spawn(move || run(&connection, &asked, &pass, &writer, &shared))
         .map_err(OpenError::Thread)?;
     Ok(requests)
 }
@@ -50,11 +63,15 @@ pub(super) fn spawn(
 fn run(
     connection: &Connection,
     asked: &Receiver<()>,
+    pass: &Mutex<()>,
     writer: &SyncSender<Command>,
     shared: &Shared,
 ) {
     while asked.recv().is_ok() {
-        match checkpoint(connection, Mode::Passive) {
+        let passing = pass.lock();
+        let result = checkpoint(connection, Mode::Passive);
+        drop(passing);
+        match result {
             // A full queue means that the next batch asks again.
             Ok(_) => drop(writer.try_send(Command::FinishCheckpoint)),
             Err(error) => report(&error, shared),
@@ -63,46 +80,48 @@ fn run(
 }
 
 impl Checkpoints {
-    pub(super) fn new(requests: SyncSender<()>) -> Self {
+    pub(super) fn new(thread: Requests) -> Self {
         Self {
-            requests,
+            thread,
             wait_from_pages: PAGES_TO_WAIT,
         }
     }
 
-    /// After a commit: asks for a checkpoint if the WAL has grown enough.
-    pub(super) fn note_commit(&self, connection: &Connection, shared: &Shared) {
-        match checkpoint(connection, Mode::Noop) {
-            Ok(wal) if wal.pages >= PAGES => {
+    /// After a commit: asks for a checkpoint if the WAL has grown enough, and lends a
+    /// hand if it has grown too much.
+    pub(super) fn note_commit(&mut self, connection: &Connection, shared: &Shared) {
+        let result = checkpoint(connection, Mode::Noop).and_then(|wal| {
+            if wal.pages >= self.wait_from_pages {
+                return self.restart(connection);
+            }
+            if wal.pages >= PAGES {
                 // Where one is under way, it is this one.
-                let _under_way = self.requests.try_send(());
+                let _under_way = self.thread.sender.try_send(());
             }
-            Ok(_) => {}
-            Err(error) => report(&error, shared),
-        }
-    }
-
-    /// Moves what is left of the WAL.
-    pub(super) fn finish(&mut self, connection: &Connection, shared: &Shared) {
-        let result = checkpoint(connection, Mode::Passive).and_then(|wal| {
-            if wal.pages < self.wait_from_pages {
-                return Ok(());
-            }
-            connection.busy_timeout(READERS_TIMEOUT)?;
-            let waited = checkpoint(connection, Mode::Restart);
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            // A reader that takes longer, such as an operator's, must not stall every batch.
-            let in_vain = waited?.is_busy;
-            self.wait_from_pages = if in_vain {
-                wal.pages * 2
-            } else {
-                PAGES_TO_WAIT
-            };
             Ok(())
         });
         if let Err(error) = result {
             report(&error, shared);
         }
+    }
+
+    /// Moves what is left of the WAL after the thread's pass.
+    pub(super) fn finish(&self, connection: &Connection, shared: &Shared) {
+        if let Err(error) = checkpoint(connection, Mode::Passive) {
+            report(&error, shared);
+        }
+    }
+
+    /// Moves everything, waiting for readers and for the thread.
+    fn restart(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let _passing = self.thread.pass.lock();
+        connection.busy_timeout(READERS_TIMEOUT)?;
+        let waited = checkpoint(connection, Mode::Restart);
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let wal = waited?;
+        // A reader that takes longer, such as an operator's, must not stall every batch.
+        self.wait_from_pages = PAGES_TO_WAIT + if wal.is_busy { wal.pages } else { 0 };
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, Requests};
 use super::{Shared, retention};
 use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
 
@@ -59,7 +59,7 @@ type Answer = oneshot::Sender<Result<Appended, Error>>;
 pub(super) fn spawn(
     connection: Connection,
     queue: Receiver<Command>,
-    checkpoint_requests: SyncSender<()>,
+    checkpoint_requests: Requests,
     shared: Arc<Shared>,
 ) -> io::Result<JoinHandle<()>> {
     let writer = Writer {
