@@ -21,8 +21,8 @@ use super::writer::Command;
 const PAGES: i64 = 4_000;
 /// Beyond so many, the writer waits.
 const PAGES_TO_WAIT: i64 = 16_000;
-/// So long at the most; the pages that subscribers read take less.
-const READERS_TIMEOUT: Duration = Duration::from_secs(2);
+/// So long at the most for readers outside this process.
+const OTHERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The writer's side: watches the WAL, and asks for a checkpoint when due.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Checkpoints {
     pub(super) fn note_commit(&mut self, connection: &Connection, shared: &Shared) {
         let result = checkpoint(connection, Mode::Noop).and_then(|wal| {
             if wal.pages >= self.wait_from_pages {
-                return self.restart(connection);
+                return self.restart(connection, shared);
             }
             if wal.pages >= PAGES {
                 // Where one is under way, it is this one.
@@ -113,9 +113,11 @@ impl Checkpoints {
     }
 
     /// Moves everything, waiting for readers and for the thread.
-    fn restart(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    fn restart(&mut self, connection: &Connection, shared: &Shared) -> rusqlite::Result<()> {
         let _passing = self.thread.pass.lock();
-        connection.busy_timeout(READERS_TIMEOUT)?;
+        // New reads wait, and those under way are short.
+        let _no_reader = shared.reading.write();
+        connection.busy_timeout(OTHERS_TIMEOUT)?;
         let waited = checkpoint(connection, Mode::Restart);
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let wal = waited?;

@@ -73,6 +73,8 @@ struct Shared {
     epoch: Epoch,
     bounds: RwLock<Bounds>,
     tallies: RwLock<Tallies>,
+    /// Held by each read while it lasts, and by the writer to keep readers out.
+    reading: Arc<RwLock<()>>,
     /// Ids that are remembered beyond their records.
     retired_ids: AtomicU64,
     batches: broadcast::Sender<Arc<Batch>>,
@@ -161,12 +163,14 @@ impl SqliteLog {
     pub fn open(config: Config, metrics: Metrics) -> Result<Self, OpenError> {
         let lock = schema::lock_data_dir(&config.data_dir)?;
         let (connection, state) = schema::open_for_writing(&config.data_dir)?;
-        let readers = ReaderPool::open(&config.data_dir)?;
+        let reading = Arc::new(RwLock::new(()));
+        let readers = ReaderPool::open(&config.data_dir, Arc::clone(&reading))?;
         let (commands, queue) = sync_channel(QUEUE_REQUESTS_MAX);
         let shared = Arc::new(Shared {
             epoch: state.epoch,
             bounds: RwLock::new(state.bounds),
             tallies: RwLock::new(state.tallies),
+            reading,
             retired_ids: AtomicU64::new(state.retired_ids),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use rusqlite::types::ToSqlOutput;
@@ -28,14 +28,16 @@ const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, t
 pub(super) struct ReaderPool {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    reading: Arc<RwLock<()>>,
 }
 
 impl ReaderPool {
-    pub(super) fn open(data_dir: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(data_dir: &Path, reading: Arc<RwLock<()>>) -> Result<Self, OpenError> {
         let connections = (0..CONNECTIONS).map(|_| schema::open_for_reading(data_dir));
         Ok(Self {
             idle: Arc::new(Mutex::new(connections.collect::<Result<_, _>>()?)),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            reading,
         })
     }
 
@@ -47,8 +49,10 @@ impl ReaderPool {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| Error::Closed)?;
         let idle = Arc::clone(&self.idle);
+        let reading_lock = Arc::clone(&self.reading);
         let reading = tokio::task::spawn_blocking(move || {
             let mut borrowed = Borrowed::take(idle, permit).ok_or(Error::Closed)?;
+            let _reading = reading_lock.read();
             read(borrowed.connection()?)
         });
         reading

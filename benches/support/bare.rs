@@ -1,0 +1,133 @@
+//! The baseline of streaming: a tonic service that sends pre-encoded bytes from a
+//! broadcast channel, and nothing else.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut as _, Bytes};
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tonic::body::Body;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{Grpc, NamedService, ServerStreamingService};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+pub(crate) const PATH: &str = "/bench.Bare/Stream";
+
+/// Bytes in, bytes out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = usize;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(item.len());
+        out.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = usize;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<usize>, Status> {
+        use bytes::Buf as _;
+        let length = source.remaining();
+        source.advance(length);
+        Ok(Some(length))
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct BareService {
+    frames: broadcast::Sender<Bytes>,
+}
+
+impl BareService {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            frames: broadcast::Sender::new(capacity),
+        }
+    }
+
+    pub(crate) fn publish(&self, frame: Bytes) {
+        let _nobody = self.frames.send(frame);
+    }
+}
+
+impl NamedService for BareService {
+    const NAME: &'static str = "bench.Bare";
+}
+
+impl tower_service::Service<axum::http::Request<Body>> for BareService {
+    type Response = axum::http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: axum::http::Request<Body>) -> Self::Future {
+        let handler = Handler(self.frames.clone());
+        Box::pin(async move {
+            let mut grpc = Grpc::new(RawCodec);
+            Ok(grpc.server_streaming(handler, request).await)
+        })
+    }
+}
+
+struct Handler(broadcast::Sender<Bytes>);
+
+impl ServerStreamingService<usize> for Handler {
+    type Response = Bytes;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+    type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, _: Request<usize>) -> Self::Future {
+        let frames = BroadcastStream::new(self.0.subscribe());
+        let frames =
+            frames.map(|frame| frame.map_err(|lagged| Status::data_loss(lagged.to_string())));
+        // Tells the client that it is subscribed.
+        let hello = stream::iter([Ok(Bytes::from_static(b"hello"))]);
+        let frames: Self::ResponseStream = Box::pin(hello.chain(frames));
+        Box::pin(std::future::ready(Ok(Response::new(frames))))
+    }
+}
+
+pub(crate) fn frame(bytes: usize) -> Bytes {
+    Bytes::from(vec![b'x'; bytes])
+}
+
+pub(crate) async fn serve(listener: TcpListener, service: BareService) {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let served = Server::builder()
+        .add_service(service)
+        .serve_with_incoming(incoming)
+        .await;
+    served.expect("serves");
+}

@@ -1,0 +1,135 @@
+//! A log without a disk, so that the fan-out is measured and not the disk.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use clerkcast::clerk::{self, Delivery};
+use clerkcast::event::{Epoch, Position, UnixMillis};
+use clerkcast::log::{
+    Appended, Batch, Bounds, Description, Error, Log, NewRecord, Page, Query, Record, Tally,
+    Writability,
+};
+use futures_util::future::BoxFuture;
+use tokio::sync::{broadcast, watch};
+
+#[derive(Debug)]
+pub(crate) struct MemoryLog {
+    records: Mutex<Vec<Arc<Record>>>,
+    batches: broadcast::Sender<Arc<Batch>>,
+    writability: watch::Sender<Writability>,
+}
+
+/// A `user.created` whose encoded event has about so many bytes.
+pub(crate) fn record(event_bytes: usize) -> NewRecord {
+    let filler = "x".repeat(event_bytes.saturating_sub(150));
+    let body = format!(
+        r#"{{"type":"user.created","data":{{"id":"user_3ATV8zndaNuwl9Z3aLvmUEmOJSm","image_url":"{filler}"}}}}"#
+    );
+    let delivery = Delivery {
+        id: "msg_3ATV8zndaNuwl9Z3aLvmUEmOJSm",
+        source: "default",
+        send_time: UnixMillis::now(),
+    };
+    let decoded = clerk::decode(delivery, body.as_bytes());
+    NewRecord {
+        id: delivery.id.to_owned(),
+        attributes: decoded.attributes,
+        receive_time: UnixMillis::now(),
+        event: decoded.event,
+        decoding: clerk::decoding(),
+        payload: Bytes::from(body),
+    }
+}
+
+impl MemoryLog {
+    pub(crate) fn new() -> Self {
+        Self {
+            records: Mutex::default(),
+            batches: broadcast::Sender::new(1024),
+            writability: watch::Sender::new(Writability::Writable),
+        }
+    }
+
+    /// Commits and publishes `count` copies.
+    pub(crate) fn publish(&self, content: &NewRecord, count: usize) {
+        let mut records = self.records.lock().expect("unpoisoned");
+        let after = Position::new(records.len() as u64);
+        let batch = (1..=count as u64).map(|offset| {
+            Arc::new(Record {
+                position: Position::new(after.number() + offset),
+                content: content.clone(),
+            })
+        });
+        let batch: Vec<_> = batch.collect();
+        records.extend(batch.iter().cloned());
+        drop(records);
+        let _nobody = self.batches.send(Arc::new(Batch {
+            after,
+            records: batch,
+        }));
+    }
+}
+
+impl Log for MemoryLog {
+    fn epoch(&self) -> Epoch {
+        Epoch::new(1)
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            trimmed: Position::START,
+            tail: Position::new(self.records.lock().expect("unpoisoned").len() as u64),
+            tail_receive_time: UnixMillis::now(),
+        }
+    }
+
+    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
+        self.publish(&record, 1);
+        let tail = self.bounds().tail;
+        Box::pin(std::future::ready(Ok(Appended::Committed(tail))))
+    }
+
+    fn read(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
+        let records = self.records.lock().expect("unpoisoned");
+        let start = usize::try_from(query.after.number()).expect("in memory");
+        let page = records.iter().skip(start).take(query.records_max);
+        let page: Vec<Record> = page.map(|record| Record::clone(record)).collect();
+        let through = page.last().map_or(query.after, |record| record.position);
+        Box::pin(std::future::ready(Ok(Page {
+            records: page,
+            through,
+        })))
+    }
+
+    fn find(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn position_before(&self, _: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
+        Box::pin(std::future::ready(Ok(Position::START)))
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        Vec::new()
+    }
+
+    fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
+        Box::pin(std::future::ready(Ok(Description::default())))
+    }
+
+    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.batches.subscribe()
+    }
+
+    fn writability(&self) -> watch::Receiver<Writability> {
+        self.writability.subscribe()
+    }
+
+    fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
