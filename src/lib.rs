@@ -4,7 +4,7 @@
 //!   Clerk ──(Svix-signed POST)──► webhook ──► log ◄── fanout ◄── grpc ──(server stream)──► services
 //! ```
 //!
-//! Those four words and three arrows are the architecture. The log is the only thing
+//! Those four modules and the arrows between them are the architecture. The log is the only thing
 //! between the producer and the consumers: `webhook` never knows who listens, `grpc`
 //! never knows who posted.
 //!
@@ -25,7 +25,7 @@
 //!
 //! ```text
 //!   main → cli → app (opens, binds, wires, drains in order)
-//!   edges       webhook/  grpc/  ops/  client   know HTTP, gRPC, terminals
+//!   edges       webhook/  grpc/  ops/  client   know HTTP and gRPC; cli/ knows terminals
 //!   domain      clerk/    fanout/               know events
 //!   truth       log/                            knows bytes, positions, durability
 //!   vocabulary  event     proto                 know nothing
@@ -33,7 +33,7 @@
 //!
 //! `webhook` and `grpc` never import each other; `webhook` never imports `fanout`; `log`
 //! imports neither axum, tonic nor `serde_json`; the ring and the filter are pure, without
-//! tokio and without a clock; only `app` and `main` use `anyhow`. A test reads the imports
+//! tokio and without a clock; only `app` uses `anyhow`. A test reads the imports
 //! and holds them to this.
 
 pub mod event;

@@ -11,7 +11,11 @@ async fn main() -> ExitCode {
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("clerkcast: {failure}");
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!("{failure}");
+            } else {
+                eprintln!("clerkcast: {failure}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use crate::ops::LogFormat;
@@ -142,7 +142,8 @@ impl FileConfig {
                 before.matches('\n').count() + 1
             });
             let what = without_value(error.message());
-            anyhow::anyhow!("{}, line {line}: {what}", path.display())
+            let key = key_in_line(&text, line);
+            anyhow!("{}, line {line}{key}: {what}", path.display())
         })
     }
 
@@ -162,6 +163,16 @@ impl FileConfig {
             sources.push(source.check()?);
         }
         Ok(sources)
+    }
+}
+
+/// The key that a line sets, to be shown; its value may be a secret.
+fn key_in_line(text: &str, line: usize) -> String {
+    let line = text.lines().nth(line - 1).unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
+    match line.split_once('=') {
+        Some((key, _)) if key.trim().chars().all(is_plain) => format!(", {}", key.trim()),
+        _ => String::new(),
     }
 }
 
@@ -196,8 +207,8 @@ impl FileSource {
                 variable.chars().all(is_name),
                 "source {name:?}, signing_secrets_env[{index}]: write the name of an environment variable, such as CLERK_SECRET"
             );
-            let text = std::env::var(variable).with_context(|| {
-                format!("source {name:?}: environment variable {variable} is not set")
+            let text = std::env::var(variable).map_err(|_| {
+                anyhow!("source {name:?}: environment variable {variable} is not set, or not text")
             })?;
             let list = SigningSecret::parse_list(&text)
                 .with_context(|| format!("source {name:?}, environment variable {variable}"))?;

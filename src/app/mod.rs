@@ -29,7 +29,7 @@ pub use config::{Config, FileConfig, SourceConfig};
 
 /// How often retention looks for what may go.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
-/// For gRPC streams that are no subscriptions, once those have ended.
+/// For what is still open on the gRPC port once all subscriptions have ended.
 const GRPC_GRACE: Duration = Duration::from_millis(200);
 
 /// A gateway whose log is open and whose listeners are bound: from here on, nothing is
@@ -113,7 +113,7 @@ impl Gateway {
         });
 
         let mut grpc = tokio::spawn(grpc::serve(self.grpc, fanout.clone(), drain.clone()));
-        let http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
+        let mut http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
         // The admin port answers until the end: readiness is what tells of the drain.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
         let retention = tokio::spawn(keep_retention(Arc::clone(&log)));
@@ -124,13 +124,21 @@ impl Gateway {
                 "the log failed for good: {reason}; what is on disk is looked at on the next start"
             )),
             ended = &mut grpc => Err(ended_early(ended)),
+            ended = &mut http => Err(anyhow::anyhow!("the webhook server ended by itself: {ended:?}")),
             ended = feed => Err(anyhow::anyhow!("the fan-out ended by itself: {ended:?}")),
         };
-        tracing::info!(deadline = ?self.config.drain_timeout, "draining");
+        tracing::info!(
+            deadline = ?self.config.drain_timeout,
+            subscribers = fanout.subscribers().len(),
+            reason = outcome.as_ref().err().map_or("signal", |_| "failure"),
+            "draining"
+        );
         drain.cancel();
         retention.abort();
         let drained = async {
-            let _panicked = http.await;
+            if !http.is_finished() {
+                let _panicked = http.await;
+            }
             fanout.emptied().await;
         };
         if timeout(self.config.drain_timeout, drained).await.is_err() {

@@ -5,6 +5,7 @@
 
 mod dev;
 mod post;
+mod secrets;
 mod send;
 mod serve;
 mod tail;
@@ -60,17 +61,29 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway.
+    ///
+    /// A flag wins over its environment variable, that over the configuration file, that over
+    /// the default.
     #[command(args_override_self = true)]
     Serve(Box<serve::ServeArgs>),
-    /// Run a gateway to try things with: loopback only, with a throw-away secret, printing
-    /// each event as it arrives.
+    /// Run a gateway to try things with, printing each event as it arrives.
+    ///
+    /// The same gateway as `serve`, with its flags. Unless told otherwise it listens for
+    /// webhooks on 127.0.0.1:8080, makes up a signing secret, keeps its log in a temporary
+    /// directory, and logs warnings only.
     #[command(args_override_self = true)]
     Dev(dev::DevArgs),
     /// Sign events and post them to a gateway, as Clerk would.
+    ///
+    /// Sends one of every type where no TYPE and no --file is given.
     Send(send::SendArgs),
-    /// Subscribe, and print events as they come; reconnects by itself.
+    /// Subscribe, and print events as they come.
+    ///
+    /// Runs until interrupted. When the gateway is away, it tries again and goes on where it was.
     Tail(tail::TailArgs),
     /// Say offline why a delivery does or does not verify.
+    ///
+    /// Exit code 0 where the signature matches, 1 where it does not.
     Verify(verify::VerifyArgs),
 }
 

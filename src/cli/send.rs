@@ -11,12 +11,16 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Failure;
 use super::post::{Answer, Poster, new_id};
+use super::secrets::{no_secret, secrets_of};
 use crate::clerk::samples::SAMPLES;
 use crate::event::UnixMillis;
-use crate::webhook::SigningSecret;
 
 /// Sends one of every type where no TYPE and no --file is given.
 #[derive(Clone, Debug, Args)]
+#[expect(
+    clippy::doc_markdown,
+    reason = "shown as help, where backticks are noise"
+)]
 pub(super) struct SendArgs {
     /// Event types to send samples of: `user.created`, `user.*` [default: one of every type]
     #[arg(value_name = "TYPE")]
@@ -35,14 +39,10 @@ pub(super) struct SendArgs {
     )]
     url: String,
 
-    /// The secret to sign with, `whsec_…`; the first where there are several
-    #[arg(
-        long,
-        env = "CLERK_WEBHOOK_SIGNING_SECRET",
-        hide_env_values = true,
-        value_name = "SECRET"
-    )]
-    secret: String,
+    /// The secret to sign with, `whsec_…`, the first where there are several; better set in
+    /// CLERK_WEBHOOK_SIGNING_SECRET
+    #[arg(long, alias = "signing-secret", value_name = "SECRET")]
+    secret: Option<String>,
 
     /// How many events to send, going through the types again and again [default: one of each]
     #[arg(long, value_name = "N")]
@@ -63,11 +63,8 @@ pub(super) struct SendArgs {
 
 pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
     let bodies = bodies(&args)?;
-    let secrets = SigningSecret::parse_list(&args.secret)
-        .map_err(|error| Failure::Usage(format!("--secret: {error}")))?;
-    let secret = secrets
-        .first()
-        .ok_or_else(|| Failure::Usage("--secret is empty".to_owned()))?;
+    let secrets = secrets_of(args.secret.as_deref())?;
+    let secret = secrets.first().ok_or_else(no_secret)?;
     let poster = Poster::new(&args.url, secret)?;
     let count = args.count.unwrap_or(bodies.len());
     let mut pace = pace(args.rate)?;
@@ -186,6 +183,12 @@ fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
         let line = json!({"type": name, "id": id, "status": status, "answer": answer.body});
         let _closed = writeln!(out, "{line}");
     } else {
-        let _closed = writeln!(out, "{status} {name:<32} {id}  {}", answer.body.trim());
+        let said = match answer.status.is_success() {
+            true if answer.body.contains("\"duplicate\":true") => "duplicate",
+            true => "",
+            false => answer.body.trim(),
+        };
+        let line = format!("{status} {name:<32} {id}  {said}");
+        let _closed = writeln!(out, "{}", line.trim_end());
     }
 }

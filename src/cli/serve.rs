@@ -8,19 +8,13 @@ use clap::Args;
 use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::secrets::{self, LEGACY_VARIABLE};
 use super::{Failure, units};
 use crate::app::{Addresses, Config, FileConfig, Gateway, SourceConfig};
 use crate::log::sqlite;
 use crate::ops::{self, LogFormat};
 use crate::webhook::{self, SigningSecret};
 
-const LEGACY_SECRET_VARIABLE: &str = "CLERK_WEBHOOK_SECRET";
-/// Where the default source's secrets are looked for, in this order.
-const SECRET_VARIABLES: [&str; 3] = [
-    "CLERKCAST_SIGNING_SECRET",
-    "CLERK_WEBHOOK_SIGNING_SECRET",
-    LEGACY_SECRET_VARIABLE,
-];
 const SIGNAL_REPEATS_WITHIN: Duration = Duration::from_millis(250);
 /// A log smaller than this would be removed as fast as it is written.
 const RETAIN_BYTES_MIN: u64 = 16 << 20;
@@ -42,15 +36,15 @@ pub(super) struct ServeArgs {
     config: Option<PathBuf>,
 
     /// Where webhooks are received [default: 0.0.0.0:8080]
-    #[arg(long, env = "CLERKCAST_HTTP_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "CLERKCAST_HTTP_LISTEN", value_name = "ADDRESS", value_parser = units::address)]
     pub(super) http_listen: Option<SocketAddr>,
 
     /// Where subscribers connect [default: 127.0.0.1:50051]
-    #[arg(long, env = "CLERKCAST_GRPC_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "CLERKCAST_GRPC_LISTEN", value_name = "ADDRESS", value_parser = units::address)]
     pub(super) grpc_listen: Option<SocketAddr>,
 
     /// Where /healthz, /readyz and /metrics are served [default: 127.0.0.1:9090]
-    #[arg(long, env = "CLERKCAST_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "CLERKCAST_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = units::address)]
     pub(super) admin_listen: Option<SocketAddr>,
 
     /// Where the log is kept [default: ./clerkcast-data]
@@ -113,9 +107,9 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let file = args.start_logging("info")?;
     let config = args.check(&file)?;
     let stop = stop_signal()?;
-    announce_sources(&config);
+    let sources = config.sources.clone();
     let gateway = Gateway::open(config).await.map_err(failed)?;
-    announce(gateway.addresses().map_err(failed)?);
+    announce(gateway.addresses().map_err(failed)?, &sources);
     gateway.run(stop).await.map_err(failed)
 }
 
@@ -153,15 +147,7 @@ impl ServeArgs {
 
     /// The default source's secrets, unparsed, and where they are from.
     pub(super) fn default_secrets(&self) -> Option<(&'static str, String)> {
-        let from_flag = self.signing_secret.clone();
-        let from_flag = from_flag.map(|text| ("--signing-secret", text));
-        from_flag.or_else(|| {
-            let mut set = SECRET_VARIABLES
-                .iter()
-                .filter_map(|name| Some((*name, std::env::var(name).ok()?)));
-            // Set and empty is how `${X:-}` says that it is not set.
-            set.find(|(_, text)| !text.is_empty())
-        })
+        secrets::find(self.signing_secret.as_deref())
     }
 
     /// Merges and checks everything, without touching the disk or the network.
@@ -244,9 +230,9 @@ impl ServeArgs {
     fn sources(&self, file: &FileConfig) -> Result<Vec<SourceConfig>, Failure> {
         let mut sources = file.sources().map_err(usage)?;
         if let Some((origin, text)) = self.default_secrets() {
-            if origin == LEGACY_SECRET_VARIABLE {
+            if origin == LEGACY_VARIABLE {
                 tracing::warn!(
-                    "{LEGACY_SECRET_VARIABLE} is the older name; set CLERK_WEBHOOK_SIGNING_SECRET"
+                    "{LEGACY_VARIABLE} is the older name; set CLERK_WEBHOOK_SIGNING_SECRET"
                 );
             }
             let secrets = named(origin, SigningSecret::parse_list(&text))?;
@@ -296,12 +282,14 @@ fn usage(error: impl Into<Box<dyn std::error::Error>>) -> Failure {
     Failure::Usage(Displayed(error.into()).to_string())
 }
 
-fn announce_sources(config: &Config) {
-    for source in &config.sources {
+fn announce_sources(http: SocketAddr, sources: &[SourceConfig]) {
+    for source in sources {
+        let path = webhook::path(&source.name);
         let fingerprints = source.secrets.iter().map(SigningSecret::fingerprint);
         let fingerprints: Vec<String> = fingerprints.collect();
         tracing::info!(
             source = %source.name,
+            url = %format_args!("http://{http}{path}"),
             secrets = %fingerprints.join(","),
             instance_id = source.instance_id.as_deref().unwrap_or("any"),
             "source configured; secrets are shown by the start of their key's SHA-256"
@@ -309,9 +297,10 @@ fn announce_sources(config: &Config) {
     }
 }
 
-fn announce(addresses: Addresses) {
+fn announce(addresses: Addresses, sources: &[SourceConfig]) {
     let Addresses { http, grpc, admin } = addresses;
-    tracing::info!(address = %http, "listening for webhooks on http://{http}{}", webhook::PATH);
+    announce_sources(http, sources);
+    tracing::info!(address = %http, "listening for webhooks on http://{http}");
     tracing::info!(address = %grpc, "listening for subscribers on grpc://{grpc}");
     tracing::info!(address = %admin, "listening for operators on http://{admin}");
 }

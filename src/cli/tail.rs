@@ -46,6 +46,10 @@ pub(super) struct TailArgs {
     #[arg(long = "session", value_name = "ID")]
     sessions: Vec<String>,
 
+    /// Only events of these Clerk instances
+    #[arg(long = "instance", value_name = "ID")]
+    instances: Vec<String>,
+
     /// Only events from these sources
     #[arg(long = "source", value_name = "NAME")]
     sources: Vec<String>,
@@ -59,13 +63,13 @@ pub(super) struct TailArgs {
     )]
     from: String,
 
-    /// Start after this cursor
+    /// Start after this cursor, as --json shows them
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
 
-    /// End after so many events
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    max: i64,
+    /// End after so many events [default: no limit]
+    #[arg(long, value_name = "N")]
+    max: Option<i64>,
 
     /// End when the history is printed
     #[arg(long)]
@@ -104,11 +108,11 @@ impl TailArgs {
                 organization_ids: self.organizations.clone(),
                 session_ids: self.sessions.clone(),
                 sources: self.sources.clone(),
-                instance_ids: Vec::new(),
+                instance_ids: self.instances.clone(),
             }),
             start: Some(start),
             stop_when_caught_up: self.until_caught_up,
-            max_events: self.max,
+            max_events: self.max.unwrap_or(0),
             include_payload: self.include_payload,
             subscriber_name: self.name.clone(),
             ..SubscribeRequest::default()
@@ -125,8 +129,11 @@ pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
 }
 
 fn report_connection(connection: &Connection) {
-    if let Connection::Lost { reason, retry_in } = connection {
-        eprintln!("clerkcast: connection lost ({reason}); trying again in {retry_in:?}");
+    match connection {
+        Connection::Open => eprintln!("clerkcast: connected"),
+        Connection::Lost { reason, retry_in } => {
+            eprintln!("clerkcast: connection lost ({reason}); trying again in {retry_in:?}");
+        }
     }
 }
 
@@ -198,7 +205,8 @@ fn summary(event: &proto::Event, style: Style) -> String {
         .filter(|id| !id.is_empty())
         .collect();
     if concerns.is_empty() {
-        concerns.push(&event.object_id);
+        let object = Some(event.object_id.as_str()).filter(|id| !id.is_empty());
+        concerns.push(object.unwrap_or("-"));
     }
     let concerns = concerns.join(" ");
     let Style::Colored = style else {
@@ -226,7 +234,7 @@ fn json(frame: &SubscribeResponse) -> Result<String, Failure> {
     String::from_utf8(out).map_err(|error| failed(error.to_string()))
 }
 
-/// All events from now on, for `clerkcast dev`.
+/// The whole log, then live, for `clerkcast dev`.
 pub(super) fn everything(name: &str) -> SubscribeRequest {
     SubscribeRequest {
         start: Some(Start::StartPosition(StartPosition::Earliest.into())),

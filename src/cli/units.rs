@@ -1,5 +1,6 @@
 //! Sizes and durations as people write them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// `64MiB`, `512KiB`, `1000`, `10GB`.
@@ -30,6 +31,12 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number
         .checked_mul(factor)
         .ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// `127.0.0.1:8080`, `[::1]:8080`.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write IP:PORT, such as 127.0.0.1:8080".to_owned())
 }
 
 /// `30d`, `28h`, `90s`.

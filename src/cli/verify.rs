@@ -12,20 +12,21 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Failure;
+use super::secrets::secrets_of;
 use crate::event::UnixMillis;
-use crate::webhook::{Rejection, SignatureHeaders, SigningSecret, Verifier};
+use crate::webhook::{Rejection, SignatureHeaders, Verifier};
 
 /// Exit code 0 where the signature matches, 1 where it does not.
 #[derive(Clone, Debug, Args)]
+#[expect(
+    clippy::doc_markdown,
+    reason = "shown as help, where backticks are noise"
+)]
 pub(super) struct VerifyArgs {
-    /// The signing secret, `whsec_…`; several separated by spaces or commas
-    #[arg(
-        long,
-        env = "CLERK_WEBHOOK_SIGNING_SECRET",
-        hide_env_values = true,
-        value_name = "SECRET"
-    )]
-    secret: String,
+    /// The signing secret, `whsec_…`, several separated by spaces or commas; better set in
+    /// CLERK_WEBHOOK_SIGNING_SECRET
+    #[arg(long, alias = "signing-secret", value_name = "SECRET")]
+    secret: Option<String>,
 
     /// The svix-id header
     #[arg(long, value_name = "ID", required_unless_present = "delivery")]
@@ -61,8 +62,7 @@ struct Delivery {
 }
 
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let secrets = SigningSecret::parse_list(&args.secret)
-        .map_err(|error| Failure::Usage(format!("--secret: {error}")))?;
+    let secrets = secrets_of(args.secret.as_deref())?;
     let verifier = Verifier::new(&secrets);
     let (headers, body) = args.delivery()?;
     let verdict = judge(&verifier, &headers, &body);
@@ -93,12 +93,12 @@ fn judge(verifier: &Verifier, headers: &HeaderMap, body: &Bytes) -> Verdict {
             };
         }
     };
-    let verifies = |body: Bytes| verifier.verify_signature(headers.clone(), body);
-    let rejection = verifies(body.clone()).err();
+    let verifies = |body: &[u8]| verifier.verify_signature(&headers, body);
+    let rejection = verifies(body).err();
     let hint = match rejection {
         Some(Rejection::NoSignatureMatches) => likely_originals(body)
             .into_iter()
-            .find(|(_, original)| verifies(original.clone()).is_ok())
+            .find(|(_, original)| verifies(original).is_ok())
             .map(|(hint, _)| hint),
         _ => None,
     };

@@ -1,5 +1,5 @@
 //! The words that every other module uses: positions, cursors, times, and what an
-//! event is known by. Nothing here does anything.
+//! event is known by.
 
 mod cursor;
 

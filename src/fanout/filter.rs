@@ -1,7 +1,7 @@
 //! Filters: parsed and checked once, then asked for every event.
 //!
-//! Pure: no clock, no waiting. A filter that can never match is refused here, since
-//! its subscriber would wait for ever in silence.
+//! Pure: no clock, no waiting. What can be known never to match is refused here, since
+//! its subscriber would wait for ever in silence. A wildcard is always accepted.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;

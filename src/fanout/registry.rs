@@ -1,7 +1,7 @@
 //! Who is connected.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub(super) struct Entry {
     pub(super) peer: String,
     pub(super) filter: EventFilter,
     pub(super) connect_time: UnixMillis,
-    live: AtomicU8,
+    is_live: AtomicBool,
     position: AtomicU64,
     reached_time_ms: AtomicI64,
     delivered: AtomicU64,
@@ -85,7 +85,7 @@ impl Entry {
             peer,
             filter: abridged(filter),
             connect_time: UnixMillis::now(),
-            live: AtomicU8::new(0),
+            is_live: AtomicBool::new(false),
             position: AtomicU64::new(0),
             reached_time_ms: AtomicI64::new(0),
             delivered: AtomicU64::new(0),
@@ -93,8 +93,7 @@ impl Entry {
     }
 
     pub(super) fn set_state(&self, state: State) {
-        self.live
-            .store(u8::from(state == State::Live), Ordering::Relaxed);
+        self.is_live.store(state == State::Live, Ordering::Relaxed);
     }
 
     pub(super) fn set_position(&self, position: Position) {
@@ -178,9 +177,10 @@ impl Registry {
             name: entry.name.clone(),
             peer: entry.peer.clone(),
             filter: entry.filter.clone(),
-            state: match entry.live.load(Ordering::Relaxed) {
-                0 => State::CatchingUp,
-                _ => State::Live,
+            state: if entry.is_live.load(Ordering::Relaxed) {
+                State::Live
+            } else {
+                State::CatchingUp
             },
             lag: entry.lag(bounds),
             position: Position::new(entry.position.load(Ordering::Relaxed)),

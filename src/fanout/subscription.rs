@@ -197,9 +197,9 @@ impl Subscription {
         }
         // Before the lookup, so that what comes after it is not missed.
         let mut head = self.inner.head.subscribe();
-        head.mark_unchanged();
         let before = self.position;
         match self.look_into_ring() {
+            Lookup::Behind if self.phase == Phase::Live => self.fall_behind(),
             Lookup::Behind => self.read_log().await?,
             Lookup::Found { events, through } => {
                 let payload = self.request.payload;
@@ -238,10 +238,6 @@ impl Subscription {
     }
 
     async fn read_log(&mut self) -> Result<(), Error> {
-        if self.phase == Phase::Live {
-            self.fall_behind();
-            return Ok(());
-        }
         let filter = self.request.filter.clone();
         let query = Query {
             after: self.position,
@@ -273,7 +269,7 @@ impl Subscription {
         self.inner.metrics.fell_behind.inc();
         let lag = self.entry.lag(bounds);
         tracing::info!(
-            subscriber = %self.request.name,
+            subscriber = self.request.name.as_str(),
             lag_events = lag.events,
             "subscriber fell behind; it is served from the log until it has caught up"
         );
@@ -350,7 +346,7 @@ impl Subscription {
 
     fn log_opening(&self) {
         tracing::info!(
-            subscriber = %self.request.name,
+            subscriber = self.request.name.as_str(),
             peer = %self.request.peer,
             start = ?self.request.start,
             "subscriber connected"
@@ -364,7 +360,7 @@ impl Drop for Subscription {
         let reason = self.ended.unwrap_or(Ending::client_left);
         self.inner.metrics.count_end(reason);
         tracing::info!(
-            subscriber = %self.request.name,
+            subscriber = self.request.name.as_str(),
             peer = %self.request.peer,
             ?reason,
             delivered = self.entry.delivered(),
@@ -400,7 +396,10 @@ fn ending(error: &Error) -> Ending {
     match error {
         Error::Draining => Ending::draining,
         Error::CursorExpired { .. } => Ending::cursor_expired,
-        _ => Ending::log_unreadable,
+        Error::OtherEpoch { .. }
+        | Error::AheadOfLog { .. }
+        | Error::TooManySubscribers(_)
+        | Error::Log(_) => Ending::log_unreadable,
     }
 }
 

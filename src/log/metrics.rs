@@ -43,7 +43,7 @@ impl Metrics {
         );
         registry.register(
             "log_batch_events",
-            "Events in one commit",
+            "Deliveries answered by one commit, duplicates included",
             metrics.batch_records.clone(),
         );
         registry.register(

@@ -20,6 +20,17 @@ pub enum LogFormat {
 /// # Errors
 /// When `directives` cannot be parsed.
 pub fn init(format: LogFormat, directives: &str) -> Result<(), String> {
+    // The filter takes a word that is no level for a module's name, and logs nothing.
+    let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let unknown = directives
+        .split(',')
+        .map(str::trim)
+        .find(|one| !one.contains(['=', '[']) && !is_level(one));
+    if let Some(unknown) = unknown {
+        return Err(format!(
+            "log level {unknown:?}: write error, warn, info, debug or trace, or a module's as in info,clerkcast::webhook=debug"
+        ));
+    }
     let filter = EnvFilter::try_new(directives)
         .map_err(|error| format!("log level {directives:?}: {error}"))?;
     let builder = tracing_subscriber::fmt()

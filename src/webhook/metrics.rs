@@ -99,7 +99,7 @@ impl Metrics {
         );
         registry.register(
             "webhook_last_accepted_timestamp_seconds",
-            "When a source last delivered an event, in Unix time; alert on its age",
+            "When a source last delivered an event, in Unix time, or when the gateway started; alert on its age",
             metrics.last_accepted.clone(),
         );
         registry.register(
@@ -113,6 +113,17 @@ impl Metrics {
             metrics.drift.clone(),
         );
         metrics
+    }
+
+    /// A source that never delivers since the start must not look like one that is not
+    /// there: its age counts from the start.
+    pub(super) fn expect_source(&self, source: &str) {
+        let label = SourceLabel {
+            source: source.to_owned(),
+        };
+        let now = UnixMillis::now().milliseconds().div_euclid(1000);
+        self.accepted.get_or_create(&label).inc_by(0);
+        self.last_accepted.get_or_create(&label).set(now);
     }
 
     pub(super) fn count_accepted(&self, source: &str, duplicate: bool) {

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
@@ -41,12 +42,22 @@ pub use answer::{Accepted, Refusal};
 pub use metrics::Metrics;
 pub use secret::{InvalidSecret, SigningSecret};
 pub use server::serve;
-pub use verify::{Rejection, SignatureHeaders, TIMESTAMP_TOLERANCE, Verified, Verifier};
+pub use verify::{Rejection, SignatureHeaders, Verified, Verifier};
 
 /// The path of the default source; others follow after a slash.
 pub const PATH: &str = "/webhooks/clerk";
 /// The source of [`PATH`] itself.
 pub const DEFAULT_SOURCE: &str = "default";
+
+/// The path that a source's webhooks are posted to.
+#[must_use]
+pub fn path(source: &str) -> String {
+    if source == DEFAULT_SOURCE {
+        PATH.to_owned()
+    } else {
+        format!("{PATH}/{source}")
+    }
+}
 
 /// One Clerk instance whose webhooks are accepted.
 #[derive(Debug)]
@@ -79,6 +90,9 @@ pub fn router(
     metrics: Metrics,
     drain: CancellationToken,
 ) -> Router {
+    for source in &config.sources {
+        metrics.expect_source(&source.name);
+    }
     let sources = config.sources.into_iter();
     let receiver = Arc::new(Receiver {
         sources: sources
@@ -120,15 +134,17 @@ struct Receiver {
 }
 
 async fn receive_default(state: State<Arc<Receiver>>, headers: HeaderMap, body: Body) -> Response {
-    receive(state, Path(DEFAULT_SOURCE.to_owned()), headers, body).await
+    receive(state, Ok(Path(DEFAULT_SOURCE.to_owned())), headers, body).await
 }
 
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
-    Path(source): Path<String>,
+    source: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    // A name that is not even text is no configured one.
+    let Path(source) = source.unwrap_or_else(|_| Path(String::new()));
     let started = Instant::now();
     receiver.metrics.received.inc();
     let result = receiver.accept(&source, &headers, body).await;
@@ -234,7 +250,7 @@ impl Receiver {
         Ok((bytes.freeze(), in_flight))
     }
 
-    async fn store(&self, source: &Source, verified: Verified<Bytes>) -> Result<Accepted, Refusal> {
+    async fn store(&self, source: &Source, verified: Verified) -> Result<Accepted, Refusal> {
         let delivery = clerk::Delivery {
             id: &verified.id,
             source: &source.name,
@@ -306,11 +322,15 @@ fn check_instance(source: &Source, found: Option<&str>) -> Result<(), Refusal> {
 }
 
 async fn describe_default(state: State<Arc<Receiver>>) -> Response {
-    describe(state, Path(DEFAULT_SOURCE.to_owned())).await
+    describe(state, Ok(Path(DEFAULT_SOURCE.to_owned()))).await
 }
 
 /// For the person who opens the URL in a browser to see whether it is the right one.
-async fn describe(State(receiver): State<Arc<Receiver>>, Path(source): Path<String>) -> Response {
+async fn describe(
+    State(receiver): State<Arc<Receiver>>,
+    source: Result<Path<String>, PathRejection>,
+) -> Response {
+    let Path(source) = source.unwrap_or_else(|_| Path(String::new()));
     match receiver.source(&source) {
         Ok(source) => format!(
             "Clerkcast receives Clerk webhooks here (source \"{}\"): enter this URL as an endpoint in the Clerk dashboard.\n",
@@ -326,6 +346,7 @@ async fn wrong_method(State(receiver): State<Arc<Receiver>>) -> Response {
     Refusal::WrongMethod.into_response()
 }
 
-async fn wrong_path() -> Response {
+async fn wrong_path(State(receiver): State<Arc<Receiver>>) -> Response {
+    receiver.metrics.count_refused(&Refusal::WrongPath);
     Refusal::WrongPath.into_response()
 }

@@ -51,7 +51,9 @@ pub enum InvalidSecret {
     )]
     UrlSafe,
     /// Cut, most often.
-    #[error("what follows whsec_ is not base64 ({0} characters); was it cut when it was copied?")]
+    #[error(
+        "the secret is not base64 ({0} characters after whsec_); was it cut when it was copied?"
+    )]
     NotBase64(usize),
     /// Far too short for a key.
     #[error("the secret has only {0} bytes; was it cut when it was copied?")]

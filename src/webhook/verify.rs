@@ -1,7 +1,7 @@
 //! Proof that Clerk sent it.
 //!
-//! A [`Verified`] body can only come out of [`Verifier::verify`], and nothing
-//! downstream takes any other kind, so nothing can be parsed before it is verified.
+//! A [`Verified`] body can only come out of [`Verifier::verify`], and what decodes and
+//! stores a delivery takes nothing else, so nothing can be parsed before it is verified.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::secret::SigningSecret;
 use crate::event::UnixMillis;
 
 /// Both ways, inclusive (Svix, "How to verify webhooks").
-pub const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// A `svix-id` is 31 characters long; anything near this is not one.
 const ID_BYTES_MAX: usize = 256;
 
@@ -149,15 +149,15 @@ fn value(name: &'static str, text: &str) -> Result<HeaderValue, Rejection> {
 
 /// A delivery that was signed with one of a source's secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified<T> {
+pub struct Verified {
     /// `svix-id`.
     pub id: String,
     /// `svix-timestamp`: when this attempt was signed.
     pub send_time: UnixMillis,
-    body: T,
+    body: Bytes,
 }
 
-impl Verified<Bytes> {
+impl Verified {
     /// The body, byte for byte as it was signed.
     #[must_use]
     pub fn body(&self) -> &Bytes {
@@ -196,29 +196,28 @@ impl Verifier {
         headers: SignatureHeaders,
         body: Bytes,
         now: UnixMillis,
-    ) -> Result<Verified<Bytes>, Rejection> {
+    ) -> Result<Verified, Rejection> {
         headers.check_age(now)?;
-        self.verify_signature(headers, body)
+        self.verify_signature(&headers, &body)?;
+        Ok(Verified {
+            id: headers.id,
+            send_time: UnixMillis::new(headers.timestamp_seconds.saturating_mul(1000)),
+            body,
+        })
     }
 
-    /// Checks the signature alone, as for a delivery that was kept in a file.
+    /// Checks the signature alone, as of a delivery that was kept in a file.
     ///
     /// # Errors
     /// With the reason.
     pub fn verify_signature(
         &self,
-        headers: SignatureHeaders,
-        body: Bytes,
-    ) -> Result<Verified<Bytes>, Rejection> {
+        headers: &SignatureHeaders,
+        body: &[u8],
+    ) -> Result<(), Rejection> {
         for key in &self.keys {
-            match key.verify_ignoring_timestamp(&body, &headers.headers) {
-                Ok(()) => {
-                    return Ok(Verified {
-                        id: headers.id,
-                        send_time: UnixMillis::new(headers.timestamp_seconds.saturating_mul(1000)),
-                        body,
-                    });
-                }
+            match key.verify_ignoring_timestamp(body, &headers.headers) {
+                Ok(()) => return Ok(()),
                 Err(WebhookError::InvalidPayload) => return Err(Rejection::NotUtf8),
                 Err(WebhookError::InvalidHeader(_)) => {
                     return Err(Rejection::MalformedHeader("svix-signature"));
@@ -259,11 +258,7 @@ mod tests {
         headers
     }
 
-    fn verify(
-        signature: &str,
-        body: &str,
-        seconds_later: i64,
-    ) -> Result<Verified<Bytes>, Rejection> {
+    fn verify(signature: &str, body: &str, seconds_later: i64) -> Result<Verified, Rejection> {
         let now = UnixMillis::new((SIGNED_AT_SECONDS + seconds_later) * 1000);
         let headers = SignatureHeaders::read(&headers(signature))?;
         verifier(&[SECRET]).verify(headers, Bytes::from(body.to_owned()), now)

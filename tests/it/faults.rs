@@ -33,7 +33,9 @@ impl Faulty {
         std::fs::write(&control, "").expect("written");
         let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
         let gateway = Gateway::start_with(Options {
-            args: vec!["--drain-timeout".to_owned(), "5s".to_owned()],
+            args: ["--drain-timeout", "5s", "--log-level", "debug"]
+                .map(str::to_owned)
+                .into(),
             env: vec![
                 variable("LD_PRELOAD", &library),
                 variable("CLERKCAST_FAULT", &control),
@@ -92,6 +94,34 @@ async fn durable_a_full_disk_is_a_503_until_there_is_room_and_reads_go_on() {
         2,
         "what was refused entered once, when it was repeated"
     );
+}
+
+/// It takes a page, and refuses an event.
+#[tokio::test]
+async fn durable_a_nearly_full_disk_is_not_taken_for_one_with_room() {
+    let faulty = Faulty::start();
+    let gateway = &faulty.gateway;
+    faulty.fail("nearly full");
+    let padding = "x".repeat(200_000);
+    let large = format!(r#"{{"type":"user.created","data":{{"id":"user_1"}},"x":"{padding}"}}"#);
+    let refused = gateway.post("msg_1", large.clone()).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    eventually("it has tried several times", || async {
+        gateway
+            .log_text()
+            .matches("still cannot be written")
+            .count()
+            >= 3
+    })
+    .await;
+    assert_eq!(gateway.admin_get("/readyz").await.status, 503);
+    assert!(!gateway.log_text().contains("takes writes again"));
+    faulty.fail("");
+    eventually("it is ready again by itself", || async {
+        gateway.admin_get("/readyz").await.status == 200
+    })
+    .await;
+    gateway.accept("msg_1", large).await;
 }
 
 #[tokio::test]

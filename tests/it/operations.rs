@@ -302,6 +302,16 @@ fn a_bad_configuration_is_told_at_start_with_what_to_do() {
             "cannot read the configuration file /nowhere.toml",
         ),
         (&["--log-level", "a=b=c"], Some(SECRET), "log level"),
+        (
+            &["--log-level", "verbose"],
+            Some(SECRET),
+            "write error, warn",
+        ),
+        (
+            &["--http-listen", "localhost:80"],
+            Some(SECRET),
+            "write IP:PORT",
+        ),
     ] {
         let (code, stderr) = start_up(args, secret);
         assert_eq!(code, Some(2), "{args:?}: {stderr}");
@@ -318,7 +328,7 @@ fn a_bad_configuration_file_is_told_by_its_line_and_without_its_secrets() {
     for (text, expected) in [
         (
             "http_lisen = \"127.0.0.1:0\"",
-            "line 1: unknown field `http_lisen`",
+            "line 1, http_lisen: unknown field `http_lisen`",
         ),
         (
             "\n\n[[sources]]\nname = \"a\"\nsigning_secrets = [\"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"",
@@ -331,7 +341,7 @@ fn a_bad_configuration_file_is_told_by_its_line_and_without_its_secrets() {
         ("[[sources]]\nname = \"a\"", "has no signing secret"),
         (
             "[[sources]]\nname = \"a\"\nsigning_secrets = \"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"",
-            "line 3: invalid type, expected a sequence",
+            "line 3, signing_secrets: invalid type, expected a sequence",
         ),
         (
             "[[sources]]\nname = \"a\"\nsigning_secrets_env = [\"whsec_C2FVsBQIhrscChlQIMV\"]",

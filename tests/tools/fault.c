@@ -1,7 +1,8 @@
 /* Preloaded into the gateway by tests/it/faults.rs: makes the disk fail.
  *
  * The file named by CLERKCAST_FAULT says how, and can change while the gateway runs:
- * "full" fails writes with ENOSPC, "fsync" fails fsync and fdatasync with EIO. Only files
+ * "full" fails writes with ENOSPC, "nearly full" fails those that would make a file grow
+ * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO. Only files
  * whose name contains "clerkcast.db" are affected. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -30,13 +32,26 @@ static int fault_is(const char *fault, int fd) {
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+static int has_no_room(int fd, size_t count, off64_t offset) {
+    static off64_t grown = 0;
+    struct stat file;
+    off64_t growth;
+    if (fault_is("full", fd)) return 1;
+    if (!fault_is("nearly full", fd) || fstat(fd, &file) != 0) return 0;
+    growth = offset + (off64_t)count - file.st_size;
+    if (growth <= 0) return 0;
+    if (grown + growth > 32768) return 1;
+    grown += growth;
+    return 0;
+}
+
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
-    if (fault_is("full", fd)) { errno = ENOSPC; return -1; }
+    if (has_no_room(fd, count, offset)) { errno = ENOSPC; return -1; }
     return REAL(pwrite64)(fd, bytes, count, offset);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
-    if (fault_is("full", fd)) { errno = ENOSPC; return -1; }
+    if (has_no_room(fd, count, offset)) { errno = ENOSPC; return -1; }
     return REAL(pwrite)(fd, bytes, count, offset);
 }
 

@@ -29,8 +29,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Error, Log, Metrics, NewRecord, Page, Query, Record,
-    Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, Log, Metrics, Narrow, NewRecord, Page, Query,
+    Record, Tally, Writability,
 };
 use crate::event::{Epoch, Position, UnixMillis};
 use reader::ReaderPool;
@@ -118,7 +118,6 @@ impl Shared {
 
     /// Notes a failed write, and says what to answer.
     fn note_failure(&self, error: &rusqlite::Error) -> Error {
-        self.metrics.failed_commits.inc();
         let reason = schema::explain(error);
         self.set_writability(if schema::is_failed_fsync(error) {
             Writability::Failed(format!("fsync failed: {reason}"))
@@ -222,7 +221,7 @@ impl Log for SqliteLog {
 
     fn read(&self, mut query: Query) -> BoxFuture<'_, Result<Page, Error>> {
         let tail = self.shared.bounds().tail;
-        retain_useful_narrowing(&mut query, &self.shared);
+        drop_useless_narrowing(&mut query, &self.shared);
         Box::pin(
             self.readers
                 .run(move |connection| reader::page(connection, &query, tail)),
@@ -331,11 +330,11 @@ impl Drop for SqliteLog {
 }
 
 /// An index over types pays only where it skips most of the log.
-fn retain_useful_narrowing(query: &mut Query, shared: &Shared) {
-    if let super::Narrow::Types(types) = &query.narrow {
+fn drop_useless_narrowing(query: &mut Query, shared: &Shared) {
+    if let Narrow::Types(types) = &query.narrow {
         let share = shared.record_count() / 8;
         if shared.count_of_types(types) > share {
-            query.narrow = super::Narrow::All;
+            query.narrow = Narrow::All;
         }
     }
 }

@@ -65,6 +65,10 @@ CREATE TABLE retired_id (
     PRIMARY KEY (id, source)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX retired_id_receive_time ON retired_id (receive_time_ms);
+CREATE TABLE probe (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    filler BLOB NOT NULL
+) STRICT;
 CREATE TABLE tally (
     source TEXT NOT NULL,
     type TEXT NOT NULL,
@@ -73,11 +77,11 @@ CREATE TABLE tally (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Why a log cannot be opened. Nothing on disk was changed.
+/// Why a log cannot be opened. No existing log was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory or a file in it cannot be used.
-    #[error("cannot use the data directory {}: {source}", path.display())]
+    #[error("cannot use the data directory {}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -112,7 +116,7 @@ pub enum OpenError {
         found: i32,
     },
     /// SQLite refuses the file.
-    #[error("cannot open the log {}: {source}", path.display())]
+    #[error("cannot open the log {}", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,

@@ -21,6 +21,8 @@ const BATCH_RECORDS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How often a log that refuses writes tries whether it can write again.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+const PROBE_BYTES_MIN: usize = 256 << 10;
+const PROBE_BYTES_MAX: usize = 8 << 20;
 
 const INSERT: &str = "
 INSERT INTO record (position, receive_time_ms, decoding, id, source, type, instance_id,
@@ -67,6 +69,7 @@ pub(super) fn spawn(
         queue,
         checkpoints: Checkpoints::new(checkpoint_requests),
         shared,
+        refused_bytes: 0,
     };
     std::thread::Builder::new()
         .name("log-writer".to_owned())
@@ -78,6 +81,8 @@ struct Writer {
     queue: Receiver<Command>,
     checkpoints: Checkpoints,
     shared: Arc<Shared>,
+    /// What the last refused batch would have taken.
+    refused_bytes: usize,
 }
 
 /// A writer that dies must not look like one that has nothing to do.
@@ -159,13 +164,17 @@ impl Writer {
                 metrics
                     .commit_seconds
                     .observe(started.elapsed().as_secs_f64());
-                metrics.committed.inc_by(commit.count());
-                metrics.batch_records.observe(commit.count_f64());
+                metrics.committed.inc_by(commit.committed());
+                metrics.batch_records.observe(commit.answered());
                 self.shared.set_writability(Writability::Writable);
                 self.publish(batch, &commit);
                 self.checkpoints.note_commit(&self.connection, &self.shared);
             }
-            Err(error) => batch.refuse(&self.shared.note_failure(&error)),
+            Err(error) => {
+                self.shared.metrics.failed_commits.inc();
+                self.refused_bytes = batch.bytes;
+                batch.refuse(&self.shared.note_failure(&error));
+            }
         }
     }
 
@@ -216,7 +225,7 @@ impl Writer {
         Ok(commit)
     }
 
-    /// After durability: the tail, then the answers, then the followers.
+    /// After durability: the tally and the tail, then the followers, then the answers.
     fn publish(&self, batch: Pending, commit: &Commit) {
         let mut records = Vec::with_capacity(batch.records.len());
         for (content, appended) in batch.records.into_iter().zip(&commit.appended) {
@@ -272,14 +281,18 @@ impl Writer {
         }
     }
 
-    /// Writes without a record: does the disk take it again?
-    fn probe(&mut self) {
-        let attempt = self
-            .connection
-            .execute("UPDATE meta SET trimmed = trimmed", []);
-        match attempt {
+    /// Does the disk take again as much as it refused? A disk that is nearly full takes a
+    /// page, and a log that thought itself writable for that would flap.
+    fn probe(&self) {
+        let bytes = (4 * self.refused_bytes).clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
+        let fill = "INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?1))";
+        let attempt = self.connection.execute(fill, [bytes.cast_signed()]);
+        match attempt.and_then(|_| self.connection.execute("DELETE FROM probe", [])) {
             Ok(_) => self.shared.set_writability(Writability::Writable),
-            Err(error) => drop(self.shared.note_failure(&error)),
+            Err(error) => {
+                tracing::debug!(%error, "the log still cannot be written");
+                self.shared.note_failure(&error);
+            }
         }
     }
 
@@ -330,11 +343,12 @@ struct Commit {
 }
 
 impl Commit {
-    fn count(&self) -> u64 {
+    fn committed(&self) -> u64 {
         self.tallies.values().sum()
     }
 
-    fn count_f64(&self) -> f64 {
-        u32::try_from(self.appended.len()).map_or(f64::MAX, f64::from)
+    /// With the duplicates.
+    fn answered(&self) -> f64 {
+        u32::try_from(self.appended.len()).map_or(f64::INFINITY, f64::from)
     }
 }
