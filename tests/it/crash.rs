@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 8;
 /// `CLERKCAST_CRASH_ROUNDS` makes the test longer.
 fn rounds() -> usize {
     let rounds = std::env::var("CLERKCAST_CRASH_ROUNDS").ok();
-    rounds.map_or(12, |rounds| rounds.parse().expect("a number of rounds"))
+    rounds.map_or(30, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
 /// A service that stores each cursor once it has handled the frame.
