@@ -2,8 +2,8 @@
 //!
 //! Three things come out of one descriptor set: prost's messages and tonic's
 //! client; the descriptor set itself, which reflection serves and the JSON decoding
-//! reads; and the server trait, described by hand because `Subscribe` does not
-//! answer with a message but with a frame that is encoded already.
+//! reads; and the server trait of the unary calls. `Subscribe` is not in it: it answers
+//! with frames that are encoded already, several at a time (`src/grpc/subscribe.rs`).
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use tonic_prost_build::manual;
 
 const PROTO_ROOT: &str = "proto";
-const PRE_ENCODED_METHOD: &str = "Subscribe";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_ROOT}");
@@ -54,7 +53,7 @@ fn proto_files() -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The server side of `service`, with `Subscribe` answering pre-encoded frames.
+/// The server side of the unary calls of `service`.
 fn server(package: &str, service: &prost_types::ServiceDescriptorProto) -> manual::Service {
     let message = |full_name: &str| {
         let name = full_name.rsplit('.').next().unwrap_or(full_name);
@@ -63,23 +62,17 @@ fn server(package: &str, service: &prost_types::ServiceDescriptorProto) -> manua
     let mut builder = manual::Service::builder()
         .name(service.name())
         .package(package);
-    for method in &service.method {
-        let mut described = manual::Method::builder()
+    for method in service
+        .method
+        .iter()
+        .filter(|method| !method.server_streaming())
+    {
+        let described = manual::Method::builder()
             .name(snake_case(method.name()))
             .route_name(method.name())
-            .input_type(message(method.input_type()));
-        described = if method.name() == PRE_ENCODED_METHOD {
-            described
-                .output_type("crate::fanout::Frame")
-                .codec_path("crate::grpc::FrameCodec")
-        } else {
-            described
-                .output_type(message(method.output_type()))
-                .codec_path("tonic_prost::ProstCodec")
-        };
-        if method.server_streaming() {
-            described = described.server_streaming();
-        }
+            .input_type(message(method.input_type()))
+            .output_type(message(method.output_type()))
+            .codec_path("tonic_prost::ProstCodec");
         builder = builder.method(described.build());
     }
     builder.build()

@@ -74,8 +74,8 @@ async fn clerkcast_run(subscribers: usize, connections: usize, events: usize) ->
     // Started and CaughtUp come first.
     let clients = Clients::connect(address, path, subscribers, connections, 2).await;
 
-    let template = record(1_400);
-    let publish = |_number: usize| log.publish(&template, BATCH);
+    let batches = MemoryLog::prepare(&record(1_400), BATCH, events + BATCH);
+    let publish = |published: usize| log.publish(&batches[published / BATCH]);
     let elapsed = publish_and_wait(&clients, events, publish).await;
     clients.close();
     drain.cancel();

@@ -50,23 +50,31 @@ impl MemoryLog {
         }
     }
 
-    /// Commits and publishes `count` copies.
-    pub(crate) fn publish(&self, content: &NewRecord, count: usize) {
-        let mut records = self.records.lock().expect("unpoisoned");
-        let after = Position::new(records.len() as u64);
-        let batch = (1..=count as u64).map(|offset| {
-            Arc::new(Record {
-                position: Position::new(after.number() + offset),
-                content: content.clone(),
+    /// Batches of `batch` copies, `count` copies in all. Made before the clock starts: a
+    /// real log's writer is not part of the fan-out.
+    pub(crate) fn prepare(content: &NewRecord, batch: usize, count: usize) -> Vec<Arc<Batch>> {
+        let positions: Vec<u64> = (1..=count as u64).collect();
+        let batches = positions.chunks(batch).map(|positions| {
+            let records = positions.iter().map(|position| {
+                Arc::new(Record {
+                    position: Position::new(*position),
+                    content: content.clone(),
+                })
+            });
+            Arc::new(Batch {
+                after: Position::new(positions[0] - 1),
+                records: records.collect(),
             })
         });
-        let batch: Vec<_> = batch.collect();
-        records.extend(batch.iter().cloned());
+        batches.collect()
+    }
+
+    /// Commits and publishes a batch.
+    pub(crate) fn publish(&self, batch: &Arc<Batch>) {
+        let mut records = self.records.lock().expect("unpoisoned");
+        records.extend(batch.records.iter().cloned());
         drop(records);
-        let _nobody = self.batches.send(Arc::new(Batch {
-            after,
-            records: batch,
-        }));
+        let _nobody = self.batches.send(Arc::clone(batch));
     }
 }
 
@@ -84,9 +92,12 @@ impl Log for MemoryLog {
     }
 
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
-        self.publish(&record, 1);
-        let tail = self.bounds().tail;
-        Box::pin(std::future::ready(Ok(Appended::Committed(tail))))
+        let after = self.bounds().tail;
+        let content = record;
+        let position = after.next();
+        let records = vec![Arc::new(Record { position, content })];
+        self.publish(&Arc::new(Batch { after, records }));
+        Box::pin(std::future::ready(Ok(Appended::Committed(position))))
     }
 
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {

@@ -6,6 +6,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Inner;
+use super::frame::{Frame, Payload};
 use super::ring::Recent;
 use crate::log::Batch;
 
@@ -23,17 +24,23 @@ pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
 fn publish(inner: &Inner, batch: &Batch) {
     let head = inner.ring().head();
     let unseen = batch.records.iter().filter(|record| record.position > head);
-    let unseen = unseen.map(|record| {
-        let cursor = inner.cursor(record.position);
-        Arc::new(Recent::new(cursor, Arc::clone(record)))
-    });
-    let unseen: Vec<Arc<Recent>> = unseen.collect();
+    let unseen: Vec<_> = unseen
+        .map(|record| (inner.cursor(record.position), record))
+        .collect();
+    let contents = unseen
+        .iter()
+        .map(|(cursor, record)| (*cursor, &record.content));
+    let frames = Frame::events(contents, Payload::Omitted);
+    let recent = unseen.into_iter().zip(frames);
+    let recent = recent
+        .map(|((cursor, record), frame)| Arc::new(Recent::new(cursor, Arc::clone(record), frame)));
+    let recent: Vec<Arc<Recent>> = recent.collect();
 
     let mut ring = inner.ring.write().unwrap_or_else(PoisonError::into_inner);
     if batch.after > head {
         ring.restart_after(batch.after);
     }
-    for event in unseen {
+    for event in recent {
         ring.push(event);
     }
     let head = ring.head();

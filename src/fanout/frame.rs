@@ -21,9 +21,19 @@ const RESPONSE_EVENT: u32 = 2;
 const EVENT_RECEIVE_TIME: u32 = 7;
 const EVENT_PAYLOAD_JSON: u32 = 50;
 
-/// An encoded `SubscribeResponse`. Clones share the bytes.
+/// What gRPC puts before each message: a flag, and the length in four bytes.
+const GRPC_PREFIX_BYTES: usize = 5;
+/// Frames that are encoded together lie in pieces of memory of about this size.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// An encoded `SubscribeResponse`, with gRPC's prefix: a range of a chunk that it shares
+/// with the frames before and after it. Clones share the chunk too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame(Bytes);
+pub struct Frame {
+    chunk: Bytes,
+    start: usize,
+    end: usize,
+}
 
 /// Whether an event comes with its verified body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +45,60 @@ pub enum Payload {
 }
 
 impl Frame {
-    /// The encoded message.
+    /// The encoded message, without the prefix.
     #[must_use]
-    pub fn as_bytes(&self) -> &Bytes {
-        &self.0
+    pub fn message(&self) -> Bytes {
+        self.chunk.slice(self.start + GRPC_PREFIX_BYTES..self.end)
+    }
+
+    /// What goes over the wire.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        self.chunk.slice(self.start..self.end)
+    }
+
+    /// How much goes over the wire.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Takes in the frame that follows in the same chunk, so that both go out as one
+    /// piece. Says whether it did.
+    pub fn extend_with(&mut self, next: &Self) -> bool {
+        let follows = self.chunk.as_ptr() == next.chunk.as_ptr()
+            && self.chunk.len() == next.chunk.len()
+            && self.end == next.start;
+        if follows {
+            self.end = next.end;
+        }
+        follows
+    }
+
+    /// The frames of several events, encoded one behind the other.
+    pub(super) fn events<'a>(
+        events: impl Iterator<Item = (Cursor, &'a NewRecord)>,
+        payload: Payload,
+    ) -> Vec<Self> {
+        let mut frames = Vec::new();
+        let mut chunk = BytesMut::new();
+        let mut ends = Vec::new();
+        for (cursor, record) in events {
+            put_event(cursor, record, payload, &mut chunk);
+            ends.push(chunk.len());
+            if chunk.len() >= CHUNK_BYTES {
+                cut(&mut chunk, &mut ends, &mut frames);
+            }
+        }
+        cut(&mut chunk, &mut ends, &mut frames);
+        frames
     }
 
     /// A frame that carries `record`.
     pub(super) fn event(cursor: Cursor, record: &NewRecord, payload: Payload) -> Self {
-        let cursor = cursor.to_string();
-        let event = EventParts::new(record, payload);
-        let length = field_len(RESPONSE_CURSOR, cursor.len())
-            + field_len(RESPONSE_EVENT, event.encoded_len());
-        let mut out = BytesMut::with_capacity(length);
-        put_bytes(RESPONSE_CURSOR, cursor.as_bytes(), &mut out);
-        encode_key(RESPONSE_EVENT, WireType::LengthDelimited, &mut out);
-        encode_varint(event.encoded_len() as u64, &mut out);
-        event.encode(&mut out);
-        Self(out.freeze())
+        let mut chunk = BytesMut::new();
+        put_event(cursor, record, payload, &mut chunk);
+        Self::alone(chunk)
     }
 
     /// A frame that says how the stream is doing.
@@ -61,8 +107,50 @@ impl Frame {
             cursor: cursor.to_string(),
             kind: Some(kind),
         };
-        Self(response.encode_to_vec().into())
+        let message = response.encode_to_vec();
+        let mut chunk = BytesMut::with_capacity(GRPC_PREFIX_BYTES + message.len());
+        put_grpc_prefix(message.len(), &mut chunk);
+        chunk.put_slice(&message);
+        Self::alone(chunk)
     }
+
+    fn alone(chunk: BytesMut) -> Self {
+        Self {
+            start: 0,
+            end: chunk.len(),
+            chunk: chunk.freeze(),
+        }
+    }
+}
+
+/// Makes frames of what the chunk holds so far, and begins another.
+fn cut(chunk: &mut BytesMut, ends: &mut Vec<usize>, frames: &mut Vec<Frame>) {
+    let chunk = chunk.split().freeze();
+    let mut start = 0;
+    for end in ends.drain(..) {
+        let chunk = chunk.clone();
+        frames.push(Frame { chunk, start, end });
+        start = end;
+    }
+}
+
+fn put_event(cursor: Cursor, record: &NewRecord, payload: Payload, out: &mut BytesMut) {
+    let cursor = cursor.to_string();
+    let event = EventParts::new(record, payload);
+    let length =
+        field_len(RESPONSE_CURSOR, cursor.len()) + field_len(RESPONSE_EVENT, event.encoded_len());
+    out.reserve(GRPC_PREFIX_BYTES + length);
+    put_grpc_prefix(length, out);
+    put_bytes(RESPONSE_CURSOR, cursor.as_bytes(), out);
+    encode_key(RESPONSE_EVENT, WireType::LengthDelimited, out);
+    encode_varint(event.encoded_len() as u64, out);
+    event.encode(out);
+}
+
+/// Not compressed, and so many bytes (gRPC, "gRPC over HTTP2").
+fn put_grpc_prefix(length: usize, out: &mut BytesMut) {
+    out.put_u8(0);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
 
 /// The whole event of a record, as a message.
@@ -133,6 +221,43 @@ mod tests {
     use crate::event::{Attributes, Epoch, Position};
 
     #[test]
+    fn frames_encoded_together_go_out_as_one_piece() {
+        let record = NewRecord {
+            id: "msg_1".to_owned(),
+            attributes: Attributes::default(),
+            receive_time: UnixMillis::new(0),
+            event: Bytes::from_static(b"\x0a\x05msg_1"),
+            decoding: clerk::decoding(),
+            payload: Bytes::new(),
+        };
+        let cursor = |number| Cursor {
+            epoch: Epoch::new(1),
+            position: Position::new(number),
+        };
+        let events = (1..=1000).map(|number| (cursor(number), &record));
+        let frames = Frame::events(events, Payload::Omitted);
+        let mut pieces: Vec<Frame> = Vec::new();
+        for (frame, number) in frames.iter().zip(1..) {
+            let alone = Frame::event(cursor(number), &record, Payload::Omitted);
+            assert_eq!(frame.bytes(), alone.bytes());
+            let extended = pieces
+                .last_mut()
+                .is_some_and(|piece| piece.extend_with(frame));
+            if !extended {
+                pieces.push(frame.clone());
+            }
+        }
+        let whole: usize = frames.iter().map(Frame::size).sum();
+        assert_eq!(pieces.len(), whole.div_ceil(CHUNK_BYTES));
+        assert_eq!(pieces.iter().map(Frame::size).sum::<usize>(), whole);
+        let mut apart = frames[0].clone();
+        assert!(
+            !apart.extend_with(&frames[2]),
+            "one between them is missing"
+        );
+    }
+
+    #[test]
     fn a_frame_is_what_the_generated_code_would_encode() {
         let cursor = Cursor {
             epoch: Epoch::new(7),
@@ -155,7 +280,7 @@ mod tests {
         };
         for payload in [Payload::Omitted, Payload::Included] {
             let frame = Frame::event(cursor, &record, payload);
-            let response = proto::SubscribeResponse::decode(frame.0.clone()).expect("decodes");
+            let response = proto::SubscribeResponse::decode(frame.message()).expect("decodes");
             assert_eq!(response.cursor, cursor.to_string());
             let Some(Kind::Event(event)) = response.kind else {
                 panic!("an event frame carries an event");

@@ -19,9 +19,9 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    pub(super) fn new(cursor: Cursor, record: Arc<Record>) -> Self {
+    pub(super) fn new(cursor: Cursor, record: Arc<Record>, without_payload: Frame) -> Self {
         Self {
-            without_payload: Frame::event(cursor, &record.content, Payload::Omitted),
+            without_payload,
             with_payload: OnceLock::new(),
             cursor,
             record,
@@ -164,7 +164,9 @@ mod tests {
             epoch: Epoch::new(1),
             position,
         };
-        Arc::new(Recent::new(cursor, Arc::new(Record { position, content })))
+        let frame = Frame::event(cursor, &content, Payload::Omitted);
+        let record = Arc::new(Record { position, content });
+        Arc::new(Recent::new(cursor, record, frame))
     }
 
     proptest! {

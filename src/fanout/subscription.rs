@@ -170,9 +170,7 @@ impl Subscription {
             self.entry.set_reached_time(received);
             let metrics = &self.inner.metrics;
             metrics.delivered.inc();
-            metrics
-                .delivered_bytes
-                .inc_by(ready.frame.as_bytes().len() as u64);
+            metrics.delivered_bytes.inc_by(ready.frame.size() as u64);
             if ready.is_live {
                 let age = UnixMillis::now().since(received);
                 metrics.event_age.observe(age.as_secs_f64());
@@ -252,12 +250,20 @@ impl Subscription {
         };
         self.follows_oldest = false;
         let payload = self.request.payload;
-        self.ready.extend(page.records.iter().map(|record| Ready {
-            is_live: false,
-            frame: Frame::event(self.inner.cursor(record.position), &record.content, payload),
-            position: record.position,
-            receive_time: Some(record.content.receive_time),
-        }));
+        let contents = page.records.iter();
+        let contents = contents.map(|record| (self.inner.cursor(record.position), &record.content));
+        let frames = Frame::events(contents, payload);
+        let ready = page
+            .records
+            .iter()
+            .zip(frames)
+            .map(|(record, frame)| Ready {
+                frame,
+                position: record.position,
+                receive_time: Some(record.content.receive_time),
+                is_live: false,
+            });
+        self.ready.extend(ready);
         self.position = page.through;
         Ok(())
     }

@@ -5,10 +5,11 @@
 //! Health and reflection stand beside the service, so that `grpcurl` works with
 //! nothing but an address.
 
-mod codec;
+mod body;
 mod request;
 mod service;
 mod status;
+mod subscribe;
 
 use std::time::Duration;
 
@@ -22,10 +23,9 @@ use tonic_health::ServingStatus;
 
 use crate::fanout::Fanout;
 use crate::proto;
-use crate::proto::server::event_service_server::EventServiceServer;
 
-pub use codec::{FrameCodec, FrameEncoder};
 pub use service::Service;
+pub use subscribe::Routes;
 
 /// A connection that is silent for so long is asked whether it is alive …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ pub async fn serve(
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(EventServiceServer::new(Service::new(fanout)))
+        .add_service(Routes::new(fanout))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

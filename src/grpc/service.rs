@@ -1,18 +1,14 @@
-//! The six RPCs.
+//! The unary calls.
 
-use std::pin::Pin;
-
-use futures_util::Stream;
-use futures_util::stream;
 use tonic::{Request, Response, Status};
 
 use super::{request, status};
 use crate::clerk::catalogue;
-use crate::fanout::{Fanout, Frame, State, SubscriberView};
+use crate::fanout::{Fanout, State, SubscriberView};
 use crate::proto;
 use crate::proto::server::event_service_server::EventService;
 
-/// `EventService`, on top of the fan-out.
+/// The unary calls of `EventService`, on top of the fan-out.
 #[derive(Clone, Debug)]
 pub struct Service {
     fanout: Fanout,
@@ -45,27 +41,6 @@ impl Service {
 
 #[tonic::async_trait]
 impl EventService for Service {
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
-
-    async fn subscribe(
-        &self,
-        request: Request<proto::SubscribeRequest>,
-    ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let peer = request.remote_addr().map(|address| address.to_string());
-        let known = self.fanout.known_names();
-        let request = request::subscribe(request.into_inner(), &known, peer.unwrap_or_default())
-            .map_err(status::invalid)?;
-        let opened = self.fanout.subscribe(request).await;
-        let subscription = opened.map_err(|error| status::from_fanout(&error))?;
-        // Pulled by the connection: a frame is asked for when HTTP/2 has room for it.
-        let frames = stream::unfold(subscription, |mut subscription| async move {
-            let frame = subscription.next().await?;
-            let frame = frame.map_err(|error| status::from_fanout(&error));
-            Some((frame, subscription))
-        });
-        Ok(Response::new(Box::pin(frames)))
-    }
-
     async fn list_events(
         &self,
         request: Request<proto::ListEventsRequest>,

@@ -87,7 +87,7 @@ fn request(start: Start, on_expired: OnExpired) -> Request {
 async fn next(subscription: &mut Subscription) -> Result<SubscribeResponse, Error> {
     let frame = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await;
     let frame = frame.expect("in time").expect("no end")?;
-    Ok(SubscribeResponse::decode(frame.as_bytes().clone()).expect("a frame"))
+    Ok(SubscribeResponse::decode(frame.message()).expect("a frame"))
 }
 
 /// Reads up to the first event, which comes from the ring and not from the log; then
