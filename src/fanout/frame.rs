@@ -26,8 +26,9 @@ const GRPC_PREFIX_BYTES: usize = 5;
 /// Frames that are encoded together lie in pieces of memory of about this size.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// An encoded `SubscribeResponse`, with gRPC's prefix: a range of a chunk that it shares
-/// with the frames before and after it. Clones share the chunk too.
+/// An encoded `SubscribeResponse`, with gRPC's prefix, or several that follow each other:
+/// a range of a chunk that it shares with the frames before and after it. Clones share
+/// the chunk too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     chunk: Bytes,
@@ -45,12 +46,6 @@ pub enum Payload {
 }
 
 impl Frame {
-    /// The encoded message, without the prefix.
-    #[must_use]
-    pub fn message(&self) -> Bytes {
-        self.chunk.slice(self.start + GRPC_PREFIX_BYTES..self.end)
-    }
-
     /// What goes over the wire.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
@@ -280,7 +275,9 @@ mod tests {
         };
         for payload in [Payload::Omitted, Payload::Included] {
             let frame = Frame::event(cursor, &record, payload);
-            let response = proto::SubscribeResponse::decode(frame.message()).expect("decodes");
+            let response =
+                proto::SubscribeResponse::decode(frame.bytes().slice(GRPC_PREFIX_BYTES..))
+                    .expect("decodes");
             assert_eq!(response.cursor, cursor.to_string());
             let Some(Kind::Event(event)) = response.kind else {
                 panic!("an event frame carries an event");

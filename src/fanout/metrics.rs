@@ -106,7 +106,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "delivery_event_age",
-            "Time from receiving an event to handing it to a live subscriber's connection",
+            "Time from receiving an event to handing it to a live subscriber's connection; of events handed over together, the first",
             Unit::Seconds,
             metrics.event_age.clone(),
         );

@@ -105,8 +105,8 @@ impl Entry {
             .store(time.milliseconds(), Ordering::Relaxed);
     }
 
-    pub(super) fn count_delivered(&self) -> u64 {
-        self.delivered.fetch_add(1, Ordering::Relaxed) + 1
+    pub(super) fn count_delivered(&self, events: u64) {
+        self.delivered.fetch_add(events, Ordering::Relaxed);
     }
 
     pub(super) fn delivered(&self) -> u64 {

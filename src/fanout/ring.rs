@@ -3,6 +3,7 @@
 //! Pure: no clock, no waiting, no locks.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use super::frame::{Frame, Payload};
@@ -29,14 +30,13 @@ impl Recent {
     }
 
     /// The frame for this event; the first that wants the payload encodes it for all.
-    pub(super) fn frame(&self, payload: Payload) -> Frame {
-        let frame = match payload {
+    pub(super) fn frame(&self, payload: Payload) -> &Frame {
+        match payload {
             Payload::Omitted => &self.without_payload,
             Payload::Included => self
                 .with_payload
                 .get_or_init(|| Frame::event(self.cursor, &self.record.content, payload)),
-        };
-        frame.clone()
+        }
     }
 
     /// What it may come to occupy: the record, and both frames.
@@ -56,16 +56,14 @@ pub(super) struct Ring {
     bytes_max: usize,
 }
 
-/// What the ring has after a position.
+/// How far the ring could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lookup {
     /// The position lies before the ring: read the log.
     Behind,
-    /// The matching events in `(after, through]`. Where `through` is `after`, the
-    /// position is at the head.
-    Found {
-        events: Vec<Arc<Recent>>,
-        through: Position,
-    },
+    /// Everything up to here has been looked at. Where this is the position that was
+    /// asked for, it is the head.
+    Through(Position),
 }
 
 impl Ring {
@@ -107,34 +105,25 @@ impl Ring {
         }
     }
 
-    /// The events after `after` that match, up to `bytes_max` of them.
+    /// Hands the matching events after `after` to `take`, until it has enough.
     pub(super) fn after(
         &self,
         after: Position,
-        bytes_max: usize,
         matches: impl Fn(&Recent) -> bool,
+        mut take: impl FnMut(&Recent) -> ControlFlow<()>,
     ) -> Lookup {
         if !self.covers(after) {
             return Lookup::Behind;
         }
-        let mut through = after.max(self.head);
-        let mut events = Vec::new();
-        let mut bytes = 0;
         let first = self
             .events
             .partition_point(|event| event.record.position <= after);
-        for event in self.events.range(first..) {
-            if !matches(event) {
-                continue;
-            }
-            events.push(Arc::clone(event));
-            bytes += event.bytes();
-            if bytes >= bytes_max {
-                through = event.record.position;
-                break;
+        for event in self.events.range(first..).filter(|event| matches(event)) {
+            if take(event).is_break() {
+                return Lookup::Through(event.record.position);
             }
         }
-        Lookup::Found { events, through }
+        Lookup::Through(after.max(self.head))
     }
 }
 
@@ -177,7 +166,7 @@ mod tests {
             pushed in prop::collection::vec((1_u64..4, 0_usize..2, 0_usize..4000), 0..60),
             after in 0_u64..200,
             wanted in 0_usize..2,
-            page in 1_usize..20_000,
+            page in 1_usize..20,
         ) {
             let types = ["a", "b"];
             let mut ring = Ring::new(Position::START, 40_000);
@@ -190,13 +179,18 @@ mod tests {
             }
             let after = after.min(position);
             let matches = |event: &Recent| event.record.content.attributes.event_type == types[wanted];
-            match ring.after(Position::new(after), page, matches) {
+            let mut found = Vec::new();
+            let lookup = ring.after(Position::new(after), matches, |event| {
+                found.push(event.record.position.number());
+                if found.len() == page { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            match lookup {
                 Lookup::Behind => prop_assert!(after < ring.base.number()),
-                Lookup::Found { events, through } => {
+                Lookup::Through(through) => {
                     prop_assert!(after >= ring.base.number());
                     prop_assert!(through.number() >= after);
                     prop_assert!(after == position || through.number() > after);
-                    let found: Vec<u64> = events.iter().map(|e| e.record.position.number()).collect();
+                    prop_assert!(found.len() <= page);
                     let expected: Vec<u64> = model.iter()
                         .filter(|(p, kind)| *p > after && *p <= through.number() && *kind == types[wanted])
                         .map(|(p, _)| *p)

@@ -1,6 +1,6 @@
 //! One subscription: a cursor that reads the log, then the ring, then waits.
 
-use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ pub struct Subscription {
     /// Nothing was read yet from a start that means "the oldest there is": retention
     /// may still move it.
     follows_oldest: bool,
-    ready: VecDeque<Ready>,
+    ready: Ready,
     last_frame: Instant,
     ended: Option<Ending>,
 }
@@ -98,15 +98,37 @@ enum Phase {
     Live,
 }
 
-/// A frame taken ahead of the connection.
-#[derive(Debug)]
+/// Frames taken ahead of the connection, to be handed over together.
+#[derive(Debug, Default)]
 struct Ready {
-    frame: Frame,
-    position: Position,
-    /// Of an event; control frames have none.
-    receive_time: Option<UnixMillis>,
-    /// Whether it was live when it was taken, so that its age says something.
+    /// Frames that follow each other in one chunk are one.
+    runs: Vec<Frame>,
+    events: u64,
+    event_bytes: usize,
+    /// Of its first and last event.
+    received: Option<(UnixMillis, UnixMillis)>,
+    /// Whether the events are live, so that their age says something.
     is_live: bool,
+}
+
+impl Ready {
+    fn push(&mut self, frame: &Frame) {
+        let extended = self
+            .runs
+            .last_mut()
+            .is_some_and(|run| run.extend_with(frame));
+        if !extended {
+            self.runs.push(frame.clone());
+        }
+    }
+
+    fn push_event(&mut self, frame: &Frame, received: UnixMillis) {
+        self.push(frame);
+        self.events += 1;
+        self.event_bytes += frame.size();
+        let first = self.received.map_or(received, |(first, _)| first);
+        self.received = Some((first, received));
+    }
 }
 
 impl Subscription {
@@ -130,7 +152,7 @@ impl Subscription {
         let mut subscription = Self {
             follows_oldest: matches!(request.start, Start::Earliest | Start::Time(_)),
             phase: Phase::CatchingUp { until },
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             last_frame: Instant::now(),
             ended: None,
             inner,
@@ -147,11 +169,12 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// The next frame; none once the subscription has ended as asked.
-    pub async fn next(&mut self) -> Option<Result<Frame, Error>> {
+    /// The next frames, at least one; none once the subscription has ended as asked.
+    /// What follows on itself in memory comes as one [`Frame`].
+    pub async fn next(&mut self) -> Option<Result<Vec<Frame>, Error>> {
         loop {
-            if let Some(ready) = self.ready.pop_front() {
-                return Some(Ok(self.hand_over(ready)));
+            if !self.ready.runs.is_empty() {
+                return Some(Ok(self.hand_over()));
             }
             if self.ended.is_some() {
                 return None;
@@ -163,29 +186,34 @@ impl Subscription {
         }
     }
 
-    fn hand_over(&mut self, ready: Ready) -> Frame {
+    /// Accounts for what is ready, once for all of it: counters are shared by all
+    /// subscribers, and would be what they wait for if each event touched them.
+    fn hand_over(&mut self) -> Vec<Frame> {
+        let ready = std::mem::take(&mut self.ready);
         self.last_frame = Instant::now();
-        self.entry.set_position(ready.position);
-        if let Some(received) = ready.receive_time {
-            self.entry.set_reached_time(received);
+        self.entry.set_position(self.position);
+        if let Some((first, last)) = ready.received {
+            self.entry.set_reached_time(last);
             let metrics = &self.inner.metrics;
-            metrics.delivered.inc();
-            metrics.delivered_bytes.inc_by(ready.frame.size() as u64);
+            metrics.delivered.inc_by(ready.events);
+            metrics.delivered_bytes.inc_by(ready.event_bytes as u64);
             if ready.is_live {
-                let age = UnixMillis::now().since(received);
+                let age = UnixMillis::now().since(first);
                 metrics.event_age.observe(age.as_secs_f64());
             }
-            let delivered = self.entry.count_delivered();
-            if self
-                .request
-                .events_max
-                .is_some_and(|most| delivered >= most)
-            {
-                self.ready.clear();
+            self.entry.count_delivered(ready.events);
+            if self.events_left() == 0 {
                 self.ended = Some(Ending::max_events);
             }
         }
-        ready.frame
+        ready.runs
+    }
+
+    /// How many events may still be sent.
+    fn events_left(&self) -> usize {
+        let most = self.request.events_max.unwrap_or(u64::MAX);
+        let left = most.saturating_sub(self.entry.delivered());
+        usize::try_from(left).unwrap_or(usize::MAX)
     }
 
     /// Makes frames ready, or finds that there is nothing to send yet.
@@ -196,24 +224,16 @@ impl Subscription {
         // Before the lookup, so that what comes after it is not missed.
         let mut head = self.inner.head.subscribe();
         let before = self.position;
-        match self.look_into_ring() {
+        match self.read_ring() {
             Lookup::Behind if self.phase == Phase::Live => self.fall_behind(),
             Lookup::Behind => self.read_log().await?,
-            Lookup::Found { events, through } => {
-                let payload = self.request.payload;
-                let is_live = self.phase == Phase::Live;
-                self.ready.extend(events.iter().map(|event| Ready {
-                    is_live,
-                    frame: event.frame(payload),
-                    position: event.record.position,
-                    receive_time: Some(event.record.content.receive_time),
-                }));
+            Lookup::Through(through) => {
                 self.follows_oldest &= through == before;
                 self.position = through;
             }
         }
         self.note_progress();
-        if !self.ready.is_empty() || self.ended.is_some() || self.position > before {
+        if !self.ready.runs.is_empty() || self.ended.is_some() || self.position > before {
             return Ok(());
         }
         let heartbeat_due = self.last_frame + self.request.heartbeat_interval;
@@ -226,13 +246,24 @@ impl Subscription {
         Ok(())
     }
 
-    fn look_into_ring(&self) -> Lookup {
+    fn read_ring(&mut self) -> Lookup {
         let filter = &self.request.filter;
-        self.inner
-            .ring()
-            .after(self.position, PAGE_BYTES_MAX, |event| {
-                filter.matches(&event.record.content.attributes)
-            })
+        let payload = self.request.payload;
+        let events_max = PAGE_EVENTS_MAX.min(self.events_left()) as u64;
+        let ready = &mut self.ready;
+        ready.is_live = self.phase == Phase::Live;
+        self.inner.ring().after(
+            self.position,
+            |event| filter.matches(&event.record.content.attributes),
+            |event| {
+                ready.push_event(event.frame(payload), event.record.content.receive_time);
+                if ready.events >= events_max || ready.event_bytes >= PAGE_BYTES_MAX {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            },
+        )
     }
 
     async fn read_log(&mut self) -> Result<(), Error> {
@@ -241,7 +272,7 @@ impl Subscription {
             after: self.position,
             narrow: filter.narrow(),
             matches: Arc::new(move |attributes| filter.matches(attributes)),
-            records_max: PAGE_EVENTS_MAX,
+            records_max: PAGE_EVENTS_MAX.min(self.events_left()),
             bytes_max: PAGE_BYTES_MAX,
         };
         let page = match self.inner.log.read(query).await {
@@ -253,17 +284,9 @@ impl Subscription {
         let contents = page.records.iter();
         let contents = contents.map(|record| (self.inner.cursor(record.position), &record.content));
         let frames = Frame::events(contents, payload);
-        let ready = page
-            .records
-            .iter()
-            .zip(frames)
-            .map(|(record, frame)| Ready {
-                frame,
-                position: record.position,
-                receive_time: Some(record.content.receive_time),
-                is_live: false,
-            });
-        self.ready.extend(ready);
+        for (record, frame) in page.records.iter().zip(&frames) {
+            self.ready.push_event(frame, record.content.receive_time);
+        }
         self.position = page.through;
         Ok(())
     }
@@ -320,7 +343,7 @@ impl Subscription {
                 }
             }
         }
-        if self.ready.is_empty() {
+        if self.ready.runs.is_empty() {
             self.entry.set_position(self.position);
             if self.last_frame.elapsed() >= self.request.heartbeat_interval {
                 self.push_heartbeat();
@@ -342,12 +365,7 @@ impl Subscription {
     /// Queues a control frame at the position reached.
     fn push(&mut self, kind: Kind) {
         let cursor = self.inner.cursor(self.position);
-        self.ready.push_back(Ready {
-            frame: Frame::control(cursor, kind),
-            position: self.position,
-            receive_time: None,
-            is_live: false,
-        });
+        self.ready.push(&Frame::control(cursor, kind));
     }
 
     fn log_opening(&self) {

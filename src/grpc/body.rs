@@ -21,7 +21,9 @@ const PIECE_BYTES: usize = 32 << 10;
 const UNCOPIED_BYTES_MIN: usize = 4 << 10;
 
 pub(super) struct FrameBody<S> {
-    frames: S,
+    batches: S,
+    /// What is left of the last batch.
+    frames: std::vec::IntoIter<Frame>,
     /// Frames that follow each other in one chunk, not yet sent.
     run: Option<Frame>,
     /// Runs that were too small to be sent alone.
@@ -37,9 +39,10 @@ enum State {
 }
 
 impl<S> FrameBody<S> {
-    pub(super) fn new(frames: S) -> Self {
+    pub(super) fn new(batches: S) -> Self {
         Self {
-            frames,
+            batches,
+            frames: Vec::new().into_iter(),
             run: None,
             gathered: BytesMut::new(),
             state: State::Streaming,
@@ -77,7 +80,7 @@ impl<S> FrameBody<S> {
 
 impl<S> http_body::Body for FrameBody<S>
 where
-    S: Stream<Item = Result<Frame, Status>> + Unpin,
+    S: Stream<Item = Result<Vec<Frame>, Status>> + Unpin,
 {
     type Data = Bytes;
     type Error = Status;
@@ -89,12 +92,14 @@ where
         let body = self.get_mut();
         let piece = |bytes| Poll::Ready(Some(Ok(HttpFrame::data(bytes))));
         while matches!(body.state, State::Streaming) {
-            match Pin::new(&mut body.frames).poll_next(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(bytes) = body.add(frame) {
-                        return piece(bytes);
-                    }
+            if let Some(frame) = body.frames.next() {
+                if let Some(bytes) = body.add(frame) {
+                    return piece(bytes);
                 }
+                continue;
+            }
+            match Pin::new(&mut body.batches).poll_next(context) {
+                Poll::Ready(Some(Ok(batch))) => body.frames = batch.into_iter(),
                 Poll::Ready(Some(Err(status))) => body.state = State::Ended(status),
                 Poll::Ready(None) => body.state = State::Ended(Status::new(Code::Ok, "")),
                 Poll::Pending => {

@@ -84,12 +84,12 @@ async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Subscription, S
     opened.map_err(|error| status::from_fanout(&error))
 }
 
-/// Pulled by the connection: a frame is asked for when HTTP/2 has room for it.
+/// Pulled by the connection: frames are asked for when HTTP/2 has room for it.
 fn respond(subscription: Subscription) -> Response<Body> {
     let frames = stream::unfold(subscription, |mut subscription| async move {
-        let frame = subscription.next().await?;
-        let frame = frame.map_err(|error| status::from_fanout(&error));
-        Some((frame, subscription))
+        let frames = subscription.next().await?;
+        let frames = frames.map_err(|error| status::from_fanout(&error));
+        Some((frames, subscription))
     });
     let mut response = Response::new(Body::new(FrameBody::new(Box::pin(frames))));
     let content_type = tonic::metadata::GRPC_CONTENT_TYPE;

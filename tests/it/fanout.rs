@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{
@@ -17,6 +17,8 @@ use prometheus_client::registry::Registry;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+use crate::harness::PATIENCE;
 
 struct Served {
     log: Arc<dyn Log>,
@@ -84,25 +86,42 @@ fn request(start: Start, on_expired: OnExpired) -> Request {
     }
 }
 
-async fn next(subscription: &mut Subscription) -> Result<SubscribeResponse, Error> {
-    let frame = tokio::time::timeout(Duration::from_secs(60), subscription.next()).await;
-    let frame = frame.expect("in time").expect("no end")?;
-    Ok(SubscribeResponse::decode(frame.message()).expect("a frame"))
+/// Takes the messages out of what a subscription yields.
+struct Reader {
+    subscription: Subscription,
+    bytes: BytesMut,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<SubscribeResponse, Error> {
+        if self.bytes.is_empty() {
+            let frames = tokio::time::timeout(PATIENCE, self.subscription.next()).await;
+            for frame in frames.expect("in time").expect("no end")? {
+                self.bytes.extend_from_slice(&frame.bytes());
+            }
+        }
+        assert_eq!(self.bytes.get_u8(), 0, "not compressed");
+        let length = self.bytes.get_u32() as usize;
+        Ok(SubscribeResponse::decode(self.bytes.split_to(length)).expect("a message"))
+    }
 }
 
 /// Reads up to the first event, which comes from the ring and not from the log; then
 /// retention removes what the subscription has not read.
-async fn overtaken_by_retention(on_expired: OnExpired) -> (Served, Subscription) {
+async fn overtaken_by_retention(on_expired: OnExpired) -> (Served, Reader) {
     let served = serve();
     let opened = served
         .fanout
         .subscribe(request(Start::Earliest, on_expired))
         .await;
-    let mut subscription = opened.expect("opened");
+    let mut subscription = Reader {
+        subscription: opened.expect("opened"),
+        bytes: BytesMut::new(),
+    };
     let old = Duration::from_secs(7200);
     append(&*served.log, "first", old).await;
     loop {
-        let frame = next(&mut subscription).await.expect("a frame");
+        let frame = subscription.next().await.expect("a frame");
         if let Some(Kind::Event(event)) = frame.kind {
             assert_eq!(event.id, "first");
             break;
@@ -120,7 +139,7 @@ async fn overtaken_by_retention(on_expired: OnExpired) -> (Served, Subscription)
 async fn reliable_what_retention_took_from_a_slow_subscriber_ends_it_unless_it_said_otherwise() {
     let (_served, mut subscription) = overtaken_by_retention(OnExpired::Fail).await;
     let error = loop {
-        match next(&mut subscription).await {
+        match subscription.next().await {
             Ok(frame) => assert!(!matches!(frame.kind, Some(Kind::Event(_))), "{frame:?}"),
             Err(error) => break error,
         }
@@ -133,7 +152,7 @@ async fn reliable_a_gap_is_told_before_what_comes_after_it() {
     let (_served, mut subscription) = overtaken_by_retention(OnExpired::Earliest).await;
     let mut gap = None;
     let event = loop {
-        let frame = next(&mut subscription).await.expect("it goes on");
+        let frame = subscription.next().await.expect("it goes on");
         match frame.kind {
             Some(Kind::Gap(found)) => {
                 assert_eq!(found.to, frame.cursor);
