@@ -9,6 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::{Epoch, Position};
 
 const VERSION: u8 = 1;
+/// Version, epoch, position, check.
+const BYTES: usize = 1 + 8 + 8 + 2;
+const TEXT_BYTES: usize = 26;
 
 /// A position in one particular log, as an opaque string for clients.
 ///
@@ -32,14 +35,28 @@ pub struct Cursor {
 #[error("not a cursor: pass the `cursor` of a frame or a response unchanged")]
 pub struct InvalidCursor;
 
+impl Cursor {
+    /// Calls `use_text` with the cursor's string, which lives on the stack: every frame
+    /// has one.
+    pub fn with_text<T>(self, use_text: impl FnOnce(&str) -> T) -> T {
+        let mut bytes = [0; BYTES];
+        let (content, checked) = bytes.split_at_mut(BYTES - 2);
+        let (version, numbers) = content.split_at_mut(1);
+        let (epoch, position) = numbers.split_at_mut(8);
+        version.fill(VERSION);
+        epoch.copy_from_slice(&self.epoch.number().to_be_bytes());
+        position.copy_from_slice(&self.position.number().to_be_bytes());
+        checked.copy_from_slice(&check(content).to_be_bytes());
+        let mut text = [0; TEXT_BYTES];
+        let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+        debug_assert_eq!(written, Ok(TEXT_BYTES));
+        use_text(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = Vec::with_capacity(19);
-        bytes.push(VERSION);
-        bytes.extend(self.epoch.number().to_be_bytes());
-        bytes.extend(self.position.number().to_be_bytes());
-        bytes.extend(check(&bytes).to_be_bytes());
-        formatter.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+        self.with_text(|text| formatter.write_str(text))
     }
 }
 
@@ -48,8 +65,8 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
-        let bytes: [u8; 19] = bytes.try_into().map_err(|_| InvalidCursor)?;
-        let (content, found) = bytes.split_at(17);
+        let bytes: [u8; BYTES] = bytes.try_into().map_err(|_| InvalidCursor)?;
+        let (content, found) = bytes.split_at(BYTES - 2);
         if found != check(content).to_be_bytes() || content.first() != Some(&VERSION) {
             return Err(InvalidCursor);
         }

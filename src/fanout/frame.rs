@@ -130,16 +130,17 @@ fn cut(chunk: &mut BytesMut, ends: &mut Vec<usize>, frames: &mut Vec<Frame>) {
 }
 
 fn put_event(cursor: Cursor, record: &NewRecord, payload: Payload, out: &mut BytesMut) {
-    let cursor = cursor.to_string();
     let event = EventParts::new(record, payload);
-    let length =
-        field_len(RESPONSE_CURSOR, cursor.len()) + field_len(RESPONSE_EVENT, event.encoded_len());
-    out.reserve(GRPC_PREFIX_BYTES + length);
-    put_grpc_prefix(length, out);
-    put_bytes(RESPONSE_CURSOR, cursor.as_bytes(), out);
-    encode_key(RESPONSE_EVENT, WireType::LengthDelimited, out);
-    encode_varint(event.encoded_len() as u64, out);
-    event.encode(out);
+    cursor.with_text(|cursor| {
+        let length = field_len(RESPONSE_CURSOR, cursor.len())
+            + field_len(RESPONSE_EVENT, event.encoded_len());
+        out.reserve(GRPC_PREFIX_BYTES + length);
+        put_grpc_prefix(length, out);
+        put_bytes(RESPONSE_CURSOR, cursor.as_bytes(), out);
+        encode_key(RESPONSE_EVENT, WireType::LengthDelimited, out);
+        encode_varint(event.encoded_len() as u64, out);
+        event.encode(out);
+    });
 }
 
 /// Not compressed, and so many bytes (gRPC, "gRPC over HTTP2").
