@@ -17,7 +17,8 @@ use crate::proto;
 use crate::proto::subscribe_response::Kind;
 
 /// Frames taken ahead of the connection, in bytes of events. With what HTTP/2 buffers,
-/// this is what a subscriber that never reads costs.
+/// this is what a subscriber that never reads costs; where its filter picks single
+/// events, it also keeps the chunks that they lie in, ten times as much at the worst.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Events taken ahead of the connection.
 const PAGE_EVENTS_MAX: usize = 1024;
