@@ -180,16 +180,24 @@ async fn bookmarkable_a_heartbeat_moves_past_what_does_not_match() {
 }
 
 #[tokio::test]
-async fn bookmarkable_heartbeats_come_while_a_long_history_holds_nothing_that_matches() {
+async fn bookmarkable_a_history_without_a_match_ends_at_the_newest_cursor() {
     let gateway = Gateway::start();
     post_many(&gateway, "msg", 500).await;
-    let events = gateway
-        .history(SubscribeRequest {
-            filter: types(&["sms.created"]),
-            ..from_earliest()
-        })
-        .await;
-    assert!(events.is_empty());
+    let request = SubscribeRequest {
+        filter: types(&["sms.created"]),
+        stop_when_caught_up: true,
+        ..from_earliest()
+    };
+    let mut stream = gateway.subscribe(request).await;
+    let (started, kind) = stream.next_kind().await;
+    let Kind::Started(details) = kind else {
+        panic!("Started comes first")
+    };
+    let (caught_up, kind) = stream.next_kind().await;
+    assert!(matches!(kind, Kind::CaughtUp(_)), "{kind:?}");
+    assert_eq!(caught_up, details.newest_cursor);
+    assert!(position(&caught_up) > position(&started));
+    assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]
