@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -136,16 +136,14 @@ impl Gateway {
         drain.cancel();
         retention.abort();
         let drained = async {
-            if !http.is_finished() {
-                let _panicked = http.await;
-            }
+            end_of(http).await;
             fanout.emptied().await;
         };
         if timeout(self.config.drain_timeout, drained).await.is_err() {
             tracing::warn!("some connections did not end within the deadline; closing them");
         }
         // What is left are streams that never end, such as a watch on health.
-        let _left = timeout(GRPC_GRACE, grpc).await;
+        let _left = timeout(GRPC_GRACE, end_of(grpc)).await;
         log.close().await;
         admin.abort();
         tracing::info!("stopped");
@@ -157,6 +155,14 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; pass a free address with {flag} (port 0 picks one)")
     })
+}
+
+/// Waits for a task, which may have ended and been looked at before: a second look at its
+/// result would panic.
+async fn end_of<T>(task: JoinHandle<T>) {
+    if !task.is_finished() {
+        let _panicked = task.await;
+    }
 }
 
 fn ended_early(ended: Result<Result<(), grpc::Error>, JoinError>) -> anyhow::Error {

@@ -8,6 +8,7 @@ use super::catalogue;
 use super::promote::promote;
 use super::schema::{Field, Kind, SCHEMA};
 use super::transcode::{Drift, DriftKind, Object, Path, Transcoder, integer, string};
+use super::wire::TIMESTAMP_SECONDS;
 use crate::event::{Attributes, UnixMillis};
 use crate::log::NewRecord;
 use crate::proto;
@@ -136,8 +137,10 @@ fn occur_time(timestamp: i64) -> Option<prost_types::Timestamp> {
     } else {
         timestamp
     };
-    let within_protobuf = (-62_135_596_800_000..=253_402_300_799_999).contains(&milliseconds);
-    within_protobuf.then(|| UnixMillis::new(milliseconds).into())
+    let seconds = milliseconds.div_euclid(1000);
+    TIMESTAMP_SECONDS
+        .contains(&seconds)
+        .then(|| UnixMillis::new(milliseconds).into())
 }
 
 fn read_http_request(

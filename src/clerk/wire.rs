@@ -3,7 +3,8 @@
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// `google.protobuf.Timestamp` ends with the years 1 and 9999.
-const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+pub(super) const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> =
+    -62_135_596_800..=253_402_300_799;
 
 pub(super) fn put_varint(number: u32, value: u64, out: &mut Vec<u8>) {
     encode_key(number, WireType::Varint, out);

@@ -55,7 +55,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
         Some((origin, text)) => (text, Shown::Origin(origin)),
         None => {
             let generated = SigningSecret::generate();
-            let (_, text) = generated.map_err(|error| Failure::Failed(error.to_string()))?;
+            let (_, text) = generated.map_err(Failure::failed)?;
             (text.clone(), Shown::ThrowAway(text))
         }
     };
@@ -63,14 +63,14 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let config = serve.check(&file)?;
     let stop = stop_signal()?;
     let gateway = Gateway::open(config).await;
-    let gateway = gateway.map_err(|error| Failure::Failed(format!("{error:#}")))?;
+    let gateway = gateway.map_err(Failure::failed)?;
     let addresses = gateway.addresses();
-    let addresses = addresses.map_err(|error| Failure::Failed(format!("{error:#}")))?;
+    let addresses = addresses.map_err(Failure::failed)?;
     introduce(addresses, &shown, args.samples);
 
     let server = format!("http://{}", addresses.grpc);
-    let subscriber = Subscriber::new(&server, everything("clerkcast dev"))
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let subscriber =
+        Subscriber::new(&server, everything("clerkcast dev")).map_err(Failure::failed)?;
     let style = Style::new(args.json);
     let printing = tokio::spawn(async move {
         if let Err(failure) = print_events(subscriber, style).await {
@@ -85,7 +85,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     if let Some(posting) = posting {
         posting.abort();
     }
-    outcome.map_err(|error| Failure::Failed(format!("{error:#}")))
+    outcome.map_err(Failure::failed)
 }
 
 /// What is shown of the secret: a real one stays where it is.
@@ -143,7 +143,7 @@ or send it an event, or one of every type:
 /// What happens most often, over and over; `clerkcast send` knows every type.
 async fn post_samples(addresses: Addresses, secret: String) -> Result<(), Failure> {
     let secrets = SigningSecret::parse_list(&secret);
-    let secrets = secrets.map_err(|error| Failure::Failed(error.to_string()))?;
+    let secrets = secrets.map_err(Failure::failed)?;
     let Some(secret) = secrets.first() else {
         return Ok(());
     };

@@ -12,6 +12,9 @@ mod tail;
 mod units;
 mod verify;
 
+use std::io::Read as _;
+use std::path::Path;
+
 use clap::{Parser, Subcommand};
 
 /// Why a command did not succeed.
@@ -26,6 +29,16 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// With the error's causes, where it can show them.
+    fn usage(error: impl std::fmt::Display) -> Self {
+        Self::Usage(format!("{error:#}"))
+    }
+
+    /// With the error's causes, where it can show them.
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+
     /// The process's exit code.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -85,6 +98,17 @@ enum Command {
     ///
     /// Exit code 0 where the signature matches, 1 where it does not.
     Verify(verify::VerifyArgs),
+}
+
+/// The bytes of a file that a flag names; `-` is standard input.
+fn read_input(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    read.map_err(|error| Failure::Usage(format!("{flag} {}: {error}", path.display())))
 }
 
 /// Runs the command that `cli` names.

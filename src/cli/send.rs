@@ -1,6 +1,6 @@
 //! `clerkcast send`: sample events, or a file, signed and posted.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::Failure;
 use super::post::{Answer, Poster, new_id};
 use super::secrets::{no_secret, secrets_of};
+use super::{Failure, read_input};
 use crate::clerk::samples::SAMPLES;
 use crate::event::UnixMillis;
 
@@ -126,13 +126,7 @@ pub(super) fn sample_as_of_now(body: &str) -> Result<Bytes, Failure> {
 
 fn bodies(args: &SendArgs) -> Result<Vec<Body>, Failure> {
     if let Some(path) = &args.file {
-        let mut bytes = Vec::new();
-        let read = if path.as_os_str() == "-" {
-            std::io::stdin().read_to_end(&mut bytes).map(|_| ())
-        } else {
-            std::fs::read(path).map(|content| bytes = content)
-        };
-        read.map_err(|error| Failure::Usage(format!("--file {}: {error}", path.display())))?;
+        let bytes = read_input("--file", path)?;
         return Ok(vec![Body::File(bytes.into())]);
     }
     let all = ["*".to_owned()];

@@ -108,35 +108,16 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = args.check(&file)?;
     let stop = stop_signal()?;
     let sources = config.sources.clone();
-    let gateway = Gateway::open(config).await.map_err(failed)?;
-    announce(gateway.addresses().map_err(failed)?, &sources);
-    gateway.run(stop).await.map_err(failed)
-}
-
-fn failed(error: impl Into<Box<dyn std::error::Error>>) -> Failure {
-    Failure::Failed(format!("{:#}", Displayed(error.into())))
-}
-
-/// An error with its causes in one line.
-struct Displayed(Box<dyn std::error::Error>);
-
-impl std::fmt::Display for Displayed {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(formatter, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
+    let gateway = Gateway::open(config).await.map_err(Failure::failed)?;
+    announce(gateway.addresses().map_err(Failure::failed)?, &sources);
+    gateway.run(stop).await.map_err(Failure::failed)
 }
 
 impl ServeArgs {
     /// Reads the configuration file, and logs from here on as it or the flags say.
     pub(super) fn start_logging(&self, level: &str) -> Result<FileConfig, Failure> {
         let file = match &self.config {
-            Some(path) => FileConfig::read(path).map_err(usage)?,
+            Some(path) => FileConfig::read(path).map_err(Failure::usage)?,
             None => FileConfig::default(),
         };
         let chosen = self.log_level.as_deref().or(file.log_level.as_deref());
@@ -228,7 +209,7 @@ impl ServeArgs {
 
     /// The file's sources, and the default one from the flag or the environment.
     fn sources(&self, file: &FileConfig) -> Result<Vec<SourceConfig>, Failure> {
-        let mut sources = file.sources().map_err(usage)?;
+        let mut sources = file.sources().map_err(Failure::usage)?;
         if let Some((origin, text)) = self.default_secrets() {
             if origin == LEGACY_VARIABLE {
                 tracing::warn!(
@@ -276,10 +257,6 @@ fn named<T>(name: &str, parsed: Result<T, impl std::fmt::Display>) -> Result<T, 
 
 fn size(name: &str, bytes: u64) -> Result<usize, Failure> {
     named(name, usize::try_from(bytes))
-}
-
-fn usage(error: impl Into<Box<dyn std::error::Error>>) -> Failure {
-    Failure::Usage(Displayed(error.into()).to_string())
 }
 
 fn announce_sources(http: SocketAddr, sources: &[SourceConfig]) {

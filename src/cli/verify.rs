@@ -1,7 +1,6 @@
 //! `clerkcast verify`: says offline why a delivery does or does not verify.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
@@ -11,8 +10,8 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Failure;
 use super::secrets::secrets_of;
+use super::{Failure, read_input};
 use crate::event::UnixMillis;
 use crate::webhook::{Rejection, SignatureHeaders, Verifier};
 
@@ -165,7 +164,7 @@ impl Verdict {
 impl VerifyArgs {
     fn delivery(&self) -> Result<(HeaderMap, Bytes), Failure> {
         match &self.delivery {
-            Some(path) => parse_delivery(&read(path)?),
+            Some(path) => parse_delivery(&read_input("--delivery", path)?),
             None => self.delivery_in_parts(),
         }
     }
@@ -183,7 +182,7 @@ impl VerifyArgs {
             headers.insert(name, value);
         }
         let body = match &self.payload {
-            Some(path) => read(path)?,
+            Some(path) => read_input("--payload", path)?,
             None => Vec::new(),
         };
         Ok((headers, body.into()))
@@ -206,14 +205,4 @@ fn parse_delivery(text: &[u8]) -> Result<(HeaderMap, Bytes), Failure> {
         Some((name, HeaderValue::from_str(value).ok()?))
     });
     Ok((headers.collect(), body.into()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let result = if path.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
-    result.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
 }

@@ -249,7 +249,7 @@ impl Gateway {
         let mut events = Vec::new();
         while let Some(frame) = stream.next().await {
             if let Some(Kind::Event(event)) = frame.kind {
-                events.push(*Box::new(event));
+                events.push(event);
             }
         }
         events
