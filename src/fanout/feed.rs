@@ -31,19 +31,27 @@ fn publish(inner: &Inner, batch: &Batch) {
         .iter()
         .map(|(cursor, record)| (*cursor, &record.content));
     let frames = Frame::events(contents, Payload::Omitted);
-    let recent = unseen.into_iter().zip(frames);
-    let recent = recent
-        .map(|((cursor, record), frame)| Arc::new(Recent::new(cursor, Arc::clone(record), frame)));
+    let recent = unseen.iter().zip(frames);
+    let recent = recent.map(|((cursor, record), frame)| {
+        let record = Arc::clone(record);
+        Arc::new(Recent::new(*cursor, record, frame))
+    });
     let recent: Vec<Arc<Recent>> = recent.collect();
 
     let mut ring = inner.ring.write().unwrap_or_else(PoisonError::into_inner);
-    if batch.after > head {
+    let missed_some = batch.after > head;
+    if missed_some {
         ring.restart_after(batch.after);
     }
     for event in recent {
         ring.push(event);
     }
-    let head = ring.head();
     drop(ring);
-    inner.head.send_replace(head);
+    if missed_some {
+        inner.waiting.skip_to(batch.after);
+    }
+    let shown = unseen.iter();
+    inner
+        .waiting
+        .show(shown.map(|(_, record)| (record.position, &record.content.attributes)));
 }

@@ -3,7 +3,7 @@
 //! Pure: no clock, no waiting. What can be known never to match is refused here, since
 //! its subscriber would wait for ever in silence. A wildcard is always accepted.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::Attributes;
@@ -33,26 +33,26 @@ pub struct Violation {
     pub description: String,
 }
 
-/// A compiled filter; clones share it.
-#[derive(Clone, Debug, Default)]
+/// A compiled filter; clones share it. Filters that ask for the same are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     clauses: Arc<Clauses>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Clauses {
-    types: Vec<Pattern>,
-    exclude_types: Vec<Pattern>,
-    user_ids: HashSet<String>,
-    organization_ids: HashSet<String>,
-    session_ids: HashSet<String>,
-    sources: HashSet<String>,
-    instance_ids: HashSet<String>,
-    narrow: Option<Narrow>,
+    types: BTreeSet<Pattern>,
+    exclude_types: BTreeSet<Pattern>,
+    user_ids: BTreeSet<String>,
+    organization_ids: BTreeSet<String>,
+    session_ids: BTreeSet<String>,
+    sources: BTreeSet<String>,
+    instance_ids: BTreeSet<String>,
+    narrow: Narrow,
 }
 
 /// A type, or all types with a prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Pattern {
     Exact(String),
     Prefix(String),
@@ -97,12 +97,12 @@ impl Filter {
             session_ids: check.ids("session_ids", &filter.session_ids),
             instance_ids: check.ids("instance_ids", &filter.instance_ids),
             sources: check.sources(&filter.sources),
-            narrow: None,
+            narrow: Narrow::All,
         };
         if !check.violations.is_empty() {
             return Err(check.violations);
         }
-        clauses.narrow = clauses.narrowest(known);
+        clauses.narrow = clauses.narrowest();
         Ok(Self {
             clauses: Arc::new(clauses),
         })
@@ -121,8 +121,9 @@ impl Filter {
             instance_ids,
             narrow: _,
         } = &*self.clauses;
-        let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(&event.event_type));
-        let has = |wanted: &HashSet<String>, id: &Option<String>| {
+        let any =
+            |patterns: &BTreeSet<Pattern>| patterns.iter().any(|p| p.matches(&event.event_type));
+        let has = |wanted: &BTreeSet<String>, id: &Option<String>| {
             wanted.is_empty() || id.as_ref().is_some_and(|id| wanted.contains(id))
         };
         (types.is_empty() || any(types))
@@ -136,36 +137,33 @@ impl Filter {
 
     /// The index of the log that may answer this filter.
     #[must_use]
-    pub fn narrow(&self) -> Narrow {
-        self.clauses.narrow.clone().unwrap_or(Narrow::All)
+    pub fn narrow(&self) -> &Narrow {
+        &self.clauses.narrow
     }
 }
 
 impl Clauses {
     /// By the most selective field: a user has few events, a type has many.
-    fn narrowest(&self, known: &KnownNames) -> Option<Narrow> {
-        let sorted = |ids: &HashSet<String>| {
-            let mut ids: Vec<String> = ids.iter().cloned().collect();
-            ids.sort();
-            ids
-        };
+    fn narrowest(&self) -> Narrow {
+        let listed = |ids: &BTreeSet<String>| ids.iter().cloned().collect();
         if !self.session_ids.is_empty() {
-            return Some(Narrow::Sessions(sorted(&self.session_ids)));
+            return Narrow::Sessions(listed(&self.session_ids));
         }
         if !self.user_ids.is_empty() {
-            return Some(Narrow::Users(sorted(&self.user_ids)));
+            return Narrow::Users(listed(&self.user_ids));
         }
         if !self.organization_ids.is_empty() {
-            return Some(Narrow::Organizations(sorted(&self.organization_ids)));
+            return Narrow::Organizations(listed(&self.organization_ids));
         }
-        // A wildcard may come to match a type that is not known yet, and the filter
-        // outlives this moment; exact types are the only ones that can be listed.
+        // What a wildcard matches cannot be listed: types that are not known yet, too.
         let exact = self.types.iter().map(|pattern| match pattern {
-            Pattern::Exact(exact) if known.types.contains(exact) => Some(exact.clone()),
-            _ => None,
+            Pattern::Exact(exact) => Some(exact.clone()),
+            Pattern::Prefix(_) => None,
         });
-        let exact: Option<Vec<String>> = exact.collect();
-        exact.filter(|types| !types.is_empty()).map(Narrow::Types)
+        match exact.collect::<Option<Vec<String>>>() {
+            Some(types) if !types.is_empty() => Narrow::Types(types),
+            _ => Narrow::All,
+        }
     }
 }
 
@@ -189,14 +187,14 @@ impl Check<'_> {
         count <= VALUES_MAX
     }
 
-    fn patterns(&mut self, field: &str, values: &[String]) -> Vec<Pattern> {
+    fn patterns(&mut self, field: &str, values: &[String]) -> BTreeSet<Pattern> {
+        let mut patterns = BTreeSet::new();
         if !self.fits(field, values.len()) {
-            return Vec::new();
+            return patterns;
         }
-        let mut patterns = Vec::with_capacity(values.len());
         for (index, value) in values.iter().enumerate() {
             match self.pattern(value) {
-                Ok(pattern) => patterns.push(pattern),
+                Ok(pattern) => drop(patterns.insert(pattern)),
                 Err(description) => self.violation(&format!("{field}[{index}]"), description),
             }
         }
@@ -218,8 +216,8 @@ impl Check<'_> {
         }
     }
 
-    fn some_type_is_left(&mut self, types: &[Pattern], excluded: &[Pattern]) {
-        let everything = [Pattern::Prefix(String::new())];
+    fn some_type_is_left(&mut self, types: &BTreeSet<Pattern>, excluded: &BTreeSet<Pattern>) {
+        let everything = BTreeSet::from([Pattern::Prefix(String::new())]);
         let wanted = if types.is_empty() { &everything } else { types };
         let is_excluded = |pattern: &Pattern| excluded.iter().any(|other| other.covers(pattern));
         if wanted.iter().all(is_excluded) {
@@ -230,9 +228,9 @@ impl Check<'_> {
         }
     }
 
-    fn ids(&mut self, field: &str, values: &[String]) -> HashSet<String> {
+    fn ids(&mut self, field: &str, values: &[String]) -> BTreeSet<String> {
         if !self.fits(field, values.len()) {
-            return HashSet::new();
+            return BTreeSet::new();
         }
         for (index, value) in values.iter().enumerate() {
             let field_of_value = field_for_prefix(value);
@@ -248,9 +246,9 @@ impl Check<'_> {
         values.iter().cloned().collect()
     }
 
-    fn sources(&mut self, values: &[String]) -> HashSet<String> {
+    fn sources(&mut self, values: &[String]) -> BTreeSet<String> {
         if !self.fits("sources", values.len()) {
-            return HashSet::new();
+            return BTreeSet::new();
         }
         for (index, value) in values.iter().enumerate() {
             if !self.known.sources.contains(value) {

@@ -19,16 +19,17 @@
 mod feed;
 mod filter;
 mod frame;
+mod index;
 mod metrics;
 mod read;
 mod registry;
 mod ring;
 mod subscription;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ use crate::event::{Cursor, Position};
 use crate::log::{self, Bounds, Log};
 use registry::Registry;
 use ring::Ring;
+use waiting::WaitingRoom;
 
 pub use filter::{Filter, KnownNames, Violation};
 pub use frame::{Frame, Payload};
@@ -103,7 +105,7 @@ struct Inner {
     log: Arc<dyn Log>,
     config: Config,
     ring: RwLock<Ring>,
-    head: watch::Sender<Position>,
+    waiting: WaitingRoom,
     registry: Registry,
     drain: CancellationToken,
     metrics: Metrics,
@@ -125,7 +127,7 @@ impl Fanout {
         let tail = log.bounds().tail;
         let inner = Arc::new(Inner {
             ring: RwLock::new(Ring::new(tail, config.ring_bytes_max)),
-            head: watch::Sender::new(tail),
+            waiting: WaitingRoom::new(tail),
             registry: Registry::default(),
             log,
             config,
@@ -160,7 +162,13 @@ impl Fanout {
     /// The subscriptions that are open now, oldest first.
     #[must_use]
     pub fn subscribers(&self) -> Vec<SubscriberView> {
-        self.inner.registry.views(self.inner.log.bounds())
+        let Inner {
+            registry,
+            waiting,
+            log,
+            ..
+        } = &*self.inner;
+        registry.views(log.bounds(), |number| waiting.waits_at(number))
     }
 
     /// Completes when no subscription is open.

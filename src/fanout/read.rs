@@ -58,7 +58,7 @@ impl Fanout {
             let filter = listing.filter.clone();
             let query = Query {
                 after: position,
-                narrow: filter.narrow(),
+                narrow: filter.narrow().clone(),
                 matches: Arc::new(move |attributes| filter.matches(attributes)),
                 records_max: listing.events_max - records.len(),
                 bytes_max: PAGE_BYTES_MAX - bytes,

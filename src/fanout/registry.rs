@@ -113,8 +113,12 @@ impl Entry {
         self.delivered.load(Ordering::Relaxed)
     }
 
+    fn position(&self) -> Position {
+        Position::new(self.position.load(Ordering::Relaxed))
+    }
+
     pub(super) fn lag(&self, bounds: Bounds) -> Lag {
-        let position = Position::new(self.position.load(Ordering::Relaxed));
+        let position = self.position();
         let events = bounds.tail.distance_from(position);
         let reached = UnixMillis::new(self.reached_time_ms.load(Ordering::Relaxed));
         let time = if events == 0 || reached == UnixMillis::default() {
@@ -123,6 +127,31 @@ impl Entry {
             bounds.tail_receive_time.since(reached)
         };
         Lag { events, time }
+    }
+}
+
+impl Entry {
+    fn view(&self, bounds: Bounds, waits_at: Option<Position>) -> SubscriberView {
+        let mut lag = self.lag(bounds);
+        if let Some(position) = waits_at {
+            // The last event that it was sent says nothing about what it waits for.
+            lag.events = lag.events.min(bounds.tail.distance_from(position));
+            lag.time = Duration::ZERO;
+        }
+        SubscriberView {
+            name: self.name.clone(),
+            peer: self.peer.clone(),
+            filter: self.filter.clone(),
+            state: if self.is_live.load(Ordering::Relaxed) {
+                State::Live
+            } else {
+                State::CatchingUp
+            },
+            lag,
+            position: self.position().max(waits_at.unwrap_or_default()),
+            delivered: self.delivered(),
+            connect_time: self.connect_time,
+        }
     }
 }
 
@@ -171,22 +200,15 @@ impl Registry {
         }
     }
 
-    pub(super) fn views(&self, bounds: Bounds) -> Vec<SubscriberView> {
+    /// `waits_at` says how far a subscriber has come that waits for what it wants.
+    pub(super) fn views(
+        &self,
+        bounds: Bounds,
+        waits_at: impl Fn(u64) -> Option<Position>,
+    ) -> Vec<SubscriberView> {
         let entries = self.lock();
-        let views = entries.connected.values().map(|entry| SubscriberView {
-            name: entry.name.clone(),
-            peer: entry.peer.clone(),
-            filter: entry.filter.clone(),
-            state: if entry.is_live.load(Ordering::Relaxed) {
-                State::Live
-            } else {
-                State::CatchingUp
-            },
-            lag: entry.lag(bounds),
-            position: Position::new(entry.position.load(Ordering::Relaxed)),
-            delivered: entry.delivered(),
-            connect_time: entry.connect_time,
-        });
+        let connected = entries.connected.iter();
+        let views = connected.map(|(number, entry)| entry.view(bounds, waits_at(*number)));
         views.collect()
     }
 

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::frame::{Frame, Payload};
@@ -79,6 +80,8 @@ pub struct Subscription {
     request: Request,
     number: u64,
     entry: Arc<Entry>,
+    /// Rings when something arrived that this subscriber waits for.
+    woken: Arc<Notify>,
     /// How far the log has been searched for this subscriber.
     position: Position,
     phase: Phase,
@@ -133,7 +136,7 @@ impl Ready {
 }
 
 impl Subscription {
-    pub(super) async fn open(inner: Arc<Inner>, request: Request) -> Result<Self, Error> {
+    pub(super) async fn open(inner: Arc<Inner>, mut request: Request) -> Result<Self, Error> {
         if inner.drain.is_cancelled() {
             return Err(Error::Draining);
         }
@@ -149,6 +152,8 @@ impl Subscription {
             .registry
             .join(entry, limit)
             .ok_or(Error::TooManySubscribers(limit))?;
+        let (filter, woken) = inner.waiting.join(number, request.filter);
+        request.filter = filter;
         let until = inner.log.bounds().tail.max(position);
         let mut subscription = Self {
             follows_oldest: matches!(request.start, Start::Earliest | Start::Time(_)),
@@ -160,6 +165,7 @@ impl Subscription {
             request,
             number,
             entry,
+            woken,
             position: asked,
         };
         subscription.push_started(until);
@@ -222,12 +228,15 @@ impl Subscription {
         if self.inner.drain.is_cancelled() {
             return Err(Error::Draining);
         }
-        // Before the lookup, so that what comes after it is not missed.
-        let mut head = self.inner.head.subscribe();
         let before = self.position;
+        self.pass_over_what_is_unwanted();
         match self.read_ring() {
             Lookup::Behind if self.phase == Phase::Live => self.fall_behind(),
             Lookup::Behind => self.read_log().await?,
+            // For a moment after a commit, the log is ahead of the ring.
+            Lookup::Through(through) if through == self.position && self.must_catch_up() => {
+                self.read_log().await?;
+            }
             Lookup::Through(through) => {
                 self.follows_oldest &= through == before;
                 self.position = through;
@@ -237,14 +246,35 @@ impl Subscription {
         if !self.ready.runs.is_empty() || self.ended.is_some() || self.position > before {
             return Ok(());
         }
+        if !self.inner.waiting.wait(self.number, self.position) {
+            return Ok(());
+        }
         let heartbeat_due = self.last_frame + self.request.heartbeat_interval;
         tokio::select! {
             biased;
             () = self.inner.drain.cancelled() => {}
-            _changed = head.changed() => {}
-            () = tokio::time::sleep_until(heartbeat_due) => self.push_heartbeat(),
+            () = self.woken.notified() => {}
+            () = tokio::time::sleep_until(heartbeat_due) => {
+                self.pass_over_what_is_unwanted();
+                self.push_heartbeat();
+            }
         }
         Ok(())
+    }
+
+    /// Goes on to the last position before which nothing is wanted, if it waited.
+    fn pass_over_what_is_unwanted(&mut self) {
+        if let Some(position) = self.inner.waiting.read(self.number)
+            && position > self.position
+        {
+            self.position = position;
+            self.follows_oldest = false;
+        }
+    }
+
+    /// Whether there is history left to send.
+    fn must_catch_up(&self) -> bool {
+        matches!(self.phase, Phase::CatchingUp { until } if until > self.position)
     }
 
     fn read_ring(&mut self) -> Lookup {
@@ -271,7 +301,7 @@ impl Subscription {
         let filter = self.request.filter.clone();
         let query = Query {
             after: self.position,
-            narrow: filter.narrow(),
+            narrow: filter.narrow().clone(),
             matches: Arc::new(move |attributes| filter.matches(attributes)),
             records_max: PAGE_EVENTS_MAX.min(self.events_left()),
             bytes_max: PAGE_BYTES_MAX,
@@ -296,6 +326,7 @@ impl Subscription {
         let bounds = self.inner.log.bounds();
         self.phase = Phase::CatchingUp { until: bounds.tail };
         self.entry.set_state(State::CatchingUp);
+        self.entry.set_position(self.position);
         self.inner.metrics.fell_behind.inc();
         let lag = self.entry.lag(bounds);
         tracing::info!(
@@ -381,6 +412,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.inner.waiting.leave(self.number);
         self.inner.registry.leave(self.number);
         let reason = self.ended.unwrap_or(Ending::client_left);
         self.inner.metrics.count_end(reason);

@@ -111,9 +111,10 @@ pub struct Bounds {
 }
 
 /// Which index may answer a query. It only narrows: [`Query::matches`] decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Narrow {
     /// Every record is a candidate.
+    #[default]
     All,
     /// Only records of these types.
     Types(Vec<String>),

@@ -95,8 +95,8 @@ fn the_domain_does_not_know_the_edges() {
 }
 
 #[test]
-fn the_ring_and_the_filter_are_pure() {
-    for pure in ["fanout/ring", "fanout/filter"] {
+fn the_ring_the_filter_and_the_index_are_pure() {
+    for pure in ["fanout/ring", "fanout/filter", "fanout/index"] {
         never_names(pure, &["tokio", "Instant", "SystemTime", "UnixMillis::now"]);
     }
 }

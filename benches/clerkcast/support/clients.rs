@@ -16,18 +16,25 @@ use super::bare::RawCodec;
 
 pub(crate) struct Clients {
     counts: Vec<Arc<AtomicUsize>>,
-    progress: Arc<Notify>,
+    awaited: Arc<Awaited>,
     tasks: JoinSet<()>,
 }
 
+/// What the publisher waits for: a number of frames, received by each.
+#[derive(Default)]
+struct Awaited {
+    frames: AtomicUsize,
+    reached: Notify,
+}
+
 impl Clients {
-    /// Opens the streams, and waits until each has received its first `opening` frames,
-    /// which do not count.
+    /// Opens a stream for each request, and waits until each has received its first
+    /// `opening` frames, which do not count.
     pub(crate) async fn connect(
         address: SocketAddr,
         path: &'static str,
-        subscribers: usize,
         connections: usize,
+        requests: Vec<Bytes>,
         opening: usize,
     ) -> Self {
         let mut channels = Vec::new();
@@ -37,60 +44,63 @@ impl Clients {
         }
         let mut clients = Self {
             counts: Vec::new(),
-            progress: Arc::new(Notify::new()),
+            awaited: Arc::default(),
             tasks: JoinSet::new(),
         };
-        for number in 0..subscribers {
+        for (number, request) in requests.into_iter().enumerate() {
             let count = Arc::new(AtomicUsize::new(0));
             clients.counts.push(Arc::clone(&count));
             let channel = channels[number % connections].clone();
-            let progress = Arc::clone(&clients.progress);
-            clients.tasks.spawn(receive(channel, path, count, progress));
+            let awaited = Arc::clone(&clients.awaited);
+            clients
+                .tasks
+                .spawn(receive(channel, path, request, count, awaited));
         }
         clients.slowest_has(opening).await;
         for count in &clients.counts {
-            count.fetch_sub(opening, Ordering::Relaxed);
+            count.fetch_sub(opening, Ordering::SeqCst);
         }
         clients
     }
 
     /// Waits until every subscriber has received so many frames.
     pub(crate) async fn slowest_has(&self, frames: usize) {
+        self.awaited.frames.store(frames, Ordering::SeqCst);
         for count in &self.counts {
             loop {
-                let progress = self.progress.notified();
-                if count.load(Ordering::Relaxed) >= frames {
+                let reached = self.awaited.reached.notified();
+                if count.load(Ordering::SeqCst) >= frames {
                     break;
                 }
-                progress.await;
+                reached.await;
             }
         }
     }
 
-    pub(crate) fn close(mut self) {
-        self.tasks.abort_all();
+    pub(crate) async fn close(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
 async fn receive(
     channel: Channel,
     path: &'static str,
+    request: Bytes,
     count: Arc<AtomicUsize>,
-    progress: Arc<Notify>,
+    awaited: Arc<Awaited>,
 ) {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.expect("ready");
     let path = PathAndQuery::from_static(path);
-    // An empty message is an empty `SubscribeRequest`.
     let response = grpc
-        .server_streaming(Request::new(Bytes::new()), path, RawCodec)
+        .server_streaming(Request::new(request), path, RawCodec)
         .await;
     let mut frames = response.expect("subscribed").into_inner();
     while frames.message().await.expect("no error").is_some() {
-        let received = count.fetch_add(1, Ordering::Relaxed) + 1;
-        // Not for each frame: waking the publisher is not what is measured.
-        if received <= 4 || received.is_multiple_of(32) {
-            progress.notify_waiters();
+        // Waking the publisher for every frame is not what is measured.
+        let received = count.fetch_add(1, Ordering::SeqCst) + 1;
+        if received == awaited.frames.load(Ordering::SeqCst) {
+            awaited.reached.notify_waiters();
         }
     }
 }

@@ -1,0 +1,67 @@
+//! Fsynced, deduplicated, typed webhooks a second, over real loopback HTTP, into the real
+//! binary; the baseline is an axum route that verifies with svix, parses to a
+//! `serde_json::Value` and stores nothing.
+//!
+//! One connection waits for the disk each time, and that is what it is compared with: one
+//! `fdatasync` of the same bytes, and the baseline's own time.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::posts::{post_all, signed, user_created};
+use crate::support::process::{BARE_WEBHOOK, Server};
+use crate::support::{Row, count, table};
+
+const ROUNDS: usize = 7;
+/// Connections, and requests in a round.
+const CASES: [(usize, usize); 3] = [(1, 2_000), (16, 12_000), (128, 40_000)];
+
+pub(crate) async fn run() {
+    let body = user_created();
+    let directory = TempDir::new().expect("a directory");
+    let gateway = Server::gateway(directory.path());
+    let baseline = Server::baseline(BARE_WEBHOOK);
+    let mut rates = Vec::new();
+    let mut alone = Row::new("1 connection, µs a request");
+    for (connections, requests) in CASES {
+        let mut row = Row::new(format!("{connections} connections"));
+        for _ in 0..ROUNDS {
+            let base = post_all(baseline.http, connections, &signed(requests, &body)).await;
+            let ours = post_all(gateway.http, connections, &signed(requests, &body)).await;
+            let rate = |elapsed: Duration| count(requests) / elapsed.as_secs_f64();
+            row.push(rate(ours), rate(base));
+            if connections == 1 {
+                let floor = base + fdatasyncs(directory.path(), requests, body.len());
+                let each = |elapsed: Duration| 1e6 * elapsed.as_secs_f64() / count(requests);
+                alone.push(each(ours), each(floor));
+            }
+        }
+        rates.push(row);
+    }
+    table(
+        "ingest, webhooks/s (goal at 128: 0.75 or more)",
+        "verify and parse alone",
+        &rates,
+    );
+    table(
+        "ingest without company (goal: 1.3 or less)",
+        "fdatasync + verify and parse",
+        &[alone],
+    );
+}
+
+/// Appends so many times to a file beside the log, waiting for the disk each time.
+fn fdatasyncs(directory: &Path, times: usize, bytes: usize) -> Duration {
+    let mut file = File::create(directory.join("floor")).expect("a file");
+    let filler = vec![b'x'; bytes];
+    let started = Instant::now();
+    for _ in 0..times {
+        file.write_all(&filler).expect("written");
+        file.sync_data().expect("synced");
+    }
+    started.elapsed()
+}

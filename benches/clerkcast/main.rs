@@ -1,0 +1,50 @@
+//! What Clerkcast costs: tables of figures, each beside a baseline that runs in the same
+//! invocation, in turn with it, several times. The tables show medians, and the spread of
+//! the ratios.
+//!
+//! ```text
+//! cargo bench                    all tables
+//! cargo bench -- ingest replay   some of them
+//! ```
+//!
+//! Clients run on the same machine and take their share of it, on both sides alike. Keep
+//! other work off the machine meanwhile.
+
+mod fan_out;
+mod ingest;
+mod selective;
+mod support;
+
+use support::process;
+
+const TABLES: [&str; 3] = ["ingest", "fan-out", "selective"];
+
+#[tokio::main]
+async fn main() {
+    let mut names: Vec<String> = std::env::args().skip(1).collect();
+    // Cargo's own.
+    names.retain(|name| name != "--bench");
+    if let [flag, role] = names.as_slice()
+        && flag == process::ROLE
+    {
+        return process::play(role).await;
+    }
+    if let Some(unknown) = names.iter().find(|name| !TABLES.contains(&name.as_str())) {
+        eprintln!(
+            "there is no table {unknown}; there are {}",
+            TABLES.join(", ")
+        );
+        std::process::exit(2);
+    }
+    for table in TABLES {
+        if !names.is_empty() && !names.iter().any(|name| name == table) {
+            continue;
+        }
+        match table {
+            "ingest" => ingest::run().await,
+            "fan-out" => fan_out::run().await,
+            "selective" => selective::run().await,
+            other => unreachable!("{other} is not in TABLES"),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Servers in processes of their own: the real binary, and this program as a baseline.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tokio::net::TcpListener;
+
+use super::{bare, posts};
+
+/// Makes this program play a baseline instead of measuring.
+pub(crate) const ROLE: &str = "--role";
+pub(crate) const BARE_WEBHOOK: &str = "bare-webhook";
+pub(crate) const BARE_STREAM: &str = "bare-stream";
+
+/// Serves as a baseline, on a port that it prints, until it is killed.
+pub(crate) async fn play(role: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    println!("{}", listener.local_addr().expect("bound"));
+    match role {
+        BARE_WEBHOOK => posts::serve_bare(listener).await,
+        BARE_STREAM => bare::serve(listener, bare::BareService::new(1024)).await,
+        unknown => panic!("there is no baseline {unknown}"),
+    }
+}
+
+/// A process, killed when dropped.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+}
+
+impl Server {
+    /// This program, as a baseline.
+    pub(crate) fn baseline(role: &str) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut process = Command::new(program)
+            .args([ROLE, role])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the baseline starts");
+        let output = process.stdout.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        let address = line.trim().parse().expect("an address");
+        Self {
+            process,
+            http: address,
+            grpc: address,
+        }
+    }
+
+    /// The real binary on a data directory.
+    pub(crate) fn gateway(data_dir: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_clerkcast"))
+            .args(["serve", "--log-format", "json", "--data-dir"])
+            .arg(data_dir)
+            .args(["--http-listen", "127.0.0.1:0"])
+            .args(["--grpc-listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .env("CLERK_WEBHOOK_SIGNING_SECRET", posts::SECRET)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let mut address = |who: &str| loop {
+            let line = lines.next().expect("it listens").expect("text");
+            let line: serde_json::Value = serde_json::from_str(&line).expect("a JSON line");
+            let message = line["message"].as_str().unwrap_or_default();
+            if message.starts_with(&format!("listening for {who}")) {
+                let address = line["address"].as_str().expect("an address");
+                break address.parse().expect("an address");
+            }
+        };
+        let http = address("webhooks");
+        let grpc = address("subscribers");
+        // A pipe that nobody reads would fill up and stop it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            process,
+            http,
+            grpc,
+        }
+    }
+
+    /// Bytes of memory that the process occupies.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.expect("Linux tells").trim().trim_end_matches(" kB");
+        1024 * kilobytes.parse::<usize>().expect("a number")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}

@@ -1,0 +1,52 @@
+//! The fan-out and its gRPC server in this process, on a log of the table's choice.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clerkcast::fanout::{Config, Fanout, Metrics};
+use clerkcast::grpc;
+use clerkcast::log::Log;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SUBSCRIBE: &str = "/clerkcast.v1.EventService/Subscribe";
+
+/// A server, taken down when dropped.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    drain: CancellationToken,
+    server: JoinHandle<Result<(), grpc::Error>>,
+    feed: JoinHandle<()>,
+}
+
+impl Served {
+    pub(crate) async fn start(log: Arc<dyn Log>) -> Self {
+        let drain = CancellationToken::new();
+        let config = Config {
+            ring_bytes_max: 64 << 20,
+            subscribers_max: 100_000,
+            sources: vec!["default".to_owned()],
+        };
+        let metrics = Metrics::register(&mut Registry::default());
+        let (fanout, feed) = Fanout::start(log, config, metrics, drain.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let server = tokio::spawn(grpc::serve(listener, fanout, drain.clone()));
+        Self {
+            address,
+            drain,
+            server,
+            feed,
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.drain.cancel();
+        self.server.abort();
+        self.feed.abort();
+    }
+}
