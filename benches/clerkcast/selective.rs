@@ -59,7 +59,7 @@ async fn microseconds_per_event(others: usize) -> f64 {
         let content = content.clone();
         log.publish(&Arc::new(Batch {
             after: Position::new(number as u64 - 1),
-            records: vec![Arc::new(Record { position, content })],
+            records: vec![Record { position, content }],
         }));
         matching.slowest_has(number).await;
     }

@@ -1,4 +1,4 @@
-//! The one reader of committed batches: encodes each event once and fills the ring.
+//! The one reader of committed batches: fills the ring, and wakes whoever waits for it.
 
 use std::sync::{Arc, PoisonError};
 
@@ -6,14 +6,13 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Inner;
-use super::frame::{Frame, Payload};
 use super::ring::Recent;
 use crate::log::Batch;
 
 pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
     loop {
         match batches.recv().await {
-            Ok(batch) => publish(&inner, &batch),
+            Ok(batch) => publish(&inner, batch),
             // The next batch does not follow on the ring's head, and restarts it.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -21,37 +20,28 @@ pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
     }
 }
 
-fn publish(inner: &Inner, batch: &Batch) {
-    let head = inner.ring().head();
-    let unseen = batch.records.iter().filter(|record| record.position > head);
-    let unseen: Vec<_> = unseen
-        .map(|record| (inner.cursor(record.position), record))
-        .collect();
-    let contents = unseen
-        .iter()
-        .map(|(cursor, record)| (*cursor, &record.content));
-    let frames = Frame::events(contents, Payload::Omitted);
-    let recent = unseen.iter().zip(frames);
-    let recent = recent.map(|((cursor, record), frame)| {
-        let record = Arc::clone(record);
-        Arc::new(Recent::new(*cursor, record, frame))
-    });
-    let recent: Vec<Arc<Recent>> = recent.collect();
-
+fn publish(inner: &Inner, batch: Arc<Batch>) {
+    let Some(last) = batch.records.last() else {
+        return;
+    };
     let mut ring = inner.ring.write().unwrap_or_else(PoisonError::into_inner);
+    let head = ring.head();
+    if last.position <= head {
+        return;
+    }
     let missed_some = batch.after > head;
     if missed_some {
         ring.restart_after(batch.after);
     }
-    for event in recent {
-        ring.push(event);
-    }
+    let recent = Recent::new(inner.log.epoch(), Arc::clone(&batch));
+    ring.push(Arc::new(recent));
     drop(ring);
+
     if missed_some {
         inner.waiting.skip_to(batch.after);
     }
-    let shown = unseen.iter();
-    inner
-        .waiting
-        .show(shown.map(|(_, record)| (record.position, &record.content.attributes)));
+    let unseen = batch.records.iter();
+    let unseen = unseen.filter(|record| record.position > head);
+    let events = unseen.map(|record| (record.position, &record.content.attributes));
+    inner.waiting.show(events);
 }

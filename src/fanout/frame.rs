@@ -9,8 +9,8 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use crate::clerk;
-use crate::event::{Cursor, UnixMillis};
-use crate::log::{self, NewRecord};
+use crate::event::{Cursor, Epoch, UnixMillis};
+use crate::log::{self, NewRecord, Record};
 use crate::proto;
 use crate::proto::subscribe_response::Kind;
 
@@ -61,39 +61,17 @@ impl Frame {
     /// Takes in the frame that follows in the same chunk, so that both go out as one
     /// piece. Says whether it did.
     pub fn extend_with(&mut self, next: &Self) -> bool {
-        let follows = self.chunk.as_ptr() == next.chunk.as_ptr()
-            && self.chunk.len() == next.chunk.len()
-            && self.end == next.start;
+        self.extend_to(&next.chunk, next.start, next.end)
+    }
+
+    fn extend_to(&mut self, chunk: &Bytes, start: usize, end: usize) -> bool {
+        let follows = self.chunk.as_ptr() == chunk.as_ptr()
+            && self.chunk.len() == chunk.len()
+            && self.end == start;
         if follows {
-            self.end = next.end;
+            self.end = end;
         }
         follows
-    }
-
-    /// The frames of several events, encoded one behind the other.
-    pub(super) fn events<'a>(
-        events: impl Iterator<Item = (Cursor, &'a NewRecord)>,
-        payload: Payload,
-    ) -> Vec<Self> {
-        let mut frames = Vec::new();
-        let mut chunk = BytesMut::new();
-        let mut ends = Vec::new();
-        for (cursor, record) in events {
-            put_event(cursor, record, payload, &mut chunk);
-            ends.push(chunk.len());
-            if chunk.len() >= CHUNK_BYTES {
-                cut(&mut chunk, &mut ends, &mut frames);
-            }
-        }
-        cut(&mut chunk, &mut ends, &mut frames);
-        frames
-    }
-
-    /// A frame that carries `record`.
-    pub(super) fn event(cursor: Cursor, record: &NewRecord, payload: Payload) -> Self {
-        let mut chunk = BytesMut::new();
-        put_event(cursor, record, payload, &mut chunk);
-        Self::alone(chunk)
     }
 
     /// A frame that says how the stream is doing.
@@ -106,10 +84,6 @@ impl Frame {
         let mut chunk = BytesMut::with_capacity(GRPC_PREFIX_BYTES + message.len());
         put_grpc_prefix(message.len(), &mut chunk);
         chunk.put_slice(&message);
-        Self::alone(chunk)
-    }
-
-    fn alone(chunk: BytesMut) -> Self {
         Self {
             start: 0,
             end: chunk.len(),
@@ -118,14 +92,69 @@ impl Frame {
     }
 }
 
-/// Makes frames of what the chunk holds so far, and begins another.
-fn cut(chunk: &mut BytesMut, ends: &mut Vec<usize>, frames: &mut Vec<Frame>) {
-    let chunk = chunk.split().freeze();
-    let mut start = 0;
-    for end in ends.drain(..) {
-        let chunk = chunk.clone();
-        frames.push(Frame { chunk, start, end });
-        start = end;
+/// The frames of several events, encoded one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    chunks: Vec<Bytes>,
+    places: Vec<Place>,
+}
+
+/// Where a frame lies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    chunk: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Frames {
+    /// Encodes one frame for each record.
+    pub(super) fn encode<'a>(
+        epoch: Epoch,
+        records: impl Iterator<Item = &'a Record>,
+        payload: Payload,
+    ) -> Self {
+        let mut frames = Self::default();
+        let mut chunk = BytesMut::new();
+        for record in records {
+            let start = chunk.len();
+            let cursor = Cursor {
+                epoch,
+                position: record.position,
+            };
+            put_event(cursor, &record.content, payload, &mut chunk);
+            frames.places.push(Place {
+                chunk: frames.chunks.len(),
+                start,
+                end: chunk.len(),
+            });
+            if chunk.len() >= CHUNK_BYTES {
+                frames.chunks.push(chunk.split().freeze());
+            }
+        }
+        if !chunk.is_empty() {
+            frames.chunks.push(chunk.freeze());
+        }
+        frames
+    }
+
+    /// Appends the frame of the record with this index to `runs`, where frames that
+    /// follow each other are one. Returns its size.
+    pub(super) fn append_to(&self, runs: &mut Vec<Frame>, index: usize) -> usize {
+        let Some(Place { chunk, start, end }) = self.places.get(index).copied() else {
+            return 0;
+        };
+        let Some(chunk) = self.chunks.get(chunk) else {
+            return 0;
+        };
+        let extended = runs
+            .last_mut()
+            .is_some_and(|run| run.extend_to(chunk, start, end));
+        if !extended {
+            let chunk = chunk.clone();
+            runs.push(Frame { chunk, start, end });
+        }
+        end - start
     }
 }
 
@@ -214,71 +243,71 @@ fn put_bytes(number: u32, bytes: &[u8], out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Attributes, Epoch, Position};
+    use crate::event::{Attributes, Position};
+
+    const EPOCH: Epoch = Epoch::new(7);
+
+    fn record(position: u64, event: Bytes, payload: &'static str) -> Record {
+        Record {
+            position: Position::new(position),
+            content: NewRecord {
+                id: "msg_1".to_owned(),
+                attributes: Attributes::default(),
+                receive_time: UnixMillis::new(1_234),
+                event,
+                decoding: clerk::decoding(),
+                payload: Bytes::from_static(payload.as_bytes()),
+            },
+        }
+    }
+
+    fn alone(record: &Record, payload: Payload) -> Bytes {
+        let mut runs = Vec::new();
+        let size = Frames::encode(EPOCH, [record].into_iter(), payload).append_to(&mut runs, 0);
+        assert_eq!(runs[0].size(), size);
+        runs[0].bytes()
+    }
 
     #[test]
     fn frames_encoded_together_go_out_as_one_piece() {
-        let record = NewRecord {
-            id: "msg_1".to_owned(),
-            attributes: Attributes::default(),
-            receive_time: UnixMillis::new(0),
-            event: Bytes::from_static(b"\x0a\x05msg_1"),
-            decoding: clerk::decoding(),
-            payload: Bytes::new(),
-        };
-        let cursor = |number| Cursor {
-            epoch: Epoch::new(1),
-            position: Position::new(number),
-        };
-        let events = (1..=1000).map(|number| (cursor(number), &record));
-        let frames = Frame::events(events, Payload::Omitted);
-        let mut pieces: Vec<Frame> = Vec::new();
-        for (frame, number) in frames.iter().zip(1..) {
-            let alone = Frame::event(cursor(number), &record, Payload::Omitted);
-            assert_eq!(frame.bytes(), alone.bytes());
-            let extended = pieces
-                .last_mut()
-                .is_some_and(|piece| piece.extend_with(frame));
-            if !extended {
-                pieces.push(frame.clone());
-            }
+        let event = Bytes::from_static(b"\x0a\x05msg_1");
+        let records: Vec<Record> = (1..=1000)
+            .map(|position| record(position, event.clone(), ""))
+            .collect();
+        let frames = Frames::encode(EPOCH, records.iter(), Payload::Omitted);
+        let mut all = Vec::new();
+        let mut whole = 0;
+        for (index, record) in records.iter().enumerate() {
+            let mut one = Vec::new();
+            whole += frames.append_to(&mut one, index);
+            assert_eq!(one[0].bytes(), alone(record, Payload::Omitted));
+            frames.append_to(&mut all, index);
         }
-        let whole: usize = frames.iter().map(Frame::size).sum();
-        assert_eq!(pieces.len(), whole.div_ceil(CHUNK_BYTES));
-        assert_eq!(pieces.iter().map(Frame::size).sum::<usize>(), whole);
-        let mut apart = frames[0].clone();
-        assert!(
-            !apart.extend_with(&frames[2]),
-            "one between them is missing"
-        );
+        assert_eq!(all.len(), whole.div_ceil(CHUNK_BYTES));
+        assert_eq!(all.iter().map(Frame::size).sum::<usize>(), whole);
+        let mut apart = Vec::new();
+        frames.append_to(&mut apart, 0);
+        frames.append_to(&mut apart, 2);
+        assert_eq!(apart.len(), 2, "one between them is missing");
     }
 
     #[test]
     fn a_frame_is_what_the_generated_code_would_encode() {
-        let cursor = Cursor {
-            epoch: Epoch::new(7),
-            position: Position::new(9),
-        };
         let body = r#"{"type":"user.deleted","data":{"id":"user_1","deleted":true}}"#;
         let delivery = clerk::Delivery {
             id: "msg_1",
             source: "default",
             send_time: UnixMillis::new(1_000),
         };
-        let decoded = clerk::decode(delivery, body.as_bytes());
-        let record = NewRecord {
-            id: "msg_1".to_owned(),
-            attributes: Attributes::default(),
-            receive_time: UnixMillis::new(1_234),
-            event: decoded.event,
-            decoding: clerk::decoding(),
-            payload: Bytes::from_static(body.as_bytes()),
+        let record = record(9, clerk::decode(delivery, body.as_bytes()).event, body);
+        let cursor = Cursor {
+            epoch: EPOCH,
+            position: record.position,
         };
         for payload in [Payload::Omitted, Payload::Included] {
-            let frame = Frame::event(cursor, &record, payload);
-            let response =
-                proto::SubscribeResponse::decode(frame.bytes().slice(GRPC_PREFIX_BYTES..))
-                    .expect("decodes");
+            let frame = alone(&record, payload);
+            let response = proto::SubscribeResponse::decode(frame.slice(GRPC_PREFIX_BYTES..));
+            let response = response.expect("decodes");
             assert_eq!(response.cursor, cursor.to_string());
             let Some(Kind::Event(event)) = response.kind else {
                 panic!("an event frame carries an event");

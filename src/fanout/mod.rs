@@ -1,8 +1,8 @@
 //! From one log to every subscriber.
 //!
 //! ```text
-//!   log ──batches──► feed ──encodes each event once──► ring (the recent tail, in bytes)
-//!    │                                                   ▲ clone shared bytes
+//!   log ──batches──► feed ──► ring (the recent tail, each event encoded once)
+//!    │                 └─► wakes whoever waits for one   ▲ clone shared bytes
 //!    └──────────── pages ──► subscription ◄──────────────┘
 //!                              │ pulled by its own HTTP/2 flow control
 //! ```

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::frame::{Frame, Payload};
+use super::frame::{Frame, Frames, Payload};
 use super::metrics::Ending;
 use super::registry::{Entry, Lag, State};
-use super::ring::Lookup;
+use super::ring::{Lookup, Recent};
 use super::{Error, Filter, Inner};
 use crate::event::{Cursor, Position, UnixMillis};
 use crate::log::{self, Query};
@@ -102,6 +102,15 @@ enum Phase {
     Live,
 }
 
+/// Where a position lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recency {
+    /// Before the ring.
+    Behind,
+    /// In the ring, or at its head.
+    Within,
+}
+
 /// Frames taken ahead of the connection, to be handed over together.
 #[derive(Debug, Default)]
 struct Ready {
@@ -116,20 +125,9 @@ struct Ready {
 }
 
 impl Ready {
-    fn push(&mut self, frame: &Frame) {
-        let extended = self
-            .runs
-            .last_mut()
-            .is_some_and(|run| run.extend_with(frame));
-        if !extended {
-            self.runs.push(frame.clone());
-        }
-    }
-
-    fn push_event(&mut self, frame: &Frame, received: UnixMillis) {
-        self.push(frame);
+    fn push_event(&mut self, frames: &Frames, index: usize, received: UnixMillis) {
+        self.event_bytes += frames.append_to(&mut self.runs, index);
         self.events += 1;
-        self.event_bytes += frame.size();
         let first = self.received.map_or(received, |(first, _)| first);
         self.received = Some((first, received));
     }
@@ -230,17 +228,15 @@ impl Subscription {
         }
         let before = self.position;
         self.pass_over_what_is_unwanted();
+        let from = self.position;
         match self.read_ring() {
-            Lookup::Behind if self.phase == Phase::Live => self.fall_behind(),
-            Lookup::Behind => self.read_log().await?,
+            Recency::Behind if self.phase == Phase::Live => self.fall_behind(),
+            Recency::Behind => self.read_log().await?,
             // For a moment after a commit, the log is ahead of the ring.
-            Lookup::Through(through) if through == self.position && self.must_catch_up() => {
+            Recency::Within if self.position == from && self.must_catch_up() => {
                 self.read_log().await?;
             }
-            Lookup::Through(through) => {
-                self.follows_oldest &= through == before;
-                self.position = through;
-            }
+            Recency::Within => self.follows_oldest &= self.position == before,
         }
         self.note_progress();
         if !self.ready.runs.is_empty() || self.ended.is_some() || self.position > before {
@@ -277,24 +273,43 @@ impl Subscription {
         matches!(self.phase, Phase::CatchingUp { until } if until > self.position)
     }
 
-    fn read_ring(&mut self) -> Lookup {
-        let filter = &self.request.filter;
-        let payload = self.request.payload;
+    /// Takes what the ring has, up to a page.
+    fn read_ring(&mut self) -> Recency {
+        let from = self.position;
         let events_max = PAGE_EVENTS_MAX.min(self.events_left()) as u64;
-        let ready = &mut self.ready;
-        ready.is_live = self.phase == Phase::Live;
-        self.inner.ring().after(
-            self.position,
-            |event| filter.matches(&event.record.content.attributes),
-            |event| {
-                ready.push_event(event.frame(payload), event.record.content.receive_time);
-                if ready.events >= events_max || ready.event_bytes >= PAGE_BYTES_MAX {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
+        self.ready.is_live = self.phase == Phase::Live;
+        loop {
+            let next = self.inner.ring().after(self.position);
+            match next {
+                // It has just gone; the next look finds out.
+                Lookup::Behind if self.position > from => return Recency::Within,
+                Lookup::Behind => return Recency::Behind,
+                Lookup::Head => return Recency::Within,
+                Lookup::Next(recent) => {
+                    if self.take(&recent, events_max).is_break() {
+                        return Recency::Within;
+                    }
                 }
-            },
-        )
+            }
+        }
+    }
+
+    /// Takes what matches, until the page is full.
+    fn take(&mut self, recent: &Recent, events_max: u64) -> ControlFlow<()> {
+        let mut frames = None;
+        for (index, record) in recent.after(self.position) {
+            self.position = record.position;
+            if !self.request.filter.matches(&record.content.attributes) {
+                continue;
+            }
+            let frames = *frames.get_or_insert_with(|| recent.frames(self.request.payload));
+            self.ready
+                .push_event(frames, index, record.content.receive_time);
+            if self.ready.events >= events_max || self.ready.event_bytes >= PAGE_BYTES_MAX {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     async fn read_log(&mut self) -> Result<(), Error> {
@@ -312,11 +327,10 @@ impl Subscription {
         };
         self.follows_oldest = false;
         let payload = self.request.payload;
-        let contents = page.records.iter();
-        let contents = contents.map(|record| (self.inner.cursor(record.position), &record.content));
-        let frames = Frame::events(contents, payload);
-        for (record, frame) in page.records.iter().zip(&frames) {
-            self.ready.push_event(frame, record.content.receive_time);
+        let frames = Frames::encode(self.inner.log.epoch(), page.records.iter(), payload);
+        for (index, record) in page.records.iter().enumerate() {
+            self.ready
+                .push_event(&frames, index, record.content.receive_time);
         }
         self.position = page.through;
         Ok(())
@@ -397,7 +411,7 @@ impl Subscription {
     /// Queues a control frame at the position reached.
     fn push(&mut self, kind: Kind) {
         let cursor = self.inner.cursor(self.position);
-        self.ready.push(&Frame::control(cursor, kind));
+        self.ready.runs.push(Frame::control(cursor, kind));
     }
 
     fn log_opening(&self) {

@@ -96,7 +96,7 @@ pub struct Batch {
     /// here lags and must read the log.
     pub after: Position,
     /// The records in order; never empty.
-    pub records: Vec<Arc<Record>>,
+    pub records: Vec<Record>,
 }
 
 /// Where the log begins and ends.

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 
 #[derive(Debug)]
 pub(crate) struct MemoryLog {
-    records: Mutex<Vec<Arc<Record>>>,
+    published: Mutex<Vec<Arc<Batch>>>,
     batches: broadcast::Sender<Arc<Batch>>,
     writability: watch::Sender<Writability>,
 }
@@ -44,7 +44,7 @@ pub(crate) fn record(event_bytes: usize) -> NewRecord {
 impl MemoryLog {
     pub(crate) fn new() -> Self {
         Self {
-            records: Mutex::default(),
+            published: Mutex::default(),
             batches: broadcast::Sender::new(1024),
             writability: watch::Sender::new(Writability::Writable),
         }
@@ -55,11 +55,9 @@ impl MemoryLog {
     pub(crate) fn prepare(content: &NewRecord, batch: usize, count: usize) -> Vec<Arc<Batch>> {
         let positions: Vec<u64> = (1..=count as u64).collect();
         let batches = positions.chunks(batch).map(|positions| {
-            let records = positions.iter().map(|position| {
-                Arc::new(Record {
-                    position: Position::new(*position),
-                    content: content.clone(),
-                })
+            let records = positions.iter().map(|position| Record {
+                position: Position::new(*position),
+                content: content.clone(),
             });
             Arc::new(Batch {
                 after: Position::new(positions[0] - 1),
@@ -71,9 +69,9 @@ impl MemoryLog {
 
     /// Commits and publishes a batch.
     pub(crate) fn publish(&self, batch: &Arc<Batch>) {
-        let mut records = self.records.lock().expect("unpoisoned");
-        records.extend(batch.records.iter().cloned());
-        drop(records);
+        let mut published = self.published.lock().expect("unpoisoned");
+        published.push(Arc::clone(batch));
+        drop(published);
         let _nobody = self.batches.send(Arc::clone(batch));
     }
 }
@@ -84,9 +82,11 @@ impl Log for MemoryLog {
     }
 
     fn bounds(&self) -> Bounds {
+        let published = self.published.lock().expect("unpoisoned");
+        let newest = published.last().and_then(|batch| batch.records.last());
         Bounds {
             trimmed: Position::START,
-            tail: Position::new(self.records.lock().expect("unpoisoned").len() as u64),
+            tail: newest.map_or(Position::START, |record| record.position),
             tail_receive_time: UnixMillis::now(),
         }
     }
@@ -95,16 +95,18 @@ impl Log for MemoryLog {
         let after = self.bounds().tail;
         let content = record;
         let position = after.next();
-        let records = vec![Arc::new(Record { position, content })];
+        let records = vec![Record { position, content }];
         self.publish(&Arc::new(Batch { after, records }));
         Box::pin(std::future::ready(Ok(Appended::Committed(position))))
     }
 
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
-        let records = self.records.lock().expect("unpoisoned");
-        let start = usize::try_from(query.after.number()).expect("in memory");
-        let page = records.iter().skip(start).take(query.records_max);
-        let page: Vec<Record> = page.map(|record| Record::clone(record)).collect();
+        let published = self.published.lock().expect("unpoisoned");
+        let first = published.partition_point(|batch| batch.after < query.after);
+        let batches = published.iter().skip(first.saturating_sub(1));
+        let records = batches.flat_map(|batch| &batch.records);
+        let records = records.filter(|record| record.position > query.after);
+        let page: Vec<Record> = records.take(query.records_max).cloned().collect();
         let through = page.last().map_or(query.after, |record| record.position);
         Box::pin(std::future::ready(Ok(Page {
             records: page,

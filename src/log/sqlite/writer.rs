@@ -24,11 +24,13 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const PROBE_BYTES_MIN: usize = 256 << 10;
 const PROBE_BYTES_MAX: usize = 8 << 20;
 
+const IS_RETIRED: &str = "SELECT 1 FROM retired_id WHERE id = ?1 AND source = ?2";
+
+/// Of one row of values, for which SQLite keeps no statement journal.
 const INSERT: &str = "
 INSERT INTO record (position, receive_time_ms, decoding, id, source, type, instance_id,
                     user_id, organization_id, session_id, event, payload)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
-WHERE NOT EXISTS (SELECT 1 FROM retired_id WHERE id = ?4 AND source = ?5)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
 ON CONFLICT (id, source) DO NOTHING";
 
 const ADD_TO_TALLY: &str = "
@@ -190,9 +192,14 @@ impl Writer {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
+            let mut is_retired = transaction.prepare_cached(IS_RETIRED)?;
             let mut insert = transaction.prepare_cached(INSERT)?;
             for record in records {
                 let attributes = &record.attributes;
+                if is_retired.exists(params![record.id, attributes.source])? {
+                    commit.appended.push(Appended::Duplicate);
+                    continue;
+                }
                 let inserted = insert.execute(params![
                     tail.next().number().cast_signed(),
                     record.receive_time.milliseconds(),
@@ -230,7 +237,7 @@ impl Writer {
         let mut records = Vec::with_capacity(batch.records.len());
         for (content, appended) in batch.records.into_iter().zip(&commit.appended) {
             if let Appended::Committed(position) = *appended {
-                records.push(Arc::new(Record { position, content }));
+                records.push(Record { position, content });
             }
         }
         if let Some(newest) = records.last() {
