@@ -210,12 +210,25 @@ fn read_data<'a>(envelope: &Object<'a>, transcoder: &mut Transcoder) -> Option<D
 /// Writes the field of `Event.data` that fits.
 fn write_data(event_type: &str, data: &Data<'_>, transcoder: &mut Transcoder, out: &mut Vec<u8>) {
     let shapes = catalogue::find(event_type).map_or(&["untyped"][..], |kind| kind.shapes);
-    let fields = shapes.iter().map(|name| SCHEMA.data_field(name));
     // Of shapes that Clerk's descriptions disagree on, the one that knows most of the keys.
-    let Some(field) = fields.min_by_key(|field| unknown_keys(*field, &data.object)) else {
-        return;
+    let field = match shapes {
+        [only] => Some(SCHEMA.data_field(only)),
+        several => several
+            .iter()
+            .map(|name| SCHEMA.data_field(name))
+            .min_by_key(|field| unknown_keys(*field, &data.object)),
     };
-    transcoder.value(field, data.raw, root("data"), out);
+    match field {
+        Some(Field {
+            number,
+            kind: Kind::Message(index),
+            ..
+        }) => {
+            transcoder.nested(number, index, &data.object, root("data"), out);
+        }
+        Some(free) => transcoder.value(free, data.raw, root("data"), out),
+        None => {}
+    }
 }
 
 fn unknown_keys(field: Field, data: &Object<'_>) -> usize {

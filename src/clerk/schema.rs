@@ -37,13 +37,18 @@ pub(super) struct Field {
 #[derive(Debug, Default)]
 pub(super) struct Shape {
     pub(super) fields: Vec<Field>,
-    keys: HashMap<String, usize>,
+    /// With their index in `fields`; sorted by length first, which is quick to compare.
+    keys: Vec<(String, usize)>,
 }
 
 impl Shape {
     /// The index in `fields` of the field with this JSON key.
     pub(super) fn index_of(&self, key: &str) -> Option<usize> {
-        self.keys.get(key).copied()
+        let asked = (key.len(), key);
+        let found = self
+            .keys
+            .binary_search_by(|(known, _)| (known.len(), known.as_str()).cmp(&asked));
+        self.keys.get(found.ok()?).map(|(_, index)| *index)
     }
 }
 
@@ -150,11 +155,13 @@ impl Schema {
             );
             self.fingerprint = fingerprint(line.as_bytes(), self.fingerprint);
             let described = self.field(field.number(), &field.kind(), field.is_list());
-            shape
-                .keys
-                .insert(field.name().to_owned(), shape.fields.len());
+            let index = shape.fields.len();
+            shape.keys.push((field.name().to_owned(), index));
             shape.fields.push(described);
         }
+        shape
+            .keys
+            .sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
         self.shapes[index] = shape;
         index
     }

@@ -102,7 +102,11 @@ impl<'de> Deserialize<'de> for Text<'de> {
             }
 
             fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Text<'de>, E> {
-                Ok(Text(String::from_utf8_lossy(bytes)))
+                // Nearly always it is, and checking that is faster than mending it.
+                Ok(Text(match std::str::from_utf8(bytes) {
+                    Ok(text) => Cow::Borrowed(text),
+                    Err(_) => String::from_utf8_lossy(bytes),
+                }))
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text<'de>, E> {
@@ -147,14 +151,23 @@ impl Transcoder {
         }
     }
 
-    /// Writes the fields of `object` as a message of this shape.
-    pub(super) fn message(
+    /// Writes `object`, with its key, as the message with this index in the schema.
+    pub(super) fn nested(
         &mut self,
-        shape: &Shape,
+        number: u32,
+        shape: usize,
         object: &Object<'_>,
         path: Path<'_>,
         out: &mut Vec<u8>,
     ) {
+        put_message(number, out, |out| {
+            self.message(SCHEMA.shape(shape), object, path, out);
+            Some(())
+        });
+    }
+
+    /// Writes the fields of `object` as a message of this shape.
+    fn message(&mut self, shape: &Shape, object: &Object<'_>, path: Path<'_>, out: &mut Vec<u8>) {
         let mut values: Vec<Option<(&str, &RawValue)>> = vec![None; shape.fields.len()];
         for (key, raw) in &object.0 {
             let below = Path {
@@ -214,12 +227,8 @@ impl Transcoder {
             Kind::Double => parse(raw).map(|double| put_double(number, double, out)),
             Kind::Timestamp => integer(raw).and_then(|ms| put_timestamp(number, ms, out)),
             Kind::Struct => put_message(number, out, |out| put_struct(raw, out)),
-            Kind::Message(index) => Object::parse(raw.get()).and_then(|object| {
-                put_message(number, out, |out| {
-                    self.message(SCHEMA.shape(index), &object, path, out);
-                    Some(())
-                })
-            }),
+            Kind::Message(index) => Object::parse(raw.get())
+                .map(|object| self.nested(number, index, &object, path, out)),
         };
         if written.is_none() {
             self.note(path, DriftKind::UnexpectedValue);

@@ -48,13 +48,25 @@ pub(super) fn put_message(
 ) -> Option<()> {
     let before = out.len();
     encode_key(number, WireType::LengthDelimited, out);
-    let start = out.len();
+    // Most lengths are one byte; where one needs more, the message moves up.
+    let length_at = out.len();
+    out.push(0);
     if write(out).is_none() {
         out.truncate(before);
         return None;
     }
-    let mut length = Vec::with_capacity(5);
-    encode_varint((out.len() - start) as u64, &mut length);
-    out.splice(start..start, length);
+    let length = out.len() - length_at - 1;
+    match u8::try_from(length).ok().filter(|short| *short < 0x80) {
+        Some(short) => {
+            if let Some(byte) = out.get_mut(length_at) {
+                *byte = short;
+            }
+        }
+        None => {
+            let mut long = Vec::with_capacity(5);
+            encode_varint(length as u64, &mut long);
+            out.splice(length_at..=length_at, long);
+        }
+    }
     Some(())
 }
