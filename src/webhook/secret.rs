@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -112,11 +113,17 @@ impl SigningSecret {
     /// SHA-256 of its key.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let hash = hmac_sha256::Hash::hash(&self.key);
-        hash.iter()
+        let hash = digest::digest(&digest::SHA256, &self.key);
+        hash.as_ref()
+            .iter()
             .take(4)
             .map(|byte| format!("{byte:02x}"))
             .collect()
+    }
+
+    /// The key as it verifies.
+    pub(super) fn hmac_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.key)
     }
 
     /// The key as Svix's library takes it.

@@ -2,19 +2,29 @@
 //!
 //! A [`Verified`] body can only come out of [`Verifier::verify`], and what decodes and
 //! stores a delivery takes nothing else, so nothing can be parsed before it is verified.
+//!
+//! The scheme is Svix's (Svix, "Verifying manually"). Svix's library computes the HMAC
+//! without the processor's help, which was a tenth of what a delivery costs, so it is
+//! computed here; the tests hold both to the same answer.
 
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::{constant_time, hmac};
 use axum::http::{HeaderMap, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use svix::webhooks::{Webhook, WebhookError};
 
 use super::secret::SigningSecret;
 use crate::event::UnixMillis;
 
 /// Both ways, inclusive (Svix, "How to verify webhooks").
 const TIMESTAMP_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// The version of the scheme, before each signature.
+const VERSION: &str = "v1";
+/// An HMAC-SHA256 in base 64.
+const SIGNATURE_BYTES: usize = 44;
 /// A `svix-id` is 31 characters long; anything near this is not one.
 const ID_BYTES_MAX: usize = 256;
 
@@ -73,7 +83,7 @@ impl Rejection {
 pub struct SignatureHeaders {
     id: String,
     timestamp_seconds: i64,
-    headers: HeaderMap,
+    signatures: HeaderValue,
 }
 
 impl SignatureHeaders {
@@ -85,7 +95,7 @@ impl SignatureHeaders {
     pub fn read(request: &HeaderMap) -> Result<Self, Rejection> {
         let (_, id) = header(request, "svix-id", "webhook-id")?;
         let (_, timestamp) = header(request, "svix-timestamp", "webhook-timestamp")?;
-        let (signature, _) = header(request, "svix-signature", "webhook-signature")?;
+        let (signatures, _) = header(request, "svix-signature", "webhook-signature")?;
         let is_id =
             !id.is_empty() && id.len() <= ID_BYTES_MAX && id.chars().all(|c| c.is_ascii_graphic());
         if !is_id {
@@ -95,14 +105,10 @@ impl SignatureHeaders {
         let timestamp_seconds = timestamp.parse().ok().filter(|_| is_number);
         let timestamp_seconds =
             timestamp_seconds.ok_or(Rejection::MalformedHeader("svix-timestamp"))?;
-        let mut headers = HeaderMap::with_capacity(3);
-        headers.insert("svix-id", value("svix-id", id)?);
-        headers.insert("svix-timestamp", value("svix-timestamp", timestamp)?);
-        headers.insert("svix-signature", signature.clone());
         Ok(Self {
             id: id.to_owned(),
             timestamp_seconds,
-            headers,
+            signatures: signatures.clone(),
         })
     }
 
@@ -143,10 +149,6 @@ fn header<'a>(
     Ok((found, text.trim()))
 }
 
-fn value(name: &'static str, text: &str) -> Result<HeaderValue, Rejection> {
-    HeaderValue::from_str(text).map_err(|_| Rejection::MalformedHeader(name))
-}
-
 /// A delivery that was signed with one of a source's secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -167,7 +169,7 @@ impl Verified {
 
 /// Knows a source's secrets.
 pub struct Verifier {
-    keys: Vec<Webhook>,
+    keys: Vec<hmac::Key>,
 }
 
 impl fmt::Debug for Verifier {
@@ -182,12 +184,11 @@ impl Verifier {
     #[must_use]
     pub fn new(secrets: &[SigningSecret]) -> Self {
         Self {
-            keys: secrets.iter().map(SigningSecret::webhook).collect(),
+            keys: secrets.iter().map(SigningSecret::hmac_key).collect(),
         }
     }
 
-    /// Checks age and signature of a delivery. Svix's library compares in constant
-    /// time.
+    /// Checks age and signature of a delivery.
     ///
     /// # Errors
     /// With the reason, which is safe to show to the sender.
@@ -215,17 +216,49 @@ impl Verifier {
         headers: &SignatureHeaders,
         body: &[u8],
     ) -> Result<(), Rejection> {
-        for key in &self.keys {
-            match key.verify_ignoring_timestamp(body, &headers.headers) {
-                Ok(()) => return Ok(()),
-                Err(WebhookError::InvalidPayload) => return Err(Rejection::NotUtf8),
-                Err(WebhookError::InvalidHeader(_)) => {
-                    return Err(Rejection::MalformedHeader("svix-signature"));
-                }
-                Err(_) => {}
-            }
+        if std::str::from_utf8(body).is_err() {
+            return Err(Rejection::NotUtf8);
         }
-        Err(Rejection::NoSignatureMatches)
+        let signed = self
+            .keys
+            .iter()
+            .any(|key| headers.hold(&sign(key, headers, body)));
+        if signed {
+            Ok(())
+        } else {
+            Err(Rejection::NoSignatureMatches)
+        }
+    }
+}
+
+/// What Svix would sign this with (Svix, "Verifying manually").
+fn sign(
+    key: &hmac::Key,
+    SignatureHeaders {
+        id,
+        timestamp_seconds,
+        ..
+    }: &SignatureHeaders,
+    body: &[u8],
+) -> [u8; SIGNATURE_BYTES] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(format!("{id}.{timestamp_seconds}.").as_bytes());
+    context.update(body);
+    let mut signature = [0; SIGNATURE_BYTES];
+    // Fits: an HMAC-SHA256 has 32 bytes.
+    let _length = STANDARD.encode_slice(context.sign(), &mut signature);
+    signature
+}
+
+impl SignatureHeaders {
+    /// Whether one of the signatures is this one; how alike they are takes no time.
+    fn hold(&self, signature: &[u8; SIGNATURE_BYTES]) -> bool {
+        let claimed = self.signatures.to_str().unwrap_or_default().split(' ');
+        let mut claimed = claimed.filter_map(|claim| claim.split_once(','));
+        claimed.any(|(version, claim)| {
+            version == VERSION
+                && constant_time::verify_slices_are_equal(claim.as_bytes(), signature).is_ok()
+        })
     }
 }
 
@@ -269,6 +302,27 @@ mod tests {
         let verified = verify(SIGNATURE, BODY, 0).expect("Svix published it");
         assert_eq!(verified.id, "msg_loFOjxBNrRLzqYUf");
         assert_eq!(verified.body(), BODY);
+    }
+
+    #[test]
+    fn what_svix_signs_verifies_and_nothing_that_differs_in_a_byte() {
+        let key = svix::webhooks::Webhook::new(SECRET).expect("a secret");
+        for length in [0, 1, 55, 56, 63, 64, 65, 1_200, 100_000] {
+            let body = "ä".repeat(length / 2) + &"x".repeat(length % 2);
+            let id = "msg_loFOjxBNrRLzqYUf";
+            let signature = key.sign(id, SIGNED_AT_SECONDS, body.as_bytes());
+            let signature = signature.expect("text");
+            assert!(verify(&signature, &body, 0).is_ok(), "{length} bytes");
+            let other_body = verify(&signature, &format!("{body}x"), 0);
+            assert_eq!(other_body, Err(Rejection::NoSignatureMatches));
+            for at in 3..signature.len() {
+                let mut other = signature.clone().into_bytes();
+                other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+                let other = String::from_utf8(other).expect("ascii");
+                let refused = verify(&other, &body, 0);
+                assert_eq!(refused, Err(Rejection::NoSignatureMatches), "{other}");
+            }
+        }
     }
 
     #[test]
