@@ -71,6 +71,7 @@ pub(super) fn spawn(
         queue,
         checkpoints: Checkpoints::new(checkpoint_requests),
         shared,
+        last_batch_records: 0,
         refused_bytes: 0,
     };
     std::thread::Builder::new()
@@ -83,6 +84,7 @@ struct Writer {
     queue: Receiver<Command>,
     checkpoints: Checkpoints,
     shared: Arc<Shared>,
+    last_batch_records: usize,
     /// What the last refused batch would have taken.
     refused_bytes: usize,
 }
@@ -141,16 +143,26 @@ impl Writer {
     }
 
     /// Takes what is ready, up to the batch's bounds, or up to another command.
-    fn drain(&self, record: NewRecord, answer: Answer) -> (Pending, Option<Command>) {
+    ///
+    /// Where the last batch answered several, their senders are about to send the next:
+    /// the first of them would get a commit of its own, and all others wait for it. So
+    /// the processor is offered to whoever can add to the batch, as long as someone does.
+    fn drain(&mut self, record: NewRecord, answer: Answer) -> (Pending, Option<Command>) {
         let mut batch = Pending::default();
         batch.push(record, answer);
+        let mut offered_at = if self.last_batch_records > 1 { 0 } else { 1 };
         while !batch.is_full() {
             match self.queue.try_recv() {
                 Ok(Command::Append { record, answer }) => batch.push(record, answer),
                 Ok(other) => return (batch, Some(other)),
-                Err(_) => break,
+                Err(_) if batch.records.len() == offered_at => break,
+                Err(_) => {
+                    offered_at = batch.records.len();
+                    std::thread::yield_now();
+                }
             }
         }
+        self.last_batch_records = batch.records.len();
         (batch, None)
     }
 
