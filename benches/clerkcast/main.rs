@@ -29,6 +29,9 @@ async fn main() {
     {
         return process::play(role).await;
     }
+    if names.first().is_some_and(|n| n == "probe") {
+        return probe::run().await;
+    }
     if let Some(unknown) = names.iter().find(|name| !TABLES.contains(&name.as_str())) {
         eprintln!(
             "there is no table {unknown}; there are {}",
