@@ -12,12 +12,13 @@
 
 mod fan_out;
 mod ingest;
+mod replay;
 mod selective;
 mod support;
 
 use support::process;
 
-const TABLES: [&str; 3] = ["ingest", "fan-out", "selective"];
+const TABLES: [&str; 4] = ["ingest", "fan-out", "selective", "replay"];
 
 #[tokio::main]
 async fn main() {
@@ -28,9 +29,6 @@ async fn main() {
         && flag == process::ROLE
     {
         return process::play(role).await;
-    }
-    if names.first().is_some_and(|n| n == "probe") {
-        return probe::run().await;
     }
     if let Some(unknown) = names.iter().find(|name| !TABLES.contains(&name.as_str())) {
         eprintln!(
@@ -47,6 +45,7 @@ async fn main() {
             "ingest" => ingest::run().await,
             "fan-out" => fan_out::run().await,
             "selective" => selective::run().await,
+            "replay" => replay::run().await,
             other => unreachable!("{other} is not in TABLES"),
         }
     }

@@ -19,6 +19,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 pub(crate) const PATH: &str = "/bench.Bare/Stream";
+/// Streams frames that are in memory, as many as the service was made with.
+pub(crate) const REPLAY_PATH: &str = "/bench.Bare/Replay";
 
 /// Bytes in, bytes out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,12 +67,22 @@ impl Decoder for RawCodec {
 #[derive(Clone)]
 pub(crate) struct BareService {
     frames: broadcast::Sender<Bytes>,
+    replayed: usize,
 }
 
 impl BareService {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             frames: broadcast::Sender::new(capacity),
+            replayed: 0,
+        }
+    }
+
+    /// One that replays so many frames.
+    pub(crate) fn replaying(frames: usize) -> Self {
+        Self {
+            replayed: frames,
+            ..Self::new(1)
         }
     }
 
@@ -93,7 +105,11 @@ impl tower_service::Service<axum::http::Request<Body>> for BareService {
     }
 
     fn call(&mut self, request: axum::http::Request<Body>) -> Self::Future {
-        let handler = Handler(self.frames.clone());
+        let handler = if request.uri().path() == REPLAY_PATH {
+            Handler::Replay(self.replayed)
+        } else {
+            Handler::Live(self.frames.clone())
+        };
         Box::pin(async move {
             let mut grpc = Grpc::new(RawCodec);
             Ok(grpc.server_streaming(handler, request).await)
@@ -101,7 +117,10 @@ impl tower_service::Service<axum::http::Request<Body>> for BareService {
     }
 }
 
-struct Handler(broadcast::Sender<Bytes>);
+enum Handler {
+    Live(broadcast::Sender<Bytes>),
+    Replay(usize),
+}
 
 impl ServerStreamingService<usize> for Handler {
     type Response = Bytes;
@@ -109,12 +128,21 @@ impl ServerStreamingService<usize> for Handler {
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, _: Request<usize>) -> Self::Future {
-        let frames = BroadcastStream::new(self.0.subscribe());
-        let frames =
-            frames.map(|frame| frame.map_err(|lagged| Status::data_loss(lagged.to_string())));
         // Tells the client that it is subscribed.
         let hello = stream::iter([Ok(Bytes::from_static(b"hello"))]);
-        let frames: Self::ResponseStream = Box::pin(hello.chain(frames));
+        let frames: Self::ResponseStream = match self {
+            Self::Live(frames) => {
+                let frames = BroadcastStream::new(frames.subscribe());
+                let frames = frames
+                    .map(|frame| frame.map_err(|lagged| Status::data_loss(lagged.to_string())));
+                Box::pin(hello.chain(frames))
+            }
+            Self::Replay(count) => {
+                let frame = frame(1_500);
+                let frames = stream::iter((0..*count).map(move |_| Ok(frame.clone())));
+                Box::pin(hello.chain(frames).chain(stream::pending()))
+            }
+        };
         Box::pin(std::future::ready(Ok(Response::new(frames))))
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bare;
 pub(crate) mod clients;
+pub(crate) mod disk_log;
 pub(crate) mod memory_log;
 pub(crate) mod posts;
 pub(crate) mod process;

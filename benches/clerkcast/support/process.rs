@@ -86,10 +86,6 @@ impl Server {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// Bytes of memory that the process occupies.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
