@@ -10,7 +10,7 @@ use super::schema::{Field, Kind, SCHEMA};
 use super::transcode::{Drift, DriftKind, Object, Path, Transcoder, integer, string};
 use super::wire::TIMESTAMP_SECONDS;
 use crate::event::{Attributes, UnixMillis};
-use crate::log::NewRecord;
+use crate::log::RecordRef;
 use crate::proto;
 
 /// Below this, `timestamp` is in seconds: as milliseconds it would lie in early 1973.
@@ -88,15 +88,15 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
 /// Decodes a stored event anew, for a version that types more than the one that
 /// stored it.
 #[must_use]
-pub fn decode_again(stored: &NewRecord) -> Bytes {
-    let before = proto::Event::decode(&stored.event[..]).unwrap_or_default();
+pub fn decode_again(stored: RecordRef<'_>) -> Bytes {
+    let before = proto::Event::decode(stored.event).unwrap_or_default();
     let send_time = before.send_time.as_ref().map(UnixMillis::from);
     let delivery = Delivery {
-        id: &stored.id,
-        source: &stored.attributes.source,
+        id: stored.id,
+        source: stored.attributes.source,
         send_time: send_time.unwrap_or(stored.receive_time),
     };
-    decode(delivery, &stored.payload).event
+    decode(delivery, stored.payload).event
 }
 
 fn root(name: &str) -> Path<'_> {

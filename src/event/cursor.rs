@@ -11,7 +11,6 @@ use super::{Epoch, Position};
 const VERSION: u8 = 1;
 /// Version, epoch, position, check.
 const BYTES: usize = 1 + 8 + 8 + 2;
-const TEXT_BYTES: usize = 26;
 
 /// A position in one particular log, as an opaque string for clients.
 ///
@@ -36,6 +35,9 @@ pub struct Cursor {
 pub struct InvalidCursor;
 
 impl Cursor {
+    /// The length of a cursor's string.
+    pub const TEXT_BYTES: usize = 26;
+
     /// Calls `use_text` with the cursor's string, which lives on the stack: every frame
     /// has one.
     pub fn with_text<T>(self, use_text: impl FnOnce(&str) -> T) -> T {
@@ -47,9 +49,9 @@ impl Cursor {
         epoch.copy_from_slice(&self.epoch.number().to_be_bytes());
         position.copy_from_slice(&self.position.number().to_be_bytes());
         checked.copy_from_slice(&check(content).to_be_bytes());
-        let mut text = [0; TEXT_BYTES];
+        let mut text = [0; Self::TEXT_BYTES];
         let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
-        debug_assert_eq!(written, Ok(TEXT_BYTES));
+        debug_assert_eq!(written, Ok(Self::TEXT_BYTES));
         use_text(std::str::from_utf8(&text).unwrap_or_default())
     }
 }

@@ -155,3 +155,50 @@ pub struct Attributes {
     /// The session concerned (`sess_…`).
     pub session_id: Option<String>,
 }
+
+/// The same, where they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttributesRef<'a> {
+    /// See [`Attributes::event_type`].
+    pub event_type: &'a str,
+    /// See [`Attributes::source`].
+    pub source: &'a str,
+    /// See [`Attributes::instance_id`].
+    pub instance_id: Option<&'a str>,
+    /// See [`Attributes::user_id`].
+    pub user_id: Option<&'a str>,
+    /// See [`Attributes::organization_id`].
+    pub organization_id: Option<&'a str>,
+    /// See [`Attributes::session_id`].
+    pub session_id: Option<&'a str>,
+}
+
+impl Attributes {
+    /// Without copying them.
+    #[must_use]
+    pub fn view(&self) -> AttributesRef<'_> {
+        AttributesRef {
+            event_type: &self.event_type,
+            source: &self.source,
+            instance_id: self.instance_id.as_deref(),
+            user_id: self.user_id.as_deref(),
+            organization_id: self.organization_id.as_deref(),
+            session_id: self.session_id.as_deref(),
+        }
+    }
+}
+
+impl AttributesRef<'_> {
+    /// Copies them.
+    #[must_use]
+    pub fn to_attributes(self) -> Attributes {
+        Attributes {
+            event_type: self.event_type.to_owned(),
+            source: self.source.to_owned(),
+            instance_id: self.instance_id.map(str::to_owned),
+            user_id: self.user_id.map(str::to_owned),
+            organization_id: self.organization_id.map(str::to_owned),
+            session_id: self.session_id.map(str::to_owned),
+        }
+    }
+}

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::event::Attributes;
+use crate::event::AttributesRef;
 use crate::log::Narrow;
 use crate::proto::EventFilter;
 
@@ -110,7 +110,7 @@ impl Filter {
 
     /// Whether an event with these attributes is wanted.
     #[must_use]
-    pub fn matches(&self, event: &Attributes) -> bool {
+    pub fn matches(&self, event: AttributesRef<'_>) -> bool {
         let Clauses {
             types,
             exclude_types,
@@ -122,17 +122,17 @@ impl Filter {
             narrow: _,
         } = &*self.clauses;
         let any =
-            |patterns: &BTreeSet<Pattern>| patterns.iter().any(|p| p.matches(&event.event_type));
-        let has = |wanted: &BTreeSet<String>, id: &Option<String>| {
-            wanted.is_empty() || id.as_ref().is_some_and(|id| wanted.contains(id))
+            |patterns: &BTreeSet<Pattern>| patterns.iter().any(|p| p.matches(event.event_type));
+        let has = |wanted: &BTreeSet<String>, id: Option<&str>| {
+            wanted.is_empty() || id.is_some_and(|id| wanted.contains(id))
         };
         (types.is_empty() || any(types))
             && !any(exclude_types)
-            && has(user_ids, &event.user_id)
-            && has(organization_ids, &event.organization_id)
-            && has(session_ids, &event.session_id)
-            && (sources.is_empty() || sources.contains(&event.source))
-            && has(instance_ids, &event.instance_id)
+            && has(user_ids, event.user_id)
+            && has(organization_ids, event.organization_id)
+            && has(session_ids, event.session_id)
+            && (sources.is_empty() || sources.contains(event.source))
+            && has(instance_ids, event.instance_id)
     }
 
     /// The index of the log that may answer this filter.
@@ -313,29 +313,29 @@ mod tests {
         }
     }
 
-    fn event(event_type: &str) -> Attributes {
-        Attributes {
-            event_type: event_type.to_owned(),
-            source: "default".to_owned(),
-            ..Attributes::default()
+    fn event(event_type: &str) -> AttributesRef<'_> {
+        AttributesRef {
+            event_type,
+            source: "default",
+            ..AttributesRef::default()
         }
     }
 
     #[test]
     fn filtered_empty_matches_everything_typed_or_not() {
         let filter = compile(&EventFilter::default()).expect("empty is valid");
-        assert!(filter.matches(&event("user.created")));
-        assert!(filter.matches(&event("")));
+        assert!(filter.matches(event("user.created")));
+        assert!(filter.matches(event("")));
     }
 
     #[test]
     fn filtered_prefixes_match_by_prefix_alone() {
         let filter = compile(&types(&["organization*"])).expect("a wildcard is accepted");
-        assert!(filter.matches(&event("organization.created")));
-        assert!(filter.matches(&event("organizationMembership.deleted")));
-        assert!(!filter.matches(&event("user.created")));
+        assert!(filter.matches(event("organization.created")));
+        assert!(filter.matches(event("organizationMembership.deleted")));
+        assert!(!filter.matches(event("user.created")));
         let dotted = compile(&types(&["organization.*"])).expect("a wildcard is accepted");
-        assert!(!dotted.matches(&event("organizationMembership.deleted")));
+        assert!(!dotted.matches(event("organizationMembership.deleted")));
     }
 
     #[test]
@@ -345,8 +345,8 @@ mod tests {
             ..types(&["user.*"])
         });
         let filter = filter.expect("valid");
-        assert!(filter.matches(&event("user.created")));
-        assert!(!filter.matches(&event("user.updated")));
+        assert!(filter.matches(event("user.created")));
+        assert!(!filter.matches(event("user.updated")));
     }
 
     #[test]

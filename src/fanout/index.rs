@@ -214,7 +214,7 @@ impl<W: Clone> Index<W> {
                 let Some(group) = self.groups.get_mut(group) else {
                     continue;
                 };
-                if !group.waiting.is_empty() && group.filter.matches(attributes) {
+                if !group.waiting.is_empty() && group.filter.matches(attributes.view()) {
                     wake(group, before, &mut self.subscribers, &mut woken);
                 }
             }
@@ -347,7 +347,7 @@ mod tests {
             let mut next = 0;
             let unseen_match = |log: &[Option<Attributes>], model: &Model, through: usize| {
                 let unseen = log.get(model.read..through).unwrap_or_default();
-                unseen.iter().any(|event| event.as_ref().is_none_or(|it| model.filter.matches(it)))
+                unseen.iter().any(|event| event.as_ref().is_none_or(|it| model.filter.matches(it.view())))
             };
             for step in steps {
                 let chosen = |number: usize| {

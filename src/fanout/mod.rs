@@ -19,9 +19,11 @@
 mod feed;
 mod filter;
 mod frame;
+mod history;
 mod index;
 mod metrics;
 mod read;
+mod ready;
 mod registry;
 mod ring;
 mod subscription;

@@ -82,7 +82,7 @@ impl Fanout {
         }
         let events = records
             .iter()
-            .map(|record| event_message(&record.content, listing.payload));
+            .map(|record| event_message(record.view(), listing.payload));
         Ok(Listed {
             events: events.collect::<Result<_, _>>()?,
             cursor: inner.cursor(position),
@@ -104,7 +104,7 @@ impl Fanout {
         let Some(record) = found else {
             return Ok(None);
         };
-        let event = event_message(&record.content, payload)?;
+        let event = event_message(record.view(), payload)?;
         Ok(Some((event, self.cursor_at(record.position))))
     }
 

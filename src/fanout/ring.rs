@@ -41,7 +41,9 @@ impl Recent {
             Payload::Omitted => &self.without_payload,
             Payload::Included => &self.with_payload,
         };
-        encoded.get_or_init(|| Frames::encode(self.epoch, self.batch.records.iter(), payload))
+        let records = &self.batch.records;
+        encoded
+            .get_or_init(|| Frames::encode(self.epoch, records.iter().map(Record::view), payload))
     }
 
     fn last(&self) -> Position {

@@ -7,13 +7,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::frame::{Frame, Frames, Payload};
+use super::frame::{Frame, Payload};
+use super::history::History;
 use super::metrics::Ending;
+use super::ready::Ready;
 use super::registry::{Entry, Lag, State};
 use super::ring::{Lookup, Recent};
 use super::{Error, Filter, Inner};
 use crate::event::{Cursor, Position, UnixMillis};
-use crate::log::{self, Query};
+use crate::log;
 use crate::proto;
 use crate::proto::subscribe_response::Kind;
 
@@ -109,28 +111,6 @@ enum Recency {
     Behind,
     /// In the ring, or at its head.
     Within,
-}
-
-/// Frames taken ahead of the connection, to be handed over together.
-#[derive(Debug, Default)]
-struct Ready {
-    /// Frames that follow each other in one chunk are one.
-    runs: Vec<Frame>,
-    events: u64,
-    event_bytes: usize,
-    /// Of its first and last event.
-    received: Option<(UnixMillis, UnixMillis)>,
-    /// Whether the events are live, so that their age says something.
-    is_live: bool,
-}
-
-impl Ready {
-    fn push_event(&mut self, frames: &Frames, index: usize, received: UnixMillis) {
-        self.event_bytes += frames.append_to(&mut self.runs, index);
-        self.events += 1;
-        let first = self.received.map_or(received, |(first, _)| first);
-        self.received = Some((first, received));
-    }
 }
 
 impl Subscription {
@@ -299,7 +279,11 @@ impl Subscription {
         let mut frames = None;
         for (index, record) in recent.after(self.position) {
             self.position = record.position;
-            if !self.request.filter.matches(&record.content.attributes) {
+            if !self
+                .request
+                .filter
+                .matches(record.content.attributes.view())
+            {
                 continue;
             }
             let frames = *frames.get_or_insert_with(|| recent.frames(self.request.payload));
@@ -313,27 +297,24 @@ impl Subscription {
     }
 
     async fn read_log(&mut self) -> Result<(), Error> {
-        let filter = self.request.filter.clone();
-        let query = Query {
-            after: self.position,
-            narrow: filter.narrow().clone(),
-            matches: Arc::new(move |attributes| filter.matches(attributes)),
-            records_max: PAGE_EVENTS_MAX.min(self.events_left()),
-            bytes_max: PAGE_BYTES_MAX,
-        };
-        let page = match self.inner.log.read(query).await {
+        let page = match self.history().read().await {
             Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
             page => page?,
         };
         self.follows_oldest = false;
-        let payload = self.request.payload;
-        let frames = Frames::encode(self.inner.log.epoch(), page.records.iter(), payload);
-        for (index, record) in page.records.iter().enumerate() {
-            self.ready
-                .push_event(&frames, index, record.content.receive_time);
-        }
         self.position = page.through;
+        self.ready.push_history(page);
         Ok(())
+    }
+
+    fn history(&self) -> History {
+        History {
+            log: Arc::clone(&self.inner.log),
+            after: self.position,
+            filter: self.request.filter.clone(),
+            payload: self.request.payload,
+            events_max: self.events_left() as u64,
+        }
     }
 
     fn fall_behind(&mut self) {

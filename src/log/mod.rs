@@ -18,9 +18,9 @@
 //! * **Ordered.** Positions strictly increase in the order of the log and are never
 //!   used twice, not even after a crash or after everything was removed. They may
 //!   leave holes.
-//! * **Complete.** A [`Page`] holds every matching record in `(query.after,
-//!   page.through]`, so reading page after page misses nothing and repeats nothing;
-//!   where retention removed some of those, the read fails with [`Error::Expired`].
+//! * **Complete.** A scan shows its reader every record that it wants in `(scan.after,
+//!   through]`, so scan after scan misses nothing and repeats nothing; where retention
+//!   removed some of those, the scan fails with [`Error::Expired`].
 //! * **Published once.** Each committed batch is published to [`Log::follow`] after
 //!   it is durable, in order. A follower that lags reads the log instead.
 //!
@@ -28,6 +28,7 @@
 //! means, who posted it or who listens.
 
 mod metrics;
+mod scan;
 pub mod sqlite;
 
 use std::fmt;
@@ -41,6 +42,7 @@ use tokio::sync::{broadcast, watch};
 use crate::event::{Attributes, Epoch, Position, UnixMillis};
 
 pub use metrics::Metrics;
+pub use scan::{Matches, Narrow, Page, Query, Reader, RecordRef, Scan};
 
 /// How long an id is remembered at the least, whatever retention removes. Svix
 /// retries for 27 h 35 min (Svix, "Retries").
@@ -110,59 +112,6 @@ pub struct Bounds {
     pub tail_receive_time: UnixMillis,
 }
 
-/// Which index may answer a query. It only narrows: [`Query::matches`] decides.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Narrow {
-    /// Every record is a candidate.
-    #[default]
-    All,
-    /// Only records of these types.
-    Types(Vec<String>),
-    /// Only records that concern these users.
-    Users(Vec<String>),
-    /// Only records that concern these organizations.
-    Organizations(Vec<String>),
-    /// Only records of these sessions.
-    Sessions(Vec<String>),
-}
-
-/// Decides on a record by its attributes.
-pub type Matches = Arc<dyn Fn(&Attributes) -> bool + Send + Sync>;
-
-/// One page to read.
-#[derive(Clone)]
-pub struct Query {
-    /// Exclusive.
-    pub after: Position,
-    /// The index that may help.
-    pub narrow: Narrow,
-    /// What is wanted.
-    pub matches: Matches,
-    /// The most records in the page.
-    pub records_max: usize,
-    /// The page ends with the record that reaches so many bytes.
-    pub bytes_max: usize,
-}
-
-impl fmt::Debug for Query {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Query")
-            .field("after", &self.after)
-            .field("narrow", &self.narrow)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The answer to a [`Query`].
-#[derive(Debug, Default)]
-pub struct Page {
-    /// The matching records in `(query.after, through]`, in order.
-    pub records: Vec<Record>,
-    /// How far the log was searched.
-    pub through: Position,
-}
-
 /// How many records of one source and type the log holds. Pairs that it held once
 /// stay, with a count of 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +164,7 @@ pub enum Error {
     /// The log is closed.
     #[error("the log is closed")]
     Closed,
-    /// Retention removed records that the query would have had to return.
+    /// Retention removed records that the query would have had to show.
     #[error("retention removed the log up to position {trimmed}")]
     Expired {
         /// The last position that is gone.
@@ -237,8 +186,13 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// Makes `record` durable, unless its source and id are in the log already.
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>>;
 
-    /// Reads one page.
-    fn read(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>>;
+    /// Shows records to `reader`, until it has enough, the end is reached, or for as long
+    /// as is fair to others. Returns it, with how far the log was searched.
+    fn scan(
+        &self,
+        scan: Scan,
+        reader: Box<dyn Reader>,
+    ) -> BoxFuture<'_, Result<(Box<dyn Reader>, Position), Error>>;
 
     /// Finds a record by id; without a source, the oldest with that id.
     fn find(

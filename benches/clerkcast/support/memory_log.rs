@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Epoch, Position, UnixMillis};
 use clerkcast::log::{
-    Appended, Batch, Bounds, Description, Error, Log, NewRecord, Page, Query, Record, Tally,
+    Appended, Batch, Bounds, Description, Error, Log, NewRecord, Reader, Record, Scan, Tally,
     Writability,
 };
 use futures_util::future::BoxFuture;
@@ -100,18 +100,23 @@ impl Log for MemoryLog {
         Box::pin(std::future::ready(Ok(Appended::Committed(position))))
     }
 
-    fn read(&self, query: Query) -> BoxFuture<'_, Result<Page, Error>> {
+    fn scan(
+        &self,
+        scan: Scan,
+        mut reader: Box<dyn Reader>,
+    ) -> BoxFuture<'_, Result<(Box<dyn Reader>, Position), Error>> {
         let published = self.published.lock().expect("unpoisoned");
-        let first = published.partition_point(|batch| batch.after < query.after);
-        let batches = published.iter().skip(first.saturating_sub(1));
-        let records = batches.flat_map(|batch| &batch.records);
-        let records = records.filter(|record| record.position > query.after);
-        let page: Vec<Record> = records.take(query.records_max).cloned().collect();
-        let through = page.last().map_or(query.after, |record| record.position);
-        Box::pin(std::future::ready(Ok(Page {
-            records: page,
-            through,
-        })))
+        let records = published.iter().flat_map(|batch| &batch.records);
+        let mut through = scan.after;
+        for record in records.filter(|record| record.position > scan.after) {
+            through = record.position;
+            let record = record.view();
+            if reader.wants(record.attributes) && reader.take(record).is_break() {
+                break;
+            }
+        }
+        drop(published);
+        Box::pin(std::future::ready(Ok((reader, through))))
     }
 
     fn find(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<Option<Record>, Error>> {

@@ -29,8 +29,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Error, Log, Metrics, Narrow, NewRecord, Page, Query,
-    Record, Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, Log, Metrics, Narrow, NewRecord, Reader, Record,
+    Scan, Tally, Writability,
 };
 use crate::event::{Epoch, Position, UnixMillis};
 use reader::ReaderPool;
@@ -219,13 +219,17 @@ impl Log for SqliteLog {
         })
     }
 
-    fn read(&self, mut query: Query) -> BoxFuture<'_, Result<Page, Error>> {
+    fn scan(
+        &self,
+        mut scan: Scan,
+        mut reader: Box<dyn Reader>,
+    ) -> BoxFuture<'_, Result<(Box<dyn Reader>, Position), Error>> {
         let tail = self.shared.bounds().tail;
-        drop_useless_narrowing(&mut query, &self.shared);
-        Box::pin(
-            self.readers
-                .run(move |connection| reader::page(connection, &query, tail)),
-        )
+        drop_useless_narrowing(&mut scan, &self.shared);
+        Box::pin(self.readers.run(move |connection| {
+            let through = reader::scan(connection, &scan, tail, &mut *reader)?;
+            Ok((reader, through))
+        }))
     }
 
     fn find(
@@ -330,11 +334,11 @@ impl Drop for SqliteLog {
 }
 
 /// An index over types pays only where it skips most of the log.
-fn drop_useless_narrowing(query: &mut Query, shared: &Shared) {
-    if let Narrow::Types(types) = &query.narrow {
+fn drop_useless_narrowing(scan: &mut Scan, shared: &Shared) {
+    if let Narrow::Types(types) = &scan.narrow {
         let share = shared.record_count() / 8;
         if shared.count_of_types(types) > share {
-            query.narrow = Narrow::All;
+            scan.narrow = Narrow::All;
         }
     }
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use bytes::Bytes;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema::{self, OpenError};
-use crate::event::{Attributes, Position, UnixMillis};
-use crate::log::{Error, Narrow, NewRecord, Page, Query, Record};
+use crate::event::{AttributesRef, Position, UnixMillis};
+use crate::log::{Error, Narrow, Reader, Record, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;
@@ -91,57 +90,55 @@ impl Drop for Borrowed {
     }
 }
 
-/// Reads the records in `(query.after, tail]` that match, up to the page's bounds.
-pub(super) fn page(
+/// Shows `reader` the records in `(scan.after, tail]`. Returns how far it came.
+pub(super) fn scan(
     connection: &mut Connection,
-    query: &Query,
+    scan: &Scan,
     tail: Position,
-) -> Result<Page, Error> {
+    reader: &mut dyn Reader,
+) -> Result<Position, Error> {
     // One snapshot for both questions: what is gone, and what is there.
     let transaction = connection.transaction().map_err(unreadable)?;
     let trimmed: i64 = transaction
-        .query_row("SELECT trimmed FROM meta", [], |row| row.get(0))
+        .prepare_cached("SELECT trimmed FROM meta")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(unreadable)?;
     let trimmed = Position::new(trimmed.unsigned_abs());
-    if trimmed > query.after {
+    if trimmed > scan.after {
         return Err(Error::Expired { trimmed });
     }
-    matching(&transaction, query, tail).map_err(unreadable)
+    show(&transaction, scan, tail, reader).map_err(unreadable)
 }
 
-fn matching(connection: &Connection, query: &Query, tail: Position) -> rusqlite::Result<Page> {
-    let (sql, values) = select(&query.narrow);
+fn show(
+    connection: &Connection,
+    scan: &Scan,
+    tail: Position,
+    reader: &mut dyn Reader,
+) -> rusqlite::Result<Position> {
+    let (sql, values) = select(&scan.narrow);
     let mut statement = connection.prepare_cached(&sql)?;
-    let bounds = [Sql::Position(query.after), Sql::Position(tail)];
+    let bounds = [Sql::Position(scan.after), Sql::Position(tail)];
     let limit = [Sql::Limit(ROWS_JUDGED_MAX)];
     let values = values.into_iter().map(Sql::Text);
     let mut rows = statement.query(params_from_iter(
         bounds.into_iter().chain(limit).chain(values),
     ))?;
 
-    let mut page = Page {
-        records: Vec::new(),
-        through: query.after,
-    };
-    let mut bytes = 0;
+    let mut through = scan.after;
     let mut judged = 0;
     while let Some(row) = rows.next()? {
         judged += 1;
-        page.through = position(row)?;
+        through = position(row)?;
         let attributes = attributes(row)?;
-        if (query.matches)(&attributes) {
-            let record = record(row, attributes)?;
-            bytes += record.content.bytes();
-            page.records.push(record);
-            if bytes >= query.bytes_max || page.records.len() >= query.records_max {
-                return Ok(page);
-            }
+        if reader.wants(attributes) && reader.take(record(row, attributes)?).is_break() {
+            return Ok(through);
         }
     }
     if judged < ROWS_JUDGED_MAX {
-        page.through = tail.max(query.after);
+        through = tail.max(scan.after);
     }
-    Ok(page)
+    Ok(through)
 }
 
 /// The statement for a narrowing, and the values that its index is asked for.
@@ -196,7 +193,9 @@ pub(super) fn find(
         .prepare_cached(&sql)
         .and_then(|mut statement| {
             statement
-                .query_row(params![id, source], |row| record(row, attributes(row)?))
+                .query_row(params![id, source], |row| {
+                    Ok(record(row, attributes(row)?)?.to_record())
+                })
                 .optional()
         })
         .map_err(unreadable)
@@ -240,31 +239,33 @@ fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
     Ok(Position::new(row.get::<_, i64>(0)?.unsigned_abs()))
 }
 
-fn attributes(row: &Row<'_>) -> rusqlite::Result<Attributes> {
-    Ok(Attributes {
-        source: row.get(4)?,
-        event_type: row.get(5)?,
-        instance_id: row.get(6)?,
-        user_id: row.get(7)?,
-        organization_id: row.get(8)?,
-        session_id: row.get(9)?,
+fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<AttributesRef<'row>> {
+    let text = |column: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
+    let id = |column: usize| -> rusqlite::Result<Option<&str>> {
+        Ok(row.get_ref(column)?.as_str_or_null()?)
+    };
+    Ok(AttributesRef {
+        source: text(4)?,
+        event_type: text(5)?,
+        instance_id: id(6)?,
+        user_id: id(7)?,
+        organization_id: id(8)?,
+        session_id: id(9)?,
     })
 }
 
-fn record(row: &Row<'_>, attributes: Attributes) -> rusqlite::Result<Record> {
-    let bytes = |column: usize| -> rusqlite::Result<Bytes> {
-        Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_bytes()?))
-    };
-    Ok(Record {
+fn record<'row>(
+    row: &'row Row<'_>,
+    attributes: AttributesRef<'row>,
+) -> rusqlite::Result<RecordRef<'row>> {
+    Ok(RecordRef {
         position: position(row)?,
-        content: NewRecord {
-            id: row.get(3)?,
-            attributes,
-            receive_time: UnixMillis::new(row.get(1)?),
-            event: bytes(10)?,
-            decoding: row.get(2)?,
-            payload: bytes(11)?,
-        },
+        id: row.get_ref(3)?.as_str()?,
+        attributes,
+        receive_time: UnixMillis::new(row.get(1)?),
+        event: row.get_ref(10)?.as_bytes()?,
+        decoding: row.get(2)?,
+        payload: row.get_ref(11)?.as_bytes()?,
     })
 }
 

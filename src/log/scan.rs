@@ -1,0 +1,197 @@
+//! Reading: a [`Reader`] is shown records as they lie in the store, and keeps what it
+//! wants of them, so that nothing is copied that nobody asked for.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Error, Log, NewRecord, Record};
+use crate::event::{AttributesRef, Position, UnixMillis};
+
+/// Which index may answer a scan. It only narrows: [`Reader::wants`] decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Narrow {
+    /// Every record is a candidate.
+    #[default]
+    All,
+    /// Only records of these types.
+    Types(Vec<String>),
+    /// Only records that concern these users.
+    Users(Vec<String>),
+    /// Only records that concern these organizations.
+    Organizations(Vec<String>),
+    /// Only records of these sessions.
+    Sessions(Vec<String>),
+}
+
+/// What to show to a reader.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Exclusive.
+    pub after: Position,
+    /// The index that may help.
+    pub narrow: Narrow,
+}
+
+/// A record where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordRef<'a> {
+    /// Its place in the total order.
+    pub position: Position,
+    /// The `svix-id`.
+    pub id: &'a str,
+    /// What filters and indexes look at.
+    pub attributes: AttributesRef<'a>,
+    /// When the webhook arrived.
+    pub receive_time: UnixMillis,
+    /// The decoded event, encoded for subscribers.
+    pub event: &'a [u8],
+    /// Which version of the decoding made `event`.
+    pub decoding: u32,
+    /// The verified body, byte for byte.
+    pub payload: &'a [u8],
+}
+
+impl RecordRef<'_> {
+    /// Copies the record.
+    #[must_use]
+    pub fn to_record(&self) -> Record {
+        Record {
+            position: self.position,
+            content: NewRecord {
+                id: self.id.to_owned(),
+                attributes: self.attributes.to_attributes(),
+                receive_time: self.receive_time,
+                event: Bytes::copy_from_slice(self.event),
+                decoding: self.decoding,
+                payload: Bytes::copy_from_slice(self.payload),
+            },
+        }
+    }
+}
+
+impl Record {
+    /// The record where it lies.
+    #[must_use]
+    pub fn view(&self) -> RecordRef<'_> {
+        let Self { position, content } = self;
+        RecordRef {
+            position: *position,
+            id: &content.id,
+            attributes: content.attributes.view(),
+            receive_time: content.receive_time,
+            event: &content.event,
+            decoding: content.decoding,
+            payload: &content.payload,
+        }
+    }
+}
+
+/// Is shown records in log order.
+pub trait Reader: Any + Send {
+    /// Whether it wants the record with these attributes.
+    fn wants(&self, attributes: AttributesRef<'_>) -> bool;
+
+    /// Takes a record that it wants. Says whether it takes more.
+    fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()>;
+}
+
+impl dyn Log {
+    /// Scans the log with `reader`. Returns it, with how far the log was searched.
+    ///
+    /// # Errors
+    /// As [`Log::scan`].
+    pub async fn scan_with<R: Reader>(
+        &self,
+        scan: Scan,
+        reader: R,
+    ) -> Result<(R, Position), Error> {
+        let (reader, through) = self.scan(scan, Box::new(reader)).await?;
+        let reader: Box<dyn Any> = reader;
+        let reader = reader
+            .downcast()
+            .map_err(|_| Error::Unreadable("the log returned another reader".to_owned()))?;
+        Ok((*reader, through))
+    }
+
+    /// Reads one page of copies.
+    ///
+    /// # Errors
+    /// As [`Log::scan`].
+    pub async fn read(&self, query: Query) -> Result<Page, Error> {
+        let scan = Scan {
+            after: query.after,
+            narrow: query.narrow.clone(),
+        };
+        let reader = Collector {
+            query,
+            records: Vec::new(),
+            bytes: 0,
+        };
+        let (Collector { records, .. }, through) = self.scan_with(scan, reader).await?;
+        Ok(Page { records, through })
+    }
+}
+
+/// Decides on a record by its attributes.
+pub type Matches = Arc<dyn Fn(AttributesRef<'_>) -> bool + Send + Sync>;
+
+/// One page to read.
+#[derive(Clone)]
+pub struct Query {
+    /// Exclusive.
+    pub after: Position,
+    /// The index that may help.
+    pub narrow: Narrow,
+    /// What is wanted.
+    pub matches: Matches,
+    /// The most records in the page.
+    pub records_max: usize,
+    /// The page ends with the record that reaches so many bytes.
+    pub bytes_max: usize,
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Query")
+            .field("after", &self.after)
+            .field("narrow", &self.narrow)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The matching records in `(query.after, through]`, in order.
+    pub records: Vec<Record>,
+    /// How far the log was searched.
+    pub through: Position,
+}
+
+struct Collector {
+    query: Query,
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Reader for Collector {
+    fn wants(&self, attributes: AttributesRef<'_>) -> bool {
+        (self.query.matches)(attributes)
+    }
+
+    fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()> {
+        let record = record.to_record();
+        self.bytes += record.content.bytes();
+        self.records.push(record);
+        if self.bytes >= self.query.bytes_max || self.records.len() >= self.query.records_max {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
