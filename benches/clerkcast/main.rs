@@ -10,15 +10,28 @@
 //! Clients run on the same machine and take their share of it, on both sides alike. Keep
 //! other work off the machine meanwhile.
 
+mod backlog;
 mod fan_out;
+mod growth;
 mod ingest;
+mod latency;
+mod memory;
 mod replay;
 mod selective;
 mod support;
 
 use support::process;
 
-const TABLES: [&str; 4] = ["ingest", "fan-out", "selective", "replay"];
+const TABLES: [&str; 8] = [
+    "ingest",
+    "fan-out",
+    "selective",
+    "replay",
+    "latency",
+    "memory",
+    "backlog",
+    "growth",
+];
 
 #[tokio::main]
 async fn main() {
@@ -46,6 +59,10 @@ async fn main() {
             "fan-out" => fan_out::run().await,
             "selective" => selective::run().await,
             "replay" => replay::run().await,
+            "latency" => latency::run().await,
+            "memory" => memory::run().await,
+            "backlog" => backlog::run().await,
+            "growth" => growth::run().await,
             other => unreachable!("{other} is not in TABLES"),
         }
     }

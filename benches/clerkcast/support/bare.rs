@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::net::TcpListener;
@@ -28,7 +28,7 @@ pub(crate) struct RawCodec;
 
 impl Codec for RawCodec {
     type Encode = Bytes;
-    type Decode = usize;
+    type Decode = Bytes;
     type Encoder = Self;
     type Decoder = Self;
 
@@ -53,14 +53,12 @@ impl Encoder for RawCodec {
 }
 
 impl Decoder for RawCodec {
-    type Item = usize;
+    type Item = Bytes;
     type Error = Status;
 
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<usize>, Status> {
-        use bytes::Buf as _;
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         let length = source.remaining();
-        source.advance(length);
-        Ok(Some(length))
+        Ok(Some(source.copy_to_bytes(length)))
     }
 }
 
@@ -122,12 +120,12 @@ enum Handler {
     Replay(usize),
 }
 
-impl ServerStreamingService<usize> for Handler {
+impl ServerStreamingService<Bytes> for Handler {
     type Response = Bytes;
     type ResponseStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
-    fn call(&mut self, _: Request<usize>) -> Self::Future {
+    fn call(&mut self, _: Request<Bytes>) -> Self::Future {
         // Tells the client that it is subscribed.
         let hello = stream::iter([Ok(Bytes::from_static(b"hello"))]);
         let frames: Self::ResponseStream = match self {

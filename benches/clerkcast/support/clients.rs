@@ -8,11 +8,14 @@ use axum::http::uri::PathAndQuery;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tonic::Request;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Streaming};
 
 use super::bare::RawCodec;
+
+/// HTTP/2, "Flow-Control Principles".
+const WINDOW_BYTES: u32 = 65_535;
 
 pub(crate) struct Clients {
     counts: Vec<Arc<AtomicUsize>>,
@@ -27,6 +30,9 @@ struct Awaited {
     reached: Notify,
 }
 
+/// Is shown every frame.
+type Observe = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
 impl Clients {
     /// Opens a stream for each request, and waits until each has received its first
     /// `opening` frames, which do not count.
@@ -36,6 +42,19 @@ impl Clients {
         connections: usize,
         requests: Vec<Bytes>,
         opening: usize,
+    ) -> Self {
+        let nobody = Arc::new(|_: &[u8]| {});
+        Self::observing(address, path, connections, requests, opening, nobody).await
+    }
+
+    /// The same, and shows every frame to `observe`.
+    pub(crate) async fn observing(
+        address: SocketAddr,
+        path: &'static str,
+        connections: usize,
+        requests: Vec<Bytes>,
+        opening: usize,
+        observe: Observe,
     ) -> Self {
         let mut channels = Vec::new();
         for _ in 0..connections {
@@ -52,9 +71,14 @@ impl Clients {
             clients.counts.push(Arc::clone(&count));
             let channel = channels[number % connections].clone();
             let awaited = Arc::clone(&clients.awaited);
-            clients
-                .tasks
-                .spawn(receive(channel, path, request, count, awaited));
+            clients.tasks.spawn(receive(
+                channel,
+                path,
+                request,
+                count,
+                awaited,
+                Arc::clone(&observe),
+            ));
         }
         clients.slowest_has(opening).await;
         for count in &clients.counts {
@@ -88,6 +112,7 @@ async fn receive(
     request: Bytes,
     count: Arc<AtomicUsize>,
     awaited: Arc<Awaited>,
+    observe: Observe,
 ) {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.expect("ready");
@@ -96,11 +121,35 @@ async fn receive(
         .server_streaming(Request::new(request), path, RawCodec)
         .await;
     let mut frames = response.expect("subscribed").into_inner();
-    while frames.message().await.expect("no error").is_some() {
+    while let Some(frame) = frames.message().await.expect("no error") {
+        observe(&frame);
         // Waking the publisher for every frame is not what is measured.
         let received = count.fetch_add(1, Ordering::SeqCst) + 1;
         if received == awaited.frames.load(Ordering::SeqCst) {
             awaited.reached.notify_waiters();
+        }
+    }
+}
+
+/// A subscriber that never reads; its window is the least that HTTP/2 has.
+pub(crate) struct Stuck {
+    _frames: Streaming<Bytes>,
+}
+
+impl Stuck {
+    pub(crate) async fn subscribe(address: SocketAddr, path: &'static str) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URI");
+        let endpoint = endpoint
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES);
+        let mut grpc = Grpc::new(endpoint.connect().await.expect("connected"));
+        grpc.ready().await.expect("ready");
+        let path = PathAndQuery::from_static(path);
+        let response = grpc
+            .server_streaming(Request::new(Bytes::new()), path, RawCodec)
+            .await;
+        Self {
+            _frames: response.expect("subscribed").into_inner(),
         }
     }
 }

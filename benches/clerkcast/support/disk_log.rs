@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use clerkcast::event::{Cursor, Position};
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{Log, Metrics, NewRecord};
 use futures_util::{StreamExt as _, stream};
@@ -28,4 +29,17 @@ pub(crate) async fn fill(log: &dyn Log, records: impl Iterator<Item = NewRecord>
     while let Some(appended) = appends.next().await {
         appended.expect("durable");
     }
+}
+
+/// Cursors at so many places, spread evenly.
+pub(crate) fn cursors(log: &dyn Log, places: usize) -> Vec<String> {
+    let tail = log.bounds().tail.number();
+    let cursors = (0..places as u64).map(|place| {
+        let cursor = Cursor {
+            epoch: log.epoch(),
+            position: Position::new(tail * place / places as u64),
+        };
+        cursor.to_string()
+    });
+    cursors.collect()
 }

@@ -4,12 +4,13 @@ pub(crate) mod bare;
 pub(crate) mod clients;
 pub(crate) mod disk_log;
 pub(crate) mod memory_log;
+pub(crate) mod paced;
 pub(crate) mod posts;
 pub(crate) mod process;
 pub(crate) mod served;
 
 /// One row: the same work done by Clerkcast and by the baseline, in turn.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) ours: Vec<f64>,
