@@ -30,8 +30,10 @@ mod subscription;
 mod waiting;
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +110,9 @@ struct Inner {
     config: Config,
     ring: RwLock<Ring>,
     waiting: WaitingRoom,
+    /// Subscribers that catch up take turns at reading the log: each page keeps a
+    /// processor busy, and those who post must not wait for all of them.
+    history_turns: Semaphore,
     registry: Registry,
     drain: CancellationToken,
     metrics: Metrics,
@@ -130,6 +135,7 @@ impl Fanout {
         let inner = Arc::new(Inner {
             ring: RwLock::new(Ring::new(tail, config.ring_bytes_max)),
             waiting: WaitingRoom::new(tail),
+            history_turns: Semaphore::new(history_turns()),
             registry: Registry::default(),
             log,
             config,
@@ -195,6 +201,12 @@ impl Fanout {
     pub fn log(&self) -> &dyn Log {
         &*self.inner.log
     }
+}
+
+/// Half of the processors.
+fn history_turns() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / 2).max(1)
 }
 
 impl Inner {

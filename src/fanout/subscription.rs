@@ -297,7 +297,10 @@ impl Subscription {
     }
 
     async fn read_log(&mut self) -> Result<(), Error> {
-        let page = match self.history().read().await {
+        let turn = self.inner.history_turns.acquire().await;
+        let read = self.history().read().await;
+        drop(turn);
+        let page = match read {
             Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
             page => page?,
         };
