@@ -28,6 +28,9 @@ const FSYNC_FAILURES: [i32; 3] = [
 /// The writer waits so long for whatever else writes, such as an operator's `sqlite3`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What the writer keeps of the file in memory.
+const CACHE_KIB: i64 = 16 << 10;
+
 /// Positions are row ids and never reused: `meta.trimmed` keeps the last one even
 /// when every record is gone. Indexes on one column end with the row id, so each is
 /// an ordered list of positions per value. Blobs come last: a row is judged by its
@@ -255,6 +258,8 @@ fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The checkpoint thread does it, off the commit path.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // The pages of the indexes that events fall into at random.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
 }
