@@ -12,7 +12,7 @@ use crate::log::Batch;
 pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
     loop {
         match batches.recv().await {
-            Ok(batch) => publish(&inner, batch),
+            Ok(batch) => publish(&inner, &batch),
             // The next batch does not follow on the ring's head, and restarts it.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -20,7 +20,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
     }
 }
 
-fn publish(inner: &Inner, batch: Arc<Batch>) {
+fn publish(inner: &Inner, batch: &Arc<Batch>) {
     let Some(last) = batch.records.last() else {
         return;
     };
@@ -33,7 +33,7 @@ fn publish(inner: &Inner, batch: Arc<Batch>) {
     if missed_some {
         ring.restart_after(batch.after);
     }
-    let recent = Recent::new(inner.log.epoch(), Arc::clone(&batch));
+    let recent = Recent::new(inner.log.epoch(), Arc::clone(batch));
     ring.push(Arc::new(recent));
     drop(ring);
 

@@ -42,7 +42,7 @@ use tokio::sync::{broadcast, watch};
 use crate::event::{Attributes, Epoch, Position, UnixMillis};
 
 pub use metrics::Metrics;
-pub use scan::{Matches, Narrow, Page, Query, Reader, RecordRef, Scan};
+pub use scan::{Matches, Narrow, Page, Query, Reader, RecordRef, Scan, Scanned};
 
 /// How long an id is remembered at the least, whatever retention removes. Svix
 /// retries for 27 h 35 min (Svix, "Retries").
@@ -188,11 +188,7 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
 
     /// Shows records to `reader`, until it has enough, the end is reached, or for as long
     /// as is fair to others. Returns it, with how far the log was searched.
-    fn scan(
-        &self,
-        scan: Scan,
-        reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<(Box<dyn Reader>, Position), Error>>;
+    fn scan(&self, scan: Scan, reader: Box<dyn Reader>) -> BoxFuture<'_, Result<Scanned, Error>>;
 
     /// Finds a record by id; without a source, the oldest with that id.
     fn find(

@@ -99,6 +99,9 @@ pub trait Reader: Any + Send {
     fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()>;
 }
 
+/// A reader that has been shown the log, and how far.
+pub type Scanned = (Box<dyn Reader>, Position);
+
 impl dyn Log {
     /// Scans the log with `reader`. Returns it, with how far the log was searched.
     ///

@@ -2,6 +2,7 @@
 //! sockets. A test's name is the guarantee that it holds.
 
 mod architecture;
+mod churn;
 mod client;
 mod commands;
 mod conformance;

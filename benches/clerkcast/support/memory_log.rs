@@ -6,8 +6,8 @@ use bytes::Bytes;
 use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Epoch, Position, UnixMillis};
 use clerkcast::log::{
-    Appended, Batch, Bounds, Description, Error, Log, NewRecord, Reader, Record, Scan, Tally,
-    Writability,
+    Appended, Batch, Bounds, Description, Error, Log, NewRecord, Reader, Record, Scan, Scanned,
+    Tally, Writability,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
@@ -104,7 +104,7 @@ impl Log for MemoryLog {
         &self,
         scan: Scan,
         mut reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<(Box<dyn Reader>, Position), Error>> {
+    ) -> BoxFuture<'_, Result<Scanned, Error>> {
         let published = self.published.lock().expect("unpoisoned");
         let records = published.iter().flat_map(|batch| &batch.records);
         let mut through = scan.after;

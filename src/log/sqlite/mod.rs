@@ -30,7 +30,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
     Appended, Batch, Bounds, Description, Error, Log, Metrics, Narrow, NewRecord, Reader, Record,
-    Scan, Tally, Writability,
+    Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, UnixMillis};
 use reader::ReaderPool;
@@ -223,7 +223,7 @@ impl Log for SqliteLog {
         &self,
         mut scan: Scan,
         mut reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<(Box<dyn Reader>, Position), Error>> {
+    ) -> BoxFuture<'_, Result<Scanned, Error>> {
         let tail = self.shared.bounds().tail;
         drop_useless_narrowing(&mut scan, &self.shared);
         Box::pin(self.readers.run(move |connection| {
