@@ -16,10 +16,10 @@
 //!    the ids that filters look at. It cannot fail.
 //! 3. [`log::Log::append`] commits event, payload and indexes in one transaction that is
 //!    shared with whatever else arrived, and only then the webhook is answered 200.
-//! 4. The committed batch reaches the feed of [`fanout`], which makes one frame per event
-//!    and puts it into the ring.
-//! 5. Each subscription whose filter matches clones that frame when its connection has
-//!    room, and [`grpc`] sends it as it is.
+//! 4. The committed batch reaches the feed of [`fanout`], which puts it into the ring and
+//!    wakes the subscriptions whose filters match one of its events.
+//! 5. The first of them makes one frame per event, for all. Each clones what it wants when
+//!    its connection has room, and [`grpc`] sends it as it is.
 //!
 //! # Who may know whom
 //!
@@ -32,8 +32,8 @@
 //! ```
 //!
 //! `webhook` and `grpc` never import each other; `webhook` never imports `fanout`; `log`
-//! imports neither axum, tonic nor `serde_json`; the ring and the filter are pure, without
-//! tokio and without a clock; only `app` uses `anyhow`. A test reads the imports
+//! imports neither axum, tonic nor `serde_json`; the ring, the filter and the index of who
+//! waits are pure, without tokio and without a clock; only `app` uses `anyhow`. A test reads the imports
 //! and holds them to this.
 
 pub mod event;

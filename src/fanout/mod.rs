@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A subscription is a cursor, and nothing is queued for it. Behind the ring it reads
-//! the log, inside the ring it clones frames, at the head it waits. Falling behind is a
-//! way back to the first of the three, not an error, so a slow subscriber costs the
+//! the log, inside the ring it clones frames, at the head it waits until an event comes
+//! that its filter matches. Falling behind is a way back to the first of the three, not an error, so a slow subscriber costs the
 //! same few hundred kilobytes however slow it is, and there is no seam between history
 //! and live at which an event could be lost or repeated.
 //!
