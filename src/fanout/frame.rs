@@ -151,11 +151,20 @@ impl Frames {
         end - start
     }
 
-    /// Ends the chunk that is being filled. Only then can its frames be handed out.
+    /// Ends the chunk that is being filled. Only then can its frames be handed out. One
+    /// that is not nearly full moves to memory of its size: the ring may hold it for long,
+    /// and counts bytes of events.
     fn close(&mut self) {
-        if !self.open.is_empty() {
-            self.chunks.push(std::mem::take(&mut self.open).freeze());
+        let chunk = std::mem::take(&mut self.open);
+        if chunk.is_empty() {
+            return;
         }
+        let is_nearly_full = chunk.len() >= chunk.capacity() / 4 * 3;
+        self.chunks.push(if is_nearly_full {
+            chunk.freeze()
+        } else {
+            Bytes::copy_from_slice(&chunk)
+        });
     }
 
     /// All of them, as few runs.
@@ -322,6 +331,22 @@ mod tests {
         frames.append_to(&mut apart, 0);
         frames.append_to(&mut apart, 2);
         assert_eq!(apart.len(), 2, "one between them is missing");
+    }
+
+    #[test]
+    fn frames_occupy_little_more_than_their_bytes() {
+        for (events, event_bytes) in [(1, 10), (1, 700), (1, 9_000), (3, 7_000), (100, 700)] {
+            let event = Bytes::from(vec![0; event_bytes]);
+            let records: Vec<Record> = (1..=events)
+                .map(|position| record(position, event.clone(), ""))
+                .collect();
+            let frames = Frames::encode(EPOCH, records.iter().map(Record::view), Payload::Omitted);
+            for chunk in frames.chunks {
+                let bytes = chunk.len();
+                let occupied = chunk.try_into_mut().expect("not shared").capacity();
+                assert!(occupied <= bytes / 3 * 4 + 64, "{occupied} for {bytes}");
+            }
+        }
     }
 
     #[test]

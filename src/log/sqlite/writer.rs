@@ -147,7 +147,7 @@ impl Writer {
     /// Where the last batch answered several, their senders are about to send the next:
     /// the first of them would get a commit of its own, and all others wait for it. So
     /// the processor is offered to whoever can add to the batch, as long as someone does.
-    fn drain(&mut self, record: NewRecord, answer: Answer) -> (Pending, Option<Command>) {
+    fn drain(&self, record: NewRecord, answer: Answer) -> (Pending, Option<Command>) {
         let mut batch = Pending::default();
         batch.push(record, answer);
         let mut offered_at = if self.last_batch_records > 1 { 0 } else { 1 };
@@ -162,11 +162,11 @@ impl Writer {
                 }
             }
         }
-        self.last_batch_records = batch.records.len();
         (batch, None)
     }
 
     fn append(&mut self, batch: Pending) {
+        self.last_batch_records = batch.records.len();
         if let Some(error) = self.failed() {
             batch.refuse(&error);
             return;
