@@ -2,11 +2,13 @@
 //! event is known by.
 
 mod cursor;
+mod pattern;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 pub use cursor::{Cursor, InvalidCursor};
+pub use pattern::{InvalidPattern, TypePattern};
 
 /// A place in the log.
 ///

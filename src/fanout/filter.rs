@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::event::AttributesRef;
+use crate::event::{AttributesRef, InvalidPattern, TypePattern};
 use crate::log::Narrow;
 use crate::proto::EventFilter;
 
@@ -41,39 +41,14 @@ pub struct Filter {
 
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Clauses {
-    types: BTreeSet<Pattern>,
-    exclude_types: BTreeSet<Pattern>,
+    types: BTreeSet<TypePattern>,
+    exclude_types: BTreeSet<TypePattern>,
     user_ids: BTreeSet<String>,
     organization_ids: BTreeSet<String>,
     session_ids: BTreeSet<String>,
     sources: BTreeSet<String>,
     instance_ids: BTreeSet<String>,
     narrow: Narrow,
-}
-
-/// A type, or all types with a prefix.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Pattern {
-    Exact(String),
-    Prefix(String),
-}
-
-impl Pattern {
-    fn matches(&self, event_type: &str) -> bool {
-        match self {
-            Self::Exact(exact) => exact == event_type,
-            Self::Prefix(prefix) => event_type.starts_with(prefix.as_str()),
-        }
-    }
-
-    /// Whether every type that `other` matches is matched by this one too.
-    fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (_, Self::Exact(exact)) => self.matches(exact),
-            (Self::Prefix(prefix), Self::Prefix(other)) => other.starts_with(prefix.as_str()),
-            (Self::Exact(_), Self::Prefix(_)) => false,
-        }
-    }
 }
 
 impl Filter {
@@ -122,7 +97,7 @@ impl Filter {
             narrow: _,
         } = &*self.clauses;
         let any =
-            |patterns: &BTreeSet<Pattern>| patterns.iter().any(|p| p.matches(event.event_type));
+            |patterns: &BTreeSet<TypePattern>| patterns.iter().any(|p| p.matches(event.event_type));
         let has = |wanted: &BTreeSet<String>, id: Option<&str>| {
             wanted.is_empty() || id.is_some_and(|id| wanted.contains(id))
         };
@@ -157,8 +132,8 @@ impl Clauses {
         }
         // What a wildcard matches cannot be listed: types that are not known yet, too.
         let exact = self.types.iter().map(|pattern| match pattern {
-            Pattern::Exact(exact) => Some(exact.clone()),
-            Pattern::Prefix(_) => None,
+            TypePattern::Exact(exact) => Some(exact.clone()),
+            TypePattern::Prefix(_) => None,
         });
         match exact.collect::<Option<Vec<String>>>() {
             Some(types) if !types.is_empty() => Narrow::Types(types),
@@ -187,7 +162,7 @@ impl Check<'_> {
         count <= VALUES_MAX
     }
 
-    fn patterns(&mut self, field: &str, values: &[String]) -> BTreeSet<Pattern> {
+    fn patterns(&mut self, field: &str, values: &[String]) -> BTreeSet<TypePattern> {
         let mut patterns = BTreeSet::new();
         if !self.fits(field, values.len()) {
             return patterns;
@@ -201,25 +176,27 @@ impl Check<'_> {
         patterns
     }
 
-    fn pattern(&self, value: &str) -> Result<Pattern, String> {
-        match value.split_once('*') {
-            Some((prefix, "")) => Ok(Pattern::Prefix(prefix.to_owned())),
-            Some(_) => Err(format!(
-                "{value:?} has a `*` that is not at the end; write an exact type or a prefix and one trailing `*`, such as `user.*`"
-            )),
-            None if value.is_empty() => Err(
-                "empty; write a type such as `user.created`, or leave the field out for all types"
-                    .to_owned(),
-            ),
-            None if self.known.types.contains(value) => Ok(Pattern::Exact(value.to_owned())),
-            None => Err(unknown("event type", value, &self.known.types)),
+    fn pattern(&self, value: &str) -> Result<TypePattern, String> {
+        let pattern = value
+            .parse()
+            .map_err(|error: InvalidPattern| error.to_string())?;
+        match &pattern {
+            TypePattern::Exact(exact) if !self.known.types.contains(exact) => {
+                Err(unknown("event type", value, &self.known.types))
+            }
+            _ => Ok(pattern),
         }
     }
 
-    fn some_type_is_left(&mut self, types: &BTreeSet<Pattern>, excluded: &BTreeSet<Pattern>) {
-        let everything = BTreeSet::from([Pattern::Prefix(String::new())]);
+    fn some_type_is_left(
+        &mut self,
+        types: &BTreeSet<TypePattern>,
+        excluded: &BTreeSet<TypePattern>,
+    ) {
+        let everything = BTreeSet::from([TypePattern::everything()]);
         let wanted = if types.is_empty() { &everything } else { types };
-        let is_excluded = |pattern: &Pattern| excluded.iter().any(|other| other.covers(pattern));
+        let is_excluded =
+            |pattern: &TypePattern| excluded.iter().any(|other| other.covers(pattern));
         if wanted.iter().all(is_excluded) {
             self.violation(
                 "exclude_types",
