@@ -13,11 +13,13 @@ pub mod catalogue;
 mod decode;
 mod free_json;
 mod promote;
+pub mod redaction;
 pub mod samples;
 mod schema;
 mod transcode;
 mod wire;
 
 pub use decode::{Decoded, Delivery, decode, decode_again};
+pub use redaction::Redaction;
 pub use schema::decoding;
 pub use transcode::{Drift, DriftKind};

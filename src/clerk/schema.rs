@@ -1,6 +1,6 @@
 //! The proto files as tables: for each message, what each JSON key becomes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use prost_reflect::{Kind as ProtoKind, MessageDescriptor};
@@ -10,6 +10,8 @@ use crate::proto;
 
 /// Changes whenever the decoding itself does, so that stored events are decoded anew.
 const DECODER_REVISION: &str = "1";
+/// Longer than Clerk's objects are deep; an end, should one contain itself.
+const PATH_LENGTH_MAX: usize = 12;
 
 /// How one JSON value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,12 @@ impl Shape {
             .keys
             .binary_search_by(|(known, _)| (known.len(), known.as_str()).cmp(&asked));
         self.keys.get(found.ok()?).map(|(_, index)| *index)
+    }
+
+    /// The fields with their JSON keys.
+    pub(super) fn by_key(&self) -> impl Iterator<Item = (&str, Field)> {
+        let keys = self.keys.iter();
+        keys.filter_map(|(key, index)| Some((key.as_str(), *self.fields.get(*index)?)))
     }
 }
 
@@ -110,6 +118,12 @@ impl Schema {
         &self.shapes[index]
     }
 
+    /// The fields of `Event.data`: number and kind.
+    pub(super) fn data_kinds(&self) -> impl Iterator<Item = (u32, Kind)> {
+        let fields = self.data_fields.values();
+        fields.map(|(field, _)| (field.number, field.kind))
+    }
+
     /// The field of `Event.data` with this name.
     pub(super) fn data_field(&self, name: &str) -> Field {
         self.data_fields[name].0
@@ -164,6 +178,70 @@ impl Schema {
             .sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
         self.shapes[index] = shape;
         index
+    }
+}
+
+/// Every path in a body that becomes a field of `Event`. Arrays are looked through.
+#[derive(Debug, Default)]
+pub(super) struct JsonPaths {
+    paths: BTreeSet<Vec<String>>,
+    /// Those that hold free JSON: what is below them is known too.
+    free: BTreeSet<Vec<String>>,
+    names: BTreeSet<String>,
+}
+
+static JSON_PATHS: LazyLock<JsonPaths> = LazyLock::new(JsonPaths::from_schema);
+
+pub(super) fn json_paths() -> &'static JsonPaths {
+    &JSON_PATHS
+}
+
+impl JsonPaths {
+    pub(super) fn has(&self, path: &[String]) -> bool {
+        let is_free = |length: usize| path.get(..length).is_some_and(|at| self.free.contains(at));
+        self.paths.contains(path) || (1..path.len()).any(is_free)
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Vec<String>> {
+        self.paths.iter()
+    }
+
+    /// The last names of all paths.
+    pub(super) fn names(&self) -> &BTreeSet<String> {
+        &self.names
+    }
+
+    fn from_schema() -> Self {
+        let mut known = Self::default();
+        let attributes = ["event_attributes", "http_request"].map(str::to_owned);
+        known.paths.insert(attributes[..1].to_vec());
+        known.paths.insert(attributes.to_vec());
+        for leaf in ["client_ip", "user_agent"] {
+            known.add(&attributes, leaf, Kind::String);
+        }
+        for (_, kind) in SCHEMA.data_kinds() {
+            known.add(&[], "data", kind);
+        }
+        known
+    }
+
+    fn add(&mut self, parent: &[String], key: &str, kind: Kind) {
+        let mut path = parent.to_vec();
+        path.push(key.to_owned());
+        if !parent.is_empty() {
+            self.names.insert(key.to_owned());
+        }
+        match kind {
+            // The untyped `data` of unknown types is no reason to know every path.
+            Kind::Struct if !parent.is_empty() => drop(self.free.insert(path.clone())),
+            Kind::Message(index) if path.len() <= PATH_LENGTH_MAX => {
+                for (key, field) in SCHEMA.shape(index).by_key() {
+                    self.add(&path, key, field.kind);
+                }
+            }
+            _ => {}
+        }
+        self.paths.insert(path);
     }
 }
 

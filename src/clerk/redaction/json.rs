@@ -1,0 +1,113 @@
+//! Removing keys from a JSON body, and leaving the rest of its text as it is.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::plan::{Mark, Plan};
+use crate::clerk::transcode::{Object, parse};
+
+/// What is nested deeper is removed: looking for names in it would cost a stack.
+const LEVELS_MAX: usize = 64;
+
+/// What the envelope says of the event.
+const ENVELOPE_KEYS: [&str; 4] = ["type", "object", "timestamp", "instance_id"];
+
+/// The body without what the plan removes; none where it is not an object.
+pub(super) fn redact<'a>(plan: &Plan, body: &'a str) -> Option<Cow<'a, [u8]>> {
+    let envelope = Object::parse(body.trim_start_matches('\u{feff}'))?;
+    let redacted = rewrite(&envelope, |key, raw| {
+        if ENVELOPE_KEYS.contains(&key) {
+            return Verdict::Keep;
+        }
+        judge(plan, Some(0), key, raw, LEVELS_MAX)
+    });
+    Some(match redacted {
+        Some(redacted) => Cow::Owned(redacted.into_bytes()),
+        None => Cow::Borrowed(body.as_bytes()),
+    })
+}
+
+enum Verdict {
+    Keep,
+    Remove,
+    Replace(String),
+}
+
+fn judge(plan: &Plan, node: Option<usize>, key: &str, raw: &RawValue, levels: usize) -> Verdict {
+    match plan.mark(node, key) {
+        Some(Mark::Remove) => Verdict::Remove,
+        Some(Mark::Below(below)) => value(plan, Some(below), raw, levels),
+        None if plan.looks_everywhere() => value(plan, None, raw, levels),
+        None => Verdict::Keep,
+    }
+}
+
+/// Looks into objects, and through arrays.
+fn value(plan: &Plan, node: Option<usize>, raw: &RawValue, levels: usize) -> Verdict {
+    let is_nested = raw.get().starts_with(['{', '[']);
+    if !is_nested {
+        return Verdict::Keep;
+    }
+    let Some(levels) = levels.checked_sub(1) else {
+        return Verdict::Remove;
+    };
+    let rewritten = if let Some(object) = Object::parse(raw.get()) {
+        rewrite(&object, |key, raw| judge(plan, node, key, raw, levels))
+    } else if let Some(elements) = parse::<Vec<&RawValue>>(raw) {
+        rewrite_elements(&elements, |raw| value(plan, node, raw, levels))
+    } else {
+        return Verdict::Remove;
+    };
+    rewritten.map_or(Verdict::Keep, Verdict::Replace)
+}
+
+/// The object anew, if something of it does not stay.
+fn rewrite(object: &Object<'_>, judge: impl Fn(&str, &RawValue) -> Verdict) -> Option<String> {
+    let fields = object.0.iter();
+    let judged: Vec<_> = fields
+        .map(|(key, raw)| (key, raw, judge(key, raw)))
+        .collect();
+    if judged
+        .iter()
+        .all(|(_, _, verdict)| matches!(verdict, Verdict::Keep))
+    {
+        return None;
+    }
+    let mut out = String::from("{");
+    for (key, raw, verdict) in &judged {
+        let text = match verdict {
+            Verdict::Keep => raw.get(),
+            Verdict::Replace(text) => text,
+            Verdict::Remove => continue,
+        };
+        if out.len() > 1 {
+            out.push(',');
+        }
+        out.push_str(&serde_json::Value::from(key.as_ref()).to_string());
+        out.push(':');
+        out.push_str(text);
+    }
+    out.push('}');
+    Some(out)
+}
+
+/// The array anew, if something of it does not stay.
+fn rewrite_elements(
+    elements: &[&RawValue],
+    judge: impl Fn(&RawValue) -> Verdict,
+) -> Option<String> {
+    let judged: Vec<_> = elements.iter().map(|raw| (raw, judge(raw))).collect();
+    if judged
+        .iter()
+        .all(|(_, verdict)| matches!(verdict, Verdict::Keep))
+    {
+        return None;
+    }
+    let kept = judged.iter().filter_map(|(raw, verdict)| match verdict {
+        Verdict::Keep => Some(raw.get()),
+        Verdict::Replace(text) => Some(text.as_str()),
+        Verdict::Remove => None,
+    });
+    Some(format!("[{}]", kept.collect::<Vec<_>>().join(",")))
+}

@@ -1,0 +1,222 @@
+//! Rules, arranged so that each field is judged where it is met.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use super::json;
+use super::rule::Rule;
+use super::wire;
+use crate::clerk::schema::{Kind, SCHEMA};
+
+/// `Event.http_request`, which is `event_attributes.http_request` in the body.
+const EVENT_HTTP_REQUEST: u32 = 12;
+const HTTP_REQUEST_KEYS: [(u32, &str); 2] = [(1, "client_ip"), (2, "user_agent")];
+
+/// What to remove from the events of one family of types.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Names to remove wherever they stand.
+    anywhere: HashSet<String>,
+    /// Paths to remove, as a tree; the first node is the body's root.
+    nodes: Vec<Node>,
+    /// The same for encoded messages, by field number; the first is `Event`.
+    messages: Vec<Message>,
+}
+
+/// Keys of an object at one place.
+type Node = HashMap<String, Mark>;
+
+/// What to do about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Remove,
+    /// Look into it, with this node.
+    Below(usize),
+}
+
+/// What to do about the fields of a message.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    fields: HashMap<u32, Action>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Remove,
+    /// Look into it, with this message of the plan.
+    Message(usize),
+    /// Look into a `google.protobuf.Struct`, with this node.
+    Struct(Option<usize>),
+}
+
+impl Message {
+    pub(super) fn action(&self, number: u32) -> Option<Action> {
+        self.fields.get(&number).copied()
+    }
+}
+
+impl Plan {
+    pub(super) fn new<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
+        let mut plan = Self {
+            nodes: vec![Node::new()],
+            ..Self::default()
+        };
+        for rule in rules {
+            match rule {
+                Rule::Anywhere(name) => drop(plan.anywhere.insert(name.clone())),
+                Rule::At(path) => plan.add_path(path),
+            }
+        }
+        plan.compile_event();
+        plan
+    }
+
+    fn add_path(&mut self, path: &[String]) {
+        let Some((last, parents)) = path.split_last() else {
+            return;
+        };
+        let mut at = 0;
+        for key in parents {
+            let next = self.nodes.len();
+            let Some(node) = self.nodes.get_mut(at) else {
+                return;
+            };
+            match *node.entry(key.clone()).or_insert(Mark::Below(next)) {
+                // What holds it is removed already.
+                Mark::Remove => return,
+                Mark::Below(below) => at = below,
+            }
+            if at == next {
+                self.nodes.push(Node::new());
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(at) {
+            node.insert(last.clone(), Mark::Remove);
+        }
+    }
+
+    /// Whether nothing is to be removed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.anywhere.is_empty() && self.nodes.iter().all(HashMap::is_empty)
+    }
+
+    /// The encoded event without what is to be removed; none if there is nothing of it.
+    pub(super) fn event(&self, encoded: &[u8]) -> Option<Vec<u8>> {
+        if self.message(0).fields.is_empty() {
+            return None;
+        }
+        // What cannot be told apart is not shown.
+        wire::redact(self, 0, encoded).unwrap_or_else(|_| Some(Vec::new()))
+    }
+
+    /// The body without what is to be removed; none where it has no fields.
+    pub(super) fn body<'a>(&self, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let text = std::str::from_utf8(body).ok()?;
+        json::redact(self, text)
+    }
+
+    /// What to do about a key at a node; without a node, no path leads here.
+    pub(super) fn mark(&self, node: Option<usize>, key: &str) -> Option<Mark> {
+        if self.anywhere.contains(key) {
+            return Some(Mark::Remove);
+        }
+        self.nodes.get(node?)?.get(key).copied()
+    }
+
+    /// Whether something below a place that no path leads to may have to be removed.
+    pub(super) fn looks_everywhere(&self) -> bool {
+        !self.anywhere.is_empty()
+    }
+
+    pub(super) fn message(&self, index: usize) -> &Message {
+        &self.messages[index]
+    }
+
+    fn compile_event(&mut self) {
+        self.messages.push(Message::default());
+        let mut fields = HashMap::new();
+        if let Some(action) = self.http_request() {
+            fields.insert(EVENT_HTTP_REQUEST, action);
+        }
+        let data = self.mark(Some(0), "data");
+        let mut compiled = HashMap::new();
+        for (number, kind) in SCHEMA.data_kinds() {
+            if let Some(action) = self.action(data, kind, &mut compiled) {
+                fields.insert(number, action);
+            }
+        }
+        self.messages[0] = Message { fields };
+    }
+
+    fn http_request(&mut self) -> Option<Action> {
+        let attributes = match self.mark(Some(0), "event_attributes") {
+            Some(Mark::Remove) => return Some(Action::Remove),
+            Some(Mark::Below(node)) => Some(node),
+            None => None,
+        };
+        let request = match self.mark(attributes, "http_request") {
+            Some(Mark::Remove) => return Some(Action::Remove),
+            Some(Mark::Below(node)) => Some(node),
+            None => None,
+        };
+        let marked = HTTP_REQUEST_KEYS
+            .into_iter()
+            .filter(|(_, key)| self.mark(request, key) == Some(Mark::Remove));
+        let fields: HashMap<u32, Action> =
+            marked.map(|(number, _)| (number, Action::Remove)).collect();
+        if fields.is_empty() {
+            return None;
+        }
+        self.messages.push(Message { fields });
+        Some(Action::Message(self.messages.len() - 1))
+    }
+
+    /// What a mark means for a field of this kind.
+    fn action(
+        &mut self,
+        mark: Option<Mark>,
+        kind: Kind,
+        compiled: &mut HashMap<(usize, Option<usize>), usize>,
+    ) -> Option<Action> {
+        let node = match mark {
+            Some(Mark::Remove) => return Some(Action::Remove),
+            Some(Mark::Below(node)) => Some(node),
+            None if self.looks_everywhere() => None,
+            None => return None,
+        };
+        match kind {
+            Kind::Message(shape) => {
+                let message = self.shape(shape, node, compiled);
+                let is_idle = self.message(message).fields.is_empty();
+                (!is_idle).then_some(Action::Message(message))
+            }
+            Kind::Struct => Some(Action::Struct(node)),
+            Kind::String | Kind::Bool | Kind::Int64 | Kind::Double | Kind::Timestamp => None,
+        }
+    }
+
+    /// The index of the message for a shape at a node. Clerk's shapes don't contain
+    /// themselves; one that did would be looked at once.
+    fn shape(
+        &mut self,
+        shape: usize,
+        node: Option<usize>,
+        compiled: &mut HashMap<(usize, Option<usize>), usize>,
+    ) -> usize {
+        if let Some(index) = compiled.get(&(shape, node)) {
+            return *index;
+        }
+        let index = self.messages.len();
+        self.messages.push(Message::default());
+        compiled.insert((shape, node), index);
+        let mut fields = HashMap::new();
+        for (key, field) in SCHEMA.shape(shape).by_key() {
+            let mark = self.mark(node, key);
+            if let Some(action) = self.action(mark, field.kind, compiled) {
+                fields.insert(field.number, action);
+            }
+        }
+        self.messages[index] = Message { fields };
+        index
+    }
+}

@@ -1,0 +1,225 @@
+//! Rules and named sets of them, in words.
+
+use std::collections::BTreeSet;
+
+use crate::clerk::schema;
+
+/// A suggestion must be at least this much like what was written.
+const SIMILARITY_MIN: f64 = 0.5;
+/// Before a name that is meant wherever it stands.
+const ANYWHERE: &str = "**.";
+
+/// The part of a type before its first dot; none for all types.
+pub(super) type Family = Option<&'static str>;
+
+/// What to remove.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rule {
+    /// The field at this path.
+    At(Vec<String>),
+    /// Fields of this name, wherever they stand.
+    Anywhere(String),
+}
+
+/// Rules under one name.
+pub(super) struct Set {
+    pub(super) name: &'static str,
+    pub(super) rules: &'static [&'static str],
+}
+
+/// A set that is removed for everyone who is not granted it by name.
+pub(super) struct Sealed {
+    pub(super) name: &'static str,
+    pub(super) families: &'static [&'static str],
+    pub(super) rules: &'static [&'static str],
+}
+
+/// What signs somebody in. The families also hold types that Clerk may add, or that its
+/// own documents mention and its schemas do not, such as `invitation.created`.
+pub(super) const SEALED: &[Sealed] = &[
+    Sealed {
+        name: "messages",
+        families: &["email", "sms"],
+        rules: &[
+            "data.subject",
+            "data.body",
+            "data.body_plain",
+            "data.message",
+            "data.data",
+        ],
+    },
+    Sealed {
+        name: "invitation_urls",
+        families: &["organizationInvitation", "invitation", "waitlistEntry"],
+        rules: &["**.url"],
+    },
+    Sealed {
+        name: "backup_codes",
+        families: &["user", "session"],
+        rules: &["**.backup_codes"],
+    },
+];
+
+/// What a policy can remove by name.
+const SETS: &[Set] = &[
+    Set {
+        name: "contact",
+        rules: &[
+            "**.email_addresses",
+            "**.email_address",
+            "**.email",
+            "**.phone_numbers",
+            "**.phone_number",
+            "**.to_email_address",
+            "**.to_phone_number",
+            "**.affiliation_email_address",
+            "**.web3_wallets",
+            "**.web3_wallet",
+            // A member's, which is most often an e-mail address.
+            "**.identifier",
+        ],
+    },
+    Set {
+        name: "names",
+        rules: &[
+            "**.first_name",
+            "**.last_name",
+            "**.username",
+            "**.given_name",
+            "**.family_name",
+            "**.image_url",
+            "**.profile_image_url",
+            "**.avatar_url",
+            "**.picture",
+        ],
+    },
+    Set {
+        name: "metadata",
+        rules: &[
+            "**.public_metadata",
+            "**.private_metadata",
+            "**.unsafe_metadata",
+        ],
+    },
+    Set {
+        name: "network",
+        rules: &[
+            "event_attributes.http_request",
+            "**.latest_activity",
+            "**.client_ip",
+            "**.ip_address",
+            "**.user_agent",
+        ],
+    },
+];
+
+/// Why a rule is not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRule {
+    /// It is neither a set nor a field's path. Accepting it would remove nothing.
+    #[error(
+        "{rule:?} is neither a set ({sets}) nor a field of Clerk's events, such as data.private_metadata, or **.private_metadata for wherever it stands{suggestion}",
+        sets = set_names(SETS.iter().map(|set| set.name))
+    )]
+    UnknownField {
+        /// As it was written.
+        rule: String,
+        /// What it may mean.
+        suggestion: String,
+    },
+    /// It is not a set that can be granted.
+    #[error(
+        "{0:?} is not a set that can be granted; these are: {sets}",
+        sets = set_names(SEALED.iter().map(|set| set.name))
+    )]
+    UnknownGrant(String),
+}
+
+fn set_names(names: impl Iterator<Item = &'static str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+impl Rule {
+    /// Reads a rule that is known to be one.
+    pub(super) fn read(text: &str) -> Self {
+        match text.strip_prefix(ANYWHERE) {
+            Some(name) => Self::Anywhere(name.to_owned()),
+            None => {
+                let steps = text.split('.').map(|step| step.trim_end_matches("[]"));
+                Self::At(steps.map(str::to_owned).collect())
+            }
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        let known = schema::json_paths();
+        match self {
+            Self::At(path) => known.has(path),
+            Self::Anywhere(name) => known.names().contains(name.as_str()),
+        }
+    }
+}
+
+/// The rules that a policy's text stands for.
+pub(super) fn parse(text: &str) -> Result<Vec<Rule>, InvalidRule> {
+    if let Some(set) = SETS.iter().find(|set| set.name == text) {
+        return Ok(set.rules.iter().map(|rule| Rule::read(rule)).collect());
+    }
+    let rule = Rule::read(text);
+    if rule.is_known() {
+        return Ok(vec![rule]);
+    }
+    Err(InvalidRule::UnknownField {
+        rule: text.to_owned(),
+        suggestion: suggestion(text),
+    })
+}
+
+pub(super) fn check_granted(granted: &[String]) -> Result<(), InvalidRule> {
+    let is_sealed = |name: &&String| SEALED.iter().any(|set| set.name == name.as_str());
+    match granted.iter().find(|name| !is_sealed(name)) {
+        Some(unknown) => Err(InvalidRule::UnknownGrant(unknown.clone())),
+        None => Ok(()),
+    }
+}
+
+fn suggestion(text: &str) -> String {
+    let known = schema::json_paths();
+    let paths = known.paths().map(|path| path.join("."));
+    let anywhere = known.names().iter().map(|name| format!("{ANYWHERE}{name}"));
+    let sets = SETS.iter().map(|set| set.name.to_owned());
+    let all = sets.chain(paths).chain(anywhere);
+    let scored = all.map(|name| (strsim::normalized_damerau_levenshtein(text, &name), name));
+    match scored.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
+        Some((score, name)) if score >= SIMILARITY_MIN => format!("; did you mean {name}?"),
+        _ => String::new(),
+    }
+}
+
+/// The paths at which fields with the name of a removed one stay, since `removed` names
+/// it by another path. Worth a warning: a session's event carries the whole user.
+#[must_use]
+pub fn uncovered_places(removed: &[String]) -> Vec<String> {
+    let rules: BTreeSet<Rule> = removed
+        .iter()
+        .filter_map(|text| parse(text).ok())
+        .flatten()
+        .collect();
+    let names = rules.iter().filter_map(|rule| match rule {
+        Rule::At(path) => path.last(),
+        Rule::Anywhere(_) => None,
+    });
+    let names: BTreeSet<&String> = names.collect();
+    let is_covered = |path: &[String]| {
+        rules.iter().any(|rule| match rule {
+            Rule::At(at) => path.starts_with(at),
+            Rule::Anywhere(name) => path.contains(name),
+        })
+    };
+    let known = schema::json_paths();
+    let left = known
+        .paths()
+        .filter(|path| path.last().is_some_and(|name| names.contains(name)))
+        .filter(|path| !is_covered(path));
+    left.map(|path| path.join(".")).collect()
+}
