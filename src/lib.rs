@@ -41,6 +41,7 @@ pub mod proto;
 
 pub mod log;
 
+pub mod access;
 pub mod clerk;
 pub mod fanout;
 

@@ -1,0 +1,285 @@
+//! Who may receive what.
+//!
+//! ```text
+//!   bearer token ───────┐
+//!   certificate's name ─┴─► Access ──► Principal ──► Policy: scope, redaction, payload, streams
+//! ```
+//!
+//! A caller is recognised once for each call, and what it may receive travels with the
+//! call as its [`Principal`]. The configuration can be replaced while the gateway runs:
+//! whoever was recognised by the former one is told by [`Principal::ended`].
+//!
+//! What this module does not know: gRPC, TLS, and what an event looks like.
+
+mod policy;
+mod token;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio_util::sync::CancellationToken;
+
+pub use policy::{Policy, Scope};
+pub use token::{InvalidHash, Token, TokenHash};
+
+/// The name of callers without credentials, where they are let in.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// How a principal is recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name, in logs and listings.
+    pub name: String,
+    /// What its tokens hash to; several while one replaces another.
+    pub token_hashes: Vec<TokenHash>,
+    /// Names of client certificates: a common name, DNS name or URI.
+    pub certificate_names: Vec<String>,
+    /// What it may receive.
+    pub policy: Policy,
+}
+
+/// Everyone who may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Principals {
+    /// Those who show credentials; no two have the same name.
+    pub identities: Vec<Identity>,
+    /// What those may receive who show none; none where they are not let in.
+    pub anonymous: Option<Policy>,
+}
+
+/// What a caller shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials<'a> {
+    /// Its bearer token.
+    pub token: Option<&'a str>,
+    /// The names of its verified certificate.
+    pub certificate_names: &'a [String],
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// It shows nothing.
+    #[error(
+        "this gateway wants to know who calls: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`), or a client certificate that it knows"
+    )]
+    NoCredentials,
+    /// It shows a token that no principal has.
+    #[error("the token is not one that this gateway knows; was it replaced, or cut short?")]
+    Token,
+    /// It shows a certificate that no principal has.
+    #[error("the client certificate is valid, but none of its names is a principal's")]
+    Certificate,
+}
+
+/// A recognised caller; clones share it.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    policy: Policy,
+    /// Cancelled once the configuration no longer says what it said.
+    ended: CancellationToken,
+    removed: CancellationToken,
+}
+
+/// Why a principal is no longer what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It may not call any more.
+    Removed,
+    /// It may receive something else: calling again tells what.
+    Changed,
+}
+
+impl Principal {
+    fn new(name: &str, policy: Policy) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                name: name.to_owned(),
+                policy,
+                ended: CancellationToken::new(),
+                removed: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// A caller whom no configuration names or takes back.
+    #[must_use]
+    pub fn anonymous(policy: Policy) -> Self {
+        Self::new(ANONYMOUS, policy)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What it may receive.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.shared.policy
+    }
+
+    /// Whether it is no longer what it was.
+    #[must_use]
+    pub fn has_ended(&self) -> Option<Ended> {
+        if self.shared.removed.is_cancelled() {
+            Some(Ended::Removed)
+        } else if self.shared.ended.is_cancelled() {
+            Some(Ended::Changed)
+        } else {
+            None
+        }
+    }
+
+    /// Completes when it is no longer what it was.
+    pub async fn ended(&self) {
+        self.shared.ended.cancelled().await;
+    }
+
+    fn end(&self, how: Ended) {
+        if how == Ended::Removed {
+            self.shared.removed.cancel();
+        }
+        self.shared.ended.cancel();
+    }
+}
+
+/// What a replacement of the principals did, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Not there before.
+    pub added: Vec<String>,
+    /// Recognised or served in another way than before.
+    pub changed: Vec<String>,
+    /// Not there any more.
+    pub removed: Vec<String>,
+}
+
+/// Recognises callers; clones share what they know.
+#[derive(Clone, Debug)]
+pub struct Access {
+    known: Arc<RwLock<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    principals: Vec<(Identity, Principal)>,
+    anonymous: Option<Principal>,
+}
+
+impl Access {
+    /// Recognises these, and nobody else.
+    #[must_use]
+    pub fn new(principals: Principals) -> Self {
+        let known = Known {
+            principals: principals
+                .identities
+                .into_iter()
+                .map(|identity| {
+                    let principal = Principal::new(&identity.name, identity.policy.clone());
+                    (identity, principal)
+                })
+                .collect(),
+            anonymous: principals.anonymous.map(Principal::anonymous),
+        };
+        Self {
+            known: Arc::new(RwLock::new(known)),
+        }
+    }
+
+    /// Who calls. A token is looked at first, and a wrong one is refused whatever else is
+    /// shown: its owner means to be somebody.
+    ///
+    /// # Errors
+    /// When it is nobody whom the configuration lets in.
+    pub fn recognise(&self, shown: Credentials<'_>) -> Result<Principal, Unknown> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = shown.token {
+            let hash = TokenHash::of(token);
+            // All are compared, so that the time taken tells nothing of the place.
+            let found = known.principals.iter().fold(None, |found, (identity, it)| {
+                let hashes = identity.token_hashes.iter();
+                let is_it = hashes.fold(false, |is_it, known| known.is(&hash) | is_it);
+                found.or_else(|| is_it.then(|| it.clone()))
+            });
+            return found.ok_or(Unknown::Token);
+        }
+        let has_name = |name: &String| shown.certificate_names.contains(name);
+        let by_certificate = known
+            .principals
+            .iter()
+            .find(|(identity, _)| identity.certificate_names.iter().any(has_name));
+        match (by_certificate, &known.anonymous) {
+            (Some((_, principal)), _) | (None, Some(principal)) => Ok(principal.clone()),
+            (None, None) if shown.certificate_names.is_empty() => Err(Unknown::NoCredentials),
+            (None, None) => Err(Unknown::Certificate),
+        }
+    }
+
+    /// Recognises these from now on. Whoever was recognised before and would now be
+    /// somebody else, or nobody, has ended.
+    pub fn replace(&self, principals: Principals) -> Replaced {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::take(&mut known.principals).into_iter();
+        let mut former: BTreeMap<String, (Identity, Principal)> = former
+            .map(|(identity, principal)| (identity.name.clone(), (identity, principal)))
+            .collect();
+        let mut replaced = Replaced::default();
+        for identity in principals.identities {
+            let principal = match former.remove(&identity.name) {
+                Some((before, principal)) if before == identity => principal,
+                Some((_, before)) => {
+                    before.end(Ended::Changed);
+                    replaced.changed.push(identity.name.clone());
+                    Principal::new(&identity.name, identity.policy.clone())
+                }
+                None => {
+                    replaced.added.push(identity.name.clone());
+                    Principal::new(&identity.name, identity.policy.clone())
+                }
+            };
+            known.principals.push((identity, principal));
+        }
+        for (name, (_, principal)) in former {
+            principal.end(Ended::Removed);
+            replaced.removed.push(name);
+        }
+        known.replace_anonymous(principals.anonymous, &mut replaced);
+        replaced
+    }
+}
+
+impl Known {
+    fn replace_anonymous(&mut self, policy: Option<Policy>, replaced: &mut Replaced) {
+        let before = self.anonymous.take();
+        let name = || ANONYMOUS.to_owned();
+        self.anonymous = match (before, policy) {
+            (None, None) => None,
+            (Some(before), Some(policy)) if *before.policy() == policy => Some(before),
+            (None, Some(policy)) => {
+                replaced.added.push(name());
+                Some(Principal::anonymous(policy))
+            }
+            (Some(before), None) => {
+                before.end(Ended::Removed);
+                replaced.removed.push(name());
+                None
+            }
+            (Some(before), Some(policy)) => {
+                before.end(Ended::Changed);
+                replaced.changed.push(name());
+                Some(Principal::anonymous(policy))
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::TypePattern;
+
+fn identity(name: &str, token: &Token) -> Identity {
+    Identity {
+        name: name.to_owned(),
+        token_hashes: vec![token.hash()],
+        certificate_names: vec![format!("{name}.internal")],
+        policy: Policy::default(),
+    }
+}
+
+fn with_token(token: &str) -> Credentials<'_> {
+    Credentials {
+        token: Some(token),
+        ..Credentials::default()
+    }
+}
+
+fn token() -> Token {
+    Token::generate().expect("randomness")
+}
+
+#[test]
+fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() {
+    let [first, second, unknown] = [token(), token(), token()];
+    let access = Access::new(Principals {
+        identities: vec![identity("a", &first), identity("b", &second)],
+        anonymous: None,
+    });
+    fn who(access: &Access, shown: Credentials<'_>) -> Result<String, Unknown> {
+        access.recognise(shown).map(|it| it.name().to_owned())
+    }
+    assert_eq!(
+        who(&access, with_token(second.secret())),
+        Ok("b".to_owned())
+    );
+    assert_eq!(
+        who(&access, with_token(unknown.secret())),
+        Err(Unknown::Token)
+    );
+    assert_eq!(who(&access, with_token("")), Err(Unknown::Token));
+    assert_eq!(
+        who(&access, with_token(&second.hash().to_string())),
+        Err(Unknown::Token)
+    );
+    assert_eq!(
+        who(&access, Credentials::default()),
+        Err(Unknown::NoCredentials)
+    );
+    for (certificate_name, found) in [
+        ("b.internal", Ok("b".to_owned())),
+        ("b", Err(Unknown::Certificate)),
+    ] {
+        let names = ["else.internal".to_owned(), certificate_name.to_owned()];
+        let shown = Credentials {
+            certificate_names: &names,
+            ..Credentials::default()
+        };
+        assert_eq!(who(&access, shown), found);
+        let shown = Credentials {
+            token: Some(unknown.secret()),
+            ..shown
+        };
+        assert_eq!(
+            who(&access, shown),
+            Err(Unknown::Token),
+            "a wrong token is not looked past"
+        );
+    }
+}
+
+#[test]
+fn a_replacement_ends_those_whom_it_changes_and_nobody_else() {
+    let [first, second, third] = [token(), token(), token()];
+    let access = Access::new(Principals {
+        identities: vec![
+            identity("a", &first),
+            identity("b", &second),
+            identity("c", &third),
+        ],
+        anonymous: Some(Policy::default()),
+    });
+    let recognise = |shown| access.recognise(shown).expect("known");
+    let [a, b, c] = [&first, &second, &third].map(|it| recognise(with_token(it.secret())));
+    let nobody = recognise(Credentials::default());
+    let mut changed = identity("b", &second);
+    changed.policy.withholds_payload = true;
+    let replaced = access.replace(Principals {
+        identities: vec![identity("a", &first), changed, identity("d", &token())],
+        anonymous: Some(Policy::default()),
+    });
+    assert_eq!(
+        replaced,
+        Replaced {
+            added: vec!["d".to_owned()],
+            changed: vec!["b".to_owned()],
+            removed: vec!["c".to_owned()],
+        }
+    );
+    assert_eq!(a.has_ended(), None);
+    assert_eq!(b.has_ended(), Some(Ended::Changed));
+    assert_eq!(c.has_ended(), Some(Ended::Removed));
+    assert_eq!(nobody.has_ended(), None);
+    assert_eq!(
+        access.recognise(with_token(third.secret())).err(),
+        Some(Unknown::Token)
+    );
+    access.replace(Principals::default());
+    assert_eq!(a.has_ended(), Some(Ended::Removed));
+    assert_eq!(nobody.has_ended(), Some(Ended::Removed));
+    assert!(access.recognise(Credentials::default()).is_err());
+}
+
+#[test]
+fn a_hash_is_read_as_it_is_written_and_a_token_is_not_taken_for_one() {
+    let token = token();
+    assert_eq!(token.hash().to_string().parse(), Ok(token.hash()));
+    assert_eq!(
+        token.secret().parse::<TokenHash>(),
+        Err(InvalidHash::IsToken)
+    );
+    for wrong in [
+        "",
+        "sha256:",
+        "sha256:+1",
+        &"0".repeat(64),
+        &format!("sha256:{}", "é".repeat(32)),
+    ] {
+        assert_eq!(
+            wrong.parse::<TokenHash>(),
+            Err(InvalidHash::Malformed),
+            "{wrong}"
+        );
+    }
+    assert!(!format!("{token:?} {:?}", token.hash()).contains(&token.hash().to_string()[7..]));
+}
+
+fn pattern() -> impl Strategy<Value = TypePattern> {
+    ("[ab]{0,3}", any::<bool>()).prop_map(|(text, is_exact)| {
+        if is_exact {
+            TypePattern::Exact(text)
+        } else {
+            TypePattern::Prefix(text)
+        }
+    })
+}
+
+proptest! {
+    /// What is said of patterns holds for every type that they match.
+    #[test]
+    fn a_scope_says_of_patterns_what_it_says_of_types(
+        types in prop::collection::btree_set(pattern(), 0..3),
+        exclude_types in prop::collection::btree_set(pattern(), 0..3),
+        asked in pattern(),
+    ) {
+        let scope = Scope { types, exclude_types, sources: BTreeSet::default() };
+        let part = scope.allowed_part(&asked);
+        let mut all_types = vec![String::new()];
+        for length in 0..4 {
+            for index in 0..all_types.len() {
+                if all_types[index].len() == length {
+                    let longer = ["a", "b"].map(|it| format!("{}{it}", all_types[index]));
+                    all_types.extend(longer);
+                }
+            }
+        }
+        let asked_types = all_types.iter().filter(|name| asked.matches(name));
+        for name in asked_types {
+            let is_part = part.iter().any(|it| it.matches(name))
+                && !scope.exclude_types.iter().any(|it| it.matches(name));
+            prop_assert_eq!(is_part, scope.allows_type(name), "{}", name);
+            if scope.allows_all_of(&asked) {
+                prop_assert!(scope.allows_type(name));
+            }
+        }
+    }
+}
