@@ -18,8 +18,9 @@
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::proto::event_service_client::EventServiceClient;
@@ -45,6 +46,9 @@ pub enum Error {
     /// The address is not one.
     #[error("{0:?} is not the address of a gateway, such as http://127.0.0.1:50051")]
     Address(String),
+    /// The token cannot be sent.
+    #[error("the token is not one: it holds characters that `clerkcast token new` never prints")]
+    Token,
     /// The gateway refused the request, and would again.
     #[error("the gateway refused the subscription: {} ({:?})", .0.message(), .0.code())]
     Refused(Box<Status>),
@@ -75,6 +79,7 @@ pub struct Subscriber {
     backoff: Duration,
     broken_in_a_row: u32,
     events_left: Option<i64>,
+    authorization: Option<MetadataValue<Ascii>>,
     watcher: fn(&Connection),
 }
 
@@ -94,8 +99,21 @@ impl Subscriber {
             silence_max: SILENCE_MAX_AT_START,
             backoff: BACKOFF_MIN,
             broken_in_a_row: 0,
+            authorization: None,
             watcher: |_| {},
         })
+    }
+
+    /// Shows this bearer token, which `clerkcast token new` made, to the gateway.
+    ///
+    /// # Errors
+    /// When it is none: it holds characters that a header cannot carry.
+    pub fn token(mut self, token: &str) -> Result<Self, Error> {
+        let value = format!("Bearer {}", token.trim()).parse();
+        let mut value: MetadataValue<Ascii> = value.map_err(|_| Error::Token)?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
     }
 
     /// Calls `watcher` whenever the connection is lost or open again.
@@ -135,6 +153,11 @@ impl Subscriber {
         if self.stream.is_none() {
             let mut request = self.request.clone();
             request.max_events = self.events_left.unwrap_or(request.max_events);
+            let mut request = Request::new(request);
+            if let Some(authorization) = &self.authorization {
+                let metadata = request.metadata_mut();
+                metadata.insert("authorization", authorization.clone());
+            }
             let opened = timeout(SILENCE_MAX_AT_START, self.client.subscribe(request)).await;
             self.stream = Some(opened.map_err(|_| silence())??.into_inner());
             (self.watcher)(&Connection::Open);

@@ -8,6 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::Deserialize;
 
+use super::principals::FilePrincipal;
+use crate::access::Principals;
+use crate::grpc::Door;
 use crate::ops::LogFormat;
 use crate::webhook::{SigningSecret, Source, Verifier};
 use crate::{fanout, log, webhook};
@@ -37,6 +40,12 @@ pub struct Config {
     pub subscribers_max: usize,
     /// How long stopping may take.
     pub drain_timeout: Duration,
+    /// Who may subscribe.
+    pub principals: Principals,
+    /// Who may ask for health.
+    pub grpc_health: Door,
+    /// Who may ask for reflection.
+    pub grpc_reflection: Door,
 }
 
 /// One Clerk instance.
@@ -78,7 +87,7 @@ impl Config {
     }
 }
 
-/// The configuration file. Every key but `sources` is a flag's name, with underscores.
+/// The configuration file. Every key but the tables is a flag's name, with underscores.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -100,8 +109,13 @@ pub struct FileConfig {
     pub drain_timeout: Option<String>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<String>,
+    pub grpc_allow_anonymous: Option<bool>,
+    pub grpc_open: Option<String>,
     #[serde(default)]
     pub sources: Vec<FileSource>,
+    #[serde(default)]
+    pub principals: Vec<FilePrincipal>,
+    pub anonymous: Option<FilePrincipal>,
 }
 
 /// One `[[sources]]` table.

@@ -7,6 +7,7 @@
 //! ```
 
 mod config;
+mod principals;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,12 +21,14 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::fanout::Fanout;
 use crate::log::sqlite::SqliteLog;
 use crate::log::{self, Log, Writability};
 use crate::{fanout, grpc, ops, webhook};
 
 pub use config::{Config, FileConfig, SourceConfig};
+pub use principals::FilePrincipal;
 
 /// How often retention looks for what may go.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -42,6 +45,7 @@ pub struct Gateway {
     http: TcpListener,
     grpc: TcpListener,
     admin: TcpListener,
+    access: Access,
 }
 
 /// Where a gateway listens.
@@ -70,6 +74,7 @@ impl Gateway {
             admin: bind("--admin-listen", config.admin_listen).await?,
             log: Arc::new(log),
             registry,
+            access: Access::new(config.principals.clone()),
             config,
         })
     }
@@ -84,6 +89,12 @@ impl Gateway {
             grpc: self.grpc.local_addr()?,
             admin: self.admin.local_addr()?,
         })
+    }
+
+    /// Recognises callers; their principals can be replaced while the gateway runs.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access.clone()
     }
 
     /// Serves until `stop` completes, then stops in order.
@@ -105,6 +116,12 @@ impl Gateway {
             webhook::Metrics::register(&mut self.registry),
             drain.clone(),
         );
+        let services = grpc::Services {
+            fanout: fanout.clone(),
+            guard: grpc::Guard::new(self.access, grpc::Metrics::register(&mut self.registry)),
+            health: self.config.grpc_health,
+            reflection: self.config.grpc_reflection,
+        };
         let admin = ops::router(ops::Probes {
             registry: self.registry,
             fanout: fanout.clone(),
@@ -112,7 +129,7 @@ impl Gateway {
             drain: drain.clone(),
         });
 
-        let mut grpc = tokio::spawn(grpc::serve(self.grpc, fanout.clone(), drain.clone()));
+        let mut grpc = tokio::spawn(grpc::serve(self.grpc, services, drain.clone()));
         let mut http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
         // The admin port answers until the end: readiness is what tells of the drain.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());

@@ -5,10 +5,12 @@
 
 mod dev;
 mod post;
+mod reload;
 mod secrets;
 mod send;
 mod serve;
 mod tail;
+mod token;
 mod units;
 mod verify;
 
@@ -98,6 +100,8 @@ enum Command {
     ///
     /// Exit code 0 where the signature matches, 1 where it does not.
     Verify(verify::VerifyArgs),
+    /// Make the token that a subscriber shows, and what the gateway's configuration holds of it.
+    Token(token::TokenArgs),
 }
 
 /// The bytes of a file that a flag names; `-` is standard input.
@@ -122,5 +126,6 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(args) => send::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Verify(args) => verify::run(&args),
+        Command::Token(args) => token::run(&args),
     }
 }

@@ -9,8 +9,10 @@ use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::secrets::{self, LEGACY_VARIABLE};
-use super::{Failure, units};
+use super::{Failure, reload, units};
+use crate::access::Principals;
 use crate::app::{Addresses, Config, FileConfig, Gateway, SourceConfig};
+use crate::grpc::Door;
 use crate::log::sqlite;
 use crate::ops::{self, LogFormat};
 use crate::webhook::{self, SigningSecret};
@@ -33,7 +35,7 @@ const BODY_BYTES_LIMIT_MAX: u64 = 512 << 10;
 pub(super) struct ServeArgs {
     /// Configuration file (TOML): the same keys as these flags, with underscores, and [[sources]]
     #[arg(long, env = "CLERKCAST_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 
     /// Where webhooks are received [default: 0.0.0.0:8080]
     #[arg(long, env = "CLERKCAST_HTTP_LISTEN", value_name = "ADDRESS", value_parser = units::address)]
@@ -42,6 +44,16 @@ pub(super) struct ServeArgs {
     /// Where subscribers connect [default: 127.0.0.1:50051]
     #[arg(long, env = "CLERKCAST_GRPC_LISTEN", value_name = "ADDRESS", value_parser = units::address)]
     pub(super) grpc_listen: Option<SocketAddr>,
+
+    /// Let callers without credentials subscribe, also where principals are configured or
+    /// subscribers connect from other machines
+    #[arg(long, env = "CLERKCAST_GRPC_ALLOW_ANONYMOUS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    grpc_allow_anonymous: Option<bool>,
+
+    /// What callers without credentials may ask beside: `health`, `reflection`, both
+    /// separated by a comma, or `none` [default: health,reflection]
+    #[arg(long, env = "CLERKCAST_GRPC_OPEN", value_name = "LIST")]
+    grpc_open: Option<String>,
 
     /// Where /healthz, /readyz and /metrics are served [default: 127.0.0.1:9090]
     #[arg(long, env = "CLERKCAST_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = units::address)]
@@ -110,7 +122,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let sources = config.sources.clone();
     let gateway = Gateway::open(config).await.map_err(Failure::failed)?;
     announce(gateway.addresses().map_err(Failure::failed)?, &sources);
-    gateway.run(stop).await.map_err(Failure::failed)
+    let reload = reload::on_hangup(args, sources, gateway.access())?;
+    let outcome = gateway.run(stop).await.map_err(Failure::failed);
+    reload.abort();
+    outcome
 }
 
 impl ServeArgs {
@@ -188,16 +203,25 @@ impl ServeArgs {
                 return Err(Failure::Usage(why.to_owned()));
             }
         }
+        let sources = self.sources(file)?;
+        let grpc_listen = address(self.grpc_listen, file.grpc_listen, ([127, 0, 0, 1], 50051));
+        let principals = self.principals(file, &sources)?;
+        self.check_exposure(file, grpc_listen, &principals)?;
+        let open = text(&self.grpc_open, &file.grpc_open, "health,reflection");
+        let open = named("--grpc-open", Open::parse(&open))?;
         Ok(Config {
             http_listen: address(self.http_listen, file.http_listen, ([0, 0, 0, 0], 8080)),
-            grpc_listen: address(self.grpc_listen, file.grpc_listen, ([127, 0, 0, 1], 50051)),
+            grpc_listen,
+            principals,
+            grpc_health: open.health,
+            grpc_reflection: open.reflection,
             admin_listen: address(self.admin_listen, file.admin_listen, ([127, 0, 0, 1], 9090)),
             log: sqlite::Config {
                 data_dir: data_dir.unwrap_or_else(|| PathBuf::from("clerkcast-data")),
                 retain_for: named("--retain-for", units::or_off(&retain_for, units::duration))?,
                 retain_bytes,
             },
-            sources: self.sources(file)?,
+            sources,
             body_bytes_max: size("--body-limit", body_limit)?,
             body_timeout,
             in_flight_bytes_max: size("--in-flight-limit", in_flight)?,
@@ -205,6 +229,44 @@ impl ServeArgs {
             subscribers_max: max_subscribers.unwrap_or(10_000),
             drain_timeout: named("--drain-timeout", units::duration(&drain_timeout))?,
         })
+    }
+
+    /// Who may subscribe.
+    pub(super) fn principals(
+        &self,
+        file: &FileConfig,
+        sources: &[SourceConfig],
+    ) -> Result<Principals, Failure> {
+        let names = sources.iter().map(|source| source.name.clone()).collect();
+        let checked = file.principals(&names, self.allows_anonymous(file));
+        checked.map_err(Failure::usage)
+    }
+
+    fn allows_anonymous(&self, file: &FileConfig) -> bool {
+        let allowed = self.grpc_allow_anonymous.or(file.grpc_allow_anonymous);
+        allowed.unwrap_or(false)
+    }
+
+    /// Events are not offered to a network unless somebody said to whom.
+    fn check_exposure(
+        &self,
+        file: &FileConfig,
+        grpc_listen: SocketAddr,
+        principals: &Principals,
+    ) -> Result<(), Failure> {
+        if principals.anonymous.is_none() || grpc_listen.ip().is_loopback() {
+            return Ok(());
+        }
+        if !self.allows_anonymous(file) {
+            return Err(Failure::Usage(format!(
+                "--grpc-listen {grpc_listen} is in reach of other machines, and nothing says who may subscribe: list [[principals]] in --config (`clerkcast token new NAME` prints one), or pass --grpc-allow-anonymous to let everyone in who can connect"
+            )));
+        }
+        tracing::warn!(
+            address = %grpc_listen,
+            "callers without credentials may subscribe from other machines, since --grpc-allow-anonymous is set"
+        );
+        Ok(())
     }
 
     /// The file's sources, and the default one from the flag or the environment.
@@ -248,6 +310,36 @@ impl ServeArgs {
             ));
         }
         Ok(sources)
+    }
+}
+
+/// Which services are open to everyone.
+struct Open {
+    health: Door,
+    reflection: Door,
+}
+
+impl Open {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut open = Self {
+            health: Door::Guarded,
+            reflection: Door::Guarded,
+        };
+        if text == "none" {
+            return Ok(open);
+        }
+        for name in text.split(',').map(str::trim) {
+            match name {
+                "health" => open.health = Door::Open,
+                "reflection" => open.reflection = Door::Open,
+                _ => {
+                    return Err(format!(
+                        "{name:?} is not one of `health`, `reflection` and `none`"
+                    ));
+                }
+            }
+        }
+        Ok(open)
     }
 }
 

@@ -8,7 +8,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 
 use super::Failure;
-use crate::client::{Connection, Subscriber};
+use crate::client::{self, Connection, Subscriber};
 use crate::proto;
 use crate::proto::subscribe_request::Start;
 use crate::proto::subscribe_response::Kind;
@@ -25,6 +25,16 @@ pub(super) struct TailArgs {
         default_value = "http://127.0.0.1:50051"
     )]
     pub(super) server: String,
+
+    /// The token that the gateway knows this subscriber by. Better set in the environment, since
+    /// other users of this machine can see a command line
+    #[arg(
+        long,
+        env = "CLERKCAST_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
 
     /// Only these types: `user.created`, `user.*`; repeat for several
     #[arg(long = "type", value_name = "TYPE")]
@@ -122,10 +132,13 @@ impl TailArgs {
 
 pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
     let request = args.request()?;
-    let subscriber = Subscriber::new(&args.server, request)
-        .map_err(|error| Failure::Usage(error.to_string()))?
-        .watch(report_connection);
-    print_events(subscriber, Style::new(args.json)).await
+    let usage = |error: client::Error| Failure::Usage(error.to_string());
+    let subscriber = Subscriber::new(&args.server, request).map_err(usage)?;
+    let subscriber = match &args.token {
+        Some(token) => subscriber.token(token).map_err(usage)?,
+        None => subscriber,
+    };
+    print_events(subscriber.watch(report_connection), Style::new(args.json)).await
 }
 
 fn report_connection(connection: &Connection) {

@@ -24,6 +24,7 @@ fn publish(inner: &Inner, batch: &Arc<Batch>) {
     let Some(last) = batch.records.last() else {
         return;
     };
+    let views = inner.registry.distinct_views();
     let mut ring = inner.ring.write().unwrap_or_else(PoisonError::into_inner);
     let head = ring.head();
     if last.position <= head {
@@ -33,7 +34,7 @@ fn publish(inner: &Inner, batch: &Arc<Batch>) {
     if missed_some {
         ring.restart_after(batch.after);
     }
-    let recent = Recent::new(inner.log.epoch(), Arc::clone(batch));
+    let recent = Recent::new(inner.log.epoch(), Arc::clone(batch), views);
     ring.push(Arc::new(recent));
     drop(ring);
 

@@ -3,12 +3,16 @@
 //! Pure: no clock, no waiting. What can be known never to match is refused here, since
 //! its subscriber would wait for ever in silence. A wildcard is always accepted.
 
+mod within;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::{AttributesRef, InvalidPattern, TypePattern};
 use crate::log::Narrow;
 use crate::proto::EventFilter;
+
+pub use within::Denied;
 
 /// Values in one field of a filter.
 const VALUES_MAX: usize = 10_000;
@@ -39,7 +43,7 @@ pub struct Filter {
     clauses: Arc<Clauses>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Clauses {
     types: BTreeSet<TypePattern>,
     exclude_types: BTreeSet<TypePattern>,
@@ -108,6 +112,17 @@ impl Filter {
             && has(session_ids, event.session_id)
             && (sources.is_empty() || sources.contains(event.source))
             && has(instance_ids, event.instance_id)
+    }
+
+    /// The types that it asks for; what it excludes is still among them.
+    #[must_use]
+    pub fn types(&self) -> Vec<TypePattern> {
+        let types = &self.clauses.types;
+        if types.is_empty() {
+            vec![TypePattern::everything()]
+        } else {
+            types.iter().cloned().collect()
+        }
     }
 
     /// The index of the log that may answer this filter.
@@ -268,7 +283,7 @@ fn nearest<'a>(value: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::clerk::catalogue::CATALOGUE;
 
@@ -279,18 +294,18 @@ mod tests {
         }
     }
 
-    fn compile(filter: &EventFilter) -> Result<Filter, Vec<Violation>> {
+    pub(crate) fn compile(filter: &EventFilter) -> Result<Filter, Vec<Violation>> {
         Filter::compile(filter, &known())
     }
 
-    fn types(types: &[&str]) -> EventFilter {
+    pub(crate) fn types(types: &[&str]) -> EventFilter {
         EventFilter {
             types: types.iter().map(|name| (*name).to_owned()).collect(),
             ..EventFilter::default()
         }
     }
 
-    fn event(event_type: &str) -> AttributesRef<'_> {
+    pub(crate) fn event(event_type: &str) -> AttributesRef<'_> {
         AttributesRef {
             event_type,
             source: "default",

@@ -1,8 +1,8 @@
 //! Frames: encoded `SubscribeResponse` messages.
 //!
 //! Protobuf fields concatenate, so a frame is put together from bytes that exist
-//! already: the event as the log stores it, then the receive time, then, where it is
-//! wanted, the payload.
+//! already: the event as the log stores it, less what the subscriber's policy removes,
+//! then the receive time, then, where it is wanted, the payload.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::clerk;
+use crate::clerk::{self, Redaction};
 use crate::event::{Cursor, Epoch};
 use crate::log::{self, RecordRef};
 use crate::proto;
@@ -45,6 +45,15 @@ pub enum Payload {
     Omitted,
     /// In `Event.payload_json`.
     Included,
+}
+
+/// What of a record goes into a frame. Subscribers with the same view share frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Whether the verified body does.
+    pub payload: Payload,
+    /// What is removed.
+    pub redaction: Redaction,
 }
 
 impl Frame {
@@ -116,23 +125,23 @@ impl Frames {
     pub(super) fn encode<'a>(
         epoch: Epoch,
         records: impl Iterator<Item = RecordRef<'a>>,
-        payload: Payload,
+        view: &View,
     ) -> Self {
         let mut frames = Self::default();
         for record in records {
-            frames.push(epoch, record, payload);
+            frames.push(epoch, record, view);
         }
         frames.close();
         frames
     }
 
     /// Encodes the frame of the next record, and returns its size.
-    pub(super) fn push(&mut self, epoch: Epoch, record: RecordRef<'_>, payload: Payload) -> usize {
+    pub(super) fn push(&mut self, epoch: Epoch, record: RecordRef<'_>, view: &View) -> usize {
         let cursor = Cursor {
             epoch,
             position: record.position,
         };
-        let event = EventParts::new(record, payload);
+        let event = EventParts::new(record, view);
         let size = event.frame_len();
         if self.open.len() + size > CHUNK_BYTES {
             self.close();
@@ -215,9 +224,9 @@ fn put_grpc_prefix(length: usize, out: &mut BytesMut) {
 /// The whole event of a record, as a message.
 pub(super) fn event_message(
     record: RecordRef<'_>,
-    payload: Payload,
+    view: &View,
 ) -> Result<proto::Event, log::Error> {
-    let parts = EventParts::new(record, payload);
+    let parts = EventParts::new(record, view);
     let mut encoded = BytesMut::with_capacity(parts.encoded_len());
     parts.encode(&mut encoded);
     proto::Event::decode(encoded).map_err(|error| log::Error::Unreadable(error.to_string()))
@@ -227,25 +236,30 @@ pub(super) fn event_message(
 struct EventParts<'a> {
     stored: Cow<'a, [u8]>,
     receive_time: prost_types::Timestamp,
-    payload: Option<&'a [u8]>,
+    payload: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> EventParts<'a> {
-    fn new(record: RecordRef<'a>, payload: Payload) -> Self {
+    fn new(record: RecordRef<'a>, view: &View) -> Self {
         let stored = if record.decoding == clerk::decoding() {
             Cow::Borrowed(record.event)
         } else {
             Cow::Owned(clerk::decode_again(record).into())
         };
+        let event_type = record.attributes.event_type;
+        let payload = match view.payload {
+            Payload::Omitted => None,
+            Payload::Included => view.redaction.payload(event_type, record.payload),
+        };
         Self {
-            stored,
+            stored: view.redaction.event(event_type, stored),
             receive_time: record.receive_time.into(),
-            payload: (payload == Payload::Included).then_some(record.payload),
+            payload,
         }
     }
 
     fn encoded_len(&self) -> usize {
-        let payload = self.payload.map(<[u8]>::len);
+        let payload = self.payload.as_ref().map(|payload| payload.len());
         self.stored.len()
             + field_len(EVENT_RECEIVE_TIME, self.receive_time.encoded_len())
             + payload.map_or(0, |length| field_len(EVENT_PAYLOAD_JSON, length))
@@ -264,7 +278,7 @@ impl<'a> EventParts<'a> {
     fn encode(&self, out: &mut BytesMut) {
         out.put_slice(&self.stored);
         prost::encoding::message::encode(EVENT_RECEIVE_TIME, &self.receive_time, out);
-        if let Some(payload) = self.payload {
+        if let Some(payload) = &self.payload {
             put_bytes(EVENT_PAYLOAD_JSON, payload, out);
         }
     }
@@ -302,10 +316,20 @@ mod tests {
         }
     }
 
+    fn view(payload: Payload) -> View {
+        View {
+            payload,
+            redaction: Redaction::default(),
+        }
+    }
+
+    fn encode(records: &[Record], payload: Payload) -> Frames {
+        Frames::encode(EPOCH, records.iter().map(Record::view), &view(payload))
+    }
+
     fn alone(record: &Record, payload: Payload) -> Bytes {
         let mut runs = Vec::new();
-        let size =
-            Frames::encode(EPOCH, [record.view()].into_iter(), payload).append_to(&mut runs, 0);
+        let size = encode(std::slice::from_ref(record), payload).append_to(&mut runs, 0);
         assert_eq!(runs[0].size(), size);
         runs[0].bytes()
     }
@@ -316,7 +340,7 @@ mod tests {
         let records: Vec<Record> = (1..=1000)
             .map(|position| record(position, event.clone(), ""))
             .collect();
-        let frames = Frames::encode(EPOCH, records.iter().map(Record::view), Payload::Omitted);
+        let frames = encode(&records, Payload::Omitted);
         let mut all = Vec::new();
         let mut whole = 0;
         for (index, record) in records.iter().enumerate() {
@@ -340,7 +364,7 @@ mod tests {
             let records: Vec<Record> = (1..=events)
                 .map(|position| record(position, event.clone(), ""))
                 .collect();
-            let frames = Frames::encode(EPOCH, records.iter().map(Record::view), Payload::Omitted);
+            let frames = encode(&records, Payload::Omitted);
             for chunk in frames.chunks {
                 let bytes = chunk.len();
                 let occupied = chunk.try_into_mut().expect("not shared").capacity();

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Filter;
-use super::frame::{Frame, Frames, Payload};
+use super::frame::{Frame, Frames, View};
 use crate::event::{AttributesRef, Epoch, Position, UnixMillis};
 use crate::log::{Error, Log, Reader, RecordRef, Scan};
 
@@ -19,7 +19,7 @@ pub(super) struct History {
     pub(super) log: Arc<dyn Log>,
     pub(super) after: Position,
     pub(super) filter: Filter,
-    pub(super) payload: Payload,
+    pub(super) view: View,
     pub(super) events_max: u64,
 }
 
@@ -43,7 +43,7 @@ impl History {
         };
         let encoder = Encoder {
             filter: self.filter,
-            payload: self.payload,
+            view: self.view,
             epoch: self.log.epoch(),
             events_max: self.events_max.min(PAGE_EVENTS_MAX),
             frames: Frames::default(),
@@ -64,7 +64,7 @@ impl History {
 
 struct Encoder {
     filter: Filter,
-    payload: Payload,
+    view: View,
     epoch: Epoch,
     events_max: u64,
     frames: Frames,
@@ -79,7 +79,7 @@ impl Reader for Encoder {
     }
 
     fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()> {
-        self.event_bytes += self.frames.push(self.epoch, record, self.payload);
+        self.event_bytes += self.frames.push(self.epoch, record, &self.view);
         self.events += 1;
         let now = record.receive_time;
         let first = self.received.map_or(now, |(first, _)| first);

@@ -39,6 +39,7 @@ pub(super) enum Ending {
     cursor_expired,
     draining,
     log_unreadable,
+    access_ended,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

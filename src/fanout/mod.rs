@@ -13,9 +13,13 @@
 //! same few hundred kilobytes however slow it is, and there is no seam between history
 //! and live at which an event could be lost or repeated.
 //!
-//! What this module does not do: gRPC (it yields encoded [`Frame`]s), and deciding who
-//! may see what.
+//! What a principal may not receive is part of the filter, and what is removed from
+//! events part of the view, so that subscribers with the same policy share frames.
+//!
+//! What this module does not do: gRPC (it yields encoded [`Frame`]s), and recognising
+//! who calls.
 
+mod audit;
 mod feed;
 mod filter;
 mod frame;
@@ -44,8 +48,8 @@ use registry::Registry;
 use ring::Ring;
 use waiting::WaitingRoom;
 
-pub use filter::{Filter, KnownNames, Violation};
-pub use frame::{Frame, Payload};
+pub use filter::{Denied, Filter, KnownNames, Violation};
+pub use frame::{Frame, Payload, View};
 pub use metrics::Metrics;
 pub use read::{Listed, Listing};
 pub use registry::{Lag, State, SubscriberView};
@@ -90,6 +94,20 @@ pub enum Error {
     /// The bound on open subscriptions is reached.
     #[error("{0} subscribers are connected, which is the limit")]
     TooManySubscribers(usize),
+    /// The principal holds as many streams as its policy allows.
+    #[error("{principal} holds {limit} streams, which is the limit that its policy sets")]
+    TooManyStreams {
+        /// Whose.
+        principal: String,
+        /// How many.
+        limit: usize,
+    },
+    /// The principal may not call any more.
+    #[error("the gateway's operator has removed the principal that this stream belongs to")]
+    PrincipalRemoved,
+    /// The principal may receive something else now.
+    #[error("the policy of this stream's principal has changed; reconnect with the same cursor")]
+    PolicyChanged,
     /// The gateway stops.
     #[error("the gateway is shutting down; reconnect with the same cursor")]
     Draining,
@@ -167,7 +185,7 @@ impl Fanout {
         Subscription::open(Arc::clone(&self.inner), request).await
     }
 
-    /// The subscriptions that are open now, oldest first.
+    /// All subscriptions that are open now, oldest first.
     #[must_use]
     pub fn subscribers(&self) -> Vec<SubscriberView> {
         let Inner {

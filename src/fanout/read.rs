@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::frame::{Payload, event_message};
+use super::frame::{View, event_message};
 use super::subscription::Start;
 use super::{Error, Fanout, Filter};
+use crate::access::Scope;
 use crate::event::{Cursor, Position};
 use crate::log::{self, Query, Record};
 use crate::proto;
@@ -22,8 +23,8 @@ pub struct Listing {
     pub start: Start,
     /// The most events in the page.
     pub events_max: usize,
-    /// Whether to send the verified bodies.
-    pub payload: Payload,
+    /// What of them to send.
+    pub view: View,
 }
 
 /// One page.
@@ -82,7 +83,7 @@ impl Fanout {
         }
         let events = records
             .iter()
-            .map(|record| event_message(record.view(), listing.payload));
+            .map(|record| event_message(record.view(), &listing.view));
         Ok(Listed {
             events: events.collect::<Result<_, _>>()?,
             cursor: inner.cursor(position),
@@ -90,7 +91,7 @@ impl Fanout {
         })
     }
 
-    /// Finds one event by its id.
+    /// Finds one event by its id, if it lies in the scope.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -98,13 +99,15 @@ impl Fanout {
         &self,
         id: String,
         source: Option<String>,
-        payload: Payload,
+        scope: &Scope,
+        view: &View,
     ) -> Result<Option<(proto::Event, Cursor)>, Error> {
         let found = self.inner.log.find(id, source).await?;
-        let Some(record) = found else {
+        let is_allowed = |record: &Record| scope.allows(record.content.attributes.view());
+        let Some(record) = found.filter(is_allowed) else {
             return Ok(None);
         };
-        let event = event_message(record.view(), payload)?;
+        let event = event_message(record.view(), view)?;
         Ok(Some((event, self.cursor_at(record.position))))
     }
 

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::frame::{Payload, View};
+use super::ring::Views;
+use super::{Error, Request};
+use crate::access::Principal;
 use crate::event::{Position, UnixMillis};
 use crate::log::Bounds;
 use crate::proto::EventFilter;
@@ -37,6 +41,8 @@ pub struct Lag {
 pub struct SubscriberView {
     /// The name it gave itself.
     pub name: String,
+    /// Whom its credentials showed it to be.
+    pub principal: String,
     /// Where it connected from.
     pub peer: String,
     /// Its filter, as it asked for it.
@@ -63,15 +69,22 @@ pub(super) struct Registry {
 struct Entries {
     next: u64,
     connected: BTreeMap<u64, Arc<Entry>>,
+    /// How many streams each principal holds.
+    streams: BTreeMap<String, usize>,
+    /// The views of those who are connected, each with how many have it: a few, since
+    /// principals with equal policies share one.
+    views: Vec<(View, usize)>,
 }
 
 /// The part of a subscription that others may look at while it runs.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) peer: String,
-    pub(super) filter: EventFilter,
-    pub(super) connect_time: UnixMillis,
+    name: String,
+    principal: String,
+    peer: String,
+    filter: EventFilter,
+    view: View,
+    connect_time: UnixMillis,
     is_live: AtomicBool,
     position: AtomicU64,
     reached_time_ms: AtomicI64,
@@ -79,11 +92,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(name: String, peer: String, filter: EventFilter) -> Self {
+    pub(super) fn new(request: &Request) -> Self {
         Self {
-            name,
-            peer,
-            filter: abridged(filter),
+            name: request.name.clone(),
+            principal: request.principal.name().to_owned(),
+            peer: request.peer.clone(),
+            filter: abridged(request.asked_filter.clone()),
+            view: request.view.clone(),
             connect_time: UnixMillis::now(),
             is_live: AtomicBool::new(false),
             position: AtomicU64::new(0),
@@ -140,6 +155,7 @@ impl Entry {
         }
         SubscriberView {
             name: self.name.clone(),
+            principal: self.principal.clone(),
             peer: self.peer.clone(),
             filter: self.filter.clone(),
             state: if self.is_live.load(Ordering::Relaxed) {
@@ -152,6 +168,23 @@ impl Entry {
             delivered: self.delivered(),
             connect_time: self.connect_time,
         }
+    }
+}
+
+impl Entries {
+    fn forget(&mut self, entry: &Entry) {
+        if let Some(held) = self.streams.get_mut(&entry.principal) {
+            *held -= 1;
+            if *held == 0 {
+                self.streams.remove(&entry.principal);
+            }
+        }
+        for (view, count) in &mut self.views {
+            if *view == entry.view {
+                *count -= 1;
+            }
+        }
+        self.views.retain(|(_, count)| *count > 0);
     }
 }
 
@@ -172,22 +205,59 @@ fn abridged(mut filter: EventFilter) -> EventFilter {
 }
 
 impl Registry {
-    /// Adds a subscriber, unless `max` are connected.
-    pub(super) fn join(&self, entry: Entry, max: usize) -> Option<(u64, Arc<Entry>)> {
+    /// Adds a subscriber, unless `max` are connected or the principal holds as many
+    /// streams as it may.
+    pub(super) fn join(
+        &self,
+        entry: Entry,
+        principal: &Principal,
+        max: usize,
+    ) -> Result<(u64, Arc<Entry>), Error> {
         let mut entries = self.lock();
         if entries.connected.len() >= max {
-            return None;
+            return Err(Error::TooManySubscribers(max));
+        }
+        let held = entries.streams.get(&entry.principal).copied().unwrap_or(0);
+        if let Some(limit) = principal.policy().streams_max.filter(|most| held >= *most) {
+            let principal = entry.principal;
+            return Err(Error::TooManyStreams { principal, limit });
+        }
+        entries.streams.insert(entry.principal.clone(), held + 1);
+        match entries
+            .views
+            .iter_mut()
+            .find(|(view, _)| *view == entry.view)
+        {
+            Some((_, count)) => *count += 1,
+            None => entries.views.push((entry.view.clone(), 1)),
         }
         let number = entries.next;
         entries.next += 1;
         let entry = Arc::new(entry);
         entries.connected.insert(number, Arc::clone(&entry));
-        Some((number, entry))
+        Ok((number, entry))
     }
 
     pub(super) fn leave(&self, number: u64) {
-        self.lock().connected.remove(&number);
+        let mut entries = self.lock();
+        if let Some(entry) = entries.connected.remove(&number) {
+            entries.forget(&entry);
+        }
+        drop(entries);
         self.left.notify_waiters();
+    }
+
+    /// How many different views those who are connected have.
+    pub(super) fn distinct_views(&self) -> Views {
+        let entries = self.lock();
+        let views = entries.views.iter();
+        let with_payload = views.filter(|(view, _)| view.payload == Payload::Included);
+        let with_payload = with_payload.count();
+        Views {
+            with_payload,
+            // Somebody may come before the next event.
+            without_payload: (entries.views.len() - with_payload).max(1),
+        }
     }
 
     pub(super) async fn emptied(&self) {

@@ -5,26 +5,43 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-use super::frame::{Frames, Payload};
+use super::frame::{Frames, View};
 use crate::event::{Epoch, Position};
 use crate::log::{Batch, Record};
 
-/// A recent batch, encoded once for everybody, by the first that wants one of its events.
+/// A recent batch, encoded once for everybody with the same view, by the first of them
+/// that wants one of its events.
 #[derive(Debug)]
 pub(super) struct Recent {
     batch: Arc<Batch>,
     epoch: Epoch,
-    without_payload: OnceLock<Frames>,
-    with_payload: OnceLock<Frames>,
+    encoded: OnceLock<Box<Encoded>>,
+    /// What it may come to occupy.
+    bytes: usize,
+}
+
+/// The batch as one view has it, then as the next has it, in the order in which they came.
+#[derive(Debug)]
+struct Encoded {
+    view: View,
+    frames: Frames,
+    next: OnceLock<Box<Self>>,
 }
 
 impl Recent {
-    pub(super) fn new(epoch: Epoch, batch: Arc<Batch>) -> Self {
+    /// `views` are those that subscribers have now: each may come to keep its frames here.
+    pub(super) fn new(epoch: Epoch, batch: Arc<Batch>, views: Views) -> Self {
+        let records = batch.records.iter();
+        let weights = records.map(|Record { content, .. }| {
+            let [event, payload] = [content.event.len(), content.payload.len()];
+            let views_in_all = views.with_payload + views.without_payload;
+            event + payload + views_in_all * event + views.with_payload * payload + 512
+        });
         Self {
+            bytes: weights.sum(),
             batch,
             epoch,
-            without_payload: OnceLock::new(),
-            with_payload: OnceLock::new(),
+            encoded: OnceLock::new(),
         }
     }
 
@@ -36,28 +53,37 @@ impl Recent {
     }
 
     /// The records' frames, by index.
-    pub(super) fn frames(&self, payload: Payload) -> &Frames {
-        let encoded = match payload {
-            Payload::Omitted => &self.without_payload,
-            Payload::Included => &self.with_payload,
-        };
-        let records = &self.batch.records;
-        encoded
-            .get_or_init(|| Frames::encode(self.epoch, records.iter().map(Record::view), payload))
+    pub(super) fn frames(&self, view: &View) -> &Frames {
+        let mut place = &self.encoded;
+        loop {
+            let encoded = place.get_or_init(|| Box::new(self.encode(view)));
+            if encoded.view == *view {
+                return &encoded.frames;
+            }
+            place = &encoded.next;
+        }
+    }
+
+    fn encode(&self, view: &View) -> Encoded {
+        let records = self.batch.records.iter();
+        Encoded {
+            view: view.clone(),
+            frames: Frames::encode(self.epoch, records.map(Record::view), view),
+            next: OnceLock::new(),
+        }
     }
 
     fn last(&self) -> Position {
         let last = self.batch.records.last();
         last.map_or(self.batch.after, |record| record.position)
     }
+}
 
-    /// What it may come to occupy: the records, and both frames of each.
-    fn bytes(&self) -> usize {
-        let weights = self.batch.records.iter().map(|Record { content, .. }| {
-            3 * content.event.len() + 2 * content.payload.len() + 512
-        });
-        weights.sum()
-    }
+/// How many different views subscribers have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Views {
+    pub(super) without_payload: usize,
+    pub(super) with_payload: usize,
 }
 
 /// The events in `(base, head]`.
@@ -110,13 +136,13 @@ impl Ring {
     /// stays, however large it is.
     pub(super) fn push(&mut self, batch: Arc<Recent>) {
         self.head = batch.last();
-        self.bytes += batch.bytes();
+        self.bytes += batch.bytes;
         self.batches.push_back(batch);
         while self.bytes > self.bytes_max && self.batches.len() > 1 {
             let Some(oldest) = self.batches.pop_front() else {
                 break;
             };
-            self.bytes -= oldest.bytes();
+            self.bytes -= oldest.bytes;
             self.base = oldest.last();
         }
     }
@@ -141,7 +167,9 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::frame::Payload;
     use super::*;
+    use crate::clerk::Redaction;
     use crate::event::{Attributes, UnixMillis};
     use crate::log::NewRecord;
 
@@ -158,6 +186,33 @@ mod tests {
         Record { position, content }
     }
 
+    #[test]
+    fn a_batch_is_encoded_once_for_each_view() {
+        let batch = Batch {
+            records: vec![record(1, 10)],
+            after: Position::START,
+        };
+        let recent = Recent::new(Epoch::new(1), Arc::new(batch), Views::default());
+        let view = |payload, removed: &[&str]| {
+            let removed: Vec<String> = removed.iter().map(|it| (*it).to_owned()).collect();
+            let redaction = Redaction::new(&removed, &[]).expect("known fields");
+            View { payload, redaction }
+        };
+        let views = [
+            view(Payload::Omitted, &[]),
+            view(Payload::Included, &[]),
+            view(Payload::Omitted, &["contact"]),
+        ];
+        let first: Vec<*const Frames> = views
+            .iter()
+            .map(|it| &raw const *recent.frames(it))
+            .collect();
+        let equal = view(Payload::Omitted, &["contact"]);
+        let again = [&views[0], &views[1], &equal].map(|it| &raw const *recent.frames(it));
+        assert_eq!(first, again);
+        assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2]);
+    }
+
     proptest! {
         /// Against a naive model: whatever was pushed and evicted, reading on from a
         /// position yields exactly what came after it, or says that it is gone.
@@ -167,6 +222,8 @@ mod tests {
                 prop::collection::vec((1_u64..4, 0_usize..4000), 1..5), 0..30),
             after in 0_u64..200,
         ) {
+            let views = Views { without_payload: 1, with_payload: 1 };
+            let view = View { payload: Payload::Omitted, redaction: Redaction::default() };
             let mut ring = Ring::new(Position::START, 40_000);
             let mut model = Vec::new();
             let mut position = 0;
@@ -178,7 +235,8 @@ mod tests {
                     record(position, size)
                 });
                 let batch = Batch { records: records.collect(), after: batch_after };
-                ring.push(Arc::new(Recent::new(Epoch::new(1), Arc::new(batch))));
+                let recent = Recent::new(Epoch::new(1), Arc::new(batch), views);
+                ring.push(Arc::new(recent));
             }
             let after = after.min(position);
             let mut reached = Position::new(after);
@@ -189,7 +247,7 @@ mod tests {
                     Lookup::Head => break false,
                     Lookup::Next(recent) => for (index, record) in recent.after(reached) {
                         let mut runs = Vec::new();
-                        let size = recent.frames(Payload::Omitted).append_to(&mut runs, index);
+                        let size = recent.frames(&view).append_to(&mut runs, index);
                         prop_assert!(size > record.content.event.len());
                         found.push(record.position.number());
                     },

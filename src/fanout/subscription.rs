@@ -7,13 +7,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::frame::{Frame, Payload};
+use super::audit;
+use super::frame::{Frame, View};
 use super::history::History;
 use super::metrics::Ending;
 use super::ready::Ready;
 use super::registry::{Entry, Lag, State};
 use super::ring::{Lookup, Recent};
 use super::{Error, Filter, Inner};
+use crate::access::{Ended, Principal};
 use crate::event::{Cursor, Position, UnixMillis};
 use crate::log;
 use crate::proto;
@@ -53,8 +55,12 @@ pub enum OnExpired {
 /// A subscription to open.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What to send.
+    /// Who asks.
+    pub principal: Principal,
+    /// What to send: of what is asked for, what the principal may receive.
     pub filter: Filter,
+    /// What its policy took away, if it took anything.
+    pub narrowed: Option<proto::Narrowed>,
     /// The filter in the subscriber's words, for listings.
     pub asked_filter: proto::EventFilter,
     /// Where to start.
@@ -67,8 +73,8 @@ pub struct Request {
     pub events_max: Option<u64>,
     /// The longest silence.
     pub heartbeat_interval: Duration,
-    /// Whether to send the verified bodies.
-    pub payload: Payload,
+    /// What of the events to send.
+    pub view: View,
     /// The subscriber's name for itself.
     pub name: String,
     /// Where it connected from.
@@ -92,6 +98,7 @@ pub struct Subscription {
     follows_oldest: bool,
     ready: Ready,
     last_frame: Instant,
+    opened: Instant,
     ended: Option<Ending>,
 }
 
@@ -119,17 +126,10 @@ impl Subscription {
             return Err(Error::Draining);
         }
         let (asked, position) = starting_position(&inner, &request).await?;
-        let entry = Entry::new(
-            request.name.clone(),
-            request.peer.clone(),
-            request.asked_filter.clone(),
-        );
+        let entry = Entry::new(&request);
         entry.set_position(position);
         let limit = inner.config.subscribers_max;
-        let (number, entry) = inner
-            .registry
-            .join(entry, limit)
-            .ok_or(Error::TooManySubscribers(limit))?;
+        let (number, entry) = inner.registry.join(entry, &request.principal, limit)?;
         let (filter, woken) = inner.waiting.join(number, request.filter);
         request.filter = filter;
         let until = inner.log.bounds().tail.max(position);
@@ -138,6 +138,7 @@ impl Subscription {
             phase: Phase::CatchingUp { until },
             ready: Ready::default(),
             last_frame: Instant::now(),
+            opened: Instant::now(),
             ended: None,
             inner,
             request,
@@ -150,7 +151,7 @@ impl Subscription {
         if position > asked {
             subscription.skip_to(position);
         }
-        subscription.log_opening();
+        audit::opened(&subscription.request);
         Ok(subscription)
     }
 
@@ -203,9 +204,7 @@ impl Subscription {
 
     /// Makes frames ready, or finds that there is nothing to send yet.
     async fn advance(&mut self) -> Result<(), Error> {
-        if self.inner.drain.is_cancelled() {
-            return Err(Error::Draining);
-        }
+        self.check_that_it_may_go_on()?;
         let before = self.position;
         self.pass_over_what_is_unwanted();
         let from = self.position;
@@ -229,6 +228,7 @@ impl Subscription {
         tokio::select! {
             biased;
             () = self.inner.drain.cancelled() => {}
+            () = self.request.principal.ended() => {}
             () = self.woken.notified() => {}
             () = tokio::time::sleep_until(heartbeat_due) => {
                 self.pass_over_what_is_unwanted();
@@ -236,6 +236,17 @@ impl Subscription {
             }
         }
         Ok(())
+    }
+
+    fn check_that_it_may_go_on(&self) -> Result<(), Error> {
+        if self.inner.drain.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        match self.request.principal.has_ended() {
+            Some(Ended::Removed) => Err(Error::PrincipalRemoved),
+            Some(Ended::Changed) => Err(Error::PolicyChanged),
+            None => Ok(()),
+        }
     }
 
     /// Goes on to the last position before which nothing is wanted, if it waited.
@@ -286,7 +297,7 @@ impl Subscription {
             {
                 continue;
             }
-            let frames = *frames.get_or_insert_with(|| recent.frames(self.request.payload));
+            let frames = *frames.get_or_insert_with(|| recent.frames(&self.request.view));
             self.ready
                 .push_event(frames, index, record.content.receive_time);
             if self.ready.events >= events_max || self.ready.event_bytes >= PAGE_BYTES_MAX {
@@ -315,7 +326,7 @@ impl Subscription {
             log: Arc::clone(&self.inner.log),
             after: self.position,
             filter: self.request.filter.clone(),
-            payload: self.request.payload,
+            view: self.request.view.clone(),
             events_max: self.events_left() as u64,
         }
     }
@@ -385,6 +396,7 @@ impl Subscription {
         self.push(Kind::Started(proto::Started {
             heartbeat_interval: self.request.heartbeat_interval.try_into().ok(),
             newest_cursor: self.inner.cursor(newest).to_string(),
+            narrowed: self.request.narrowed.clone(),
         }));
     }
 
@@ -397,15 +409,6 @@ impl Subscription {
         let cursor = self.inner.cursor(self.position);
         self.ready.runs.push(Frame::control(cursor, kind));
     }
-
-    fn log_opening(&self) {
-        tracing::info!(
-            subscriber = self.request.name.as_str(),
-            peer = %self.request.peer,
-            start = ?self.request.start,
-            "subscriber connected"
-        );
-    }
 }
 
 impl Drop for Subscription {
@@ -414,13 +417,8 @@ impl Drop for Subscription {
         self.inner.registry.leave(self.number);
         let reason = self.ended.unwrap_or(Ending::client_left);
         self.inner.metrics.count_end(reason);
-        tracing::info!(
-            subscriber = self.request.name.as_str(),
-            peer = %self.request.peer,
-            ?reason,
-            delivered = self.entry.delivered(),
-            "subscriber left"
-        );
+        let delivered = self.entry.delivered();
+        audit::closed(&self.request, reason, self.opened.elapsed(), delivered);
     }
 }
 
@@ -451,9 +449,11 @@ fn ending(error: &Error) -> Ending {
     match error {
         Error::Draining => Ending::draining,
         Error::CursorExpired { .. } => Ending::cursor_expired,
+        Error::PrincipalRemoved | Error::PolicyChanged => Ending::access_ended,
         Error::OtherEpoch { .. }
         | Error::AheadOfLog { .. }
         | Error::TooManySubscribers(_)
+        | Error::TooManyStreams { .. }
         | Error::Log(_) => Ending::log_unreadable,
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! This module speaks gRPC and nothing else: requests become what [`crate::fanout`]
 //! understands, its errors become status codes, and its frames go out as they are.
+//! A [`Guard`] asks who calls before anything of a request is read.
 //! Health and reflection stand beside the service, so that `grpcurl` works with
 //! nothing but an address.
 
 mod body;
+mod guard;
+mod metrics;
 mod request;
 mod service;
 mod status;
@@ -23,9 +26,10 @@ use tonic_health::ServingStatus;
 
 use crate::fanout::Fanout;
 use crate::proto;
+use subscribe::Routes;
 
-pub use service::Service;
-pub use subscribe::Routes;
+pub use guard::Guard;
+pub use metrics::Metrics;
 
 /// A connection that is silent for so long is asked whether it is alive …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -33,15 +37,44 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// minute or two is slow, not gone.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(180);
 
+/// What to serve, and to whom.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// What `EventService` is made of; it is always guarded.
+    pub fanout: Fanout,
+    /// Who recognises callers.
+    pub guard: Guard,
+    /// Who may ask `grpc.health.v1`.
+    pub health: Door,
+    /// Who may ask for reflection.
+    pub reflection: Door,
+}
+
+/// Who may call a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Door {
+    /// Everyone who can connect.
+    #[default]
+    Open,
+    /// Whom the guard lets in.
+    Guarded,
+}
+
 /// Serves until `drain` is cancelled and every stream has ended.
 ///
 /// # Errors
 /// When the reflection data is malformed or the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    fanout: Fanout,
+    services: Services,
     drain: CancellationToken,
 ) -> Result<(), Error> {
+    let Services {
+        fanout,
+        guard,
+        health: health_door,
+        reflection: reflection_door,
+    } = services;
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in ["", proto::EVENT_SERVICE] {
         health
@@ -60,10 +93,10 @@ pub async fn serve(
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(Routes::new(fanout))
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(guard.at(Door::Guarded, Routes::new(fanout)))
+        .add_service(guard.at(health_door, health_service))
+        .add_service(guard.at(reflection_door, reflection().build_v1()?))
+        .add_service(guard.at(reflection_door, reflection().build_v1alpha()?))
         .serve_with_incoming_shutdown(incoming, async move {
             drain.cancelled().await;
             for name in ["", proto::EVENT_SERVICE] {

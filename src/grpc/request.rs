@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::access::Principal;
 use crate::event::{Cursor, UnixMillis};
-use crate::fanout::{Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, Violation};
+use crate::fanout::{
+    Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, View, Violation,
+};
 use crate::proto;
 use crate::proto::subscribe_request::Start as AskedStart;
 use crate::proto::{ExpiredCursorPolicy, StartPosition};
@@ -17,12 +20,26 @@ const NAME_BYTES_MAX: usize = 100;
 /// Easier to see in a log line than nothing.
 const UNNAMED: &str = "unnamed";
 
+/// Why a request is not carried out.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Something is wrong with it.
+    Invalid(Vec<Violation>),
+    /// It asks for nothing that the caller may receive.
+    NotAllowed {
+        principal: String,
+        /// What it asks for, as `types: email.created`.
+        asked: String,
+    },
+}
+
 /// Checks a `SubscribeRequest`; all that is wrong with it is told at once.
 pub(super) fn subscribe(
     asked: proto::SubscribeRequest,
     known: &KnownNames,
+    principal: Principal,
     peer: String,
-) -> Result<Request, Vec<Violation>> {
+) -> Result<Request, Refused> {
     let mut check = Check::default();
     let asked_filter = asked.filter.unwrap_or_default();
     let filter = check.filter(&asked_filter, known);
@@ -45,7 +62,12 @@ pub(super) fn subscribe(
     let events_max = check.events_max(asked.max_events);
     let heartbeat_interval = check.heartbeat_interval(asked.heartbeat_interval);
     let name = check.name(asked.subscriber_name);
-    check.done(Request {
+    check.done()?;
+    let view = view(&principal, asked.include_payload)?;
+    let (filter, narrowed) = within(&filter, &principal)?;
+    Ok(Request {
+        principal,
+        narrowed: narrowed_by(&filter, narrowed, &view),
         filter,
         asked_filter,
         start,
@@ -53,7 +75,7 @@ pub(super) fn subscribe(
         stop_when_caught_up: asked.stop_when_caught_up,
         events_max,
         heartbeat_interval,
-        payload: payload(asked.include_payload),
+        view,
         name,
         peer,
     })
@@ -63,7 +85,8 @@ pub(super) fn subscribe(
 pub(super) fn list(
     asked: &proto::ListEventsRequest,
     known: &KnownNames,
-) -> Result<Listing, Vec<Violation>> {
+    principal: &Principal,
+) -> Result<Listing, Refused> {
     let mut check = Check::default();
     let filter = match &asked.filter {
         Some(filter) => check.filter(filter, known),
@@ -81,20 +104,49 @@ pub(super) fn list(
         Ok(size) => size.min(PAGE_EVENTS_MAX),
         Err(_) => check.fail("page_size", "negative; 0 means 100", PAGE_EVENTS_DEFAULT),
     };
-    check.done(Listing {
-        filter,
+    check.done()?;
+    Ok(Listing {
+        view: view(principal, asked.include_payload)?,
+        filter: within(&filter, principal)?.0,
         start,
         events_max,
-        payload: payload(asked.include_payload),
     })
 }
 
-pub(super) fn payload(include: bool) -> Payload {
-    if include {
+/// What the caller is shown of events.
+pub(super) fn view(principal: &Principal, include_payload: bool) -> Result<View, Refused> {
+    let policy = principal.policy();
+    if include_payload && policy.withholds_payload {
+        return Err(not_allowed(principal, "include_payload".to_owned()));
+    }
+    let payload = if include_payload {
         Payload::Included
     } else {
         Payload::Omitted
-    }
+    };
+    let redaction = policy.redaction.clone();
+    Ok(View { payload, redaction })
+}
+
+/// The part of a filter that the caller may receive, and what was taken away.
+fn within(filter: &Filter, principal: &Principal) -> Result<(Filter, proto::Narrowed), Refused> {
+    let within = filter.within(&principal.policy().scope);
+    within.map_err(|denied| not_allowed(principal, denied.asked))
+}
+
+fn not_allowed(principal: &Principal, asked: String) -> Refused {
+    let principal = principal.name().to_owned();
+    Refused::NotAllowed { principal, asked }
+}
+
+/// What `Started` tells; nothing where nothing was taken away.
+fn narrowed_by(
+    filter: &Filter,
+    mut narrowed: proto::Narrowed,
+    view: &View,
+) -> Option<proto::Narrowed> {
+    narrowed.redacted_fields = view.redaction.names(&filter.types());
+    (narrowed != proto::Narrowed::default()).then_some(narrowed)
 }
 
 /// Collects what is wrong.
@@ -104,11 +156,11 @@ struct Check {
 }
 
 impl Check {
-    fn done<T>(self, checked: T) -> Result<T, Vec<Violation>> {
+    fn done(self) -> Result<(), Refused> {
         if self.violations.is_empty() {
-            Ok(checked)
+            Ok(())
         } else {
-            Err(self.violations)
+            Err(Refused::Invalid(self.violations))
         }
     }
 

@@ -2,23 +2,35 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{request, status};
+use super::guard::caller;
+use super::request::{self, Refused};
+use super::status;
+use crate::access::Scope;
 use crate::clerk::catalogue;
-use crate::fanout::{Fanout, State, SubscriberView};
+use crate::fanout::{Fanout, State, SubscriberView, Violation};
+use crate::log::Tally;
 use crate::proto;
 use crate::proto::server::event_service_server::EventService;
 
 /// The unary calls of `EventService`, on top of the fan-out.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub(super) struct Service {
     fanout: Fanout,
 }
 
 impl Service {
     /// The service for `fanout`'s log.
-    #[must_use]
-    pub fn new(fanout: Fanout) -> Self {
+    pub(super) fn new(fanout: Fanout) -> Self {
         Self { fanout }
+    }
+
+    /// What the log holds of what may be received.
+    fn tallies(&self, scope: &Scope) -> Vec<Tally> {
+        let mut tallies = self.fanout.log().tallies();
+        tallies.retain(|tally| {
+            scope.allows_source(&tally.source) && scope.allows_type(&tally.event_type)
+        });
+        tallies
     }
 
     fn subscriber(&self, view: SubscriberView) -> proto::Subscriber {
@@ -28,6 +40,7 @@ impl Service {
         };
         proto::Subscriber {
             name: view.name,
+            principal: view.principal,
             peer: view.peer,
             filter: Some(view.filter),
             state: state.into(),
@@ -45,8 +58,10 @@ impl EventService for Service {
         &self,
         request: Request<proto::ListEventsRequest>,
     ) -> Result<Response<proto::ListEventsResponse>, Status> {
+        let principal = caller(&request)?;
         let known = self.fanout.known_names();
-        let listing = request::list(request.get_ref(), &known).map_err(status::invalid)?;
+        let listing = request::list(request.get_ref(), &known, &principal);
+        let listing = listing.map_err(status::refused)?;
         let listed = self.fanout.list(listing).await;
         let listed = listed.map_err(|error| status::from_fanout(&error))?;
         let cursor = listed.cursor.to_string();
@@ -65,20 +80,22 @@ impl EventService for Service {
         &self,
         request: Request<proto::GetEventRequest>,
     ) -> Result<Response<proto::GetEventResponse>, Status> {
+        let principal = caller(&request)?;
         let proto::GetEventRequest {
             id,
             source,
             include_payload,
         } = request.into_inner();
         if id.is_empty() {
-            return Err(status::invalid(vec![crate::fanout::Violation {
+            return Err(status::refused(Refused::Invalid(vec![Violation {
                 field: "id".to_owned(),
                 description: "empty; pass the event's svix-id, msg_…".to_owned(),
-            }]));
+            }])));
         }
         let source = Some(source).filter(|source| !source.is_empty());
-        let payload = request::payload(include_payload);
-        let found = self.fanout.find(id.clone(), source, payload).await;
+        let view = request::view(&principal, include_payload).map_err(status::refused)?;
+        let scope = &principal.policy().scope;
+        let found = self.fanout.find(id.clone(), source, scope, &view).await;
         let found = found.map_err(|error| status::from_fanout(&error))?;
         let (event, cursor) = found.ok_or_else(|| status::no_such_event(&id))?;
         Ok(Response::new(proto::GetEventResponse {
@@ -89,8 +106,10 @@ impl EventService for Service {
 
     async fn get_log_info(
         &self,
-        _request: Request<proto::GetLogInfoRequest>,
+        request: Request<proto::GetLogInfoRequest>,
     ) -> Result<Response<proto::GetLogInfoResponse>, Status> {
+        let principal = caller(&request)?;
+        let scope = &principal.policy().scope;
         let described = self.fanout.log().describe().await;
         let log = described.map_err(|error| status::from_fanout(&error.into()))?;
         let (oldest, newest) = self.fanout.ends();
@@ -100,8 +119,16 @@ impl EventService for Service {
             epoch: self.fanout.log().epoch().to_string(),
             retain_for: log.retain_for.and_then(|age| age.try_into().ok()),
             retain_bytes: saturating(log.retain_bytes.unwrap_or(0)),
-            event_count: saturating(log.record_count),
-            size_bytes: saturating(log.size_bytes),
+            event_count: saturating(if scope.is_everything() {
+                log.record_count
+            } else {
+                self.tallies(scope).iter().map(|tally| tally.count).sum()
+            }),
+            size_bytes: if scope.is_everything() {
+                saturating(log.size_bytes)
+            } else {
+                0
+            },
             oldest_receive_time: log.oldest_receive_time.map(Into::into),
             newest_receive_time: log.newest_receive_time.map(Into::into),
         }))
@@ -109,19 +136,25 @@ impl EventService for Service {
 
     async fn list_event_types(
         &self,
-        _request: Request<proto::ListEventTypesRequest>,
+        request: Request<proto::ListEventTypesRequest>,
     ) -> Result<Response<proto::ListEventTypesResponse>, Status> {
-        let event_types = catalogue::with_counts(&self.fanout.log().tallies());
+        let principal = caller(&request)?;
+        let scope = &principal.policy().scope;
+        let mut event_types = catalogue::with_counts(&self.tallies(scope));
+        event_types.retain(|described| scope.allows_type(&described.name));
         Ok(Response::new(proto::ListEventTypesResponse { event_types }))
     }
 
     async fn list_subscribers(
         &self,
-        _request: Request<proto::ListSubscribersRequest>,
+        request: Request<proto::ListSubscribersRequest>,
     ) -> Result<Response<proto::ListSubscribersResponse>, Status> {
+        let principal = caller(&request)?;
+        let sees_all = principal.policy().sees_all_subscribers;
         let views = self.fanout.subscribers().into_iter();
+        let seen = views.filter(|view| sees_all || view.principal == principal.name());
         Ok(Response::new(proto::ListSubscribersResponse {
-            subscribers: views.map(|view| self.subscriber(view)).collect(),
+            subscribers: seen.map(|view| self.subscriber(view)).collect(),
         }))
     }
 }

@@ -6,13 +6,42 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::request::Refused;
+use crate::access::Unknown;
 use crate::fanout::{Error, Violation};
 
 const DOMAIN: &str = "clerkcast";
 /// Long enough for a load balancer to notice, short enough for nobody to be paged.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) fn invalid(violations: Vec<Violation>) -> Status {
+pub(super) fn refused(refused: Refused) -> Status {
+    match refused {
+        Refused::Invalid(violations) => invalid(violations),
+        Refused::NotAllowed { principal, asked } => {
+            let message = format!("the policy of {principal} allows nothing of this: {asked}");
+            let metadata = [("principal", principal), ("asked", asked)];
+            let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+            Status::with_error_details(
+                Code::PermissionDenied,
+                message,
+                error_info("NOT_ALLOWED", metadata.into()),
+            )
+        }
+    }
+}
+
+/// For a caller that is nobody whom the gateway knows.
+pub(super) fn unauthenticated(unknown: Unknown) -> Status {
+    let reason = match unknown {
+        Unknown::NoCredentials => "NO_CREDENTIALS",
+        Unknown::Token => "UNKNOWN_TOKEN",
+        Unknown::Certificate => "UNKNOWN_CERTIFICATE",
+    };
+    let details = error_info(reason, HashMap::new());
+    Status::with_error_details(Code::Unauthenticated, unknown.to_string(), details)
+}
+
+fn invalid(violations: Vec<Violation>) -> Status {
     let message: Vec<&str> = violations
         .iter()
         .map(|one| one.description.as_str())
@@ -60,6 +89,13 @@ pub(super) fn from_fanout(error: &Error) -> Status {
             metadata.insert("limit".to_owned(), limit.to_string());
             (Code::ResourceExhausted, "TOO_MANY_SUBSCRIBERS")
         }
+        Error::TooManyStreams { principal, limit } => {
+            metadata.insert("principal".to_owned(), principal.clone());
+            metadata.insert("limit".to_owned(), limit.to_string());
+            (Code::ResourceExhausted, "TOO_MANY_STREAMS")
+        }
+        Error::PrincipalRemoved => (Code::Unauthenticated, "PRINCIPAL_REMOVED"),
+        Error::PolicyChanged => (Code::Unavailable, "POLICY_CHANGED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),
         Error::Log(_) => (Code::Unavailable, "LOG_UNREADABLE"),
     };

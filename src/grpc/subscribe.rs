@@ -10,10 +10,10 @@ use tonic::body::Body;
 use tonic::codec::Streaming;
 use tonic::codegen::http::{Request, Response, header};
 use tonic::server::NamedService;
-use tonic::transport::server::TcpConnectInfo;
 use tonic_prost::ProstDecoder;
 
 use super::body::FrameBody;
+use super::guard::{peer, principal_of};
 use super::service::Service;
 use super::{request, status};
 use crate::fanout::{Fanout, Subscription};
@@ -26,15 +26,14 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 
 /// All of `EventService`.
 #[derive(Clone, Debug)]
-pub struct Routes {
+pub(super) struct Routes {
     fanout: Fanout,
     unary: EventServiceServer<Service>,
 }
 
 impl Routes {
     /// The service for `fanout`'s log.
-    #[must_use]
-    pub fn new(fanout: Fanout) -> Self {
+    pub(super) fn new(fanout: Fanout) -> Self {
         Self {
             unary: EventServiceServer::new(Service::new(fanout.clone())),
             fanout,
@@ -70,16 +69,15 @@ impl tower_service::Service<Request<Body>> for Routes {
 }
 
 async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Subscription, Status> {
-    let connection = request.extensions().get::<TcpConnectInfo>();
-    let peer = connection.and_then(TcpConnectInfo::remote_addr);
-    let peer = peer.map(|address| address.to_string()).unwrap_or_default();
+    let peer = peer(request.extensions());
+    let principal = principal_of(request.extensions())?;
     let decoder = ProstDecoder::<proto::SubscribeRequest>::default();
     let body = request.into_body();
     let mut messages = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
     let message = messages.message().await?;
     let message = message.ok_or_else(|| Status::internal("the request holds no message"))?;
-    let request = request::subscribe(message, &fanout.known_names(), peer);
-    let request = request.map_err(status::invalid)?;
+    let request = request::subscribe(message, &fanout.known_names(), principal, peer);
+    let request = request.map_err(status::refused)?;
     let opened = fanout.subscribe(request).await;
     opened.map_err(|error| status::from_fanout(&error))
 }

@@ -2,7 +2,9 @@
 //! logs' format.
 
 mod admin;
+mod line_limit;
 mod telemetry;
 
 pub use admin::{Probes, router};
+pub use line_limit::LineLimit;
 pub use telemetry::{LogFormat, init};

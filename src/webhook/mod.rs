@@ -9,7 +9,6 @@
 //! never refused for its content. What this module does not know: who subscribes.
 
 mod answer;
-mod line_limit;
 mod metrics;
 mod secret;
 mod server;
@@ -35,8 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clerk;
 use crate::event::UnixMillis;
 use crate::log::{Appended, Log, NewRecord};
-
-use line_limit::LineLimit;
+use crate::ops::LineLimit;
 
 pub use answer::{Accepted, Refusal};
 pub use metrics::Metrics;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::Value;
 
-use crate::harness::{Gateway, from_earliest};
+use crate::harness::{from_earliest, start_unsealed};
 
 fn decoded(body: &str) -> (Decoded, proto::Event) {
     let delivery = Delivery {
@@ -357,7 +357,7 @@ async fn any_json_at_any_field_is_ingested_and_its_payload_kept() {
     use proptest::strategy::ValueTree as _;
     use proptest::test_runner::TestRunner;
 
-    let gateway = Gateway::start();
+    let (gateway, _directory) = start_unsealed();
     let mut runner = TestRunner::default();
     let strategy = any_body();
     let mut sent = Vec::new();

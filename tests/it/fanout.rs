@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use clerkcast::clerk::{self, Delivery};
+use clerkcast::access::{Policy, Principal};
+use clerkcast::clerk::{self, Delivery, Redaction};
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{
-    Config, Error, Fanout, Filter, Metrics, OnExpired, Payload, Request, Start, Subscription,
+    Config, Error, Fanout, Filter, Metrics, OnExpired, Payload, Request, Start, Subscription, View,
 };
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{self, Log, Narrow, NewRecord, Query};
@@ -73,14 +74,19 @@ async fn append(log: &dyn Log, id: &str, age: Duration) {
 
 fn request(start: Start, on_expired: OnExpired) -> Request {
     Request {
+        principal: Principal::anonymous(Policy::default()),
         filter: Filter::default(),
+        narrowed: None,
         asked_filter: EventFilter::default(),
         start,
         on_expired,
         stop_when_caught_up: false,
         events_max: None,
         heartbeat_interval: Duration::from_secs(15),
-        payload: Payload::Omitted,
+        view: View {
+            payload: Payload::Omitted,
+            redaction: Redaction::default(),
+        },
         name: "test".to_owned(),
         peer: String::new(),
     }

@@ -55,6 +55,18 @@ impl Options {
     }
 }
 
+/// A gateway that keeps nothing from callers without credentials, and the directory of
+/// its configuration.
+pub(crate) fn start_unsealed() -> (Gateway, TempDir) {
+    let directory = TempDir::new().expect("a temporary directory");
+    let file = directory.path().join("clerkcast.toml");
+    let config = "[anonymous]\ngrant = [\"messages\", \"invitation_urls\"]\n";
+    std::fs::write(&file, config).expect("written");
+    let path = file.display().to_string();
+    let gateway = Gateway::start_with(Options::args(&["--config", &path]));
+    (gateway, directory)
+}
+
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clerkcast"));
     for (name, _) in std::env::vars() {

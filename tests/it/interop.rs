@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use crate::harness::{Gateway, SECRET, body, from_earliest, now_seconds};
+use crate::harness::{Gateway, SECRET, body, from_earliest, now_seconds, start_unsealed};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,7 +42,7 @@ fn succeeded(output: &Output) -> String {
 /// by field.
 #[tokio::test]
 async fn typed_every_field_of_every_type_reaches_a_python_client() {
-    let gateway = Gateway::start();
+    let (gateway, _directory) = start_unsealed();
     let output = Command::new(tools().join("venv/bin/python"))
         .arg(root().join("tests/tools/interop.py"))
         .args(["--webhook-url", &gateway.webhook_url()])

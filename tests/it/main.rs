@@ -1,6 +1,7 @@
 //! Everything that Clerkcast promises, against the real binary, real files and real
 //! sockets. A test's name is the guarantee that it holds.
 
+mod access;
 mod architecture;
 mod churn;
 mod client;
@@ -13,7 +14,6 @@ mod faults;
 mod guarantees;
 mod harness;
 mod interop;
-
 mod operations;
 mod queries;
 mod readme;

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use clerkcast::access::{Access, Policy, Principals};
 use clerkcast::fanout::{Config, Fanout, Metrics};
-use clerkcast::grpc;
+use clerkcast::grpc::{self, Door};
 use clerkcast::log::Log;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -33,7 +34,17 @@ impl Served {
         let (fanout, feed) = Fanout::start(log, config, metrics, drain.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let server = tokio::spawn(grpc::serve(listener, fanout, drain.clone()));
+        let access = Access::new(Principals {
+            anonymous: Some(Policy::default()),
+            ..Principals::default()
+        });
+        let services = grpc::Services {
+            fanout,
+            guard: grpc::Guard::new(access, grpc::Metrics::register(&mut Registry::default())),
+            health: Door::Open,
+            reflection: Door::Open,
+        };
+        let server = tokio::spawn(grpc::serve(listener, services, drain.clone()));
         Self {
             address,
             drain,

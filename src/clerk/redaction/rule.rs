@@ -53,11 +53,6 @@ pub(super) const SEALED: &[Sealed] = &[
         families: &["organizationInvitation", "invitation", "waitlistEntry"],
         rules: &["**.url"],
     },
-    Sealed {
-        name: "backup_codes",
-        families: &["user", "session"],
-        rules: &["**.backup_codes"],
-    },
 ];
 
 /// What a policy can remove by name.
@@ -100,6 +95,10 @@ const SETS: &[Set] = &[
             "**.private_metadata",
             "**.unsafe_metadata",
         ],
+    },
+    Set {
+        name: "backup_codes",
+        rules: &["**.backup_codes"],
     },
     Set {
         name: "network",

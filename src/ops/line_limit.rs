@@ -8,7 +8,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Admits ten lines a second, and counts the rest.
 #[derive(Debug, Default)]
-pub(super) struct LineLimit {
+pub struct LineLimit {
     window: Mutex<Window>,
 }
 
@@ -21,7 +21,8 @@ struct Window {
 
 impl LineLimit {
     /// Whether to log a line now; if so, how many were not logged since the last.
-    pub(super) fn admit(&self) -> Option<u64> {
+    #[must_use]
+    pub fn admit(&self) -> Option<u64> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if window.since.is_none_or(|since| since.elapsed() >= INTERVAL) {
             window.since = Some(Instant::now());

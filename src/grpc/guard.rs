@@ -1,0 +1,136 @@
+//! Who calls: asked once for each call, before anything of it is read.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use tonic::body::Body;
+use tonic::codegen::http::{Extensions, Request, Response, header};
+use tonic::server::NamedService;
+use tonic::transport::server::TcpConnectInfo;
+use tonic::{Code, Status};
+
+use super::metrics::Metrics;
+use super::{Door, status};
+use crate::access::{Access, Credentials, Principal, Unknown};
+use crate::ops::LineLimit;
+
+const SCHEME: &str = "bearer";
+
+/// Lets in whom [`Access`] recognises; clones share what they know.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    access: Access,
+    metrics: Metrics,
+    refusals_logged: Arc<LineLimit>,
+}
+
+impl Guard {
+    /// A guard that asks `access`.
+    #[must_use]
+    pub fn new(access: Access, metrics: Metrics) -> Self {
+        Self {
+            access,
+            metrics,
+            refusals_logged: Arc::default(),
+        }
+    }
+
+    /// A service behind a door. Where that is guarded, the caller's [`Principal`] is among
+    /// the extensions of each request.
+    pub(super) fn at<S>(&self, door: Door, service: S) -> Guarded<S> {
+        let guard = match door {
+            Door::Open => None,
+            Door::Guarded => Some(self.clone()),
+        };
+        Guarded { guard, service }
+    }
+
+    fn admit(&self, request: &Request<Body>) -> Result<Principal, Status> {
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let shown = Credentials {
+            // What is no token at all is no known one either.
+            token: authorization.map(|value| value.to_str().map_or("", bearer)),
+            certificate_names: &[],
+        };
+        self.access.recognise(shown).map_err(|unknown| {
+            self.note(unknown, request.extensions());
+            status::unauthenticated(unknown)
+        })
+    }
+
+    fn note(&self, unknown: Unknown, extensions: &Extensions) {
+        self.metrics.count_refused(unknown);
+        if let Some(unlogged) = self.refusals_logged.admit() {
+            tracing::warn!(
+                target: "clerkcast::audit",
+                peer = peer(extensions),
+                unlogged,
+                "caller refused: {unknown}"
+            );
+        }
+    }
+}
+
+fn bearer(authorization: &str) -> &str {
+    match authorization.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => token.trim(),
+        _ => "",
+    }
+}
+
+/// Where the caller connected from.
+pub(super) fn peer(extensions: &Extensions) -> String {
+    let connection = extensions.get::<TcpConnectInfo>();
+    let address = connection.and_then(TcpConnectInfo::remote_addr);
+    address
+        .map(|address| address.to_string())
+        .unwrap_or_default()
+}
+
+/// Who makes a guarded call.
+pub(super) fn caller<T>(request: &tonic::Request<T>) -> Result<Principal, Status> {
+    principal_of(request.extensions())
+}
+
+pub(super) fn principal_of(extensions: &Extensions) -> Result<Principal, Status> {
+    // Without a guard nobody is known, and nothing is shown.
+    let unguarded = || Status::new(Code::Unauthenticated, "the service is not guarded");
+    extensions.get().cloned().ok_or_else(unguarded)
+}
+
+/// A service, perhaps behind a [`Guard`].
+#[derive(Clone, Debug)]
+pub(super) struct Guarded<S> {
+    guard: Option<Guard>,
+    service: S,
+}
+
+impl<S: NamedService> NamedService for Guarded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> tower_service::Service<Request<Body>> for Guarded<S>
+where
+    S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Response<Body>, Infallible>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(guard) = &self.guard {
+            match guard.admit(&request) {
+                Ok(principal) => drop(request.extensions_mut().insert(principal)),
+                Err(status) => return Either::Right(ready(Ok(status.into_http()))),
+            }
+        }
+        Either::Left(self.service.call(request))
+    }
+}

@@ -1,0 +1,145 @@
+//! Who may subscribe to what: principals, policies and redaction, with the real binary.
+
+mod policies;
+mod principals;
+mod start_up;
+
+use std::path::PathBuf;
+
+use clerkcast::clerk::samples::SAMPLES;
+use clerkcast::proto;
+use clerkcast::proto::event_service_client::EventServiceClient;
+use clerkcast::proto::subscribe_response::Kind;
+use clerkcast::proto::{SubscribeRequest, SubscribeResponse};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Gateway, Options, binary, eventually};
+
+/// A gateway with principals, whose configuration can be changed.
+struct Guarded {
+    gateway: Gateway,
+    file: PathBuf,
+    _directory: TempDir,
+}
+
+impl Guarded {
+    fn start(config: &str) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let file = directory.path().join("clerkcast.toml");
+        std::fs::write(&file, config).expect("written");
+        let path = file.display().to_string();
+        let gateway = Gateway::start_with(Options::args(&["--config", &path]));
+        Self {
+            gateway,
+            file,
+            _directory: directory,
+        }
+    }
+
+    /// Replaces the configuration, and waits until the gateway says that it has read it.
+    async fn reload(&self, config: &str, said: &str) {
+        std::fs::write(&self.file, config).expect("written");
+        self.gateway.signal("-HUP");
+        eventually(said, || async { self.gateway.log_text().contains(said) }).await;
+    }
+
+    /// One event of every type, as Clerk would send them.
+    async fn post_samples(&self) {
+        for sample in SAMPLES {
+            let id = format!("msg_{}", sample.event_type);
+            self.gateway.accept(&id, sample.body).await;
+        }
+    }
+}
+
+/// A subscriber that shows a token.
+struct Caller {
+    client: EventServiceClient<Channel>,
+    token: Option<String>,
+}
+
+impl Caller {
+    async fn of(gateway: &Gateway, token: &Token) -> Self {
+        Self {
+            client: gateway.client().await,
+            token: Some(token.secret.clone()),
+        }
+    }
+
+    async fn anonymous(gateway: &Gateway) -> Self {
+        Self {
+            client: gateway.client().await,
+            token: None,
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {token}").parse().expect("ASCII");
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
+    }
+
+    async fn subscribe(
+        &mut self,
+        request: SubscribeRequest,
+    ) -> Result<Streaming<SubscribeResponse>, Status> {
+        let request = self.request(request);
+        Ok(self.client.subscribe(request).await?.into_inner())
+    }
+
+    /// `Started`, and the events of the history.
+    async fn history(
+        &mut self,
+        request: SubscribeRequest,
+    ) -> Result<(proto::Started, Vec<proto::Event>), Status> {
+        let mut stream = self
+            .subscribe(SubscribeRequest {
+                stop_when_caught_up: true,
+                ..request
+            })
+            .await?;
+        let mut started = proto::Started::default();
+        let mut events = Vec::new();
+        while let Some(frame) = stream.message().await? {
+            match frame.kind {
+                Some(Kind::Started(it)) => started = it,
+                Some(Kind::Event(event)) => events.push(event),
+                _ => {}
+            }
+        }
+        Ok((started, events))
+    }
+}
+
+/// What `clerkcast token new` printed.
+struct Token {
+    secret: String,
+    stanza: String,
+}
+
+fn new_token(name: &str) -> Token {
+    let output = binary().args(["token", "new", name]).output();
+    let output = output.expect("the binary runs");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let secret = text.lines().find(|line| line.starts_with("cct_"));
+    let at = text.find("[[principals]]").expect("a stanza");
+    Token {
+        secret: secret.expect("a token").to_owned(),
+        stanza: text[at..].trim_end().to_owned(),
+    }
+}
+
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    details
+        .error_info()
+        .map(|info| info.reason.clone())
+        .unwrap_or_default()
+}
