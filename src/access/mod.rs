@@ -61,7 +61,7 @@ pub struct Credentials<'a> {
 pub enum Unknown {
     /// It shows nothing.
     #[error(
-        "this gateway wants to know who calls: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`), or a client certificate that it knows"
+        "this gateway wants to know who calls: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`)"
     )]
     NoCredentials,
     /// It shows a token that no principal has.

@@ -29,8 +29,6 @@ pub struct FilePrincipal {
     /// Several, while one token replaces another.
     #[serde(default)]
     token_hashes: Vec<String>,
-    /// A name of its client certificate.
-    client_certificate: Option<String>,
     #[serde(default)]
     types: Vec<String>,
     #[serde(default)]
@@ -97,14 +95,9 @@ fn ensure_distinct(one: &Identity, other: &Identity) -> anyhow::Result<()> {
         .token_hashes
         .iter()
         .any(|hash| other.token_hashes.contains(hash));
-    let certificates = &other.certificate_names;
-    let same_certificate = one
-        .certificate_names
-        .iter()
-        .any(|name| certificates.contains(name));
     ensure!(
-        !same_token && !same_certificate,
-        "principals {:?} and {:?} have the same token_hash or client_certificate",
+        !same_token,
+        "principals {:?} and {:?} have the same token_hash",
         other.name,
         one.name
     );
@@ -124,21 +117,15 @@ impl FilePrincipal {
             .collect::<Result<Vec<_>, _>>()
             .context("token_hash")?;
         ensure!(
-            !token_hashes.is_empty() || self.client_certificate.is_some(),
-            "nothing to recognise it by: set token_hash (`clerkcast token new {}` prints one) or client_certificate",
+            !token_hashes.is_empty(),
+            "nothing to recognise it by: set token_hash (`clerkcast token new {}` prints one)",
             self.name
-        );
-        ensure!(
-            self.client_certificate
-                .as_ref()
-                .is_none_or(|name| !name.is_empty()),
-            "client_certificate is empty; write the certificate's common name, DNS name or URI"
         );
         warn_of_uncovered(&self.name, &self.redact);
         Ok(Identity {
             name: self.name.clone(),
             token_hashes,
-            certificate_names: self.client_certificate.iter().cloned().collect(),
+            certificate_names: Vec::new(),
             policy: self.policy(source_names)?,
         })
     }
@@ -146,8 +133,8 @@ impl FilePrincipal {
     fn check_anonymous(&self, source_names: &BTreeSet<String>) -> anyhow::Result<Policy> {
         let has_hash = self.token_hash.is_some() || !self.token_hashes.is_empty();
         ensure!(
-            self.name.is_empty() && !has_hash && self.client_certificate.is_none(),
-            "it is for callers without credentials; a name, token_hash or client_certificate belongs in [[principals]]"
+            self.name.is_empty() && !has_hash,
+            "it is for callers without credentials; a name or token_hash belongs in [[principals]]"
         );
         warn_of_uncovered(ANONYMOUS, &self.redact);
         self.policy(source_names)
