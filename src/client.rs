@@ -49,6 +49,9 @@ pub enum Error {
     /// The token cannot be sent.
     #[error("the token is not one: it holds characters that `clerkcast token new` never prints")]
     Token,
+    /// A certificate or key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The gateway refused the request, and would again.
     #[error("the gateway refused the subscription: {} ({:?})", .0.message(), .0.code())]
     Refused(Box<Status>),
@@ -72,6 +75,7 @@ pub enum Connection {
 /// resumes after the last frame that [`Subscriber::next`] returned.
 #[derive(Debug)]
 pub struct Subscriber {
+    endpoint: Endpoint,
     client: EventServiceClient<Channel>,
     request: SubscribeRequest,
     stream: Option<Streaming<SubscribeResponse>>,
@@ -90,9 +94,9 @@ impl Subscriber {
     /// When `address` is not one.
     pub fn new(address: &str, request: SubscribeRequest) -> Result<Self, Error> {
         let endpoint = endpoint(address).ok_or_else(|| Error::Address(address.to_owned()))?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
         Ok(Self {
-            client: EventServiceClient::new(channel).max_decoding_message_size(FRAME_BYTES_MAX),
+            client: client(&endpoint),
+            endpoint,
             events_left: Some(request.max_events).filter(|most| *most > 0),
             request,
             stream: None,
@@ -102,6 +106,17 @@ impl Subscriber {
             authorization: None,
             watcher: |_| {},
         })
+    }
+
+    /// Speaks TLS in this way: with a CA of your own, or a client certificate.
+    ///
+    /// # Errors
+    /// When a certificate or key is none.
+    pub fn tls(mut self, tls: ClientTlsConfig) -> Result<Self, Error> {
+        let endpoint = self.endpoint.tls_config(tls);
+        self.endpoint = endpoint.map_err(|error| Error::Tls(causes(&error)))?;
+        self.client = client(&self.endpoint);
+        Ok(self)
     }
 
     /// Shows this bearer token, which `clerkcast token new` made, to the gateway.
@@ -225,8 +240,14 @@ impl Subscriber {
     }
 }
 
+fn client(endpoint: &Endpoint) -> EventServiceClient<Channel> {
+    let channel = endpoint.connect_lazy();
+    EventServiceClient::new(channel).max_decoding_message_size(FRAME_BYTES_MAX)
+}
+
 fn endpoint(address: &str) -> Option<Endpoint> {
     let endpoint = Endpoint::from_shared(address.to_owned()).ok()?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
     match endpoint.uri().scheme_str()? {
         "http" => Some(endpoint),
         "https" => {
@@ -240,15 +261,29 @@ fn endpoint(address: &str) -> Option<Endpoint> {
 /// The status's message, and what caused it.
 fn reason(status: &Status) -> String {
     let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
+    if let Some(cause) = std::error::Error::source(status) {
+        append(&mut text, cause);
+    }
+    text
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    append(&mut text, error);
+    text
+}
+
+/// Each cause once: the transport's errors repeat themselves.
+fn append(text: &mut String, error: &dyn std::error::Error) {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         let next = error.to_string();
         if !text.contains(&next) {
-            text = format!("{text}: {next}");
+            let separator = if text.is_empty() { "" } else { ": " };
+            *text = format!("{text}{separator}{next}");
         }
         cause = error.source();
     }
-    text
 }
 
 fn silence() -> Status {

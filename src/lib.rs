@@ -46,6 +46,7 @@ pub mod clerk;
 pub mod fanout;
 
 pub mod grpc;
+pub mod net;
 pub mod ops;
 pub mod webhook;
 

@@ -25,6 +25,9 @@ pub use token::{InvalidHash, Token, TokenHash};
 /// The name of callers without credentials, where they are let in.
 pub const ANONYMOUS: &str = "anonymous";
 
+/// Stands for every name of a certificate that no principal has.
+pub const ANY_NAME: &str = "*";
+
 /// How a principal is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -32,7 +35,7 @@ pub struct Identity {
     pub name: String,
     /// What its tokens hash to; several while one replaces another.
     pub token_hashes: Vec<TokenHash>,
-    /// Names of client certificates: a common name, DNS name or URI.
+    /// Names of client certificates: a common name, DNS name or URI; or [`ANY_NAME`].
     pub certificate_names: Vec<String>,
     /// What it may receive.
     pub policy: Policy,
@@ -61,7 +64,7 @@ pub struct Credentials<'a> {
 pub enum Unknown {
     /// It shows nothing.
     #[error(
-        "this gateway wants to know who calls: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`)"
+        "this gateway wants to know who calls: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`), or show a client certificate"
     )]
     NoCredentials,
     /// It shows a token that no principal has.
@@ -211,13 +214,9 @@ impl Access {
             });
             return found.ok_or(Unknown::Token);
         }
-        let has_name = |name: &String| shown.certificate_names.contains(name);
-        let by_certificate = known
-            .principals
-            .iter()
-            .find(|(identity, _)| identity.certificate_names.iter().any(has_name));
+        let by_certificate = known.by_certificate(shown.certificate_names);
         match (by_certificate, &known.anonymous) {
-            (Some((_, principal)), _) | (None, Some(principal)) => Ok(principal.clone()),
+            (Some(principal), _) | (None, Some(principal)) => Ok(principal.clone()),
             (None, None) if shown.certificate_names.is_empty() => Err(Unknown::NoCredentials),
             (None, None) => Err(Unknown::Certificate),
         }
@@ -257,6 +256,17 @@ impl Access {
 }
 
 impl Known {
+    /// A certificate can have several names: the principal that is configured first wins.
+    fn by_certificate(&self, shown: &[String]) -> Option<&Principal> {
+        let having = |is_it: &dyn Fn(&String) -> bool| {
+            let mut known = self.principals.iter();
+            known.find(|(identity, _)| identity.certificate_names.iter().any(is_it))
+        };
+        let named = having(&|name| shown.contains(name));
+        let any = || having(&|name| !shown.is_empty() && name == ANY_NAME);
+        named.or_else(any).map(|(_, principal)| principal)
+    }
+
     fn replace_anonymous(&mut self, policy: Option<Policy>, replaced: &mut Replaced) {
         let before = self.anonymous.take();
         let name = || ANONYMOUS.to_owned();

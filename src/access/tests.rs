@@ -75,6 +75,29 @@ fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() 
 }
 
 #[test]
+fn any_certificate_is_whoever_no_certificate_names() {
+    let any = Identity {
+        certificate_names: vec![ANY_NAME.to_owned()],
+        ..identity("any", &token())
+    };
+    let access = Access::new(Principals {
+        identities: vec![any, identity("a", &token())],
+        anonymous: None,
+    });
+    let recognise = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let shown = Credentials {
+            certificate_names: &names,
+            ..Credentials::default()
+        };
+        access.recognise(shown).map(|it| it.name().to_owned())
+    };
+    assert_eq!(recognise(&["a.internal"]), Ok("a".to_owned()));
+    assert_eq!(recognise(&["else.internal"]), Ok("any".to_owned()));
+    assert_eq!(recognise(&[]), Err(Unknown::NoCredentials));
+}
+
+#[test]
 fn a_replacement_ends_those_whom_it_changes_and_nobody_else() {
     let [first, second, third] = [token(), token(), token()];
     let access = Access::new(Principals {

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use super::principals::FilePrincipal;
 use crate::access::Principals;
 use crate::grpc::Door;
+use crate::net::CertificateFiles;
 use crate::ops::LogFormat;
-use crate::webhook::{SigningSecret, Source, Verifier};
+use crate::webhook::{AllowList, SigningSecret, Source, Verifier};
 use crate::{fanout, log, webhook};
 
 /// Everything a gateway needs to know, checked.
@@ -24,6 +25,16 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Where probes and metrics are served.
     pub admin_listen: SocketAddr,
+    /// TLS on the webhook port.
+    pub http_tls: Option<CertificateFiles>,
+    /// TLS on the gRPC port.
+    pub grpc_tls: Option<CertificateFiles>,
+    /// Webhook connections open at once.
+    pub http_connections_max: usize,
+    /// gRPC connections open at once.
+    pub grpc_connections_max: usize,
+    /// Which networks webhooks may come from.
+    pub allow_list: Option<AllowList>,
     /// The embedded log.
     pub log: log::sqlite::Config,
     /// The accepted sources.
@@ -83,6 +94,7 @@ impl Config {
             body_bytes_max: self.body_bytes_max,
             body_timeout: self.body_timeout,
             in_flight_bytes_max: self.in_flight_bytes_max,
+            allow_list: self.allow_list.clone(),
         }
     }
 }
@@ -98,6 +110,15 @@ pub struct FileConfig {
     pub http_listen: Option<SocketAddr>,
     pub grpc_listen: Option<SocketAddr>,
     pub admin_listen: Option<SocketAddr>,
+    pub http_tls_cert: Option<PathBuf>,
+    pub http_tls_key: Option<PathBuf>,
+    pub http_max_connections: Option<usize>,
+    pub http_allow_from: Option<String>,
+    pub http_trusted_proxies: Option<String>,
+    pub grpc_tls_cert: Option<PathBuf>,
+    pub grpc_tls_key: Option<PathBuf>,
+    pub grpc_tls_client_ca: Option<PathBuf>,
+    pub grpc_max_connections: Option<usize>,
     pub data_dir: Option<PathBuf>,
     pub retain_for: Option<String>,
     pub retain_bytes: Option<String>,

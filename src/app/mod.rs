@@ -6,6 +6,7 @@
 //!          ─► log closed ─► exit 0          (a deadline, and a second signal, cut it short)
 //! ```
 
+mod certificates;
 mod config;
 mod principals;
 
@@ -25,13 +26,17 @@ use crate::access::Access;
 use crate::fanout::Fanout;
 use crate::log::sqlite::SqliteLog;
 use crate::log::{self, Log, Writability};
+use crate::net::{self, Listener};
 use crate::{fanout, grpc, ops, webhook};
 
+pub use certificates::Certificates;
 pub use config::{Config, FileConfig, SourceConfig};
 pub use principals::FilePrincipal;
 
 /// How often retention looks for what may go.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// File descriptors for everything but connections on the two public ports.
+const DESCRIPTORS_RESERVED: usize = 256;
 /// For what is still open on the gRPC port once all subscriptions have ended.
 const GRPC_GRACE: Duration = Duration::from_millis(200);
 
@@ -42,9 +47,10 @@ pub struct Gateway {
     config: Config,
     log: Arc<SqliteLog>,
     registry: Registry,
-    http: TcpListener,
-    grpc: TcpListener,
+    http: Listener,
+    grpc: Listener,
     admin: TcpListener,
+    certificates: Certificates,
     access: Access,
 }
 
@@ -63,17 +69,27 @@ impl Gateway {
     /// Opens the log and binds the listeners.
     ///
     /// # Errors
-    /// When the data directory or an address cannot be used.
+    /// When the data directory, a certificate or an address cannot be used.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         let mut registry = Registry::with_prefix("clerkcast");
+        let net_metrics = net::Metrics::register(&mut registry);
         let log_metrics = log::Metrics::register(&mut registry);
+        let mut certificates = Certificates::default();
+        let http_tls = certificates.load("http", &config.http_tls, b"http/1.1", &net_metrics)?;
+        let grpc_tls = certificates.load("grpc", &config.grpc_tls, b"h2", &net_metrics)?;
+        let (http_connections, grpc_connections) = connections_max(&config);
         let log = SqliteLog::open(config.log.clone(), log_metrics)?;
+        let http = bind("--http-listen", config.http_listen).await?;
+        let http_limits = webhook::limits(http_connections);
+        let grpc = bind("--grpc-listen", config.grpc_listen).await?;
+        let grpc_limits = grpc::limits(grpc_connections);
         Ok(Self {
-            http: bind("--http-listen", config.http_listen).await?,
-            grpc: bind("--grpc-listen", config.grpc_listen).await?,
+            http: Listener::new("http", http, http_limits, net_metrics.clone()).with_tls(http_tls),
+            grpc: Listener::new("grpc", grpc, grpc_limits, net_metrics).with_tls(grpc_tls),
             admin: bind("--admin-listen", config.admin_listen).await?,
             log: Arc::new(log),
             registry,
+            certificates,
             access: Access::new(config.principals.clone()),
             config,
         })
@@ -95,6 +111,12 @@ impl Gateway {
     #[must_use]
     pub fn access(&self) -> Access {
         self.access.clone()
+    }
+
+    /// The certificates of the ports, to be read again while the gateway runs.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
     }
 
     /// Serves until `stop` completes, then stops in order.
@@ -134,6 +156,7 @@ impl Gateway {
         // The admin port answers until the end: readiness is what tells of the drain.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
         let retention = tokio::spawn(keep_retention(Arc::clone(&log)));
+        let renewal = tokio::spawn(self.certificates.keep());
 
         let outcome = tokio::select! {
             () = stop => Ok(()),
@@ -152,6 +175,7 @@ impl Gateway {
         );
         drain.cancel();
         retention.abort();
+        renewal.abort();
         let drained = async {
             end_of(http).await;
             fanout.emptied().await;
@@ -166,6 +190,27 @@ impl Gateway {
         tracing::info!("stopped");
         outcome
     }
+}
+
+/// How many connections each port may have open. Each needs a file descriptor, and the
+/// log needs some to go on.
+fn connections_max(config: &Config) -> (usize, usize) {
+    let (http, grpc) = (config.http_connections_max, config.grpc_connections_max);
+    let allowed = net::raise_limit()
+        .saturating_sub(DESCRIPTORS_RESERVED)
+        .max(2);
+    let wanted = http.saturating_add(grpc);
+    if wanted <= allowed {
+        return (http, grpc);
+    }
+    let part = |port: usize| (allowed.saturating_mul(port) / wanted).max(1);
+    let (http, grpc) = (part(http), part(grpc));
+    tracing::warn!(
+        http_max_connections = http,
+        grpc_max_connections = grpc,
+        "the system allows this process too few open files for as many connections as are configured; raise its limit (ulimit -n, LimitNOFILE=)"
+    );
+    (http, grpc)
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -14,6 +14,9 @@ use crate::event::TypePattern;
 use crate::fanout::{Filter, KnownNames};
 use crate::proto::EventFilter;
 
+/// Of one principal, unless its table says otherwise: one that goes astray should leave
+/// room for others.
+const STREAMS_MAX: usize = 1000;
 /// Places named in a warning.
 const PLACES_SHOWN: usize = 5;
 
@@ -29,6 +32,11 @@ pub struct FilePrincipal {
     /// Several, while one token replaces another.
     #[serde(default)]
     token_hashes: Vec<String>,
+    /// A name of its certificate: DNS name, URI or common name; or `*` for any that is
+    /// verified.
+    client_certificate: Option<String>,
+    #[serde(default)]
+    client_certificates: Vec<String>,
     #[serde(default)]
     types: Vec<String>,
     #[serde(default)]
@@ -101,6 +109,15 @@ fn ensure_distinct(one: &Identity, other: &Identity) -> anyhow::Result<()> {
         other.name,
         one.name
     );
+    let names = &other.certificate_names;
+    let same_certificate = one.certificate_names.iter().find(|it| names.contains(it));
+    if let Some(name) = same_certificate {
+        bail!(
+            "principals {:?} and {:?} have the same client_certificate {name:?}",
+            other.name,
+            one.name
+        );
+    }
     Ok(())
 }
 
@@ -116,25 +133,37 @@ impl FilePrincipal {
             .map(|text| text.parse::<TokenHash>())
             .collect::<Result<Vec<_>, _>>()
             .context("token_hash")?;
+        let certificates = self.client_certificate.iter();
+        let certificates = certificates.chain(&self.client_certificates);
+        let certificate_names: Vec<String> = certificates.cloned().collect();
         ensure!(
-            !token_hashes.is_empty(),
-            "nothing to recognise it by: set token_hash (`clerkcast token new {}` prints one)",
+            !certificate_names.contains(&String::new()),
+            "client_certificate: must not be empty"
+        );
+        ensure!(
+            !token_hashes.is_empty() || !certificate_names.is_empty(),
+            "nothing to recognise it by: set token_hash (`clerkcast token new {}` prints one) or client_certificate",
             self.name
         );
         warn_of_uncovered(&self.name, &self.redact);
         Ok(Identity {
             name: self.name.clone(),
             token_hashes,
-            certificate_names: Vec::new(),
-            policy: self.policy(source_names)?,
+            certificate_names,
+            policy: Policy {
+                streams_max: Some(self.max_streams.unwrap_or(STREAMS_MAX)),
+                ..self.policy(source_names)?
+            },
         })
     }
 
     fn check_anonymous(&self, source_names: &BTreeSet<String>) -> anyhow::Result<Policy> {
         let has_hash = self.token_hash.is_some() || !self.token_hashes.is_empty();
+        let has_certificate =
+            self.client_certificate.is_some() || !self.client_certificates.is_empty();
         ensure!(
-            self.name.is_empty() && !has_hash,
-            "it is for callers without credentials; a name or token_hash belongs in [[principals]]"
+            self.name.is_empty() && !has_hash && !has_certificate,
+            "it is for callers without credentials; name, token_hash and client_certificate belong in [[principals]]"
         );
         warn_of_uncovered(ANONYMOUS, &self.redact);
         self.policy(source_names)

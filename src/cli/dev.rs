@@ -10,6 +10,7 @@ use super::post::{Poster, new_id};
 use super::send::sample_as_of_now;
 use super::serve::{ServeArgs, stop_signal};
 use super::tail::{Style, everything, print_events};
+use crate::access::{Identity, Policy, Principals, Token};
 use crate::app::{Addresses, Gateway};
 use crate::clerk::samples::SAMPLES;
 use crate::client::Subscriber;
@@ -60,7 +61,13 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
         }
     };
     serve.signing_secret = Some(secret.clone());
-    let config = serve.check(&file)?;
+    let mut config = serve.check(&file)?;
+    if config.http_tls.is_some() || config.grpc_tls.is_some() {
+        return Err(Failure::Usage(
+            "`clerkcast dev` stays on this machine and speaks no TLS: leave the certificates out, or run `clerkcast serve`".to_owned(),
+        ));
+    }
+    let token = admit_printer(&mut config.principals).map_err(Failure::failed)?;
     let stop = stop_signal()?;
     let gateway = Gateway::open(config).await;
     let gateway = gateway.map_err(Failure::failed)?;
@@ -71,6 +78,10 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let server = format!("http://{}", addresses.grpc);
     let subscriber =
         Subscriber::new(&server, everything("clerkcast dev")).map_err(Failure::failed)?;
+    let subscriber = match token {
+        Some(token) => subscriber.token(&token).map_err(Failure::failed)?,
+        None => subscriber,
+    };
     let style = Style::new(args.json);
     let printing = tokio::spawn(async move {
         if let Err(failure) = print_events(subscriber, style).await {
@@ -86,6 +97,22 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
         posting.abort();
     }
     outcome.map_err(Failure::failed)
+}
+
+/// Where the configuration lets nobody in without credentials, what prints the events
+/// needs some as well. They last as long as this process.
+fn admit_printer(principals: &mut Principals) -> Result<Option<String>, getrandom::Error> {
+    if principals.anonymous.is_some() {
+        return Ok(None);
+    }
+    let token = Token::generate()?;
+    principals.identities.push(Identity {
+        name: "clerkcast dev".to_owned(),
+        token_hashes: vec![token.hash()],
+        certificate_names: Vec::new(),
+        policy: Policy::default(),
+    });
+    Ok(Some(token.secret().to_owned()))
 }
 
 /// What is shown of the secret: a real one stays where it is.
@@ -150,6 +177,7 @@ async fn post_samples(addresses: Addresses, secret: String) -> Result<(), Failur
     let poster = Poster::new(
         &format!("http://{}{}", addresses.http, webhook::PATH),
         secret,
+        None,
     )?;
     let mut pace = tokio::time::interval(SAMPLE_INTERVAL);
     let shown = SAMPLES

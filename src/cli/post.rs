@@ -1,5 +1,7 @@
 //! Signs bodies and posts them, as Svix does for Clerk.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{Request, StatusCode, Uri};
@@ -10,6 +12,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use svix::webhooks::Webhook;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Failure;
 use crate::event::UnixMillis;
@@ -34,7 +40,12 @@ pub(super) struct Answer {
 }
 
 impl Poster {
-    pub(super) fn new(url: &str, secret: &SigningSecret) -> Result<Self, Failure> {
+    /// Trusts the system's authorities, or those in `authorities` (PEM).
+    pub(super) fn new(
+        url: &str,
+        secret: &SigningSecret,
+        authorities: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let url: Uri = url
             .parse()
             .map_err(|error| Failure::Usage(format!("--url {url:?}: {error}")))?;
@@ -43,14 +54,14 @@ impl Poster {
                 "--url {url}: write the whole URL, such as http://127.0.0.1:8080/webhooks/clerk"
             )));
         }
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| {
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match authorities {
+            None => builder.with_native_roots().map_err(|error| {
                 Failure::Failed(format!("cannot read the system's certificates: {error}"))
-            })?
-            .https_or_http()
-            .enable_http1()
-            .build();
+            })?,
+            Some(path) => builder.with_tls_config(trusting(path)?),
+        };
+        let connector = builder.https_or_http().enable_http1().build();
         Ok(Self {
             url,
             key: secret.webhook(),
@@ -94,6 +105,26 @@ impl Poster {
             .await
             .map_err(|_| Failure::Failed(format!("{} did not answer within 15 s", self.url)))?
     }
+}
+
+fn trusting(authorities: &Path) -> Result<ClientConfig, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::Usage(format!("--ca-cert {}: {error}", authorities.display()))
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(authorities).map_err(|error| wrong(&error))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| wrong(&error))?;
+        roots.add(certificate).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(&"holds no certificate in PEM"));
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| wrong(&error))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// An id as Svix makes them: `msg_` and 27 base-62 characters.

@@ -1,4 +1,4 @@
-//! SIGHUP: the principals of the configuration file are read again.
+//! SIGHUP: principals and certificates are read again.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -6,19 +6,24 @@ use tokio::task::JoinHandle;
 use super::Failure;
 use super::serve::ServeArgs;
 use crate::access::{Access, Replaced};
-use crate::app::{FileConfig, SourceConfig};
+use crate::app::{Certificates, FileConfig, SourceConfig};
 
-/// Reads the principals again on each SIGHUP. What is wrong leaves those in force that
-/// were.
+/// Reads principals and certificates again on each SIGHUP. What is wrong leaves those in
+/// force that were.
 pub(super) fn on_hangup(
     args: ServeArgs,
     sources: Vec<SourceConfig>,
     access: Access,
+    certificates: Certificates,
 ) -> Result<JoinHandle<()>, Failure> {
     let hangup = signal(SignalKind::hangup());
     let mut hangup = hangup.map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(tokio::spawn(async move {
         while hangup.recv().await.is_some() {
+            if let Err(error) = certificates.reload() {
+                let error = format!("{error:#}");
+                tracing::error!(%error, "a TLS certificate was not taken; the former stays in force");
+            }
             match reload(&args, &sources, &access) {
                 Ok(Replaced {
                     added,

@@ -44,6 +44,10 @@ pub(super) struct SendArgs {
     #[arg(long, alias = "signing-secret", value_name = "SECRET")]
     secret: Option<String>,
 
+    /// The authorities that vouch for the gateway's certificate (PEM) [default: the system's]
+    #[arg(long, env = "CLERKCAST_CA_CERT", value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+
     /// How many events to send, going through the types again and again [default: one of each]
     #[arg(long, value_name = "N")]
     count: Option<usize>,
@@ -65,7 +69,7 @@ pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
     let bodies = bodies(&args)?;
     let secrets = secrets_of(args.secret.as_deref())?;
     let secret = secrets.first().ok_or_else(no_secret)?;
-    let poster = Poster::new(&args.url, secret)?;
+    let poster = Poster::new(&args.url, secret, args.ca_cert.as_deref())?;
     let count = args.count.unwrap_or(bodies.len());
     let mut pace = pace(args.rate)?;
     let mut refused = 0;

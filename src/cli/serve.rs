@@ -8,12 +8,14 @@ use clap::Args;
 use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::ports::PortArgs;
 use super::secrets::{self, LEGACY_VARIABLE};
 use super::{Failure, reload, units};
 use crate::access::Principals;
 use crate::app::{Addresses, Config, FileConfig, Gateway, SourceConfig};
 use crate::grpc::Door;
 use crate::log::sqlite;
+use crate::net::CertificateFiles;
 use crate::ops::{self, LogFormat};
 use crate::webhook::{self, SigningSecret};
 
@@ -105,6 +107,9 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "CLERKCAST_DRAIN_TIMEOUT", value_name = "DURATION")]
     drain_timeout: Option<String>,
 
+    #[command(flatten)]
+    ports: PortArgs,
+
     /// How log lines look [default: text]
     #[arg(long, env = "CLERKCAST_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -120,9 +125,14 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = args.check(&file)?;
     let stop = stop_signal()?;
     let sources = config.sources.clone();
+    let schemes = Schemes::of(&config);
     let gateway = Gateway::open(config).await.map_err(Failure::failed)?;
-    announce(gateway.addresses().map_err(Failure::failed)?, &sources);
-    let reload = reload::on_hangup(args, sources, gateway.access())?;
+    announce(
+        gateway.addresses().map_err(Failure::failed)?,
+        schemes,
+        &sources,
+    );
+    let reload = reload::on_hangup(args, sources, gateway.access(), gateway.certificates())?;
     let outcome = gateway.run(stop).await.map_err(Failure::failed);
     reload.abort();
     outcome
@@ -207,11 +217,18 @@ impl ServeArgs {
         let grpc_listen = address(self.grpc_listen, file.grpc_listen, ([127, 0, 0, 1], 50051));
         let principals = self.principals(file, &sources)?;
         self.check_exposure(file, grpc_listen, &principals)?;
+        let ports = self.ports.check(file)?;
+        check_certificates(ports.grpc_tls.as_ref(), grpc_listen, &principals)?;
         let open = text(&self.grpc_open, &file.grpc_open, "health,reflection");
         let open = named("--grpc-open", Open::parse(&open))?;
         Ok(Config {
             http_listen: address(self.http_listen, file.http_listen, ([0, 0, 0, 0], 8080)),
             grpc_listen,
+            http_tls: ports.http_tls,
+            grpc_tls: ports.grpc_tls,
+            http_connections_max: ports.http_connections_max,
+            grpc_connections_max: ports.grpc_connections_max,
+            allow_list: ports.allow_list,
             principals,
             grpc_health: open.health,
             grpc_reflection: open.reflection,
@@ -313,6 +330,39 @@ impl ServeArgs {
     }
 }
 
+/// What the principals are recognised by has to reach the gateway, unread by others.
+fn check_certificates(
+    tls: Option<&CertificateFiles>,
+    grpc_listen: SocketAddr,
+    principals: &Principals,
+) -> Result<(), Failure> {
+    let identities = || principals.identities.iter();
+    let verifies = tls.is_some_and(|files| files.client_ca.is_some());
+    let by_certificate = identities().find(|it| !it.certificate_names.is_empty());
+    match by_certificate {
+        Some(identity) if !verifies => {
+            return Err(Failure::Usage(format!(
+                "principal {:?} has a client_certificate, and nothing verifies certificates: set --grpc-tls-client-ca, --grpc-tls-cert and --grpc-tls-key",
+                identity.name
+            )));
+        }
+        None if verifies => {
+            return Err(Failure::Usage(
+                "--grpc-tls-client-ca is set, and no principal is known by a certificate: set client_certificate in a [[principals]] table of --config (\"*\" is any certificate that the CA vouches for)".to_owned(),
+            ));
+        }
+        _ => {}
+    }
+    let by_token = identities().any(|it| !it.token_hashes.is_empty());
+    if by_token && tls.is_none() && !grpc_listen.ip().is_loopback() {
+        tracing::warn!(
+            address = %grpc_listen,
+            "tokens and events cross the network in the clear: set --grpc-tls-cert and --grpc-tls-key, unless a proxy or service mesh encrypts them"
+        );
+    }
+    Ok(())
+}
+
 /// Which services are open to everyone.
 struct Open {
     health: Door,
@@ -343,7 +393,10 @@ impl Open {
     }
 }
 
-fn named<T>(name: &str, parsed: Result<T, impl std::fmt::Display>) -> Result<T, Failure> {
+pub(super) fn named<T>(
+    name: &str,
+    parsed: Result<T, impl std::fmt::Display>,
+) -> Result<T, Failure> {
     parsed.map_err(|error| Failure::Usage(format!("{name}: {error}")))
 }
 
@@ -351,14 +404,30 @@ fn size(name: &str, bytes: u64) -> Result<usize, Failure> {
     named(name, usize::try_from(bytes))
 }
 
-fn announce_sources(http: SocketAddr, sources: &[SourceConfig]) {
+/// How the two ports are spoken to.
+#[derive(Clone, Copy)]
+struct Schemes {
+    http: &'static str,
+    grpc: &'static str,
+}
+
+impl Schemes {
+    fn of(config: &Config) -> Self {
+        Self {
+            http: config.http_tls.as_ref().map_or("http", |_| "https"),
+            grpc: config.grpc_tls.as_ref().map_or("grpc", |_| "grpcs"),
+        }
+    }
+}
+
+fn announce_sources(http: SocketAddr, scheme: &str, sources: &[SourceConfig]) {
     for source in sources {
         let path = webhook::path(&source.name);
         let fingerprints = source.secrets.iter().map(SigningSecret::fingerprint);
         let fingerprints: Vec<String> = fingerprints.collect();
         tracing::info!(
             source = %source.name,
-            url = %format_args!("http://{http}{path}"),
+            url = %format_args!("{scheme}://{http}{path}"),
             secrets = %fingerprints.join(","),
             instance_id = source.instance_id.as_deref().unwrap_or("any"),
             "source configured; secrets are shown by the start of their key's SHA-256"
@@ -366,11 +435,11 @@ fn announce_sources(http: SocketAddr, sources: &[SourceConfig]) {
     }
 }
 
-fn announce(addresses: Addresses, sources: &[SourceConfig]) {
+fn announce(addresses: Addresses, schemes: Schemes, sources: &[SourceConfig]) {
     let Addresses { http, grpc, admin } = addresses;
-    announce_sources(http, sources);
-    tracing::info!(address = %http, "listening for webhooks on http://{http}");
-    tracing::info!(address = %grpc, "listening for subscribers on grpc://{grpc}");
+    announce_sources(http, schemes.http, sources);
+    tracing::info!(address = %http, "listening for webhooks on {}://{http}", schemes.http);
+    tracing::info!(address = %grpc, "listening for subscribers on {}://{grpc}", schemes.grpc);
     tracing::info!(address = %admin, "listening for operators on http://{admin}");
 }
 

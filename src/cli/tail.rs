@@ -1,13 +1,15 @@
 //! `clerkcast tail`: a reconnecting subscriber in the terminal.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use clap::Args;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-use super::Failure;
+use super::{Failure, read_input};
 use crate::client::{self, Connection, Subscriber};
 use crate::proto;
 use crate::proto::subscribe_request::Start;
@@ -35,6 +37,28 @@ pub(super) struct TailArgs {
         hide_env_values = true
     )]
     token: Option<String>,
+
+    /// The authorities that vouch for the gateway's certificate (PEM) [default: the system's]
+    #[arg(long, env = "CLERKCAST_CA_CERT", value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+
+    /// The certificate that the gateway knows this subscriber by (PEM)
+    #[arg(
+        long,
+        env = "CLERKCAST_CLIENT_CERT",
+        value_name = "FILE",
+        requires = "client_key"
+    )]
+    client_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(
+        long,
+        env = "CLERKCAST_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "client_cert"
+    )]
+    client_key: Option<PathBuf>,
 
     /// Only these types: `user.created`, `user.*`; repeat for several
     #[arg(long = "type", value_name = "TYPE")]
@@ -130,10 +154,40 @@ impl TailArgs {
     }
 }
 
+impl TailArgs {
+    /// None where the flags say nothing of TLS.
+    fn tls(&self) -> Result<Option<ClientTlsConfig>, Failure> {
+        let mut tls = match &self.ca_cert {
+            Some(path) => {
+                let authority = Certificate::from_pem(read_input("--ca-cert", path)?);
+                ClientTlsConfig::new().ca_certificate(authority)
+            }
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
+            let certificate = read_input("--client-cert", certificate)?;
+            let key = read_input("--client-key", key)?;
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        let is_asked_for = self.ca_cert.is_some() || self.client_cert.is_some();
+        if is_asked_for && !self.server.starts_with("https://") {
+            return Err(Failure::Usage(format!(
+                "--server {}: certificates are for https://",
+                self.server
+            )));
+        }
+        Ok(is_asked_for.then_some(tls))
+    }
+}
+
 pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
     let request = args.request()?;
     let usage = |error: client::Error| Failure::Usage(error.to_string());
     let subscriber = Subscriber::new(&args.server, request).map_err(usage)?;
+    let subscriber = match args.tls()? {
+        Some(tls) => subscriber.tls(tls).map_err(usage)?,
+        None => subscriber,
+    };
     let subscriber = match &args.token {
         Some(token) => subscriber.token(token).map_err(usage)?,
         None => subscriber,

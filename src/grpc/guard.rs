@@ -9,12 +9,13 @@ use futures_util::future::Either;
 use tonic::body::Body;
 use tonic::codegen::http::{Extensions, Request, Response, header};
 use tonic::server::NamedService;
-use tonic::transport::server::TcpConnectInfo;
+use tonic::transport::server::Connected;
 use tonic::{Code, Status};
 
 use super::metrics::Metrics;
 use super::{Door, status};
 use crate::access::{Access, Credentials, Principal, Unknown};
+use crate::net::{Connection, Peer};
 use crate::ops::LineLimit;
 
 const SCHEME: &str = "bearer";
@@ -50,10 +51,11 @@ impl Guard {
 
     fn admit(&self, request: &Request<Body>) -> Result<Principal, Status> {
         let authorization = request.headers().get(header::AUTHORIZATION);
+        let peer = request.extensions().get::<Peer>();
         let shown = Credentials {
             // What is no token at all is no known one either.
             token: authorization.map(|value| value.to_str().map_or("", bearer)),
-            certificate_names: &[],
+            certificate_names: peer.map_or(&[], |peer| &peer.certificate_names),
         };
         self.access.recognise(shown).map_err(|unknown| {
             self.note(unknown, request.extensions());
@@ -81,12 +83,19 @@ fn bearer(authorization: &str) -> &str {
     }
 }
 
+/// Lets each call know who connected.
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer().clone()
+    }
+}
+
 /// Where the caller connected from.
 pub(super) fn peer(extensions: &Extensions) -> String {
-    let connection = extensions.get::<TcpConnectInfo>();
-    let address = connection.and_then(TcpConnectInfo::remote_addr);
-    address
-        .map(|address| address.to_string())
+    let peer = extensions.get::<Peer>();
+    peer.map(|peer| peer.address.to_string())
         .unwrap_or_default()
 }
 

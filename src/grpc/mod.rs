@@ -14,17 +14,18 @@ mod service;
 mod status;
 mod subscribe;
 
+use std::io;
 use std::time::Duration;
 
+use futures_util::stream;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use crate::fanout::Fanout;
+use crate::net::{Limits, Listener};
 use crate::proto;
 use subscribe::Routes;
 
@@ -36,6 +37,25 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// … and dropped when it does not answer. Long, since a subscriber that is paused for a
 /// minute or two is slow, not gone.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(180);
+/// HTTP/2's preface, which each client sends at once (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+/// Of one connection.
+const STREAMS_MAX: u32 = 1024;
+/// A larger head of a request is refused.
+const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// For a request to arrive and be looked at; not for the stream that answers it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What is bounded on the gRPC port, where so many connections may be open at once. A slow
+/// reader is not: who does not answer keepalives is gone.
+#[must_use]
+pub fn limits(connections_max: usize) -> Limits {
+    Limits {
+        connections_max,
+        opening_bytes: PREFACE_BYTES,
+        write_timeout: None,
+    }
+}
 
 /// What to serve, and to whom.
 #[derive(Clone, Debug)]
@@ -65,7 +85,7 @@ pub enum Door {
 /// # Errors
 /// When the reflection data is malformed or the listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     services: Services,
     drain: CancellationToken,
 ) -> Result<(), Error> {
@@ -89,8 +109,14 @@ pub async fn serve(
             .register_file_descriptor_set(error_details.clone())
             .register_file_descriptor_set(health_files.clone())
     };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = stream::unfold(listener, |mut listener| async move {
+        let connection = listener.accept().await;
+        Some((Ok::<_, io::Error>(connection), listener))
+    });
     Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEAD_BYTES_MAX)
+        .timeout(CALL_TIMEOUT)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(guard.at(Door::Guarded, Routes::new(fanout)))

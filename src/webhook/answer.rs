@@ -29,6 +29,11 @@ pub enum Refusal {
     /// The delivery could not be verified.
     #[error(transparent)]
     NotVerified(#[from] Rejection),
+    /// The allow-list does not hold the sender's network.
+    #[error(
+        "requests from this address are not allowed: add its network to --http-allow-from, or, where a proxy of your own stands before the gateway, the proxy's to --http-trusted-proxies"
+    )]
+    SourceNotAllowed,
     /// The body names another Clerk instance than the source's.
     #[error(
         "the body's instance_id is not the one configured for this source: was this endpoint set up in the right Clerk instance (development or production)?"
@@ -73,6 +78,7 @@ impl Refusal {
     pub fn name(&self) -> &'static str {
         match self {
             Self::NotVerified(rejection) => rejection.name(),
+            Self::SourceNotAllowed => "source_not_allowed",
             Self::OtherInstance => "instance_mismatch",
             Self::BodyCutShort => "body_cut_short",
             Self::BodyTooSlow(_) => "body_too_slow",
@@ -93,6 +99,7 @@ impl Refusal {
             Self::NotVerified(_) | Self::OtherInstance | Self::BodyCutShort => {
                 StatusCode::BAD_REQUEST
             }
+            Self::SourceNotAllowed => StatusCode::FORBIDDEN,
             Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownSource | Self::WrongPath => StatusCode::NOT_FOUND,

@@ -1,8 +1,8 @@
 //! The producer's side: Clerk's webhooks over HTTP, public.
 //!
 //! ```text
-//!   POST ─► limit ─► headers ─► verify ─► decode ─► append (dedupe, fsync) ─► 200
-//!            413      400        400                  503 + Retry-After
+//!   POST ─► network ─► limit ─► headers ─► verify ─► decode ─► append (dedupe, fsync) ─► 200
+//!             403       413      400        400                  503 + Retry-After
 //! ```
 //!
 //! A 2xx means durable. Nothing is parsed before it is verified, and a verified body is
@@ -10,6 +10,7 @@
 
 mod answer;
 mod metrics;
+mod networks;
 mod secret;
 mod server;
 mod verify;
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::{Bytes, BytesMut};
@@ -34,12 +36,14 @@ use tokio_util::sync::CancellationToken;
 use crate::clerk;
 use crate::event::UnixMillis;
 use crate::log::{Appended, Log, NewRecord};
+use crate::net::Peer;
 use crate::ops::LineLimit;
 
 pub use answer::{Accepted, Refusal};
 pub use metrics::Metrics;
+pub use networks::{AllowList, InvalidNetwork, Networks};
 pub use secret::{InvalidSecret, SigningSecret};
-pub use server::serve;
+pub use server::{limits, serve};
 pub use verify::{Rejection, SignatureHeaders, Verified, Verifier};
 
 /// The path of the default source; others follow after a slash.
@@ -79,6 +83,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Bytes of bodies that may be on their way into the log at once.
     pub in_flight_bytes_max: usize,
+    /// Which networks are listened to; all where there is no list.
+    pub allow_list: Option<AllowList>,
 }
 
 /// Builds the HTTP service. It refuses new deliveries once `drain` is cancelled.
@@ -110,13 +116,33 @@ pub fn router(
             .fallback(wrong_method)
     };
     let named = || get(describe).post(receive).fallback(wrong_method);
-    Router::new()
+    let router = Router::new()
         .route(PATH, default())
         .route(&format!("{PATH}/"), default())
         .route(&format!("{PATH}/{{source}}"), named())
         .route(&format!("{PATH}/{{source}}/"), named())
-        .fallback(wrong_path)
-        .with_state(receiver)
+        .fallback(wrong_path);
+    let router = match config.allow_list {
+        None => router,
+        Some(allow_list) => {
+            let gate = (Arc::new(allow_list), Arc::clone(&receiver));
+            router.layer(middleware::from_fn_with_state(gate, admit))
+        }
+    };
+    router.with_state(receiver)
+}
+
+/// Looks at nothing of a request from elsewhere but where it is from.
+async fn admit(
+    State((allow_list, receiver)): State<(Arc<AllowList>, Arc<Receiver>)>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if allow_list.allows(peer.address, request.headers()) {
+        return next.run(request).await;
+    }
+    receiver.refuse(&Refusal::SourceNotAllowed, "unknown")
 }
 
 #[derive(Debug)]
@@ -162,21 +188,8 @@ async fn receive(
             accepted.into_response()
         }
         Err(refusal) => {
-            receiver.metrics.count_refused(&refusal);
-            let known_source = receiver
-                .sources
-                .get(&source)
-                .map_or("unknown", |known| &known.name);
-            if let Some(unlogged) = receiver.refusals_logged.admit() {
-                tracing::warn!(
-                    reason = refusal.name(),
-                    source = known_source,
-                    status = refusal.status().as_u16(),
-                    unlogged,
-                    "webhook refused: {refusal}"
-                );
-            }
-            refusal.into_response()
+            let known = receiver.sources.get(&source);
+            receiver.refuse(&refusal, known.map_or("unknown", |known| &known.name))
         }
     }
 }
@@ -199,6 +212,20 @@ impl Receiver {
         let accepted = self.store(source, verified).await;
         drop(in_flight);
         accepted
+    }
+
+    fn refuse(&self, refusal: &Refusal, source: &str) -> Response {
+        self.metrics.count_refused(refusal);
+        if let Some(unlogged) = self.refusals_logged.admit() {
+            tracing::warn!(
+                reason = refusal.name(),
+                source,
+                status = refusal.status().as_u16(),
+                unlogged,
+                "webhook refused: {refusal}"
+            );
+        }
+        refusal.clone().into_response()
     }
 
     fn source(&self, name: &str) -> Result<&Source, Refusal> {

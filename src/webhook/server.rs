@@ -1,45 +1,57 @@
-//! The listener: HTTP/1.1, with a bound on how long a request's head may take.
+//! The listener: HTTP/1.1, with a bound on how long and how large a request's head may be.
 //!
-//! `axum::serve` has no such bound, and a connection that never completes its head
+//! `axum::serve` has no such bounds, and a connection that never completes its head
 //! would hold up every graceful stop as well.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::net::{Limits, Listener, Peer};
+
+/// Also for a connection that is kept open between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a failed accept, such as too many open files; trying again at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A larger head is answered 431.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Answers are short: only a sender that reads none of many is so slow.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is bounded on the webhook port, where so many connections may be open at once.
+#[must_use]
+pub fn limits(connections_max: usize) -> Limits {
+    Limits {
+        connections_max,
+        opening_bytes: 1,
+        write_timeout: Some(WRITE_TIMEOUT),
+    }
+}
 
 /// Serves until `drain` is cancelled and every request in flight is answered.
-pub async fn serve(listener: TcpListener, router: Router, drain: CancellationToken) {
+pub async fn serve(mut listener: Listener, router: Router, drain: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX);
     let connections = GracefulShutdown::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let connection = tokio::select! {
+            connection = listener.accept() => connection,
             () = drain.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _peer)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        // Small answers should not wait for more; a socket that cannot is served as well.
-        let _unset = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let service = TowerToHyperService::new(FromPeer {
+            peer: connection.peer().clone(),
+            router: router.clone(),
+        });
+        let connection = http.serve_connection(TokioIo::new(connection), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -49,4 +61,27 @@ pub async fn serve(listener: TcpListener, router: Router, drain: CancellationTok
     }
     drop(listener);
     connections.shutdown().await;
+}
+
+/// Tells the router who connected.
+#[derive(Clone, Debug)]
+struct FromPeer {
+    peer: Peer,
+    router: Router,
+}
+
+impl tower_service::Service<Request<Incoming>> for FromPeer {
+    type Response = axum::response::Response;
+    type Error = std::convert::Infallible;
+    type Future = axum::routing::future::RouteFuture<Self::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        tower_service::Service::<Request<Incoming>>::poll_ready(&mut self.router, context)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer.clone());
+        tower_service::Service::call(&mut self.router, request)
+    }
 }

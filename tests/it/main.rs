@@ -18,4 +18,5 @@ mod operations;
 mod queries;
 mod readme;
 mod subscribe;
+mod tls;
 mod webhook;

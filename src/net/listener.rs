@@ -1,0 +1,224 @@
+//! Accepts connections, and hands over those that say something.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::connection::{Connection, Peer, Stall, Stream};
+use super::metrics::{Metrics, Slot};
+use super::tls::{Tls, certificate_names};
+use crate::ops::LineLimit;
+
+/// For the TLS handshake and the first bytes.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a failed accept, such as too many open files; trying again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a port bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections open at once.
+    pub connections_max: usize,
+    /// How many bytes a connection has to send before it is served.
+    pub opening_bytes: usize,
+    /// How long the other end may take nothing of what is written to it.
+    pub write_timeout: Option<Duration>,
+}
+
+/// A port.
+#[derive(Debug)]
+pub struct Listener {
+    port: &'static str,
+    tcp: TcpListener,
+    tls: Option<Tls>,
+    limits: Limits,
+    metrics: Metrics,
+    open: Gauge,
+    opening: JoinSet<Option<Connection>>,
+    /// Those of `opening`, oldest first, and some that have ended.
+    silent: VecDeque<AbortHandle>,
+    refusals_logged: Arc<LineLimit>,
+}
+
+impl Listener {
+    /// Serves the port that `tcp` is bound to, under this name in logs and metrics.
+    #[must_use]
+    pub fn new(port: &'static str, tcp: TcpListener, limits: Limits, metrics: Metrics) -> Self {
+        Self {
+            port,
+            tcp,
+            tls: None,
+            limits,
+            open: metrics.open(port),
+            metrics,
+            opening: JoinSet::new(),
+            silent: VecDeque::new(),
+            refusals_logged: Arc::default(),
+        }
+    }
+
+    /// Speaks TLS only.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// The next connection that has said something. It can be dropped and called again,
+    /// as in `select!`.
+    pub async fn accept(&mut self) -> Connection {
+        loop {
+            tokio::select! {
+                accepted = self.tcp.accept() => match accepted {
+                    Ok((stream, address)) => self.open(stream, address),
+                    Err(error) => {
+                        tracing::warn!(port = self.port, %error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(opened) = self.opening.join_next() => {
+                    if let Ok(Some(connection)) = opened {
+                        return connection;
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, stream: TcpStream, address: SocketAddr) {
+        while self.silent.front().is_some_and(AbortHandle::is_finished) {
+            self.silent.pop_front();
+        }
+        let open = usize::try_from(self.open.get()).unwrap_or(0);
+        if open >= self.limits.connections_max {
+            self.refuse("limit", address, "too many connections");
+            let Some(oldest) = self.silent.pop_front() else {
+                return;
+            };
+            oldest.abort();
+        }
+        let opening = Opening {
+            port: self.port,
+            tls: self.tls.clone(),
+            limits: self.limits,
+            metrics: self.metrics.clone(),
+            refusals_logged: Arc::clone(&self.refusals_logged),
+            slot: Slot::take(&self.open),
+            address,
+        };
+        self.silent
+            .push_back(self.opening.spawn(opening.run(stream)));
+    }
+
+    fn refuse(&self, reason: &'static str, address: SocketAddr, what: &str) {
+        self.metrics.count_refused(self.port, reason);
+        if let Some(unlogged) = self.refusals_logged.admit() {
+            tracing::warn!(
+                port = self.port,
+                peer = %address,
+                limit = self.limits.connections_max,
+                unlogged,
+                "{what}: the one that has been silent for longest is closed, or else the new one"
+            );
+        }
+    }
+}
+
+/// A connection that has yet to say something.
+struct Opening {
+    port: &'static str,
+    tls: Option<Tls>,
+    limits: Limits,
+    metrics: Metrics,
+    refusals_logged: Arc<LineLimit>,
+    slot: Slot,
+    address: SocketAddr,
+}
+
+impl Opening {
+    async fn run(self, stream: TcpStream) -> Option<Connection> {
+        // Small frames should not wait for more; a socket that cannot is served as well.
+        let _unset = stream.set_nodelay(true);
+        let opened = timeout(OPENING_TIMEOUT, self.open(stream)).await;
+        let Ok(opened) = opened else {
+            self.metrics.count_refused(self.port, "silent");
+            return None;
+        };
+        match opened {
+            Ok((stream, names, first)) => Some(Connection {
+                stream,
+                first,
+                peer: Peer {
+                    address: self.address,
+                    certificate_names: names,
+                },
+                stall: Stall::new(self.limits.write_timeout),
+                _slot: self.slot,
+            }),
+            Err(error) => {
+                self.tell(&error);
+                None
+            }
+        }
+    }
+
+    async fn open(&self, stream: TcpStream) -> io::Result<(Stream, Arc<[String]>, Bytes)> {
+        let (mut stream, names) = match &self.tls {
+            None => (Stream::Plain(stream), Arc::default()),
+            Some(tls) => {
+                let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
+                let (_, session) = stream.get_ref();
+                let names = session.peer_certificates().map(certificate_names);
+                (Stream::Tls(Box::new(stream)), names.unwrap_or_default())
+            }
+        };
+        let first = first_bytes(&mut stream, self.limits.opening_bytes).await?;
+        Ok((stream, names, first))
+    }
+
+    /// A client that hangs up is nobody's concern; one that cannot agree on TLS is.
+    fn tell(&self, error: &io::Error) {
+        if self.tls.is_none() || error.kind() != io::ErrorKind::InvalidData {
+            tracing::debug!(port = self.port, peer = %self.address, %error, "a connection broke");
+            return;
+        }
+        self.metrics.count_refused(self.port, "tls");
+        if let Some(unlogged) = self.refusals_logged.admit() {
+            tracing::warn!(
+                port = self.port,
+                peer = %self.address,
+                %error,
+                unlogged,
+                "TLS handshake failed"
+            );
+        }
+    }
+}
+
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), count: usize) -> io::Result<Bytes> {
+    let mut first = BytesMut::with_capacity(count.max(64));
+    while first.len() < count {
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(first.freeze())
+}

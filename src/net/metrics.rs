@@ -1,0 +1,82 @@
+//! What the public ports count.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabel {
+    port: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabel {
+    port: &'static str,
+    reason: &'static str,
+}
+
+/// The metrics of all ports; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    open: Family<PortLabel, Gauge>,
+    refused: Family<RefusalLabel, Counter>,
+    certificate_expiry: Family<PortLabel, Gauge>,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "connections",
+            "Open connections, by port",
+            metrics.open.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections closed before they were served, by port and reason: limit, silent, tls",
+            metrics.refused.clone(),
+        );
+        registry.register(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the certificate of a port expires, in Unix time; alert well before",
+            metrics.certificate_expiry.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn open(&self, port: &'static str) -> Gauge {
+        self.open.get_or_create(&PortLabel { port }).clone()
+    }
+
+    pub(super) fn count_refused(&self, port: &'static str, reason: &'static str) {
+        self.refused
+            .get_or_create(&RefusalLabel { port, reason })
+            .inc();
+    }
+
+    pub(super) fn set_certificate_expiry(&self, port: &'static str, seconds: i64) {
+        self.certificate_expiry
+            .get_or_create(&PortLabel { port })
+            .set(seconds);
+    }
+}
+
+/// Counts one connection for as long as it is there.
+#[derive(Debug)]
+pub(super) struct Slot(Gauge);
+
+impl Slot {
+    pub(super) fn take(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,231 @@
+//! TLS: certificates from files, read again while the port is open.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+
+use super::Metrics;
+
+/// Where the certificate of a port is, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, followed by those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities whose client certificates are taken.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why TLS cannot be spoken with these files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: pem::Error,
+    },
+    /// A file holds no certificate.
+    #[error("{}: holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
+    NoCertificate(PathBuf),
+    /// The certificate cannot be used.
+    #[error("{} with {}: {error}", certificate.display(), key.display())]
+    Unusable {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why.
+        error: rustls::Error,
+    },
+    /// The authorities cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// TLS on one port; clones share the certificate in force.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    port: &'static str,
+    files: CertificateFiles,
+    protocol: &'static [u8],
+    metrics: Metrics,
+    current: Arc<RwLock<Loaded>>,
+}
+
+#[derive(Clone, Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    source: Source,
+}
+
+/// What was in the files, to see whether they say something else now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Source {
+    chain: Vec<CertificateDer<'static>>,
+    authorities: Vec<CertificateDer<'static>>,
+}
+
+impl Tls {
+    /// Reads the files of a port whose connections speak `protocol` (ALPN).
+    ///
+    /// # Errors
+    /// When a file is not what it should be, or the key is not the certificate's.
+    pub fn load(
+        port: &'static str,
+        files: CertificateFiles,
+        protocol: &'static [u8],
+        metrics: Metrics,
+    ) -> Result<Self, TlsError> {
+        let loaded = load(&files, protocol)?;
+        announce(port, &loaded.source.chain, &metrics);
+        Ok(Self {
+            port,
+            files,
+            protocol,
+            metrics,
+            current: Arc::new(RwLock::new(loaded)),
+        })
+    }
+
+    /// Reads the files again, for connections that open from now on. Says whether another
+    /// certificate is in force.
+    ///
+    /// # Errors
+    /// As [`Tls::load`]; the former certificate stays in force.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let loaded = load(&self.files, self.protocol)?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.source == loaded.source {
+            return Ok(false);
+        }
+        announce(self.port, &loaded.source.chain, &self.metrics);
+        *current = loaded;
+        Ok(true)
+    }
+
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current.config)
+    }
+}
+
+fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::File {
+        path: files.key.clone(),
+        error,
+    })?;
+    let unusable = |error| TlsError::Unusable {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        error,
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let (builder, authorities) = match &files.client_ca {
+        None => (builder.with_no_client_auth(), Vec::new()),
+        Some(path) => {
+            let authorities = certificates(path)?;
+            let refused = |reason: String| TlsError::Authorities {
+                path: path.clone(),
+                reason,
+            };
+            let mut roots = RootCertStore::empty();
+            for authority in &authorities {
+                let added = roots.add(authority.clone());
+                added.map_err(|error| refused(error.to_string()))?;
+            }
+            // Whoever shows none is asked for other credentials with each call.
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| refused(error.to_string()))?;
+            (builder.with_client_cert_verifier(verifier), authorities)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain.clone(), key)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Loaded {
+        config: Arc::new(config),
+        source: Source { chain, authorities },
+    })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |error| TlsError::File {
+        path: path.to_owned(),
+        error,
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
+    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(unreadable)?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn announce(port: &'static str, chain: &[CertificateDer<'_>], metrics: &Metrics) {
+    let leaf = chain.first().map(|leaf| X509Certificate::from_der(leaf));
+    let Some(Ok((_, leaf))) = leaf else {
+        return;
+    };
+    let until = leaf.validity().not_after;
+    metrics.set_certificate_expiry(port, until.timestamp());
+    tracing::info!(
+        port,
+        names = names(&leaf).join(","),
+        not_after = %until,
+        "TLS certificate in force"
+    );
+}
+
+/// The names of the first certificate, which the handshake has verified.
+pub(super) fn certificate_names(chain: &[CertificateDer<'_>]) -> Arc<[String]> {
+    let leaf = chain.first().map(|leaf| X509Certificate::from_der(leaf));
+    match leaf {
+        Some(Ok((_, leaf))) => names(&leaf).into(),
+        _ => Arc::default(),
+    }
+}
+
+/// DNS names, URIs (as SPIFFE has them) and the common name.
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let alternative = certificate.subject_alternative_name();
+    let alternative = alternative.ok().flatten();
+    let general_names = alternative.iter().flat_map(|it| &it.value.general_names);
+    let mut names: Vec<String> = general_names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect();
+    let common = certificate.subject().iter_common_name();
+    for name in common.filter_map(|name| name.as_str().ok()) {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
