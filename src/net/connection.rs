@@ -191,3 +191,39 @@ impl AsyncWrite for Connection {
         this.stall.watch(context, closed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::metrics::gauge::Gauge;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    /// The clock is advanced by the test's runtime, as soon as nothing else can go on.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_what_is_written_is_given_up_after_the_time_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let _never_reads = TcpStream::connect(address).await.expect("connected");
+        let (stream, address) = listener.accept().await.expect("accepted");
+        let open = Gauge::default();
+        let mut connection = Connection {
+            stream: Stream::Plain(stream),
+            first: Bytes::new(),
+            peer: Peer {
+                address,
+                certificate_names: Arc::default(),
+            },
+            stall: Stall::new(Some(Duration::from_secs(30))),
+            _slot: Slot::take(&open),
+        };
+        let error = loop {
+            if let Err(error) = connection.write_all(&[0; 64 << 10]).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(connection);
+        assert_eq!(open.get(), 0);
+    }
+}

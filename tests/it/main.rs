@@ -13,6 +13,7 @@ mod fanout;
 mod faults;
 mod guarantees;
 mod harness;
+mod hostile;
 mod interop;
 mod operations;
 mod queries;

@@ -1,0 +1,422 @@
+//! What strangers can do to the two public ports, against the real binary: others go on
+//! being served, and memory stays bounded.
+//!
+//! `CLERKCAST_HOSTILE_CONNECTIONS=9000` makes the floods larger.
+
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use clerkcast::proto::{ListSubscribersRequest, SubscribeRequest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::harness::{
+    Gateway, Options, PATIENCE, SECRET, Stream, body, eventually, from_earliest, now_seconds, sign,
+};
+
+/// Far more than the noise of the allocator, and far less than what an unbounded buffer
+/// would take in.
+const GROWTH_MAX: u64 = 96 << 20;
+
+fn flood() -> usize {
+    let count = std::env::var("CLERKCAST_HOSTILE_CONNECTIONS").ok();
+    count.map_or(1500, |count| {
+        count.parse().expect("a number of connections")
+    })
+}
+
+impl Gateway {
+    /// Resident memory, in bytes.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+        kilobytes.expect("a size") << 10
+    }
+}
+
+/// Somebody who behaves, and is to be served meanwhile.
+struct Witness {
+    stream: Stream,
+    posted: usize,
+    memory: u64,
+}
+
+impl Witness {
+    async fn of(gateway: &Gateway) -> Self {
+        let mut stream = gateway.subscribe(SubscribeRequest::default()).await;
+        stream.caught_up().await;
+        let mut witness = Self {
+            stream,
+            posted: 0,
+            memory: 0,
+        };
+        witness.is_served(gateway).await;
+        witness.memory = gateway.memory();
+        witness
+    }
+
+    /// A webhook of its own comes out at its own stream, and at a new one.
+    async fn is_served(&mut self, gateway: &Gateway) {
+        self.posted += 1;
+        let id = format!("msg_witness_{}", self.posted);
+        gateway.accept(&id, body("user.created", "user_1")).await;
+        assert_eq!(self.stream.next_event().await.1.id, id);
+        let history = gateway.history(from_earliest()).await;
+        assert_eq!(history.len(), self.posted);
+    }
+
+    fn saw_bounded_memory(&self, gateway: &Gateway) {
+        let growth = gateway.memory().saturating_sub(self.memory);
+        assert!(growth < GROWTH_MAX, "grew by {} MiB", growth >> 20);
+    }
+}
+
+async fn connect(address: &str) -> TcpStream {
+    let connected = timeout(PATIENCE, TcpStream::connect(address)).await;
+    connected.expect("in time").expect("connected")
+}
+
+/// Until the other end closes: by an end, or by a reset.
+async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    let outcome = timeout(PATIENCE, stream.read_to_end(&mut read)).await;
+    let _reset = outcome.expect("the gateway closes the connection");
+    read
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_that_connect_and_say_nothing_are_closed_and_others_are_served() {
+    let limit = "500";
+    let gateway = Gateway::start_with(Options::args(&[
+        "--http-max-connections",
+        limit,
+        "--grpc-max-connections",
+        limit,
+    ]));
+    let mut witness = Witness::of(&gateway).await;
+    let mut silent = Vec::new();
+    for _ in 0..flood() / 2 {
+        silent.push(connect(&gateway.http).await);
+        silent.push(connect(&gateway.grpc).await);
+    }
+    witness.is_served(&gateway).await;
+    for port in ["http", "grpc"] {
+        let refused =
+            format!("clerkcast_connections_refused_total{{port=\"{port}\",reason=\"limit\"}}");
+        assert!(gateway.metric(&refused).await >= 1.0);
+    }
+    for stream in &mut silent {
+        assert!(read_to_end(stream).await.is_empty());
+    }
+    witness.is_served(&gateway).await;
+    witness.saw_bounded_memory(&gateway);
+    eventually("those that are gone are not counted", || async {
+        gateway.metric("clerkcast_connections{port=\"grpc\"}").await < 10.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_sent_a_byte_at_a_time_are_ended_and_others_are_served() {
+    let gateway = Gateway::start_with(Options::args(&["--body-timeout", "2s"]));
+    let mut witness = Witness::of(&gateway).await;
+    let mut slow = JoinSet::new();
+    for _ in 0..100 {
+        let address = gateway.http.clone();
+        slow.spawn(async move {
+            let mut stream = connect(&address).await;
+            let headers = sign(SECRET, "msg_slow", now_seconds(), b"{}");
+            let head = head("POST /webhooks/clerk", &headers, "content-length: 100000");
+            stream.write_all(head.as_bytes()).await.expect("taken");
+            let (mut reading, mut writing) = stream.split();
+            let trickle = async {
+                let mut pace = tokio::time::interval(Duration::from_millis(100));
+                while writing.write_all(b"x").await.is_ok() {
+                    pace.tick().await;
+                }
+                std::future::pending::<()>().await;
+            };
+            let mut answer = Vec::new();
+            tokio::select! {
+                () = trickle => {}
+                _ = reading.read_to_end(&mut answer) => {}
+            }
+            String::from_utf8(answer).expect("text")
+        });
+    }
+    witness.is_served(&gateway).await;
+    for answer in slow.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+    witness.is_served(&gateway).await;
+}
+
+fn head(request: &str, headers: &[(String, String)], more: &str) -> String {
+    let headers = headers.iter();
+    let headers: String = headers
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    format!("{request} HTTP/1.1\r\nhost: x\r\n{headers}{more}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_body_of_a_gigabyte_is_refused_long_before_its_end() {
+    let gateway = Gateway::start();
+    let mut witness = Witness::of(&gateway).await;
+    let mut stream = connect(&gateway.http).await;
+    let headers = sign(SECRET, "msg_large", now_seconds(), b"{}");
+    let head = head(
+        "POST /webhooks/clerk",
+        &headers,
+        "transfer-encoding: chunked",
+    );
+    stream.write_all(head.as_bytes()).await.expect("taken");
+    let mut chunk = b"100000\r\n".to_vec();
+    chunk.resize(chunk.len() + (1 << 20), b'x');
+    chunk.extend(b"\r\n");
+    let mut sent = 0;
+    for _ in 0..1024 {
+        match timeout(PATIENCE, stream.write_all(&chunk)).await {
+            Ok(Ok(())) => sent += chunk.len(),
+            Ok(Err(_closed)) => break,
+            Err(_) => panic!("neither taken nor closed"),
+        }
+    }
+    assert!(sent < 64 << 20, "{sent} bytes were taken");
+    witness.is_served(&gateway).await;
+    witness.saw_bounded_memory(&gateway);
+}
+
+#[tokio::test]
+async fn heads_beyond_the_limit_are_a_431() {
+    let gateway = Gateway::start();
+    let large = format!("x-large: {}", "x".repeat(200_000));
+    let many: Vec<String> = (0..5000).map(|number| format!("x-{number}: y")).collect();
+    for headers in [large, many.join("\r\n")] {
+        let mut stream = connect(&gateway.http).await;
+        let head = head("POST /webhooks/clerk", &[], &headers);
+        let _refused = stream.write_all(head.as_bytes()).await;
+        let mut answer = [0; 12];
+        let read = timeout(PATIENCE, stream.read_exact(&mut answer)).await;
+        read.expect("in time").expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 431");
+    }
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+}
+
+#[tokio::test]
+async fn only_listed_networks_are_answered_and_only_trusted_proxies_believed() {
+    let gateway = Gateway::start_with(Options::args(&["--http-allow-from", "svix"]));
+    let refused = gateway.post("msg_1", body("user.created", "user_1")).await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.json()["error"], "source_not_allowed");
+    assert!(refused.text.contains("--http-allow-from"));
+    let forged = [("x-forwarded-for".to_owned(), "52.215.16.239".to_owned())];
+    for path in ["/webhooks/clerk", "/webhooks/none", "/else"] {
+        let answer = gateway.request("GET", path, &forged, Bytes::new()).await;
+        assert_eq!(answer.expect("an answer").status, 403);
+    }
+
+    let gateway = Gateway::start_with(Options::args(&[
+        "--http-allow-from",
+        "svix",
+        "--http-trusted-proxies",
+        "127.0.0.0/8",
+    ]));
+    for (client, status) in [("52.215.16.239", 200), ("203.0.113.7", 403)] {
+        let headers = [("x-forwarded-for".to_owned(), client.to_owned())];
+        let answer = gateway.request("GET", "/webhooks/clerk", &headers, Bytes::new());
+        assert_eq!(answer.await.expect("an answer").status, status);
+    }
+    let reason = "clerkcast_webhook_rejected_total{reason=\"source_not_allowed\"}";
+    assert_eq!(gateway.metric(reason).await, 1.0);
+}
+
+// HTTP/2 frames (RFC 9113, section 6) as no well-meaning client sends them.
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame.put_uint(payload.len() as u64, 3);
+    frame.put_u8(kind);
+    frame.put_u8(flags);
+    frame.put_u32(stream);
+    frame.put_slice(payload);
+    frame
+}
+
+/// The head of a call, each field a literal without indexing (RFC 7541, section 6.2.2).
+fn call_head() -> Vec<u8> {
+    // :method POST, :scheme http
+    let mut block = vec![0x83, 0x86];
+    let path = b"/clerkcast.v1.EventService/Subscribe";
+    for (name_index, value) in [(4, &path[..]), (1, b"x")] {
+        block.push(name_index);
+        block.push(u8::try_from(value.len()).expect("short"));
+        block.extend(value);
+    }
+    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).expect("short"));
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+async fn open_http2(address: &str) -> TcpStream {
+    let mut stream = connect(address).await;
+    let mut opening = BytesMut::from(&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..]);
+    opening.extend(frame(SETTINGS, 0, 0, &[]));
+    let _closed = stream.write_all(&opening).await;
+    stream
+}
+
+/// Sends until the other end closes the connection, or so many bytes are taken.
+async fn send_until_closed(
+    address: &str,
+    opening: &[u8],
+    mut next: impl FnMut(u32) -> BytesMut,
+) -> usize {
+    const ENOUGH: usize = 256 << 20;
+    let mut stream = open_http2(address).await;
+    let (mut reading, mut writing) = stream.split();
+    let flooding = async {
+        let mut sent = 0;
+        let mut number = 0;
+        if writing.write_all(opening).await.is_err() {
+            return sent;
+        }
+        while sent < ENOUGH {
+            let mut batch = BytesMut::new();
+            while batch.len() < 64 << 10 {
+                batch.extend(next(number));
+                number += 1;
+            }
+            match timeout(PATIENCE, writing.write_all(&batch)).await {
+                Ok(Ok(())) => sent += batch.len(),
+                Ok(Err(_closed)) => break,
+                Err(_) => panic!("neither taken nor closed"),
+            }
+        }
+        sent
+    };
+    // Reads as well, so that it is not our own full buffers that stop the flood.
+    let draining = async {
+        let mut buffer = [0; 16 << 10];
+        while matches!(reading.read(&mut buffer).await, Ok(count) if count > 0) {}
+        std::future::pending::<usize>().await
+    };
+    tokio::select! {
+        sent = flooding => sent,
+        sent = draining => sent,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_floods_are_cut_off_and_others_are_served() {
+    let gateway = Gateway::start();
+    let mut witness = Witness::of(&gateway).await;
+    let call = call_head();
+    for address in [&gateway.grpc, &gateway.http] {
+        // CVE-2023-44487: streams opened and reset before they can be answered.
+        let rapid_reset = send_until_closed(address, &[], |number| {
+            let mut both = frame(HEADERS, END_HEADERS, number * 2 + 1, &call);
+            both.extend(frame(RST_STREAM, 0, number * 2 + 1, &8_u32.to_be_bytes()));
+            both
+        });
+        assert!(rapid_reset.await < 64 << 20, "a rapid reset is not cut off");
+        witness.is_served(&gateway).await;
+
+        // CVE-2024-27316 and others: a head that never ends.
+        let endless = frame(HEADERS, 0, 1, &call);
+        let field = {
+            let mut field = vec![0, 1, b'x', 126];
+            field.resize(field.len() + 126, b'y');
+            field
+        };
+        let continuation = send_until_closed(address, &endless, |_| {
+            frame(CONTINUATION, 0, 1, &field.repeat(100))
+        });
+        assert!(
+            continuation.await < 64 << 20,
+            "an endless head is not cut off"
+        );
+        witness.is_served(&gateway).await;
+    }
+    witness.saw_bounded_memory(&gateway);
+}
+
+/// These are answered for as long as they come, and cost what answering costs.
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_that_must_be_answered_leave_memory_bounded_and_others_served() {
+    let gateway = Gateway::start();
+    let mut witness = Witness::of(&gateway).await;
+    let mut floods = JoinSet::new();
+    for (kind, payload) in [(PING, vec![0; 8]), (SETTINGS, vec![0, 4, 0, 0, 255, 255])] {
+        let address = gateway.grpc.clone();
+        floods.spawn(async move {
+            send_until_closed(&address, &[], |_| frame(kind, 0, 0, &payload)).await
+        });
+    }
+    for _ in 0..10 {
+        witness.is_served(&gateway).await;
+    }
+    witness.saw_bounded_memory(&gateway);
+    floods.abort_all();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_opens_thousands_of_streams_is_told_when_it_is_enough() {
+    let streams = flood().min(10_000);
+    let limit = streams / 3;
+    let gateway = Gateway::start_with(Options::args(&["--max-subscribers", &limit.to_string()]));
+    let mut witness = Witness::of(&gateway).await;
+    let mut open = Vec::new();
+    let mut refused = 0;
+    let mut client = gateway.client().await;
+    for number in 0..streams {
+        // As many as a connection may hold.
+        if number % 500 == 499 {
+            client = gateway.client().await;
+        }
+        match client.subscribe(SubscribeRequest::default()).await {
+            Ok(stream) => open.push(stream),
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted);
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(open.len(), limit - 1, "beside the witness");
+    assert_eq!(refused, streams - open.len());
+    witness.posted += 1;
+    let id = format!("msg_witness_{}", witness.posted);
+    gateway.accept(&id, body("user.created", "user_1")).await;
+    assert_eq!(witness.stream.next_event().await.1.id, id);
+    witness.saw_bounded_memory(&gateway);
+    drop(open);
+    drop(client);
+    let client = gateway.client().await;
+    let left = || async {
+        let mut client = client.clone();
+        let listed = client.list_subscribers(ListSubscribersRequest {}).await;
+        listed.expect("listed").into_inner().subscribers.len()
+    };
+    eventually("the streams are gone", || async { left().await == 1 }).await;
+    witness.is_served(&gateway).await;
+}
