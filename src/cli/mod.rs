@@ -88,7 +88,7 @@ enum Command {
     /// webhooks on 127.0.0.1:8080, makes up a signing secret, keeps its log in a temporary
     /// directory, and logs warnings only.
     #[command(args_override_self = true)]
-    Dev(dev::DevArgs),
+    Dev(Box<dev::DevArgs>),
     /// Sign events and post them to a gateway, as Clerk would.
     ///
     /// Sends one of every type where no TYPE and no --file is given.
@@ -123,7 +123,7 @@ fn read_input(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(*args).await,
-        Command::Dev(args) => dev::run(args).await,
+        Command::Dev(args) => dev::run(*args).await,
         Command::Send(args) => send::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Verify(args) => verify::run(&args),

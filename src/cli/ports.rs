@@ -10,7 +10,9 @@ use crate::app::FileConfig;
 use crate::net::CertificateFiles;
 use crate::webhook::AllowList;
 
-const CONNECTIONS_MAX: usize = 10_000;
+const HTTP_CONNECTIONS_MAX: usize = 4096;
+/// As many as there may be subscribers.
+const GRPC_CONNECTIONS_MAX: usize = 10_000;
 
 /// What of a connection is not its address.
 #[derive(Clone, Debug, Default, Args)]
@@ -24,7 +26,7 @@ pub(super) struct PortArgs {
     #[arg(long, env = "CLERKCAST_HTTP_TLS_KEY", value_name = "FILE")]
     http_tls_key: Option<PathBuf>,
 
-    /// Webhook connections open at once; beyond, the longest silent one is closed [default: 10000]
+    /// Webhook connections open at once; beyond, the longest silent one is closed [default: 4096]
     #[arg(long, env = "CLERKCAST_HTTP_MAX_CONNECTIONS", value_name = "N")]
     http_max_connections: Option<usize>,
 
@@ -80,25 +82,23 @@ impl PortArgs {
             path(&self.grpc_tls_key, &file.grpc_tls_key),
             path(&self.grpc_tls_client_ca, &file.grpc_tls_client_ca),
         )?;
-        let connections = |name: &str, flag: Option<usize>, key: Option<usize>| match flag
-            .or(key)
-            .unwrap_or(CONNECTIONS_MAX)
-        {
-            0 => Err(Failure::Usage(format!("{name}: must be more than 0"))),
-            count => Ok(count),
-        };
+        let connections =
+            |name: &str, given: Option<usize>, default: usize| match given.unwrap_or(default) {
+                0 => Err(Failure::Usage(format!("{name}: must be more than 0"))),
+                count => Ok(count),
+            };
         Ok(Ports {
             http_tls,
             grpc_tls,
             http_connections_max: connections(
                 "--http-max-connections",
-                self.http_max_connections,
-                file.http_max_connections,
+                self.http_max_connections.or(file.http_max_connections),
+                HTTP_CONNECTIONS_MAX,
             )?,
             grpc_connections_max: connections(
                 "--grpc-max-connections",
-                self.grpc_max_connections,
-                file.grpc_max_connections,
+                self.grpc_max_connections.or(file.grpc_max_connections),
+                GRPC_CONNECTIONS_MAX,
             )?,
             allow_list: self.allow_list(file)?,
         })

@@ -83,6 +83,53 @@ async fn durable_and_reliable_through_kill_9_under_load() {
     );
 }
 
+/// Stopping is no loss either: what was in flight is answered, and the rest refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_and_reliable_through_sigterm_under_load() {
+    let mut gateway = Gateway::start();
+    let ids = Arc::new(AtomicU64::new(0));
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let mut service = Service::default();
+    for round in 0..5 {
+        let enough = acknowledged.lock().expect("unpoisoned").len() + 50 + round * 100;
+        let request = service.cursor.as_deref().map_or_else(from_earliest, after);
+        let stream = gateway.subscribe(request).await;
+        let handling = tokio::spawn(handle(service, stream));
+        let mut posting = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            posting.spawn(post(
+                gateway.poster.clone(),
+                Arc::clone(&ids),
+                Arc::clone(&acknowledged),
+            ));
+        }
+        eventually("enough is acknowledged", || async {
+            acknowledged.lock().expect("unpoisoned").len() >= enough
+        })
+        .await;
+        gateway.signal("-TERM");
+        posting.join_all().await;
+        service = handling.await.expect("no panic");
+        assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log_text());
+        gateway = gateway.restarted();
+    }
+    let log = gateway.history(from_earliest()).await;
+    let log: Vec<String> = log.into_iter().map(|event| event.id).collect();
+    let unique: HashSet<&String> = log.iter().collect();
+    assert_eq!(unique.len(), log.len(), "an id entered the log twice");
+    for id in acknowledged.lock().expect("unpoisoned").iter() {
+        assert!(unique.contains(id), "acknowledged and lost: {id}");
+    }
+    let request = service.cursor.as_deref().map_or_else(from_earliest, after);
+    let rest = gateway.history(request).await;
+    let rest = rest.into_iter().map(|event| event.id);
+    service.handled.extend(rest);
+    assert_eq!(
+        service.handled, log,
+        "resuming sees the log, once, in order"
+    );
+}
+
 /// Posts until the gateway is gone; every tenth id is posted twice.
 async fn post(poster: Poster, ids: Arc<AtomicU64>, acknowledged: Arc<Mutex<Vec<String>>>) {
     loop {

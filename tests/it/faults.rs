@@ -6,7 +6,7 @@ use std::process::Command;
 use clerkcast::proto::SubscribeRequest;
 use tempfile::TempDir;
 
-use crate::harness::{Gateway, Options, body, eventually, from_earliest};
+use crate::harness::{Gateway, Options, SECRET, binary, body, eventually, from_earliest};
 
 /// A gateway whose disk fails on demand.
 struct Faulty {
@@ -18,28 +18,14 @@ struct Faulty {
 impl Faulty {
     fn start() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let library = directory.path().join("fault.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/fault.c");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&library)
-            .arg(source)
-            .arg("-ldl")
-            .output()
-            .expect("there is a C compiler, as the build needs one too");
-        let said = String::from_utf8_lossy(&compiled.stderr);
-        assert!(compiled.status.success(), "{said}");
+        let library = compile(directory.path());
         let control = directory.path().join("fault");
         std::fs::write(&control, "").expect("written");
-        let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
         let gateway = Gateway::start_with(Options {
             args: ["--drain-timeout", "5s", "--log-level", "debug"]
                 .map(str::to_owned)
                 .into(),
-            env: vec![
-                variable("LD_PRELOAD", &library),
-                variable("CLERKCAST_FAULT", &control),
-            ],
+            env: preloaded(&library, &control),
         });
         Self {
             gateway,
@@ -51,6 +37,29 @@ impl Faulty {
     fn fail(&self, fault: &str) {
         std::fs::write(&self.control, fault).expect("written");
     }
+}
+
+fn compile(directory: &Path) -> PathBuf {
+    let library = directory.join("fault.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/fault.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .output()
+        .expect("there is a C compiler, as the build needs one too");
+    let said = String::from_utf8_lossy(&compiled.stderr);
+    assert!(compiled.status.success(), "{said}");
+    library
+}
+
+fn preloaded(library: &Path, control: &Path) -> Vec<(String, String)> {
+    let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
+    vec![
+        variable("LD_PRELOAD", library),
+        variable("CLERKCAST_FAULT", control),
+    ]
 }
 
 #[tokio::test]
@@ -157,4 +166,34 @@ async fn durable_a_failed_fsync_acknowledges_nothing_and_ends_the_process() {
     // Svix repeats what was refused; it is there once, whether or not it reached the disk.
     gateway.post("msg_2", body("user.created", "user_1")).await;
     assert_eq!(gateway.history(from_earliest()).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_written_is_told_and_left_as_it_is() {
+    let gateway = Gateway::start();
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    let directory = TempDir::new().expect("a temporary directory");
+    let control = directory.path().join("fault");
+    std::fs::write(&control, "read-only").expect("written");
+    let copy = directory.path().join("data");
+    std::fs::create_dir(&copy).expect("made");
+    let stopped = gateway.stopped();
+    std::fs::copy(stopped.database(), copy.join("clerkcast.db")).expect("copied");
+    let before = std::fs::read(copy.join("clerkcast.db")).expect("there");
+    let refused = binary()
+        .args(["serve", "--http-listen", "127.0.0.1:0", "--grpc-listen"])
+        .args(["127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&copy)
+        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+        .envs(preloaded(&compile(directory.path()), &control))
+        .output();
+    let refused = refused.expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("Read-only file system"), "{said}");
+    assert!(said.contains(&copy.display().to_string()), "{said}");
+    let after = std::fs::read(copy.join("clerkcast.db")).expect("there");
+    assert_eq!(after, before);
 }

@@ -167,6 +167,13 @@ impl Gateway {
         }
     }
 
+    /// Ended gracefully; its data directory is still there.
+    pub(crate) fn stopped(mut self) -> Self {
+        self.signal("-TERM");
+        assert_eq!(self.wait().code(), Some(0), "{}", self.log_text());
+        self
+    }
+
     /// A new process on the same data directory.
     pub(crate) fn restarted(mut self) -> Self {
         if self.process.try_wait().expect("it was started").is_none() {

@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod interop;
 mod operations;
+mod power_cut;
 mod queries;
 mod readme;
 mod subscribe;

@@ -404,7 +404,29 @@ async fn a_data_directory_in_use_foreign_or_newer_is_refused_and_left_as_it_is()
     let path = directory.path().display().to_string();
     let (code, stderr) = start_up(&["--data-dir", &path], Some(SECRET));
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("not a database"), "{stderr}");
+    assert!(stderr.contains("is damaged"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_told_at_start_and_left_as_it_is() {
+    let gateway = Gateway::start();
+    for number in 0..100 {
+        let id = format!("msg_{number}");
+        gateway.accept(&id, body("user.created", "user_1")).await;
+    }
+    let stopped = gateway.stopped();
+    let file = stopped.database();
+    let mut damaged = std::fs::read(&file).expect("there");
+    assert!(damaged.len() > 20_000, "all of it is in the one file");
+    damaged[4096..].fill(0x5a);
+    std::fs::write(&file, &damaged).expect("written");
+    let path = stopped.data_dir().display().to_string();
+    let (code, stderr) = start_up(&["--data-dir", &path], Some(SECRET));
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("is damaged"), "{stderr}");
+    assert!(stderr.contains("clerkcast.db"), "{stderr}");
+    assert!(stderr.contains(".recover"), "what to do: {stderr}");
+    assert_eq!(std::fs::read(&file).expect("there"), damaged);
 }
 
 #[tokio::test]

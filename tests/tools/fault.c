@@ -2,11 +2,13 @@
  *
  * The file named by CLERKCAST_FAULT says how, and can change while the gateway runs:
  * "full" fails writes with ENOSPC, "nearly full" fails those that would make a file grow
- * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO. Only files
- * whose name contains "clerkcast.db" are affected. */
+ * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO, "read-only" fails
+ * opening to write with EROFS. Only files whose name contains "clerkcast.db" are affected. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +16,21 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-static int fault_is(const char *fault, int fd) {
+static int is_asked_for(const char *fault) {
     const char *control = getenv("CLERKCAST_FAULT");
-    char text[16] = "", path[64], target[4096];
+    char text[16] = "";
     ssize_t length;
     FILE *file;
     if (control == NULL || (file = fopen(control, "r")) == NULL) return 0;
     length = (ssize_t)fread(text, 1, sizeof text - 1, file);
     fclose(file);
-    if (length <= 0 || strncmp(text, fault, strlen(fault)) != 0) return 0;
+    return length > 0 && strncmp(text, fault, strlen(fault)) == 0;
+}
+
+static int fault_is(const char *fault, int fd) {
+    char path[64], target[4096];
+    ssize_t length;
+    if (!is_asked_for(fault)) return 0;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     length = readlink(path, target, sizeof target - 1);
     if (length <= 0) return 0;
@@ -68,4 +76,29 @@ int fsync(int fd) {
 int fdatasync(int fd) {
     if (fault_is("fsync", fd)) { errno = EIO; return -1; }
     return REAL(fdatasync)(fd);
+}
+
+static int is_read_only(const char *path, int flags) {
+    int writes = flags & (O_WRONLY | O_RDWR | O_CREAT);
+    return writes && strstr(path, "clerkcast.db") != NULL && is_asked_for("read-only");
+}
+
+int open64(const char *path, int flags, ...) {
+    va_list rest;
+    mode_t mode;
+    va_start(rest, flags);
+    mode = va_arg(rest, mode_t);
+    va_end(rest);
+    if (is_read_only(path, flags)) { errno = EROFS; return -1; }
+    return REAL(open64)(path, flags, mode);
+}
+
+int open(const char *path, int flags, ...) {
+    va_list rest;
+    mode_t mode;
+    va_start(rest, flags);
+    mode = va_arg(rest, mode_t);
+    va_end(rest);
+    if (is_read_only(path, flags)) { errno = EROFS; return -1; }
+    return REAL(open)(path, flags, mode);
 }

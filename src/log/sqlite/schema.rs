@@ -126,9 +126,33 @@ pub enum OpenError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// What is in the file is not what SQLite wrote.
+    #[error(
+        "the log {} is damaged ({source}); it was left as it is. Restore a backup, or save what can be read of it with `sqlite3 {} .recover`",
+        path.display(),
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread for the log: {0}")]
     Thread(io::Error),
+}
+
+impl OpenError {
+    fn of_file(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { path, source }
+            }
+            _ => Self::Sqlite { path, source },
+        }
+    }
 }
 
 /// What the writer starts from.
@@ -180,10 +204,7 @@ fn create_file_for_owner(path: &Path) -> io::Result<()> {
 
 pub(super) fn open_for_writing(data_dir: &Path) -> Result<(Connection, State), OpenError> {
     let path = data_dir.join(FILE_NAME);
-    let sqlite_error = |source| OpenError::Sqlite {
-        path: path.clone(),
-        source,
-    };
+    let sqlite_error = |source| OpenError::of_file(&path, source);
     let directory_error = |source| OpenError::Directory {
         path: data_dir.to_owned(),
         source,
@@ -206,10 +227,7 @@ pub(super) fn open_for_reading(data_dir: &Path) -> Result<Connection, OpenError>
         connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(connection)
     };
-    open().map_err(|source| OpenError::Sqlite {
-        path: path.clone(),
-        source,
-    })
+    open().map_err(|source| OpenError::of_file(&path, source))
 }
 
 /// A connection for WAL checkpoints, which write the file but no record.
@@ -220,18 +238,12 @@ pub(super) fn open_for_checkpoints(data_dir: &Path) -> Result<Connection, OpenEr
         connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(connection)
     };
-    open().map_err(|source| OpenError::Sqlite {
-        path: path.clone(),
-        source,
-    })
+    open().map_err(|source| OpenError::of_file(&path, source))
 }
 
 /// Reads before anything is written, so that a foreign file stays untouched.
 fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let sqlite_error = |source| OpenError::Sqlite {
-        path: path.to_owned(),
-        source,
-    };
+    let sqlite_error = |source| OpenError::of_file(path, source);
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
     let is_empty = number("schema_version").map_err(sqlite_error)? == 0;
     if is_empty {

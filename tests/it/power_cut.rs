@@ -1,0 +1,277 @@
+//! What is on the disk when the machine loses its power: all that was synced, and of
+//! what was not, whatever the disk happened to take, in pieces of a sector.
+//!
+//! A library that is preloaded into the real binary records its writes, its syncs and its
+//! answers in one order. From that record, the disk is made as it may be found at any
+//! moment, over and over, and the log is opened on it.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use clerkcast::event::Position;
+use clerkcast::log::sqlite::{Config, SqliteLog};
+use clerkcast::log::{Log, Metrics, Narrow, Query};
+use prometheus_client::registry::Registry;
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::harness::{Gateway, Options, body};
+
+/// What a disk writes whole, or not at all.
+const SECTOR: usize = 512;
+const CONNECTIONS: usize = 8;
+const EVENTS: usize = 1200;
+
+/// `CLERKCAST_CRASH_ROUNDS` makes the test longer.
+fn images() -> usize {
+    let rounds = std::env::var("CLERKCAST_CRASH_ROUNDS").ok();
+    rounds.map_or(60, |rounds| rounds.parse().expect("a number of rounds"))
+}
+
+/// What the recording library saw.
+enum Entry {
+    Write {
+        file: char,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        file: char,
+        length: usize,
+    },
+    Sync {
+        file: char,
+    },
+    Answer {
+        id: String,
+    },
+}
+
+fn read_trace(path: &Path) -> Vec<Entry> {
+    let trace = std::fs::read(path).expect("a trace");
+    let mut rest = &trace[..];
+    let mut entries = Vec::new();
+    while let Some((head, tail)) = rest.split_at_checked(14) {
+        let file = char::from(head[1]);
+        let offset = u64::from_ne_bytes(head[2..10].try_into().expect("8 bytes"));
+        let offset = usize::try_from(offset).expect("fits");
+        let length = u32::from_ne_bytes(head[10..14].try_into().expect("4 bytes"));
+        // The process was killed: its last entry may be cut short.
+        let Some((bytes, tail)) = tail.split_at_checked(length as usize) else {
+            break;
+        };
+        entries.push(match head[0] {
+            b'W' => Entry::Write {
+                file,
+                offset,
+                bytes: bytes.to_vec(),
+            },
+            b'T' => Entry::Truncate {
+                file,
+                length: offset,
+            },
+            b'S' => Entry::Sync { file },
+            b'A' => Entry::Answer { id: id_of(bytes) },
+            other => panic!("an entry of kind {other}"),
+        });
+        rest = tail;
+    }
+    entries
+}
+
+fn id_of(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let (_, rest) = text.split_once("\"id\":\"").expect("an id");
+    rest.split('"').next().expect("it ends").to_owned()
+}
+
+/// One file: what surely is on the disk, and the entries that may not be.
+#[derive(Default)]
+struct OnDisk<'a> {
+    synced: Vec<u8>,
+    unsynced: Vec<&'a Entry>,
+}
+
+impl<'a> OnDisk<'a> {
+    fn note(&mut self, entry: &'a Entry) {
+        self.unsynced.push(entry);
+    }
+
+    fn sync(&mut self) {
+        for entry in std::mem::take(&mut self.unsynced) {
+            apply(&mut self.synced, entry, |_| true);
+        }
+    }
+
+    /// As it may be found: of each sector that was not synced, the old or the new.
+    fn torn(&self, rng: &mut TestRng) -> Vec<u8> {
+        let mut content = self.synced.clone();
+        // Disks that lose nothing, all, or something are all worth looking at.
+        let kept_of_four = rng.next_u32() % 5;
+        for entry in &self.unsynced {
+            apply(&mut content, entry, |_| rng.next_u32() % 4 < kept_of_four);
+        }
+        content
+    }
+}
+
+fn apply(content: &mut Vec<u8>, entry: &Entry, mut keeps: impl FnMut(usize) -> bool) {
+    match entry {
+        Entry::Write { offset, bytes, .. } => {
+            for (number, sector) in bytes.chunks(SECTOR).enumerate() {
+                if keeps(number) {
+                    let start = offset + number * SECTOR;
+                    let end = start + sector.len();
+                    content.resize(content.len().max(end), 0);
+                    content[start..end].copy_from_slice(sector);
+                }
+            }
+        }
+        Entry::Truncate { length, .. } if keeps(0) => content.resize(*length, 0),
+        _ => {}
+    }
+}
+
+/// The record of a gateway under load, which ends with `kill -9`.
+async fn trace_under_load(path: &Path) {
+    let directory = TempDir::new().expect("a temporary directory");
+    let library = directory.path().join("trace.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/trace.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(source)
+        .args(["-ldl", "-lpthread"])
+        .output();
+    let compiled = compiled.expect("there is a C compiler, as the build needs one too");
+    let said = String::from_utf8_lossy(&compiled.stderr);
+    assert!(compiled.status.success(), "{said}");
+    let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
+    let mut gateway = Gateway::start_with(Options {
+        args: Vec::new(),
+        env: vec![
+            variable("LD_PRELOAD", &library),
+            variable("CLERKCAST_TRACE", path),
+        ],
+    });
+    let mut posting = JoinSet::new();
+    for connection in 0..CONNECTIONS {
+        let poster = gateway.poster.clone();
+        posting.spawn(async move {
+            // Pages of overflow, and enough of them that checkpoints write the database.
+            let padding = "x".repeat(12_000);
+            for number in 0..EVENTS / CONNECTIONS {
+                let id = format!("msg_{connection}_{number}");
+                let body = body("user.updated", &padding);
+                let answer = poster.post(&id, body.into()).await;
+                assert_eq!(answer.expect("an answer").status, 200);
+            }
+        });
+    }
+    posting.join_all().await;
+    gateway.kill();
+}
+
+/// The ids in the log that is opened on `files`.
+async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
+    let directory = TempDir::new().expect("a temporary directory");
+    for (file, content) in files {
+        let name = if *file == 'w' {
+            "clerkcast.db-wal"
+        } else {
+            "clerkcast.db"
+        };
+        std::fs::write(directory.path().join(name), content).expect("written");
+    }
+    let config = Config {
+        data_dir: directory.path().to_owned(),
+        retain_for: None,
+        retain_bytes: None,
+    };
+    let metrics = Metrics::register(&mut Registry::default());
+    let log: Arc<dyn Log> = Arc::new(SqliteLog::open(config, metrics).expect("opens"));
+    let mut ids = Vec::new();
+    let mut after = Position::default();
+    while after < log.bounds().tail {
+        let page = log.read(Query {
+            after,
+            narrow: Narrow::All,
+            matches: Arc::new(|_| true),
+            records_max: 1000,
+            bytes_max: 16 << 20,
+        });
+        let page = page.await.expect("readable");
+        ids.extend(page.records.into_iter().map(|record| record.content.id));
+        after = page.through;
+    }
+    log.close().await;
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_whatever_a_power_cut_leaves_on_the_disk_holds_all_that_was_acknowledged() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("trace");
+    trace_under_load(&path).await;
+    let entries = read_trace(&path);
+    let of_database = |entry: &&Entry| matches!(entry, Entry::Write { file: 'd', .. });
+    let checkpointed = entries.iter().filter(of_database).count();
+    assert!(
+        checkpointed > 100,
+        "no checkpoint: {checkpointed} writes to the database"
+    );
+    let first_answer = entries
+        .iter()
+        .position(|entry| matches!(entry, Entry::Answer { .. }));
+    let first_answer = first_answer.expect("an answer");
+
+    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let span = entries.len() - first_answer;
+    let mut cuts: Vec<usize> = (0..images())
+        .map(|_| first_answer + 1 + rng.next_u32() as usize % span)
+        .collect();
+    cuts.sort_unstable();
+    let mut files = HashMap::from([('d', OnDisk::default()), ('w', OnDisk::default())]);
+    let mut acknowledged = HashSet::new();
+    let mut seen = 0;
+    let mut unsynced = 0;
+    for cut in cuts {
+        for entry in &entries[seen..cut] {
+            match entry {
+                Entry::Answer { id } => drop(acknowledged.insert(id.clone())),
+                Entry::Sync { file } => files.get_mut(file).expect("known").sync(),
+                Entry::Write { file, .. } | Entry::Truncate { file, .. } => {
+                    files.get_mut(file).expect("known").note(entry);
+                }
+            }
+        }
+        seen = cut;
+        unsynced += usize::from(files.values().any(|file| !file.unsynced.is_empty()));
+        let found = files.iter().map(|(file, it)| (*file, it.torn(&mut rng)));
+        let ids = recovered(&found.collect()).await;
+        let unique: HashSet<&String> = ids.iter().collect();
+        assert_eq!(unique.len(), ids.len(), "an id is in the log twice");
+        let lost: Vec<_> = acknowledged
+            .iter()
+            .filter(|id| !unique.contains(id))
+            .collect();
+        assert!(
+            lost.is_empty(),
+            "cut at {cut}: acknowledged and lost: {lost:?}"
+        );
+    }
+    assert!(
+        unsynced > images() / 4,
+        "too few cuts fall between a write and its sync"
+    );
+    println!(
+        "{} images of {} writes and syncs, {unsynced} of them with unsynced writes, {} acknowledged",
+        images(),
+        entries.len(),
+        acknowledged.len()
+    );
+}
