@@ -317,7 +317,7 @@ async fn send_until_closed(
     };
     // Reads as well, so that it is not our own full buffers that stop the flood.
     let draining = async {
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = vec![0; 16 << 10];
         while matches!(reading.read(&mut buffer).await, Ok(count) if count > 0) {}
         std::future::pending::<usize>().await
     };

@@ -7,6 +7,7 @@ use clerkcast::access::{Access, Policy, Principals};
 use clerkcast::fanout::{Config, Fanout, Metrics};
 use clerkcast::grpc::{self, Door};
 use clerkcast::log::Log;
+use clerkcast::net::{self, Listener};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,7 +33,10 @@ impl Served {
         };
         let metrics = Metrics::register(&mut Registry::default());
         let (fanout, feed) = Fanout::start(log, config, metrics, drain.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let limits = grpc::limits(100_000);
+        let metrics = net::Metrics::register(&mut Registry::default());
+        let listener = Listener::new("grpc", tcp, limits, metrics);
         let address = listener.local_addr().expect("bound");
         let access = Access::new(Principals {
             anonymous: Some(Policy::default()),
