@@ -1,12 +1,13 @@
 //! A disk that fails, by way of a library that is preloaded into the real binary.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use clerkcast::proto::SubscribeRequest;
 use tempfile::TempDir;
 
-use crate::harness::{Gateway, Options, SECRET, binary, body, eventually, from_earliest};
+use crate::harness::{Gateway, Options, body, eventually, from_earliest};
+use crate::preload::{compile, preloaded};
+use crate::refused::refused_start;
 
 /// A gateway whose disk fails on demand.
 struct Faulty {
@@ -18,14 +19,14 @@ struct Faulty {
 impl Faulty {
     fn start() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let library = compile(directory.path());
+        let library = compile("fault", directory.path());
         let control = directory.path().join("fault");
         std::fs::write(&control, "").expect("written");
         let gateway = Gateway::start_with(Options {
             args: ["--drain-timeout", "5s", "--log-level", "debug"]
                 .map(str::to_owned)
                 .into(),
-            env: preloaded(&library, &control),
+            env: preloaded(&library, "CLERKCAST_FAULT", &control),
         });
         Self {
             gateway,
@@ -37,29 +38,6 @@ impl Faulty {
     fn fail(&self, fault: &str) {
         std::fs::write(&self.control, fault).expect("written");
     }
-}
-
-fn compile(directory: &Path) -> PathBuf {
-    let library = directory.join("fault.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/fault.c");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .arg(source)
-        .arg("-ldl")
-        .output()
-        .expect("there is a C compiler, as the build needs one too");
-    let said = String::from_utf8_lossy(&compiled.stderr);
-    assert!(compiled.status.success(), "{said}");
-    library
-}
-
-fn preloaded(library: &Path, control: &Path) -> Vec<(String, String)> {
-    let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
-    vec![
-        variable("LD_PRELOAD", library),
-        variable("CLERKCAST_FAULT", control),
-    ]
 }
 
 #[tokio::test]
@@ -182,16 +160,14 @@ async fn a_data_directory_that_cannot_be_written_is_told_and_left_as_it_is() {
     let stopped = gateway.stopped();
     std::fs::copy(stopped.database(), copy.join("clerkcast.db")).expect("copied");
     let before = std::fs::read(copy.join("clerkcast.db")).expect("there");
-    let refused = binary()
-        .args(["serve", "--http-listen", "127.0.0.1:0", "--grpc-listen"])
-        .args(["127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(&copy)
-        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
-        .envs(preloaded(&compile(directory.path()), &control))
-        .output();
-    let refused = refused.expect("it runs");
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let library = compile("fault", directory.path());
+    let (code, said) = refused_start(|command| {
+        command
+            .arg("--data-dir")
+            .arg(&copy)
+            .envs(preloaded(&library, "CLERKCAST_FAULT", &control));
+    });
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
     assert!(said.contains(&copy.display().to_string()), "{said}");
     let after = std::fs::read(copy.join("clerkcast.db")).expect("there");

@@ -1,6 +1,5 @@
 //! For whoever runs it: probes, metrics, logs, stopping, and what start-up refuses.
 
-use std::process::Stdio;
 use std::sync::Arc;
 
 use clerkcast::proto::SubscribeRequest;
@@ -11,9 +10,10 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
-    Gateway, OTHER_SECRET, Options, SECRET, after, binary, body, eventually, from_earliest,
-    now_seconds, sign,
+    Gateway, OTHER_SECRET, Options, SECRET, after, body, eventually, from_earliest, now_seconds,
+    sign,
 };
+use crate::refused::refused_start;
 
 #[tokio::test]
 async fn probes_and_metrics_tell_what_happened() {
@@ -241,31 +241,14 @@ async fn a_subscriber_that_never_reads_does_not_hold_up_a_stop() {
     assert_eq!(gateway.wait().code(), Some(0));
 }
 
-/// Runs `serve` with this environment until it ends by itself.
 fn start_up(args: &[&str], secret: Option<&str>) -> (Option<i32>, String) {
-    let data_dir = TempDir::new().expect("a temporary directory");
-    let mut command = binary();
-    command.arg("serve").args([
-        "--http-listen",
-        "127.0.0.1:0",
-        "--grpc-listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ]);
-    command
-        .arg("--data-dir")
-        .arg(data_dir.path().join("data"))
-        .args(args)
-        .stdin(Stdio::null());
-    if let Some(secret) = secret {
-        command.env("CLERK_WEBHOOK_SIGNING_SECRET", secret);
-    }
-    let output = command.output().expect("it runs");
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    refused_start(|command| {
+        command.args(args);
+        match secret {
+            Some(secret) => command.env("CLERK_WEBHOOK_SIGNING_SECRET", secret),
+            None => command.env_remove("CLERK_WEBHOOK_SIGNING_SECRET"),
+        };
+    })
 }
 
 #[test]

@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use clerkcast::event::Position;
@@ -20,6 +19,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::harness::{Gateway, Options, body};
+use crate::preload::{compile, preloaded};
 
 /// What a disk writes whole, or not at all.
 const SECTOR: usize = 512;
@@ -139,24 +139,10 @@ fn apply(content: &mut Vec<u8>, entry: &Entry, mut keeps: impl FnMut(usize) -> b
 /// The record of a gateway under load, which ends with `kill -9`.
 async fn trace_under_load(path: &Path) {
     let directory = TempDir::new().expect("a temporary directory");
-    let library = directory.path().join("trace.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/trace.c");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .arg(source)
-        .args(["-ldl", "-lpthread"])
-        .output();
-    let compiled = compiled.expect("there is a C compiler, as the build needs one too");
-    let said = String::from_utf8_lossy(&compiled.stderr);
-    assert!(compiled.status.success(), "{said}");
-    let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
+    let library = compile("trace", directory.path());
     let mut gateway = Gateway::start_with(Options {
         args: Vec::new(),
-        env: vec![
-            variable("LD_PRELOAD", &library),
-            variable("CLERKCAST_TRACE", path),
-        ],
+        env: preloaded(&library, "CLERKCAST_TRACE", path),
     });
     let mut posting = JoinSet::new();
     for connection in 0..CONNECTIONS {

@@ -112,18 +112,30 @@ impl Checkpoints {
         }
     }
 
-    /// Moves everything, waiting for readers and for the thread.
+    /// Before the log is closed: leaves nothing in the WAL, so that the one file is all
+    /// that there is to copy.
+    pub(super) fn close(&self, connection: &Connection, shared: &Shared) {
+        if let Err(error) = self.wait(connection, shared, Mode::Truncate) {
+            report(&error, shared);
+        }
+    }
+
     fn restart(&mut self, connection: &Connection, shared: &Shared) -> rusqlite::Result<()> {
+        let wal = self.wait(connection, shared, Mode::Restart)?;
+        // A reader that takes longer, such as an operator's, must not stall every batch.
+        self.wait_from_pages = PAGES_TO_WAIT + if wal.is_busy { wal.pages } else { 0 };
+        Ok(())
+    }
+
+    /// Moves everything, waiting for readers and for the thread.
+    fn wait(&self, connection: &Connection, shared: &Shared, mode: Mode) -> rusqlite::Result<Wal> {
         let _passing = self.thread.pass.lock();
         // New reads wait, and those under way are short.
         let _no_reader = shared.reading.write();
         connection.busy_timeout(OTHERS_TIMEOUT)?;
-        let waited = checkpoint(connection, Mode::Restart);
+        let waited = checkpoint(connection, mode);
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let wal = waited?;
-        // A reader that takes longer, such as an operator's, must not stall every batch.
-        self.wait_from_pages = PAGES_TO_WAIT + if wal.is_busy { wal.pages } else { 0 };
-        Ok(())
+        waited
     }
 }
 
@@ -134,8 +146,10 @@ enum Mode {
     Noop,
     /// What can be done without making anybody wait.
     Passive,
-    /// Everything, waiting for readers.
+    /// Everything, waiting for readers; the next commit begins the WAL anew.
     Restart,
+    /// The same, and empties the WAL's file.
+    Truncate,
 }
 
 struct Wal {
@@ -148,6 +162,7 @@ fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<Wal> {
         Mode::Noop => "PRAGMA wal_checkpoint(NOOP)",
         Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
         Mode::Restart => "PRAGMA wal_checkpoint(RESTART)",
+        Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
     connection.prepare_cached(statement)?.query_row([], |row| {
         Ok(Wal {

@@ -121,7 +121,7 @@ impl Writer {
                     let _gone = answer.send(step);
                 }
                 Command::FinishCheckpoint => self.finish_checkpoint(),
-                Command::Close => return,
+                Command::Close => return self.close(),
             }
         }
     }
@@ -297,6 +297,12 @@ impl Writer {
     fn finish_checkpoint(&mut self) {
         if self.failed().is_none() {
             self.checkpoints.finish(&self.connection, &self.shared);
+        }
+    }
+
+    fn close(&self) {
+        if self.failed().is_none() {
+            self.checkpoints.close(&self.connection, &self.shared);
         }
     }
 

@@ -3,33 +3,16 @@
 use tempfile::TempDir;
 
 use super::new_token;
-use crate::harness::{Gateway, OTHER_SECRET, Options, binary};
+use crate::harness::{Gateway, Options};
+use crate::refused;
 
-/// Starts a gateway that should refuse to; its exit code and what it said.
 fn refused_start(args: &[&str], config: &str) -> (Option<i32>, String) {
     let directory = TempDir::new().expect("a temporary directory");
     let file = directory.path().join("clerkcast.toml");
     std::fs::write(&file, config).expect("written");
-    let output = binary()
-        .args([
-            "serve",
-            "--http-listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ])
-        .arg("--data-dir")
-        .arg(directory.path().join("data"))
-        .arg("--config")
-        .arg(&file)
-        .args(args)
-        .env("CLERK_WEBHOOK_SIGNING_SECRET", OTHER_SECRET)
-        .output()
-        .expect("the binary runs");
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    refused::refused_start(|command| {
+        command.arg("--config").arg(&file).args(args);
+    })
 }
 
 #[test]
@@ -106,7 +89,7 @@ fn a_wrong_policy_is_told_at_start_with_what_to_do_and_without_its_secrets() {
         ),
         (
             "[anonymous]\nname = \"a\"".to_owned(),
-            "belongs in [[principals]]",
+            "belong in [[principals]]",
         ),
         ("grpc_open = \"metrics\"".to_owned(), "--grpc-open"),
     ] {
