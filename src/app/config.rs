@@ -171,14 +171,22 @@ impl FileConfig {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-        toml::from_str(&text).map_err(|error| {
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Reads `text`, which messages call `name`.
+    ///
+    /// # Errors
+    /// When it is not TOML, or holds a key that is not one.
+    pub fn parse(name: &str, text: &str) -> anyhow::Result<Self> {
+        toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| {
                 let before = text.get(..span.start).unwrap_or_default();
                 before.matches('\n').count() + 1
             });
             let what = without_value(error.message());
-            let key = key_in_line(&text, line);
-            anyhow!("{}, line {line}{key}: {what}", path.display())
+            let key = key_in_line(text, line);
+            anyhow!("{name}, line {line}{key}: {what}")
         })
     }
 

@@ -15,6 +15,7 @@ mod guarantees;
 mod harness;
 mod hostile;
 mod interop;
+mod laws;
 mod operations;
 mod power_cut;
 mod preload;

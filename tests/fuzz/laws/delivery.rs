@@ -1,0 +1,125 @@
+//! What comes in at the public port, before it is believed.
+
+use arbitrary::Arbitrary;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use clerkcast::event::UnixMillis;
+use clerkcast::webhook::{SignatureHeaders, SigningSecret, Verifier};
+use svix::webhooks::Webhook;
+
+use super::SECRET;
+
+/// What is accepted is what Svix's own library accepts, within five minutes of now; and
+/// what Svix signs is accepted.
+#[derive(Arbitrary, Debug)]
+pub(crate) struct Delivery {
+    id: Text,
+    timestamp: Timestamp,
+    now_seconds: u32,
+    claims: Vec<Claim>,
+    body: Vec<u8>,
+    uses_standard_names: bool,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Text {
+    Plain(u64),
+    Any(String),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Timestamp {
+    Near(i16),
+    Far(i64),
+    Any(String),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Claim {
+    Right,
+    Cut(u8),
+    OfOtherSecret,
+    Any(String),
+}
+
+const OTHER_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
+const TOLERANCE_SECONDS: u64 = 300;
+
+impl Delivery {
+    pub(crate) fn hold(self) {
+        let id = match self.id {
+            Text::Plain(number) => format!("msg_{number}"),
+            Text::Any(text) => text,
+        };
+        let now = i64::from(self.now_seconds);
+        let (timestamp, seconds) = match self.timestamp {
+            Timestamp::Near(offset) => number(now.saturating_add(i64::from(offset) / 100)),
+            Timestamp::Far(seconds) => number(seconds),
+            Timestamp::Any(text) => {
+                let seconds = text.trim().parse().unwrap_or(0);
+                (text, seconds)
+            }
+        };
+        let sign = |secret: &str| {
+            let svix = Webhook::new(secret).expect("a secret");
+            svix.sign(&id, seconds, &self.body).unwrap_or_default()
+        };
+        let right = sign(SECRET);
+        let claims: Vec<String> = self
+            .claims
+            .iter()
+            .map(|claim| match claim {
+                Claim::Right => right.clone(),
+                Claim::Cut(at) => right.chars().take(usize::from(*at)).collect(),
+                Claim::OfOtherSecret => sign(OTHER_SECRET),
+                Claim::Any(text) => text.clone(),
+            })
+            .collect();
+        let prefix = if self.uses_standard_names {
+            "webhook"
+        } else {
+            "svix"
+        };
+        let mut headers = HeaderMap::new();
+        let signatures = claims.join(" ");
+        for (name, value) in [
+            ("id", &id),
+            ("timestamp", &timestamp),
+            ("signature", &signatures),
+        ] {
+            let Ok(value) = HeaderValue::from_str(value) else {
+                return;
+            };
+            let name = format!("{prefix}-{name}");
+            headers.insert(name.parse::<HeaderName>().expect("a name"), value);
+        }
+        let verifier = Verifier::new(&[SigningSecret::parse(SECRET).expect("a secret")]);
+        let read = SignatureHeaders::read(&headers);
+        let body = Bytes::from(self.body.clone());
+        let verified =
+            read.and_then(|read| verifier.verify(read, body, UnixMillis::new(now * 1000)));
+        let is_fresh = now.abs_diff(seconds) <= TOLERANCE_SECONDS;
+        let svix = Webhook::new(SECRET).expect("a secret");
+        if verified.is_ok() {
+            assert!(is_fresh, "{seconds} at {now}");
+            let accepted = svix.verify_ignoring_timestamp(&self.body, &headers);
+            assert!(accepted.is_ok(), "Svix refuses it: {headers:?}");
+        }
+        let is_plain =
+            !id.is_empty() && id.len() <= 256 && id.chars().all(|c| c.is_ascii_graphic());
+        let is_number = timestamp == seconds.to_string() && seconds >= 0;
+        let is_signed = self
+            .claims
+            .iter()
+            .any(|claim| matches!(claim, Claim::Right));
+        let is_text = std::str::from_utf8(&self.body).is_ok();
+        let is_visible = signatures.is_ascii();
+        if is_plain && is_number && is_fresh && is_signed && is_text && is_visible {
+            assert!(verified.is_ok(), "{verified:?} of {headers:?}");
+        }
+    }
+}
+
+fn number(seconds: i64) -> (String, i64) {
+    (seconds.to_string(), seconds)
+}

@@ -1,0 +1,87 @@
+//! Bodies, once they are believed, and cursors.
+
+use arbitrary::Arbitrary;
+use clerkcast::clerk::catalogue::CATALOGUE;
+use clerkcast::clerk::{self, Redaction};
+use clerkcast::event::{Cursor, Epoch, Position, UnixMillis};
+use clerkcast::proto::Event;
+use prost::Message as _;
+
+/// Any body becomes an event that decodes, whole and without what a policy removes, and
+/// what filters see of it is what subscribers see.
+#[derive(Arbitrary, Debug)]
+pub(crate) enum Body {
+    Any(Vec<u8>),
+    Typed { type_index: u16, data: String },
+}
+
+impl Body {
+    pub(crate) fn hold(self) {
+        let body = match self {
+            Self::Any(bytes) => bytes,
+            Self::Typed { type_index, data } => {
+                let name = CATALOGUE[usize::from(type_index) % CATALOGUE.len()].name;
+                format!(r#"{{"data":{data},"object":"event","type":"{name}"}}"#).into_bytes()
+            }
+        };
+        let delivery = clerk::Delivery {
+            id: "msg_1",
+            source: "default",
+            send_time: UnixMillis::new(0),
+        };
+        let decoded = clerk::decode(delivery, &body);
+        let event = Event::decode(&decoded.event[..]).expect("an event");
+        let seen = decoded.attributes.view();
+        assert_eq!(
+            (event.id.as_str(), event.source.as_str()),
+            ("msg_1", "default")
+        );
+        assert_eq!(event.r#type, seen.event_type);
+        assert_eq!(event.user_id, seen.user_id.unwrap_or_default());
+        assert_eq!(event.session_id, seen.session_id.unwrap_or_default());
+        let sets = ["contact", "names", "metadata", "network", "backup_codes"];
+        let sets = sets.map(str::to_owned);
+        let redaction = Redaction::new(&sets, &[]).expect("sets");
+        let shown = redaction.event(seen.event_type, decoded.event[..].into());
+        let shown = Event::decode(&shown[..]).expect("still an event");
+        assert_eq!(shown.r#type, event.r#type);
+        assert!(
+            shown
+                .http_request
+                .is_none_or(|request| request == Default::default())
+        );
+        if let Some(payload) = redaction.payload(seen.event_type, &body) {
+            assert!(std::str::from_utf8(&payload).is_ok() || std::str::from_utf8(&body).is_err());
+        }
+    }
+}
+
+/// A cursor is read as it was written, and nothing else is taken for one.
+#[derive(Arbitrary, Debug)]
+pub(crate) enum CursorText {
+    Any(String),
+    Written { epoch: u64, position: u64 },
+}
+
+impl CursorText {
+    pub(crate) fn hold(self) {
+        match self {
+            Self::Any(text) => {
+                if let Ok(cursor) = text.parse::<Cursor>() {
+                    assert_eq!(cursor.to_string(), text);
+                }
+            }
+            Self::Written { epoch, position } => {
+                let cursor = Cursor {
+                    epoch: Epoch::new(epoch),
+                    position: Position::new(position),
+                };
+                let text = cursor.to_string();
+                assert_eq!(text.parse(), Ok(cursor));
+                assert_eq!(text.len(), Cursor::TEXT_BYTES);
+                assert!(text.starts_with(|first: char| first.is_ascii_alphabetic()));
+                assert!(text[1..].parse::<Cursor>().is_err());
+            }
+        }
+    }
+}

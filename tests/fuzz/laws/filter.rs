@@ -1,0 +1,239 @@
+//! What subscribers ask for, and what policies leave of it.
+
+use std::collections::BTreeSet;
+
+use arbitrary::Arbitrary;
+use clerkcast::access::Scope;
+use clerkcast::clerk::catalogue::CATALOGUE;
+use clerkcast::event::{AttributesRef, TypePattern};
+use clerkcast::fanout::{Filter, KnownNames};
+use clerkcast::log::Narrow;
+use clerkcast::proto::EventFilter;
+
+/// Few enough names that filters, policies and events meet.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Name {
+    A,
+    B,
+    Ab,
+    Unknown,
+}
+
+impl Name {
+    fn id(self) -> String {
+        format!("{self:?}")
+    }
+
+    fn event_type(self) -> &'static str {
+        match self {
+            Self::A => "user.created",
+            Self::B => "user.updated",
+            Self::Ab => "session.created",
+            Self::Unknown => "user.unknown",
+        }
+    }
+
+    fn source(self) -> &'static str {
+        match self {
+            Self::A | Self::Ab => "default",
+            Self::B => "staging",
+            Self::Unknown => "nowhere",
+        }
+    }
+}
+
+#[derive(Arbitrary, Clone, Debug)]
+enum Pattern {
+    Exact(Name),
+    Prefix(Name, u8),
+    Any(String),
+}
+
+impl Pattern {
+    fn text(&self) -> String {
+        match self {
+            Self::Exact(name) => name.event_type().to_owned(),
+            Self::Prefix(name, length) => {
+                let prefix = name.event_type().chars().take(usize::from(*length % 16));
+                format!("{}*", prefix.collect::<String>())
+            }
+            Self::Any(text) => text.clone(),
+        }
+    }
+}
+
+fn texts(patterns: &[Pattern]) -> Vec<String> {
+    patterns.iter().map(Pattern::text).collect()
+}
+
+fn ids(names: &[Name]) -> Vec<String> {
+    names.iter().map(|name| name.id()).collect()
+}
+
+#[derive(Arbitrary, Debug)]
+struct Asked {
+    types: Vec<Pattern>,
+    exclude_types: Vec<Pattern>,
+    user_ids: Vec<Name>,
+    organization_ids: Vec<Name>,
+    session_ids: Vec<Name>,
+    sources: Vec<Name>,
+    instance_ids: Vec<Name>,
+}
+
+impl Asked {
+    fn filter(&self) -> EventFilter {
+        EventFilter {
+            types: texts(&self.types),
+            exclude_types: texts(&self.exclude_types),
+            user_ids: ids(&self.user_ids),
+            organization_ids: ids(&self.organization_ids),
+            session_ids: ids(&self.session_ids),
+            sources: self
+                .sources
+                .iter()
+                .map(|it| it.source().to_owned())
+                .collect(),
+            instance_ids: ids(&self.instance_ids),
+        }
+    }
+
+    fn compiled(&self) -> Option<Filter> {
+        let known = KnownNames {
+            types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
+            sources: BTreeSet::from(["default", "staging"].map(str::to_owned)),
+        };
+        let filter = self.filter();
+        let compiled = Filter::compile(&filter, &known);
+        assert_eq!(compiled, Filter::compile(&filter, &known));
+        match compiled {
+            Ok(compiled) => Some(compiled),
+            Err(violations) => {
+                assert!(!violations.is_empty());
+                for violation in violations {
+                    assert!(violation.field.starts_with("filter."), "{violation:?}");
+                }
+                None
+            }
+        }
+    }
+}
+
+#[derive(Arbitrary, Debug)]
+struct Happened {
+    event_type: Name,
+    source: Name,
+    user_id: Option<Name>,
+    organization_id: Option<Name>,
+    session_id: Option<Name>,
+    instance_id: Option<Name>,
+}
+
+impl Happened {
+    fn seen<T>(&self, see: impl FnOnce(AttributesRef<'_>) -> T) -> T {
+        let id = |name: Option<Name>| name.map(Name::id);
+        see(AttributesRef {
+            event_type: self.event_type.event_type(),
+            source: self.source.source(),
+            instance_id: id(self.instance_id).as_deref(),
+            user_id: id(self.user_id).as_deref(),
+            organization_id: id(self.organization_id).as_deref(),
+            session_id: id(self.session_id).as_deref(),
+        })
+    }
+}
+
+/// A filter that is accepted matches what a reading of it in so many words does, and the
+/// index that it names holds every match.
+#[derive(Arbitrary, Debug)]
+pub(crate) struct Filtering {
+    asked: Asked,
+    happened: Happened,
+}
+
+impl Filtering {
+    pub(crate) fn hold(self) {
+        let Some(compiled) = self.asked.compiled() else {
+            return;
+        };
+        let expected = self
+            .happened
+            .seen(|event| matches_in_words(&self.asked.filter(), event));
+        self.happened.seen(|event| {
+            assert_eq!(compiled.matches(event), expected);
+            if expected {
+                let is_in =
+                    |ids: &[String], id: Option<&str>| ids.iter().any(|it| Some(&**it) == id);
+                assert!(match compiled.narrow() {
+                    Narrow::All => true,
+                    Narrow::Types(types) => is_in(types, Some(event.event_type)),
+                    Narrow::Users(ids) => is_in(ids, event.user_id),
+                    Narrow::Organizations(ids) => is_in(ids, event.organization_id),
+                    Narrow::Sessions(ids) => is_in(ids, event.session_id),
+                });
+            }
+        });
+    }
+}
+
+fn matches_in_words(filter: &EventFilter, event: AttributesRef<'_>) -> bool {
+    let is_like = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => event.event_type.starts_with(prefix),
+        None => pattern == event.event_type,
+    };
+    let has = |wanted: &[String], id: Option<&str>| {
+        wanted.is_empty() || wanted.iter().any(|wanted| Some(wanted.as_str()) == id)
+    };
+    (filter.types.is_empty() || filter.types.iter().any(is_like))
+        && !filter.exclude_types.iter().any(is_like)
+        && has(&filter.user_ids, event.user_id)
+        && has(&filter.organization_ids, event.organization_id)
+        && has(&filter.session_ids, event.session_id)
+        && has(&filter.sources, Some(event.source))
+        && has(&filter.instance_ids, event.instance_id)
+}
+
+/// What a policy leaves of a filter matches what both allow, and nothing is refused of
+/// which something might be sent.
+#[derive(Arbitrary, Debug)]
+pub(crate) struct PolicyOnFilter {
+    asked: Asked,
+    allowed_types: Vec<Pattern>,
+    withheld_types: Vec<Pattern>,
+    allowed_sources: Vec<Name>,
+    happened: Happened,
+}
+
+impl PolicyOnFilter {
+    pub(crate) fn hold(self) {
+        let patterns = |patterns: &[Pattern]| {
+            let parsed = patterns.iter().map(|it| it.text().parse::<TypePattern>());
+            parsed.collect::<Result<BTreeSet<_>, _>>()
+        };
+        let (Ok(types), Ok(exclude_types)) = (
+            patterns(&self.allowed_types),
+            patterns(&self.withheld_types),
+        ) else {
+            return;
+        };
+        let scope = Scope {
+            types,
+            exclude_types,
+            sources: self
+                .allowed_sources
+                .iter()
+                .map(|it| it.source().to_owned())
+                .collect(),
+        };
+        let Some(filter) = self.asked.compiled() else {
+            return;
+        };
+        self.happened.seen(|event| {
+            let both = filter.matches(event) && scope.allows(event);
+            match filter.within(&scope) {
+                Ok((narrower, _)) => assert_eq!(narrower.matches(event), both),
+                Err(denied) => assert!(!both, "{denied:?}"),
+            }
+        });
+    }
+}

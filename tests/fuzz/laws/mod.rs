@@ -1,0 +1,17 @@
+//! What holds for every input that a stranger, a subscriber or an operator can hand in.
+//!
+//! Each law takes an input that is made of arbitrary bytes. `tests/it/laws.rs` holds them
+//! to a few thousand of those with each run of the tests; the fuzzer, which is guided by
+//! what the input reaches, to as many as it is given time for (`tests/tools/fuzz`).
+
+mod config;
+mod delivery;
+mod event;
+mod filter;
+
+pub(crate) use config::ConfigFile;
+pub(crate) use delivery::Delivery;
+pub(crate) use event::{Body, CursorText};
+pub(crate) use filter::{Filtering, PolicyOnFilter};
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
