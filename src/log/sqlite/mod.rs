@@ -11,6 +11,7 @@
 //! one fsync and a busy one shares each fsync among as many as wait. `WAL` with
 //! `synchronous=FULL` fsyncs every commit (SQLite, "PRAGMA synchronous").
 
+mod age;
 mod checkpoint;
 mod reader;
 mod retention;
@@ -33,6 +34,7 @@ use super::{
     Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, UnixMillis};
+use age::SteadyClock;
 use reader::ReaderPool;
 use writer::Command;
 
@@ -59,6 +61,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct SqliteLog {
     config: Config,
+    clock: SteadyClock,
     shared: Arc<Shared>,
     commands: SyncSender<Command>,
     readers: ReaderPool,
@@ -183,6 +186,7 @@ impl SqliteLog {
             .map_err(OpenError::Thread)?;
         Ok(Self {
             config,
+            clock: SteadyClock::start(),
             shared,
             commands,
             readers,
@@ -295,7 +299,7 @@ impl Log for SqliteLog {
             loop {
                 let (answer, answered) = oneshot::channel();
                 self.send(Command::Retain {
-                    limits: retention::Limits::new(&self.config, UnixMillis::now()),
+                    limits: retention::Limits::new(&self.config, self.clock.now()),
                     answer,
                 })?;
                 let step = answered.await.map_err(|_| Error::Closed)??;

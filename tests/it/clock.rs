@@ -1,0 +1,73 @@
+//! A clock that jumps, under the real binary.
+
+use clerkcast::proto::SubscribeRequest;
+use tempfile::TempDir;
+
+use crate::harness::{
+    Gateway, Options, SECRET, after, body, eventually, from_earliest, now_seconds, sign,
+};
+use crate::preload::{compile, preloaded};
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// The events stay in order and stay there, no stream ends or stalls, and a delivery is
+/// refused only while the clock is wrong, with what to check.
+#[tokio::test]
+async fn reliable_while_the_clock_jumps_back_and_forth() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let library = compile("clock", directory.path());
+    let offset = directory.path().join("offset");
+    std::fs::write(&offset, "0").expect("written");
+    let gateway = Gateway::start_with(Options {
+        args: Vec::new(),
+        env: preloaded(&library, "CLERKCAST_CLOCK", &offset),
+    });
+    let mut live = gateway.subscribe(SubscribeRequest::default()).await;
+    let begin = live.caught_up().await;
+    let mut accepted = Vec::new();
+    for (round, days) in [0, 400, -400, 400, -20_000, 0].into_iter().enumerate() {
+        std::fs::write(&offset, (days * DAY).to_string()).expect("written");
+        let id = format!("msg_{round}");
+        let body = body("user.updated", "user_1");
+        // Svix's clock is right.
+        let answer = gateway.post(&id, body.clone()).await;
+        if days == 0 {
+            assert_eq!(answer.status, 200, "{}", answer.text);
+        } else {
+            assert_eq!(answer.status, 400);
+            assert!(answer.text.contains("check this machine's clock"));
+        }
+        // And here it is as wrong as the gateway's.
+        let id = format!("msg_wrong_{round}");
+        let timestamp = (now_seconds() + days * DAY).max(0);
+        let headers = sign(SECRET, &id, timestamp, body.as_bytes());
+        let answer = gateway.request("POST", "/webhooks/clerk", &headers, body.into());
+        let answer = answer.await.expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        if days == 0 {
+            accepted.push(format!("msg_{round}"));
+        }
+        accepted.push(id);
+    }
+    let mut seen = Vec::new();
+    while seen.len() < accepted.len() {
+        seen.push(live.next_event().await.1.id);
+    }
+    assert_eq!(seen, accepted);
+    for request in [from_earliest(), after(&begin)] {
+        let history = gateway.history(request).await;
+        let history: Vec<String> = history.into_iter().map(|event| event.id).collect();
+        assert_eq!(history, accepted);
+    }
+    let again = gateway.post("msg_0", body("user.updated", "user_1")).await;
+    assert_eq!(again.json()["duplicate"], true);
+    assert!(
+        !gateway.log_text().contains("panicked"),
+        "{}",
+        gateway.log_text()
+    );
+    eventually("it is ready", || async {
+        gateway.admin_get("/readyz").await.status == 200
+    })
+    .await;
+}

@@ -1,0 +1,81 @@
+//! A large log, opened again: nothing at start-up may read all of it.
+
+use std::time::Instant;
+
+use clerkcast::proto::subscribe_request::Start;
+use clerkcast::proto::{GetEventRequest, SubscribeRequest};
+
+use crate::harness::{Gateway, body, from_earliest, now_seconds, types};
+
+/// `CLERKCAST_REOPEN_EVENTS=10000000` makes it as large as a log gets in years.
+fn events() -> u64 {
+    let events = std::env::var("CLERKCAST_REOPEN_EVENTS").ok();
+    events.map_or(50_000, |events| events.parse().expect("a number of events"))
+}
+
+/// Copies of one event under other ids, by way of SQLite: in minutes, not hours.
+fn fill(gateway: &Gateway, events: u64) {
+    let database = rusqlite::Connection::open(gateway.database()).expect("opens");
+    let copies = format!(
+        "PRAGMA synchronous = OFF;
+         BEGIN;
+         INSERT INTO record
+         WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {events} - 1)
+         SELECT position + n, receive_time_ms, decoding, printf('msg_%09d', n), source, type, instance_id,
+                printf('user_%09d', n % 100000), organization_id, session_id, event, payload
+         FROM record, number;
+         UPDATE tally SET count = {events};
+         COMMIT;
+         PRAGMA wal_checkpoint(TRUNCATE);"
+    );
+    database.execute_batch(&copies).expect("filled");
+}
+
+#[tokio::test]
+async fn durable_a_large_log_is_open_at_once_with_its_first_and_last_event() {
+    let gateway = Gateway::start();
+    gateway
+        .accept("msg_first", body("user.created", "user_1"))
+        .await;
+    let stopped = gateway.stopped();
+    fill(&stopped, events());
+    let started = Instant::now();
+    let gateway = stopped.restarted();
+    println!(
+        "{} events, {} MiB, open after {} ms",
+        events(),
+        std::fs::metadata(gateway.database()).expect("there").len() >> 20,
+        started.elapsed().as_millis()
+    );
+
+    let again = gateway
+        .post("msg_first", body("user.created", "user_1"))
+        .await;
+    assert_eq!(again.json()["duplicate"], true);
+    let last = format!("msg_{:09}", events() - 1);
+    let mut client = gateway.client().await;
+    let found = client.get_event(GetEventRequest {
+        id: last,
+        ..GetEventRequest::default()
+    });
+    assert!(found.await.expect("found").into_inner().event.is_some());
+    gateway
+        .accept("msg_new", body("session.created", "sess_1"))
+        .await;
+    let rare = gateway.history(SubscribeRequest {
+        filter: types(&["session.created"]),
+        ..from_earliest()
+    });
+    assert_eq!(rare.await.len(), 1, "of {}", events());
+    let since = prost_types::Timestamp {
+        seconds: now_seconds() + 3600,
+        nanos: 0,
+    };
+    let none = gateway.history(SubscribeRequest {
+        start: Some(Start::StartTime(since)),
+        ..SubscribeRequest::default()
+    });
+    assert_eq!(none.await.len(), 0);
+    let mut all = gateway.subscribe(from_earliest()).await;
+    assert_eq!(all.next_event().await.1.user_id, "user_1");
+}
