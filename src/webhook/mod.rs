@@ -51,6 +51,9 @@ pub const PATH: &str = "/webhooks/clerk";
 /// The source of [`PATH`] itself.
 pub const DEFAULT_SOURCE: &str = "default";
 
+/// For the rest of a refused body to arrive.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The path that a source's webhooks are posted to.
 #[must_use]
 pub fn path(source: &str) -> String {
@@ -165,13 +168,13 @@ async fn receive(
     State(receiver): State<Arc<Receiver>>,
     source: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    body: Body,
+    mut body: Body,
 ) -> Response {
     // A name that is not even text is no configured one.
     let Path(source) = source.unwrap_or_else(|_| Path(String::new()));
     let started = Instant::now();
     receiver.metrics.received.inc();
-    let result = receiver.accept(&source, &headers, body).await;
+    let result = receiver.accept(&source, &headers, &mut body).await;
     receiver
         .metrics
         .answer_seconds
@@ -188,6 +191,7 @@ async fn receive(
             accepted.into_response()
         }
         Err(refusal) => {
+            receiver.discard(body, &refusal).await;
             let known = receiver.sources.get(&source);
             receiver.refuse(&refusal, known.map_or("unknown", |known| &known.name))
         }
@@ -199,7 +203,7 @@ impl Receiver {
         &self,
         source: &str,
         headers: &HeaderMap,
-        body: Body,
+        body: &mut Body,
     ) -> Result<Accepted, Refusal> {
         let source = self.source(source)?;
         if self.drain.is_cancelled() {
@@ -244,7 +248,7 @@ impl Receiver {
         }
     }
 
-    async fn read(&self, body: Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
+    async fn read(&self, body: &mut Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
         let reading = self.read_within_budget(body);
         let read = tokio::time::timeout(self.body_timeout, reading).await;
         read.map_err(|_| Refusal::BodyTooSlow(self.body_timeout))?
@@ -252,7 +256,7 @@ impl Receiver {
 
     /// Charges what has arrived, not what is announced: an announcement costs the sender
     /// nothing.
-    async fn read_within_budget(&self, body: Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
+    async fn read_within_budget(&self, body: &mut Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
         let mut body = Limited::new(body, self.body_bytes_max);
         let mut bytes = BytesMut::new();
         let mut in_flight = InFlight::new(self.metrics.in_flight_bytes.clone());
@@ -273,6 +277,17 @@ impl Receiver {
             bytes.extend_from_slice(&chunk);
         }
         Ok((bytes.freeze(), in_flight))
+    }
+
+    /// Takes what is left of a refused body from the connection, keeping nothing: closing it
+    /// with bytes unread would reset it, and the sender might never see the answer.
+    async fn discard(&self, body: Body, refusal: &Refusal) {
+        if matches!(refusal, Refusal::BodyTooSlow(_) | Refusal::BodyCutShort) {
+            return;
+        }
+        let mut body = Limited::new(body, self.body_bytes_max);
+        let discarding = async { while let Some(Ok(_)) = body.frame().await {} };
+        let _given_up = tokio::time::timeout(DISCARD_TIMEOUT, discarding).await;
     }
 
     async fn store(&self, source: &Source, verified: Verified) -> Result<Accepted, Refusal> {
