@@ -163,6 +163,9 @@ impl std::fmt::Debug for FileSource {
     }
 }
 
+/// So much may be a word of a message, such as `whsec_123`.
+const SHOWN_OF_SECRET: usize = 8;
+
 impl FileConfig {
     /// Reads the file at `path`.
     ///
@@ -179,7 +182,7 @@ impl FileConfig {
     /// # Errors
     /// When it is not TOML, or holds a key that is not one.
     pub fn parse(name: &str, text: &str) -> anyhow::Result<Self> {
-        toml::from_str(text).map_err(|error| {
+        let parsed = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| {
                 let before = text.get(..span.start).unwrap_or_default();
                 before.matches('\n').count() + 1
@@ -187,7 +190,8 @@ impl FileConfig {
             let what = without_value(error.message());
             let key = key_in_line(text, line);
             anyhow!("{name}, line {line}{key}: {what}")
-        })
+        });
+        parsed.map_err(without_secrets)
     }
 
     /// The sources, checked.
@@ -198,12 +202,12 @@ impl FileConfig {
         let mut names = BTreeSet::new();
         let mut sources = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
+            sources.push(source.check().map_err(without_secrets)?);
             ensure!(
                 names.insert(&source.name),
                 "source {:?} is configured twice",
                 source.name
             );
-            sources.push(source.check()?);
         }
         Ok(sources)
     }
@@ -217,6 +221,26 @@ fn key_in_line(text: &str, line: usize) -> String {
         Some((key, _)) if key.trim().chars().all(is_plain) => format!(", {}", key.trim()),
         _ => String::new(),
     }
+}
+
+/// A value in the wrong place may be a secret: the message names it by its first letters.
+pub(super) fn without_secrets(error: anyhow::Error) -> anyhow::Error {
+    const PREFIXES: [&str; 4] = ["whsec_", "cct_", "sk_live_", "sk_test_"];
+    let mut told = format!("{error:#}");
+    let is_of_secret = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
+    for prefix in PREFIXES {
+        let mut from = 0;
+        while let Some(found) = told.get(from..).and_then(|rest| rest.find(prefix)) {
+            let start = from + found + prefix.len();
+            let secret = told.get(start..).unwrap_or_default();
+            let length = secret.find(|c| !is_of_secret(c)).unwrap_or(secret.len());
+            if length > SHOWN_OF_SECRET {
+                told.replace_range(start..start + length, "…");
+            }
+            from = start;
+        }
+    }
+    anyhow!(told)
 }
 
 /// The parser quotes a value of the wrong type, and that value may be a secret.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 use super::FileConfig;
+use super::config::without_secrets;
 use crate::access::{ANONYMOUS, Identity, Policy, Principals, Scope, TokenHash};
 use crate::clerk::Redaction;
 use crate::clerk::catalogue::CATALOGUE;
@@ -59,6 +60,15 @@ impl FileConfig {
     /// # Errors
     /// With the first that is wrong.
     pub fn principals(
+        &self,
+        source_names: &BTreeSet<String>,
+        allow_anonymous: bool,
+    ) -> anyhow::Result<Principals> {
+        let checked = self.check_principals(source_names, allow_anonymous);
+        checked.map_err(without_secrets)
+    }
+
+    fn check_principals(
         &self,
         source_names: &BTreeSet<String>,
         allow_anonymous: bool,
