@@ -191,7 +191,7 @@ impl FileConfig {
             let key = key_in_line(text, line);
             anyhow!("{name}, line {line}{key}: {what}")
         });
-        parsed.map_err(without_secrets)
+        parsed.map_err(|error| without_secrets(&error))
     }
 
     /// The sources, checked.
@@ -202,7 +202,7 @@ impl FileConfig {
         let mut names = BTreeSet::new();
         let mut sources = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
-            sources.push(source.check().map_err(without_secrets)?);
+            sources.push(source.check().map_err(|error| without_secrets(&error))?);
             ensure!(
                 names.insert(&source.name),
                 "source {:?} is configured twice",
@@ -224,7 +224,7 @@ fn key_in_line(text: &str, line: usize) -> String {
 }
 
 /// A value in the wrong place may be a secret: the message names it by its first letters.
-pub(super) fn without_secrets(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn without_secrets(error: &anyhow::Error) -> anyhow::Error {
     const PREFIXES: [&str; 4] = ["whsec_", "cct_", "sk_live_", "sk_test_"];
     let mut told = format!("{error:#}");
     let is_of_secret = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);

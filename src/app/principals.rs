@@ -65,7 +65,7 @@ impl FileConfig {
         allow_anonymous: bool,
     ) -> anyhow::Result<Principals> {
         let checked = self.check_principals(source_names, allow_anonymous);
-        checked.map_err(without_secrets)
+        checked.map_err(|error| without_secrets(&error))
     }
 
     fn check_principals(

@@ -31,6 +31,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::clerk;
@@ -51,6 +52,9 @@ pub const PATH: &str = "/webhooks/clerk";
 /// The source of [`PATH`] itself.
 pub const DEFAULT_SOURCE: &str = "default";
 
+/// How long a delivery waits for others to make room. Refusing at once would cost much of
+/// what accepting does, and have all come again; Svix waits for 15 s.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the rest of a refused body to arrive.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -248,19 +252,42 @@ impl Receiver {
         }
     }
 
-    async fn read(&self, body: &mut Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
-        let reading = self.read_within_budget(body);
-        let read = tokio::time::timeout(self.body_timeout, reading).await;
-        read.map_err(|_| Refusal::BodyTooSlow(self.body_timeout))?
-    }
-
     /// Charges what has arrived, not what is announced: an announcement costs the sender
-    /// nothing.
-    async fn read_within_budget(&self, body: &mut Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
+    /// nothing. Only who holds nothing yet waits for room, so that none wait for each other;
+    /// nearly all bodies arrive in one piece.
+    async fn read(&self, body: &mut Body) -> Result<(Bytes, InFlight<'_>), Refusal> {
         let mut body = Limited::new(body, self.body_bytes_max);
         let mut bytes = BytesMut::new();
         let mut in_flight = InFlight::new(self.metrics.in_flight_bytes.clone());
-        while let Some(frame) = body.frame().await {
+        let mut deadline = Instant::now() + self.body_timeout;
+        while let Some(chunk) = self.next_chunk(&mut body, deadline).await? {
+            let charge = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+            let permit = if bytes.is_empty() {
+                let waiting_since = Instant::now();
+                let permit = self.in_flight_bytes.acquire_many(charge);
+                let permit = timeout(ROOM_TIMEOUT, permit).await;
+                deadline += waiting_since.elapsed();
+                permit.ok().and_then(Result::ok)
+            } else {
+                self.in_flight_bytes.try_acquire_many(charge).ok()
+            };
+            in_flight.add(permit.ok_or(Refusal::Busy)?);
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((bytes.freeze(), in_flight))
+    }
+
+    async fn next_chunk(
+        &self,
+        body: &mut Limited<&mut Body>,
+        deadline: Instant,
+    ) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            let frame = timeout_at(deadline.into(), body.frame()).await;
+            let frame = frame.map_err(|_| Refusal::BodyTooSlow(self.body_timeout))?;
+            let Some(frame) = frame else {
+                return Ok(None);
+            };
             let frame = frame.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     Refusal::BodyTooLarge(self.body_bytes_max)
@@ -268,15 +295,11 @@ impl Receiver {
                     Refusal::BodyCutShort
                 }
             })?;
-            let Ok(chunk) = frame.into_data() else {
-                continue;
-            };
-            let charge = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            let permit = self.in_flight_bytes.try_acquire_many(charge);
-            in_flight.add(permit.map_err(|_| Refusal::Busy)?);
-            bytes.extend_from_slice(&chunk);
+            // What is not data are trailers.
+            if let Ok(chunk) = frame.into_data() {
+                return Ok(Some(chunk));
+            }
         }
-        Ok((bytes.freeze(), in_flight))
     }
 
     /// Takes what is left of a refused body from the connection, keeping nothing: closing it
@@ -287,7 +310,7 @@ impl Receiver {
         }
         let mut body = Limited::new(body, self.body_bytes_max);
         let discarding = async { while let Some(Ok(_)) = body.frame().await {} };
-        let _given_up = tokio::time::timeout(DISCARD_TIMEOUT, discarding).await;
+        let _given_up = timeout(DISCARD_TIMEOUT, discarding).await;
     }
 
     async fn store(&self, source: &Source, verified: Verified) -> Result<Accepted, Refusal> {

@@ -2,8 +2,9 @@
  *
  * The file named by CLERKCAST_FAULT says how, and can change while the gateway runs:
  * "full" fails writes with ENOSPC, "nearly full" fails those that would make a file grow
- * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO, "read-only" fails
- * opening to write with EROFS. Only files whose name contains "clerkcast.db" are affected. */
+ * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO, "stall" has fdatasync
+ * wait for as long as it is there, "read-only" fails opening to write with EROFS. Only
+ * files whose name contains "clerkcast.db" are affected. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -74,6 +75,7 @@ int fsync(int fd) {
 }
 
 int fdatasync(int fd) {
+    while (fault_is("stall", fd)) usleep(1000);
     if (fault_is("fsync", fd)) { errno = EIO; return -1; }
     return REAL(fdatasync)(fd);
 }
