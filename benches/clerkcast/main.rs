@@ -16,13 +16,14 @@ mod growth;
 mod ingest;
 mod latency;
 mod memory;
+mod overload;
 mod replay;
 mod selective;
 mod support;
 
 use support::process;
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "ingest",
     "fan-out",
     "selective",
@@ -31,6 +32,7 @@ const TABLES: [&str; 8] = [
     "memory",
     "backlog",
     "growth",
+    "overload",
 ];
 
 #[tokio::main]
@@ -63,6 +65,7 @@ async fn main() {
             "memory" => memory::run().await,
             "backlog" => backlog::run().await,
             "growth" => growth::run().await,
+            "overload" => overload::run().await,
             other => unreachable!("{other} is not in TABLES"),
         }
     }

@@ -25,6 +25,21 @@ pub(crate) async fn play(role: &str) {
     }
 }
 
+/// Keeps all threads of a process on one processor.
+pub(crate) fn confine(process: u32, processor: usize) {
+    let confined = Command::new("taskset")
+        .args([
+            "-a",
+            "-c",
+            "-p",
+            &processor.to_string(),
+            &process.to_string(),
+        ])
+        .stdout(Stdio::null())
+        .status();
+    assert!(confined.expect("there is taskset (util-linux)").success());
+}
+
 /// A process, killed when dropped.
 pub(crate) struct Server {
     process: Child,
@@ -54,12 +69,18 @@ impl Server {
 
     /// The real binary on a data directory.
     pub(crate) fn gateway(data_dir: &Path) -> Self {
+        Self::gateway_with(data_dir, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn gateway_with(data_dir: &Path, args: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_clerkcast"))
             .args(["serve", "--log-format", "json", "--data-dir"])
             .arg(data_dir)
             .args(["--http-listen", "127.0.0.1:0"])
             .args(["--grpc-listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0"])
+            .args(args)
             .env("CLERK_WEBHOOK_SIGNING_SECRET", posts::SECRET)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -84,6 +105,10 @@ impl Server {
             http,
             grpc,
         }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Bytes of memory that the process occupies.

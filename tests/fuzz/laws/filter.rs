@@ -1,6 +1,7 @@
 //! What subscribers ask for, and what policies leave of it.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use clerkcast::access::Scope;
@@ -70,6 +71,11 @@ fn ids(names: &[Name]) -> Vec<String> {
     names.iter().map(|name| name.id()).collect()
 }
 
+static KNOWN: LazyLock<KnownNames> = LazyLock::new(|| KnownNames {
+    types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
+    sources: BTreeSet::from(["default", "staging"].map(str::to_owned)),
+});
+
 #[derive(Arbitrary, Debug)]
 struct Asked {
     types: Vec<Pattern>,
@@ -99,13 +105,9 @@ impl Asked {
     }
 
     fn compiled(&self) -> Option<Filter> {
-        let known = KnownNames {
-            types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
-            sources: BTreeSet::from(["default", "staging"].map(str::to_owned)),
-        };
         let filter = self.filter();
-        let compiled = Filter::compile(&filter, &known);
-        assert_eq!(compiled, Filter::compile(&filter, &known));
+        let compiled = Filter::compile(&filter, &KNOWN);
+        assert_eq!(compiled, Filter::compile(&filter, &KNOWN));
         match compiled {
             Ok(compiled) => Some(compiled),
             Err(violations) => {
