@@ -1,7 +1,7 @@
 //! What strangers can do to the two public ports, against the real binary: others go on
 //! being served, and memory stays bounded.
 //!
-//! `CLERKCAST_HOSTILE_CONNECTIONS=9000` makes the floods larger.
+//! `CLERKCAST_HOSTILE_CONNECTIONS=10000` makes the floods larger.
 
 use std::time::Duration;
 
@@ -21,11 +21,18 @@ use crate::harness::{
 /// would take in.
 const GROWTH_MAX: u64 = 96 << 20;
 
+/// Each of them needs a file descriptor of the test's own, too.
 fn flood() -> usize {
+    let allowed = clerkcast::net::raise_limit();
     let count = std::env::var("CLERKCAST_HOSTILE_CONNECTIONS").ok();
-    count.map_or(1500, |count| {
+    let count = count.map_or(1500, |count| {
         count.parse().expect("a number of connections")
-    })
+    });
+    assert!(
+        count < allowed,
+        "raise the limit on open files (ulimit -Hn)"
+    );
+    count
 }
 
 impl Gateway {

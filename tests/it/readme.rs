@@ -12,6 +12,14 @@ fn readme() -> String {
     std::fs::read_to_string(path).expect("there is a README")
 }
 
+/// All `toml` blocks.
+pub(crate) fn toml_blocks() -> Vec<String> {
+    let readme = readme();
+    let blocks = readme.split("```toml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    blocks.map(str::to_owned).collect()
+}
+
 /// The commands of all `sh` blocks, with continued lines joined.
 fn commands() -> Vec<String> {
     let readme = readme();
@@ -157,13 +165,8 @@ async fn every_command_of_the_readme_works() {
 
 #[tokio::test]
 async fn the_configuration_file_of_the_readme_is_accepted() {
-    let readme = readme();
-    let text = readme
-        .split("```toml\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), text.expect("a toml block")).expect("written");
+    std::fs::write(file.path(), &toml_blocks()[0]).expect("written");
     let gateway = Gateway::start_with(Options {
         args: vec!["--config".to_owned(), file.path().display().to_string()],
         env: vec![("CLERK_PROD_SECRETS".to_owned(), OTHER_SECRET.to_owned())],

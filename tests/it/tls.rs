@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Gateway, Options, SECRET, binary, body, eventually, from_earliest};
+use crate::readme::toml_blocks;
 use crate::refused;
 
 /// An authority that vouches for servers and clients.
@@ -328,4 +329,39 @@ fn a_certificate_that_cannot_be_used_is_told_at_start_with_its_file() {
         let said = refused_start(config);
         assert!(said.contains(told), "{config}: {said}");
     }
+}
+
+/// Its principals and its TLS, together and with certificates that are there.
+#[tokio::test]
+async fn the_security_configuration_of_the_readme_is_accepted() {
+    let blocks = toml_blocks();
+    let directory = TempDir::new().expect("a temporary directory");
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue_server();
+    for (name, text) in [
+        ("grpc.pem", &certificate),
+        ("grpc.key", &key),
+        ("http.pem", &certificate),
+        ("http.key", &key),
+        ("clients.pem", &authority.pem()),
+    ] {
+        std::fs::write(directory.path().join(name), text).expect("written");
+    }
+    let there = directory.path().display().to_string();
+    let tls = blocks[2].replace("/etc/clerkcast", &there);
+    let principals = blocks[1].replace("# client_certificate", "client_certificate");
+    let file = directory.path().join("clerkcast.toml");
+    std::fs::write(&file, format!("{tls}\n{principals}")).expect("written");
+    let secured = Secured {
+        gateway: Gateway::start_with(Options::args(&["--config", &file.display().to_string()])),
+        authority,
+        directory,
+    };
+    let billing = secured
+        .authority
+        .issue(vec![dns("billing.internal")], "billing");
+    let name = secured.name_of(Some(billing)).await;
+    assert_eq!(name.expect("recognised"), "billing");
+    let stranger = secured.name_of(None).await.expect_err("nobody");
+    assert_eq!(reason(&stranger), "NO_CREDENTIALS");
 }
