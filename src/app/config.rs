@@ -35,8 +35,8 @@ pub struct Config {
     pub grpc_connections_max: usize,
     /// Which networks webhooks may come from.
     pub allow_list: Option<AllowList>,
-    /// The embedded log.
-    pub log: log::sqlite::Config,
+    /// The log.
+    pub log: LogConfig,
     /// The accepted sources.
     pub sources: Vec<SourceConfig>,
     /// The largest webhook body.
@@ -57,6 +57,26 @@ pub struct Config {
     pub grpc_health: Door,
     /// Who may ask for reflection.
     pub grpc_reflection: Door,
+}
+
+/// Which log.
+#[derive(Clone, Debug)]
+pub enum LogConfig {
+    /// In a file of this machine.
+    Embedded(log::sqlite::Config),
+    /// In a stream that gateways share.
+    Nats(log::jetstream::Config),
+}
+
+/// The name of such a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogKind {
+    /// See [`LogConfig::Embedded`].
+    #[default]
+    Embedded,
+    /// See [`LogConfig::Nats`].
+    Nats,
 }
 
 /// One Clerk instance.
@@ -122,6 +142,16 @@ pub struct FileConfig {
     pub data_dir: Option<PathBuf>,
     pub retain_for: Option<String>,
     pub retain_bytes: Option<String>,
+    pub log: Option<LogKind>,
+    pub nats_url: Option<String>,
+    pub nats_credentials: Option<PathBuf>,
+    pub nats_tls_ca: Option<PathBuf>,
+    pub nats_tls_cert: Option<PathBuf>,
+    pub nats_tls_key: Option<PathBuf>,
+    pub nats_stream: Option<String>,
+    pub nats_subject_prefix: Option<String>,
+    pub nats_replicas: Option<usize>,
+    pub nats_duplicate_window: Option<String>,
     pub body_limit: Option<String>,
     pub body_timeout: Option<String>,
     pub in_flight_limit: Option<String>,

@@ -24,13 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::fanout::Fanout;
+use crate::log::jetstream::JetStreamLog;
 use crate::log::sqlite::SqliteLog;
 use crate::log::{self, Log, Writability};
 use crate::net::{self, Listener};
 use crate::{fanout, grpc, ops, webhook};
 
 pub use certificates::Certificates;
-pub use config::{Config, FileConfig, SourceConfig};
+pub use config::{Config, FileConfig, LogConfig, LogKind, SourceConfig};
 pub use principals::FilePrincipal;
 
 /// How often retention looks for what may go.
@@ -45,7 +46,7 @@ const GRPC_GRACE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
-    log: Arc<SqliteLog>,
+    log: Arc<dyn Log>,
     registry: Registry,
     http: Listener,
     grpc: Listener,
@@ -78,7 +79,7 @@ impl Gateway {
         let http_tls = certificates.load("http", &config.http_tls, b"http/1.1", &net_metrics)?;
         let grpc_tls = certificates.load("grpc", &config.grpc_tls, b"h2", &net_metrics)?;
         let (http_connections, grpc_connections) = connections_max(&config);
-        let log = SqliteLog::open(config.log.clone(), log_metrics)?;
+        let log = open_log(config.log.clone(), log_metrics).await?;
         let http = bind("--http-listen", config.http_listen).await?;
         let http_limits = webhook::limits(http_connections);
         let grpc = bind("--grpc-listen", config.grpc_listen).await?;
@@ -87,7 +88,7 @@ impl Gateway {
             http: Listener::new("http", http, http_limits, net_metrics.clone()).with_tls(http_tls),
             grpc: Listener::new("grpc", grpc, grpc_limits, net_metrics).with_tls(grpc_tls),
             admin: bind("--admin-listen", config.admin_listen).await?,
-            log: Arc::new(log),
+            log,
             registry,
             certificates,
             access: Access::new(config.principals.clone()),
@@ -125,7 +126,7 @@ impl Gateway {
     /// When the log failed for good or a server did; the process should exit non-zero.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let drain = CancellationToken::new();
-        let log: Arc<dyn Log> = Arc::clone(&self.log) as Arc<dyn Log>;
+        let log = self.log;
         let (fanout, feed) = Fanout::start(
             Arc::clone(&log),
             self.config.fanout(),
@@ -161,7 +162,7 @@ impl Gateway {
         let outcome = tokio::select! {
             () = stop => Ok(()),
             reason = log_failure(&*log) => Err(anyhow::anyhow!(
-                "the log failed for good: {reason}; what is on disk is looked at on the next start"
+                "the log failed for good: {reason}; it is looked at anew on the next start"
             )),
             ended = &mut grpc => Err(ended_early(ended)),
             ended = &mut http => Err(anyhow::anyhow!("the webhook server ended by itself: {ended:?}")),
@@ -190,6 +191,13 @@ impl Gateway {
         tracing::info!("stopped");
         outcome
     }
+}
+
+async fn open_log(config: LogConfig, metrics: log::Metrics) -> anyhow::Result<Arc<dyn Log>> {
+    Ok(match config {
+        LogConfig::Embedded(config) => Arc::new(SqliteLog::open(config, metrics)?),
+        LogConfig::Nats(config) => Arc::new(JetStreamLog::open(config, metrics).await?),
+    })
 }
 
 /// How many connections each port may have open. Each needs a file descriptor, and the

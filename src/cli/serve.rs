@@ -8,11 +8,12 @@ use clap::Args;
 use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::nats::{NatsArgs, Retention};
 use super::ports::PortArgs;
 use super::secrets::{self, LEGACY_VARIABLE};
 use super::{Failure, reload, units};
 use crate::access::Principals;
-use crate::app::{Addresses, Config, FileConfig, Gateway, SourceConfig};
+use crate::app::{Addresses, Config, FileConfig, Gateway, LogConfig, SourceConfig};
 use crate::grpc::Door;
 use crate::log::sqlite;
 use crate::net::CertificateFiles;
@@ -108,6 +109,9 @@ pub(super) struct ServeArgs {
     drain_timeout: Option<String>,
 
     #[command(flatten)]
+    nats: NatsArgs,
+
+    #[command(flatten)]
     ports: PortArgs,
 
     /// How log lines look [default: text]
@@ -174,6 +178,10 @@ impl ServeArgs {
             ));
         }
         let retain_for = text(&self.retain_for, &file.retain_for, "30d");
+        let retention = Retention {
+            retain_for: named("--retain-for", units::or_off(&retain_for, units::duration))?,
+            retain_bytes,
+        };
         let body_limit = text(&self.body_limit, &file.body_limit, "512KiB");
         let body_limit = named("--body-limit", units::bytes(&body_limit))?;
         if body_limit > BODY_BYTES_LIMIT_MAX {
@@ -186,7 +194,6 @@ impl ServeArgs {
         let ring = text(&self.ring_size, &file.ring_size, "64MiB");
         let body_timeout = text(&self.body_timeout, &file.body_timeout, "10s");
         let drain_timeout = text(&self.drain_timeout, &file.drain_timeout, "20s");
-        let data_dir = self.data_dir.clone().or_else(|| file.data_dir.clone());
         let in_flight = named("--in-flight-limit", units::bytes(&in_flight))?;
         let ring = named("--ring-size", units::bytes(&ring))?;
         let body_timeout = named("--body-timeout", units::duration(&body_timeout))?;
@@ -233,11 +240,7 @@ impl ServeArgs {
             grpc_health: open.health,
             grpc_reflection: open.reflection,
             admin_listen: address(self.admin_listen, file.admin_listen, ([127, 0, 0, 1], 9090)),
-            log: sqlite::Config {
-                data_dir: data_dir.unwrap_or_else(|| PathBuf::from("clerkcast-data")),
-                retain_for: named("--retain-for", units::or_off(&retain_for, units::duration))?,
-                retain_bytes,
-            },
+            log: self.log(file, &retention)?,
             sources,
             body_bytes_max: size("--body-limit", body_limit)?,
             body_timeout,
@@ -246,6 +249,18 @@ impl ServeArgs {
             subscribers_max: max_subscribers.unwrap_or(10_000),
             drain_timeout: named("--drain-timeout", units::duration(&drain_timeout))?,
         })
+    }
+
+    fn log(&self, file: &FileConfig, retention: &Retention) -> Result<LogConfig, Failure> {
+        if let Some(stream) = self.nats.check(file, retention)? {
+            return Ok(LogConfig::Nats(stream));
+        }
+        let data_dir = self.data_dir.clone().or_else(|| file.data_dir.clone());
+        Ok(LogConfig::Embedded(sqlite::Config {
+            data_dir: data_dir.unwrap_or_else(|| PathBuf::from("clerkcast-data")),
+            retain_for: retention.retain_for,
+            retain_bytes: retention.retain_bytes,
+        }))
     }
 
     /// Who may subscribe.

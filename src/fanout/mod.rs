@@ -236,7 +236,7 @@ impl Inner {
     }
 
     /// The position of a client's cursor, if it is one of this log.
-    fn position_of(&self, cursor: Cursor) -> Result<Position, Error> {
+    async fn position_of(&self, cursor: Cursor) -> Result<Position, Error> {
         let expected = self.log.epoch();
         if cursor.epoch != expected {
             return Err(Error::OtherEpoch {
@@ -244,7 +244,7 @@ impl Inner {
                 expected,
             });
         }
-        let tail = self.log.bounds().tail;
+        let tail = self.log.bounds_with(cursor.position).await?.tail;
         if cursor.position > tail {
             return Err(Error::AheadOfLog {
                 newest: self.cursor(tail),

@@ -48,7 +48,7 @@ impl Fanout {
         let tail = inner.log.bounds().tail;
         let has_no_cursor = !matches!(listing.start, Start::After(_));
         let mut position = match listing.start {
-            Start::After(cursor) => inner.position_of(cursor)?,
+            Start::After(cursor) => inner.position_of(cursor).await?,
             Start::Latest => tail,
             Start::Earliest => inner.log.bounds().trimmed,
             Start::Time(time) => inner.log.position_before(time).await?,

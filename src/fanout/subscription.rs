@@ -27,6 +27,8 @@ use crate::proto::subscribe_response::Kind;
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Events taken ahead of the connection.
 const PAGE_EVENTS_MAX: usize = 1024;
+/// Between looks for a log that is away.
+const UNREACHABLE_RETRY: Duration = Duration::from_millis(250);
 
 /// Where to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,17 +310,43 @@ impl Subscription {
     }
 
     async fn read_log(&mut self) -> Result<(), Error> {
-        let turn = self.inner.history_turns.acquire().await;
-        let read = self.history().read().await;
-        drop(turn);
-        let page = match read {
-            Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
-            page => page?,
+        let page = loop {
+            let turn = self.inner.history_turns.acquire().await;
+            let read = self.history().read().await;
+            drop(turn);
+            match read {
+                Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
+                Err(log::Error::Unreachable(_)) => {
+                    if self.outlast_the_log().await?.is_break() {
+                        return Ok(());
+                    }
+                }
+                page => break page?,
+            }
         };
         self.follows_oldest = false;
         self.position = page.through;
         self.ready.push_history(page);
         Ok(())
+    }
+
+    /// The log is away and comes back by itself. Until then, heartbeats at the position
+    /// reached say that the stream lives; breaks off for one.
+    async fn outlast_the_log(&mut self) -> Result<ControlFlow<()>, Error> {
+        let heartbeat_due = self.last_frame + self.request.heartbeat_interval;
+        let retry = Instant::now() + UNREACHABLE_RETRY;
+        tokio::select! {
+            biased;
+            () = self.inner.drain.cancelled() => {}
+            () = self.request.principal.ended() => {}
+            () = tokio::time::sleep_until(retry.min(heartbeat_due)) => {}
+        }
+        self.check_that_it_may_go_on()?;
+        if Instant::now() < heartbeat_due {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.push_heartbeat();
+        Ok(ControlFlow::Break(()))
     }
 
     fn history(&self) -> History {
@@ -433,7 +461,7 @@ async fn starting_position(
         Start::Latest => bounds.tail,
         Start::Earliest => bounds.trimmed,
         Start::Time(time) => inner.log.position_before(time).await?,
-        Start::After(cursor) => inner.position_of(cursor)?,
+        Start::After(cursor) => inner.position_of(cursor).await?,
     };
     let is_expired = asked < bounds.trimmed && matches!(request.start, Start::After(_));
     let position = match request.on_expired {

@@ -27,6 +27,7 @@
 //! The log knows bytes, positions and durability. It does not know what an event
 //! means, who posted it or who listens.
 
+pub mod jetstream;
 mod metrics;
 mod scan;
 pub mod sqlite;
@@ -102,7 +103,7 @@ pub struct Batch {
 }
 
 /// Where the log begins and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The last position that retention removed: reading can start after it.
     pub trimmed: Position,
@@ -173,6 +174,9 @@ pub enum Error {
     /// Reading failed.
     #[error("the log cannot be read: {0}")]
     Unreadable(String),
+    /// The store is away; it is looked for, and reading may go on.
+    #[error("the log cannot be reached now: {0}")]
+    Unreachable(String),
 }
 
 /// A durable, ordered log of records. The module's documentation is its law.
@@ -182,6 +186,10 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
 
     /// Where the log begins and ends now.
     fn bounds(&self) -> Bounds;
+
+    /// The same, as of now at least where the log may reach to `position`: another
+    /// process may have appended what this one has not heard of.
+    fn bounds_with(&self, position: Position) -> BoxFuture<'_, Result<Bounds, Error>>;
 
     /// Makes `record` durable, unless its source and id are in the log already.
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>>;

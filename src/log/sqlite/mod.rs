@@ -214,6 +214,10 @@ impl Log for SqliteLog {
         self.shared.bounds()
     }
 
+    fn bounds_with(&self, _position: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+        Box::pin(async { Ok(self.shared.bounds()) })
+    }
+
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
         let (answer, answered) = oneshot::channel();
         let sent = self.send(Command::Append { record, answer });

@@ -1,0 +1,140 @@
+//! Writing: one message, one acknowledgement of the stream.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::{self, ErrorCode};
+use tokio::time::{Instant, sleep};
+
+use super::{ACKNOWLEDGED_WITHIN, Shared, record, subject};
+use crate::event::{Position, UnixMillis};
+use crate::log::{Appended, Error, NewRecord, Writability};
+
+/// Until the first copy of a record, which is on its way to the other replicas, is
+/// either durable or lost.
+const FIRST_COPY_DELAY: Duration = Duration::from_millis(20);
+
+/// Publishes `record` and waits until the stream has it on enough replicas.
+///
+/// An acknowledgement that does not come in time leaves open whether the record is in
+/// the log. That is safe: the sender retries, and the stream knows the id.
+pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<Appended, Error> {
+    if shared.closed.is_cancelled() {
+        return Err(Error::Closed);
+    }
+    // While NATS is known to be away, nobody has to wait to hear it.
+    match &*shared.writability.borrow() {
+        Writability::Writable => {}
+        Writability::Refusing(reason) | Writability::Failed(reason) => {
+            return Err(Error::Refusing(reason.clone()));
+        }
+    }
+    let started = Instant::now();
+    let receive_time = record.receive_time;
+    let attributes = &record.attributes;
+    let prefix = &shared.config.subject_prefix;
+    let subject = subject::of(prefix, &attributes.source, &attributes.event_type);
+    let message = record::message(record);
+    loop {
+        match publish(&shared, &subject, &message).await {
+            Ok(Acknowledged::Stored(position)) => {
+                note_committed(&shared, position, receive_time, started);
+                return Ok(Appended::Committed(position));
+            }
+            Ok(Acknowledged::Known) => return Ok(Appended::Duplicate),
+            Ok(Acknowledged::OnItsWay) if started.elapsed() < ACKNOWLEDGED_WITHIN => {
+                sleep(FIRST_COPY_DELAY).await;
+            }
+            Ok(Acknowledged::OnItsWay) => {
+                let reason = "another delivery of this event has not become durable yet";
+                return Err(Error::Refusing(reason.to_owned()));
+            }
+            Err(error) => {
+                shared.metrics.failed_commits.inc();
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// What the stream answers.
+enum Acknowledged {
+    /// It has it now.
+    Stored(Position),
+    /// It had it before.
+    Known,
+    /// It is taking in the first copy of it, which is not durable yet.
+    OnItsWay,
+}
+
+async fn publish(
+    shared: &Shared,
+    subject: &str,
+    message: &PublishMessage,
+) -> Result<Acknowledged, Error> {
+    let sent = shared
+        .publisher
+        .send_publish(subject.to_owned(), message.clone())
+        .await;
+    let answer = match sent {
+        Ok(answer) => answer.await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        // Older servers say "duplicate" of a copy that has no place in the stream yet.
+        Ok(PublishAck {
+            duplicate: true,
+            sequence: 0,
+            ..
+        }) => Ok(Acknowledged::OnItsWay),
+        Ok(PublishAck {
+            duplicate: true, ..
+        }) => Ok(Acknowledged::Known),
+        Ok(ack) => Ok(Acknowledged::Stored(Position::new(ack.sequence))),
+        Err(error) if is_first_copy_on_its_way(&error) => Ok(Acknowledged::OnItsWay),
+        Err(error) => Err(refusal(shared, &error)),
+    }
+}
+
+fn is_first_copy_on_its_way(error: &PublishError) -> bool {
+    let answered = error.source();
+    let answered = answered.and_then(|error| error.downcast_ref::<jetstream::Error>());
+    answered.is_some_and(|error| error.error_code() == ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)
+}
+
+/// What to answer, and whether others should be told before they try.
+fn refusal(shared: &Shared, error: &PublishError) -> Error {
+    let reason = match error.kind() {
+        PublishErrorKind::MaxAckPending => return Error::Overloaded,
+        PublishErrorKind::MaxPayloadExceeded => {
+            return Error::Refusing(
+                "the event is larger than the NATS server's max_payload: raise it to 4MB"
+                    .to_owned(),
+            );
+        }
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
+            "NATS did not acknowledge the event within 5 s: is a majority of its servers up?"
+                .to_owned()
+        }
+        PublishErrorKind::StreamNotFound => {
+            "no NATS server answers for the stream: is one electing a leader, or is it gone?"
+                .to_owned()
+        }
+        _ => format!("NATS did not store the event: {error}"),
+    };
+    shared.refuse(reason.clone());
+    Error::Refusing(reason)
+}
+
+fn note_committed(shared: &Shared, position: Position, received: UnixMillis, started: Instant) {
+    shared.reach(position, received);
+    let metrics = &shared.metrics;
+    metrics.committed.inc();
+    metrics
+        .commit_seconds
+        .observe(started.elapsed().as_secs_f64());
+}

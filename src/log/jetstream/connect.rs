@@ -1,0 +1,229 @@
+//! The connection to NATS: made once, with a deadline, and from then on kept for ever.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::{Context, ContextBuilder};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::stream::{self, Mismatches, Unusable};
+use super::{ACKNOWLEDGED_WITHIN, Config, OUTSTANDING_MAX};
+
+/// How long starting waits for NATS.
+const STARTED_WITHIN: Duration = Duration::from_secs(10);
+/// How long one question to the API waits for its answer.
+pub(super) const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// Between attempts to connect: others may be restarting too.
+const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
+/// A server that does not answer two of these is given up for another one.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where a server listens, as `nats://host:4222`. What it may hold of a password is
+/// never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerUrl(ServerAddr);
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Not repeated: it may hold a password.
+        let wrong =
+            || "write nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned();
+        let address: ServerAddr = text.parse().map_err(|_| wrong())?;
+        if !matches!(address.scheme(), "nats" | "tls") || address.host().is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self(address))
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(address) = self;
+        let (scheme, host, port) = (address.scheme(), address.host(), address.port());
+        write!(formatter, "{scheme}://{host}:{port}")
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// How to be known to the servers, and how to know them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// A file of credentials, as `nsc` makes it.
+    pub credentials: Option<PathBuf>,
+    /// Authorities that vouch for the servers, beside the system's.
+    pub ca: Option<PathBuf>,
+    /// The certificate and the key that the gateway shows to the servers.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why the log could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file of [`Security`] cannot be used.
+    #[error("cannot use the file of --nats-credentials: {0}")]
+    Credentials(String),
+    /// Nobody answered in time.
+    #[error(
+        "cannot use NATS at {servers} within 10 s: {reason}; check that the servers run with JetStream on (`nats-server -js`), that --nats-url names them, and --nats-credentials and --nats-tls-…"
+    )]
+    Unreachable {
+        /// Their URLs.
+        servers: String,
+        /// The last that went wrong.
+        reason: String,
+    },
+    /// The stream cannot be made.
+    #[error("cannot create the stream {stream}: {reason}")]
+    NotCreated {
+        /// Its name.
+        stream: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// The stream is another one than configured.
+    #[error("{0}")]
+    Mismatch(Mismatches),
+    /// The end of the log cannot be read.
+    #[error("cannot read the end of the stream: {0}")]
+    Unreadable(#[from] crate::log::Error),
+}
+
+/// A connection, and the stream at its other end.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    /// For questions.
+    pub(super) context: Context,
+    /// For records.
+    pub(super) publisher: Context,
+    pub(super) info: Info,
+}
+
+/// Connects, and finds or makes the stream. `changed` is notified whenever the
+/// connection is lost or found again.
+pub(super) async fn connect(
+    config: &Config,
+    changed: &Arc<Notify>,
+) -> Result<Connected, OpenError> {
+    let deadline = Instant::now() + STARTED_WITHIN;
+    let mut reason = "no answer".to_owned();
+    loop {
+        let attempt = timeout_at(deadline, attempt(config, changed)).await;
+        match attempt {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(Failed::ForGood(error))) => return Err(error),
+            Ok(Err(Failed::ForNow(why))) => reason = why,
+            Err(_late) => {}
+        }
+        if Instant::now() + RECONNECT_DELAY_MAX >= deadline {
+            let servers = config.servers.iter().map(ServerUrl::to_string);
+            return Err(OpenError::Unreachable {
+                servers: servers.collect::<Vec<_>>().join(", "),
+                reason,
+            });
+        }
+        sleep(RECONNECT_DELAY_MAX / 2).await;
+    }
+}
+
+enum Failed {
+    ForNow(String),
+    ForGood(OpenError),
+}
+
+async fn attempt(config: &Config, changed: &Arc<Notify>) -> Result<Connected, Failed> {
+    let options = options(config, changed).await.map_err(Failed::ForGood)?;
+    let servers = config
+        .servers
+        .iter()
+        .map(|ServerUrl(address)| address.clone());
+    let client = options.connect(servers.collect::<Vec<_>>()).await;
+    let client = client.map_err(|error| Failed::ForNow(error.to_string()))?;
+    let context = ContextBuilder::new()
+        .timeout(ANSWERED_WITHIN)
+        .build(client.clone());
+    let publisher = ContextBuilder::new()
+        .timeout(ACKNOWLEDGED_WITHIN)
+        .max_ack_inflight(OUTSTANDING_MAX)
+        .backpressure_on_inflight(false)
+        .build(client.clone());
+    let info = stream::find_or_create(&context, config).await;
+    let info = info.map_err(|unusable| match unusable {
+        Unusable::NotNow(reason) => Failed::ForNow(reason),
+        Unusable::Never(reason) => Failed::ForGood(OpenError::NotCreated {
+            stream: config.stream.clone(),
+            reason,
+        }),
+    })?;
+    stream::check(config, &info.config)
+        .map_err(|mismatches| Failed::ForGood(OpenError::Mismatch(mismatches)))?;
+    Ok(Connected {
+        client,
+        context,
+        publisher,
+        info,
+    })
+}
+
+async fn options(config: &Config, changed: &Arc<Notify>) -> Result<ConnectOptions, OpenError> {
+    let changed = Arc::clone(changed);
+    let mut options = ConnectOptions::new()
+        .name("clerkcast")
+        .max_reconnects(None)
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(ANSWERED_WITHIN)
+        .reconnect_delay_callback(|attempts| {
+            let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+            Duration::from_millis(20)
+                .saturating_mul(attempts)
+                .min(RECONNECT_DELAY_MAX)
+        })
+        .event_callback(move |event| {
+            note(&event);
+            changed.notify_one();
+            async {}
+        });
+    let Security {
+        credentials,
+        ca,
+        certificate,
+    } = &config.security;
+    if let Some(file) = credentials {
+        options = options
+            .credentials_file(file)
+            .await
+            .map_err(|error| OpenError::Credentials(format!("{}: {error}", file.display())))?;
+    }
+    if let Some(file) = ca {
+        options = options
+            .add_root_certificates(file.clone())
+            .require_tls(true);
+    }
+    if let Some((certificate, key)) = certificate {
+        options = options
+            .add_client_certificate(certificate.clone(), key.clone())
+            .require_tls(true);
+    }
+    Ok(options)
+}
+
+fn note(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("the connection to NATS is lost; reconnecting"),
+        Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
+        _ => tracing::debug!(?event, "the connection to NATS changed"),
+    }
+}

@@ -1,0 +1,196 @@
+//! Following: one consumer per gateway, from the end of the stream on.
+//!
+//! The consumer lives on one server, in memory, and may vanish with it. What follows is
+//! kept here: each message must be the consumer's next, and a new consumer begins after
+//! the last message that was seen. So nothing is repeated and nothing skipped, whatever
+//! becomes of servers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use async_nats::jetstream::consumer::pull::{self, Stream};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::Shared;
+use super::record::StoredRecord;
+use crate::event::Position;
+use crate::log::{Batch, Record};
+
+/// Records in one batch.
+const BATCH_RECORDS_MAX: usize = 512;
+/// A consumer that shows nothing for so long, while the stream is known to go on, is
+/// given up: the server that had it may be gone.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+/// How often a consumer without messages says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Between consumers.
+const RESTART_DELAY: Duration = Duration::from_millis(100);
+/// When the server forgets a consumer that nobody asks any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// Publishes what follows on `end`, until the log is closed.
+pub(super) async fn run(shared: Arc<Shared>, end: Position) {
+    let mut follower = Follower {
+        shared: Arc::clone(&shared),
+        seen: end,
+        published: end,
+    };
+    let following = async {
+        loop {
+            let reason = follower.follow().await;
+            tracing::debug!(%reason, "the live consumer ended; another one goes on");
+            sleep(RESTART_DELAY).await;
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        () = shared.closed.cancelled() => {}
+    }
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    /// The last message that was looked at.
+    seen: Position,
+    /// The last record that was published, or the end of what was missed.
+    published: Position,
+}
+
+impl Follower {
+    /// Follows one consumer. Returns why it ended.
+    async fn follow(&mut self) -> String {
+        let mut messages = match self.consume().await {
+            Ok(messages) => messages,
+            Err(reason) => return reason,
+        };
+        let mut consumed = 0;
+        let mut watch = interval(STALLED_AFTER);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut behind_since_tick = None;
+        loop {
+            tokio::select! {
+                message = messages.next() => {
+                    let taken = self.take(message, &mut messages, &mut consumed).await;
+                    if let Err(reason) = taken {
+                        return reason;
+                    }
+                }
+                _ = watch.tick() => {
+                    let is_behind = self.shared.bounds().tail > self.seen;
+                    if is_behind && behind_since_tick == Some(self.seen) {
+                        return "it is behind and shows nothing".to_owned();
+                    }
+                    behind_since_tick = is_behind.then_some(self.seen);
+                }
+            }
+        }
+    }
+
+    async fn consume(&self) -> Result<Stream, String> {
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: self.seen.next().number(),
+            },
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: FORGOTTEN_AFTER,
+            ..pull::Config::default()
+        };
+        let Shared {
+            context,
+            config: log,
+            ..
+        } = &*self.shared;
+        let consumer = context.create_consumer_on_stream(config, &log.stream).await;
+        let consumer = consumer.map_err(|error| error.to_string())?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(BATCH_RECORDS_MAX)
+            .heartbeat(HEARTBEAT)
+            .messages();
+        messages.await.map_err(|error| error.to_string())
+    }
+
+    /// Publishes `first` and what else is ready.
+    async fn take(
+        &mut self,
+        first: Option<Result<Message, pull::MessagesError>>,
+        messages: &mut Stream,
+        consumed: &mut u64,
+    ) -> Result<(), String> {
+        let mut next = Some(first);
+        let mut records = Vec::new();
+        let mut outcome = Ok(());
+        while let Some(message) = next {
+            match self.look_at(message, consumed, &mut records).await {
+                Ok(()) if records.len() < BATCH_RECORDS_MAX => {}
+                Ok(()) => break,
+                Err(reason) => {
+                    outcome = Err(reason);
+                    break;
+                }
+            }
+            next = messages.next().now_or_never();
+        }
+        self.publish(&mut records);
+        outcome
+    }
+
+    async fn look_at(
+        &mut self,
+        message: Option<Result<Message, pull::MessagesError>>,
+        consumed: &mut u64,
+        records: &mut Vec<Record>,
+    ) -> Result<(), String> {
+        let message = message.ok_or("the connection is closed")?;
+        let message = message.map_err(|error| error.to_string())?;
+        let info = message.info().map_err(|error| error.to_string())?;
+        let position = Position::new(info.stream_sequence);
+        *consumed += 1;
+        if info.consumer_sequence != *consumed {
+            return Err(format!("message {consumed} of it is missing"));
+        }
+        if position <= self.seen {
+            return Ok(());
+        }
+        if position > self.seen.next() {
+            self.publish(records);
+            self.cross_hole(position).await?;
+        }
+        self.seen = position;
+        let payload = message.message.payload;
+        if let Some(record) = StoredRecord::read(position, payload) {
+            records.push(record.into_record(position));
+        }
+        Ok(())
+    }
+
+    /// Where the stream has no messages before `position`, retention may have removed
+    /// some that nobody here has seen. Subscribers must hear of it: the log tells them.
+    async fn cross_hole(&mut self, position: Position) -> Result<(), String> {
+        let state = self.shared.refresh().await;
+        state.map_err(|error| error.to_string())?;
+        let trimmed = self.shared.bounds().trimmed;
+        if trimmed > self.seen {
+            let before = Position::new(position.number().saturating_sub(1));
+            self.published = trimmed.min(before);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, records: &mut Vec<Record>) {
+        let records = std::mem::take(records);
+        let Some(last) = records.last() else {
+            return;
+        };
+        let after = std::mem::replace(&mut self.published, last.position);
+        self.shared.reach(last.position, last.content.receive_time);
+        self.shared.count(&records);
+        // Without a follower there is nobody to tell.
+        let _followers = self.shared.batches.send(Arc::new(Batch { after, records }));
+    }
+}

@@ -1,0 +1,253 @@
+//! The log for more than one machine: a stream of NATS JetStream, with any number of
+//! gateways before it.
+//!
+//! ```text
+//!   append ──► publish, acknowledged by the stream's leader once a majority has it
+//!   follow ◄── one consumer per gateway, from the end on ──► batches
+//!   scan   ◄── pages from any replica; the end is confirmed by the leader
+//! ```
+//!
+//! A position is a sequence of the stream, the epoch its name and when it was created.
+//! Replication, retention and failover are JetStream's. What differs from the embedded
+//! log:
+//!
+//! * **Unique** holds for the stream's duplicate window, which its servers keep in memory,
+//!   and not for as long as the record is kept. A server that starts learns the ids from
+//!   the records, so those of records that retention removed are forgotten then.
+//! * **Counts** ([`Log::tallies`]) are the stream's of some seconds ago, and what came by since.
+//! * **Times**: [`Log::position_before`] goes by when the stream stored a record.
+//! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
+//!   [`Error::Unreachable`]. Both go on by themselves. A stream that is gone or made
+//!   anew is another log: [`Writability::Failed`].
+
+mod append;
+mod connect;
+mod feed;
+mod find;
+mod keep;
+mod record;
+mod scan;
+mod shared;
+mod start;
+mod stream;
+mod subject;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, Log, Metrics, NewRecord, Reader,
+    Record, Scan, Scanned, Tally, Writability,
+};
+use crate::event::{Epoch, Position, UnixMillis};
+use shared::{Shared, millis};
+
+pub use connect::{OpenError, Security, ServerUrl};
+pub use stream::Mismatches;
+pub use subject::check_prefix;
+
+/// Records published and not acknowledged yet; more are refused as overload.
+const OUTSTANDING_MAX: usize = 4096;
+/// How long the stream may take to acknowledge a record.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+/// Batches kept for a follower that is late; one that is later reads the log.
+const FOLLOWED_BATCHES_MAX: usize = 64;
+
+/// How to open the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The servers to connect to; they tell of others.
+    pub servers: Vec<ServerUrl>,
+    /// How gateway and servers know each other.
+    pub security: Security,
+    /// The stream's name.
+    pub stream: String,
+    /// What its subjects begin with.
+    pub subject_prefix: String,
+    /// Servers that keep a copy each.
+    pub replicas: usize,
+    /// How long the stream knows an id.
+    pub duplicate_window: Duration,
+    /// Remove records that are older.
+    pub retain_for: Option<Duration>,
+    /// Remove the oldest records while the stream takes up more bytes.
+    pub retain_bytes: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            security: Security::default(),
+            stream: "CLERKCAST".to_owned(),
+            subject_prefix: "clerk".to_owned(),
+            replicas: 1,
+            duplicate_window: DEDUPE_WINDOW,
+            retain_for: None,
+            retain_bytes: None,
+        }
+    }
+}
+
+/// The log on a stream. Dropping it without [`Log::close`] loses nothing that was
+/// answered.
+#[derive(Debug)]
+pub struct JetStreamLog {
+    shared: Arc<Shared>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl JetStreamLog {
+    /// Connects, and finds the stream or makes it.
+    ///
+    /// # Errors
+    /// When NATS cannot be used within 10 s, or the stream has other settings than
+    /// configured.
+    pub async fn open(config: Config, metrics: Metrics) -> Result<Self, OpenError> {
+        let changed = Arc::new(Notify::new());
+        let connected = connect::connect(&config, &changed).await?;
+        let info = connected.info;
+        let shared = Arc::new(Shared {
+            config,
+            client: connected.client,
+            context: connected.context,
+            publisher: connected.publisher,
+            epoch: stream::epoch(&info),
+            bounds: RwLock::default(),
+            tallies: RwLock::default(),
+            batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
+            writability: watch::Sender::new(Writability::Writable),
+            changed,
+            closed: CancellationToken::new(),
+            metrics,
+        });
+        shared.metrics.writable.set(1);
+        shared.note_state(&info.state);
+        let tail = shared.read_tail().await?;
+        if let Err(error) = keep::count(&shared).await {
+            return Err(Error::Unreachable(error).into());
+        }
+        let tasks = vec![
+            tokio::spawn(keep::run(Arc::clone(&shared))),
+            tokio::spawn(feed::run(Arc::clone(&shared), tail)),
+        ];
+        Ok(Self {
+            shared,
+            tasks: Mutex::new(tasks),
+        })
+    }
+}
+
+impl Log for JetStreamLog {
+    fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.shared.bounds()
+    }
+
+    fn bounds_with(&self, position: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+        Box::pin(async move {
+            if position > self.shared.bounds().tail {
+                self.shared.refresh().await?;
+            }
+            Ok(self.shared.bounds())
+        })
+    }
+
+    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
+        Box::pin(append::append(Arc::clone(&self.shared), record))
+    }
+
+    fn scan(
+        &self,
+        scan: Scan,
+        mut reader: Box<dyn Reader>,
+    ) -> BoxFuture<'_, Result<Scanned, Error>> {
+        Box::pin(async move {
+            let through = scan::scan(&self.shared, &scan, &mut *reader).await?;
+            Ok((reader, through))
+        })
+    }
+
+    fn find(
+        &self,
+        id: String,
+        source: Option<String>,
+    ) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+        Box::pin(async move { find::find(&self.shared, &id, source.as_deref()).await })
+    }
+
+    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
+        Box::pin(start::position_before(&self.shared, time))
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        let tallies = self.shared.tallies();
+        let tallies = tallies.counts.iter();
+        let tallies = tallies.map(|((source, event_type), count)| Tally {
+            source: source.clone(),
+            event_type: event_type.clone(),
+            count: *count,
+        });
+        tallies.collect()
+    }
+
+    fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
+        Box::pin(async move {
+            let state = self.shared.info().await?.state;
+            self.shared.note_state(&state);
+            let oldest = millis(state.first_timestamp.unix_timestamp_nanos());
+            let has_records = state.messages > 0;
+            let newest = self.shared.bounds().tail_receive_time;
+            Ok(Description {
+                retain_for: self.shared.config.retain_for,
+                retain_bytes: self.shared.config.retain_bytes,
+                record_count: state.messages,
+                size_bytes: state.bytes,
+                oldest_receive_time: has_records.then_some(oldest),
+                newest_receive_time: has_records.then_some(newest),
+            })
+        })
+    }
+
+    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.shared.batches.subscribe()
+    }
+
+    fn writability(&self) -> watch::Receiver<Writability> {
+        self.shared.writability.subscribe()
+    }
+
+    /// The servers remove; this only looks how far they have come.
+    fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.shared.refresh().await?;
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.shared.closed.cancel();
+            let tasks = &self.tasks;
+            let tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
+            for task in tasks {
+                let _panicked = task.await;
+            }
+        })
+    }
+}
+
+/// Ends the tasks, which would otherwise keep the connection.
+impl Drop for JetStreamLog {
+    fn drop(&mut self) {
+        self.shared.closed.cancel();
+    }
+}

@@ -1,0 +1,136 @@
+//! A record as a message of the stream: its body, and the header that the stream's
+//! duplicate window looks at.
+
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::event::{Attributes, AttributesRef, Position, UnixMillis};
+use crate::log::{NewRecord, Record, RecordRef};
+
+/// The body of a message. Fields are only ever added: streams outlive versions.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct StoredRecord {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    source: String,
+    #[prost(string, tag = "3")]
+    event_type: String,
+    #[prost(string, optional, tag = "4")]
+    instance_id: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    user_id: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    organization_id: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    session_id: Option<String>,
+    #[prost(int64, tag = "8")]
+    receive_time_ms: i64,
+    #[prost(uint32, tag = "9")]
+    decoding: u32,
+    #[prost(bytes = "bytes", tag = "10")]
+    event: Bytes,
+    #[prost(bytes = "bytes", tag = "11")]
+    payload: Bytes,
+}
+
+/// What the stream remembers a record by.
+pub(super) fn message_id(source: &str, id: &str) -> String {
+    format!("{source}/{id}")
+}
+
+/// The message of a record.
+pub(super) fn message(record: NewRecord) -> PublishMessage {
+    let message_id = message_id(&record.attributes.source, &record.id);
+    let body = StoredRecord::from(record).encode_to_vec();
+    PublishMessage::build()
+        .header(NATS_MESSAGE_ID, message_id.as_str())
+        .payload(body.into())
+}
+
+impl StoredRecord {
+    /// Reads the body of the message at `position`. None, with a line in the log, where
+    /// somebody else published it: what is not a record is nobody's event.
+    pub(super) fn read(position: Position, body: Bytes) -> Option<Self> {
+        match Self::decode(body) {
+            Ok(record) if !record.id.is_empty() => Some(record),
+            _ => {
+                tracing::warn!(
+                    %position,
+                    "a message of the stream is not a record and is passed over; who else publishes to its subjects?"
+                );
+                None
+            }
+        }
+    }
+
+    pub(super) fn attributes(&self) -> AttributesRef<'_> {
+        AttributesRef {
+            event_type: &self.event_type,
+            source: &self.source,
+            instance_id: self.instance_id.as_deref(),
+            user_id: self.user_id.as_deref(),
+            organization_id: self.organization_id.as_deref(),
+            session_id: self.session_id.as_deref(),
+        }
+    }
+
+    pub(super) const fn receive_time(&self) -> UnixMillis {
+        UnixMillis::new(self.receive_time_ms)
+    }
+
+    pub(super) fn at(&self, position: Position) -> RecordRef<'_> {
+        RecordRef {
+            position,
+            id: &self.id,
+            attributes: self.attributes(),
+            receive_time: self.receive_time(),
+            event: &self.event,
+            decoding: self.decoding,
+            payload: &self.payload,
+        }
+    }
+
+    pub(super) fn into_record(self, position: Position) -> Record {
+        let receive_time = self.receive_time();
+        Record {
+            position,
+            content: NewRecord {
+                id: self.id,
+                attributes: Attributes {
+                    event_type: self.event_type,
+                    source: self.source,
+                    instance_id: self.instance_id,
+                    user_id: self.user_id,
+                    organization_id: self.organization_id,
+                    session_id: self.session_id,
+                },
+                receive_time,
+                event: self.event,
+                decoding: self.decoding,
+                payload: self.payload,
+            },
+        }
+    }
+}
+
+impl From<NewRecord> for StoredRecord {
+    fn from(record: NewRecord) -> Self {
+        let attributes = record.attributes;
+        Self {
+            id: record.id,
+            source: attributes.source,
+            event_type: attributes.event_type,
+            instance_id: attributes.instance_id,
+            user_id: attributes.user_id,
+            organization_id: attributes.organization_id,
+            session_id: attributes.session_id,
+            receive_time_ms: record.receive_time.milliseconds(),
+            decoding: record.decoding,
+            event: record.event,
+            payload: record.payload,
+        }
+    }
+}

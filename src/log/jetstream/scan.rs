@@ -1,0 +1,226 @@
+//! Reading: pages of messages from whichever replica answers, and the stream's leader
+//! for what only the leader knows.
+//!
+//! ```text
+//!            after                     frontier of A      frontier of B    tail
+//!   type A     │   a      a      a     │(more)               ┆              │
+//!   type B     │      b                ┆            b        │(more)        │
+//!              └── shown: a b a a ─────┘ through
+//! ```
+//!
+//! One request asks for the next so many messages of one subject. A replica may lag
+//! behind the leader: what it shows is the log up to some point, so a message that it
+//! shows is there, and between two that it shows there is none. But that it shows no
+//! more proves nothing. There the leader is asked for the next one, and only its word
+//! that there is none counts as the end.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout};
+
+use super::connect::ANSWERED_WITHIN;
+use super::record::StoredRecord;
+use super::{Shared, subject};
+use crate::event::Position;
+use crate::log::{Error, Narrow, Reader, Scan};
+
+/// Messages asked for at once.
+const MESSAGES_MAX: usize = 512;
+/// Bytes asked for at once.
+const BYTES_MAX: usize = 1 << 20;
+/// With more types than this, reading everything is cheaper.
+const TYPES_MAX: usize = 8;
+/// A scan that finds nothing that its reader wants lets others go on after this.
+const FAIR_FOR: Duration = Duration::from_millis(500);
+
+/// Shows `reader` the records in `(scan.after, tail]`. Returns how far it came.
+pub(super) async fn scan(
+    shared: &Shared,
+    scan: &Scan,
+    reader: &mut dyn Reader,
+) -> Result<Position, Error> {
+    shared.check_connection()?;
+    let tail = shared.bounds().tail;
+    let subjects = subjects(shared, &scan.narrow);
+    let started = Instant::now();
+    let mut through = scan.after;
+    while through < tail && started.elapsed() < FAIR_FOR {
+        let page = read_page(shared, &subjects, through, tail).await?;
+        for (position, record) in page.records {
+            let wanted = record.filter(|record| reader.wants(record.attributes()));
+            if let Some(record) = wanted
+                && reader.take(record.at(position)).is_break()
+            {
+                return Ok(position);
+            }
+        }
+        through = page.through;
+    }
+    Ok(through)
+}
+
+fn subjects(shared: &Shared, narrow: &Narrow) -> Vec<String> {
+    let prefix = &shared.config.subject_prefix;
+    if let Narrow::Types(types) = narrow {
+        // Once each: a type that is asked for twice would find its records twice.
+        let types: BTreeSet<&String> = types.iter().collect();
+        if (1..=TYPES_MAX).contains(&types.len()) {
+            let subjects = types.into_iter().map(|name| subject::of_type(prefix, name));
+            return subjects.collect();
+        }
+    }
+    vec![subject::all(prefix)]
+}
+
+/// What the stream has in `(after, through]` of some subjects, in order.
+struct Page {
+    records: Vec<Found>,
+    through: Position,
+}
+
+/// A message, with its record unless it holds none.
+type Found = (Position, Option<StoredRecord>);
+
+async fn read_page(
+    shared: &Shared,
+    subjects: &[String],
+    after: Position,
+    tail: Position,
+) -> Result<Page, Error> {
+    let asked = subjects
+        .iter()
+        .map(|subject| read_subject(shared, subject, after, MESSAGES_MAX / subjects.len()));
+    let answers = futures_util::future::try_join_all(asked).await?;
+    let mut through = tail;
+    let mut records = Vec::new();
+    for (found, frontier) in answers {
+        through = through.min(frontier.unwrap_or(tail));
+        records.extend(found);
+    }
+    records.retain(|(position, _)| *position <= through);
+    records.sort_unstable_by_key(|(position, _)| *position);
+    let is_whole = records.first().map(|(position, _)| *position) == Some(after.next());
+    if !is_whole || through == tail {
+        check_that_nothing_was_removed(shared, after, tail).await?;
+    }
+    Ok(Page { records, through })
+}
+
+/// The next messages of one subject, and how far they are all that there are; without
+/// a frontier, to the end.
+async fn read_subject(
+    shared: &Shared,
+    subject: &str,
+    after: Position,
+    messages_max: usize,
+) -> Result<(Vec<Found>, Option<Position>), Error> {
+    let (mut found, has_more) = ask_replica(shared, subject, after, messages_max).await?;
+    let last = found.last().map_or(after, |(position, _)| *position);
+    if has_more == ControlFlow::Continue(()) && last > after {
+        return Ok((found, Some(last)));
+    }
+    let next = shared.next_record(last.next(), Some(subject)).await?;
+    let frontier = next.as_ref().map(|(position, _)| *position);
+    found.extend(next);
+    Ok((found, frontier))
+}
+
+/// Retention removes from the beginning, at any time: also while this was reading.
+async fn check_that_nothing_was_removed(
+    shared: &Shared,
+    after: Position,
+    tail: Position,
+) -> Result<(), Error> {
+    let newest = shared.refresh().await?;
+    let trimmed = shared.bounds().trimmed;
+    if trimmed > after {
+        return Err(Error::Expired { trimmed });
+    }
+    if newest < tail {
+        return Err(Error::Unreachable(
+            "the stream's leader does not know its end yet".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Asks whichever replica answers. Says whether it goes on with messages of the subject.
+async fn ask_replica(
+    shared: &Shared,
+    subject: &str,
+    after: Position,
+    messages_max: usize,
+) -> Result<(Vec<Found>, ControlFlow<()>), Error> {
+    let Shared { client, config, .. } = shared;
+    let inbox = client.new_inbox();
+    let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
+    let mut answers = client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(|error| unreachable(&error))?;
+    // A subject is made of letters, digits and a few marks that JSON leaves alone.
+    let request = format!(
+        r#"{{"seq":{},"next_by_subj":"{subject}","batch":{messages_max},"max_bytes":{BYTES_MAX}}}"#,
+        after.next()
+    );
+    let api = format!("$JS.API.DIRECT.GET.{}", config.stream);
+    client
+        .publish_with_reply(api, inbox, Bytes::from(request))
+        .await
+        .map_err(|error| unreachable(&error))?;
+    let mut found: Vec<Found> = Vec::new();
+    loop {
+        let answer = timeout(ANSWERED_WITHIN, answers.next()).await;
+        let answer =
+            answer.map_err(|_| unreachable(&"no server answered for the stream in time"))?;
+        let answer = answer.ok_or_else(|| unreachable(&"the connection is closed"))?;
+        match answer.status {
+            None => {}
+            // The end of the page, which older servers do not send.
+            Some(status) if status.as_u16() == 204 && follows(&answer, &found) => {
+                return Ok((found, has_more(&answer)));
+            }
+            Some(StatusCode::NOT_FOUND) => return Ok((found, ControlFlow::Break(()))),
+            Some(status) => {
+                let description = answer.description.unwrap_or_default();
+                return Err(unreachable(&format!("{status} {description}")));
+            }
+        }
+        let is_alone = number(&answer, "Nats-Num-Pending").is_none();
+        if !is_alone && !follows(&answer, &found) {
+            return Err(unreachable(&"a message of the page is missing"));
+        }
+        let position = number(&answer, "Nats-Sequence")
+            .map(Position::new)
+            .ok_or_else(|| unreachable(&"a message without a sequence"))?;
+        found.push((position, StoredRecord::read(position, answer.payload)));
+        // Servers before 2.11 know of no pages, and answer with one message.
+        if is_alone {
+            return Ok((found, ControlFlow::Continue(())));
+        }
+    }
+}
+
+/// Each answer names the one before it, so that one that was lost on its way between
+/// servers is missed.
+fn follows(answer: &Message, found: &[Found]) -> bool {
+    let last = found.last().map_or(0, |(position, _)| position.number());
+    number(answer, "Nats-Last-Sequence").is_none_or(|named| named == last)
+}
+
+fn has_more(end: &Message) -> ControlFlow<()> {
+    match number(end, "Nats-Num-Pending") {
+        Some(0) | None => ControlFlow::Break(()),
+        Some(_) => ControlFlow::Continue(()),
+    }
+}
+
+fn number(message: &Message, header: &str) -> Option<u64> {
+    let value = message.headers.as_ref()?.get(header)?;
+    value.as_str().parse().ok()
+}

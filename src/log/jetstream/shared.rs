@@ -1,0 +1,259 @@
+//! What the log's tasks and callers share, and what they ask the stream's leader.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use async_nats::Client;
+use async_nats::connection::State as Connection;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{Info, RawMessageErrorKind, State};
+use async_nats::jetstream::{Context, ErrorCode};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::record::StoredRecord;
+use super::{Config, stream, subject};
+use crate::event::{Epoch, Position, UnixMillis};
+use crate::log::{Batch, Bounds, Error, Metrics, Record, Writability};
+
+/// What the log's tasks and callers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) client: Client,
+    pub(super) context: Context,
+    pub(super) publisher: Context,
+    pub(super) epoch: Epoch,
+    pub(super) bounds: RwLock<Bounds>,
+    pub(super) tallies: RwLock<Tallies>,
+    pub(super) batches: broadcast::Sender<Arc<Batch>>,
+    pub(super) writability: watch::Sender<Writability>,
+    /// The stream should be looked at now.
+    pub(super) changed: Arc<Notify>,
+    pub(super) closed: CancellationToken,
+    pub(super) metrics: Metrics,
+}
+
+/// Records per source and type.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    pub(super) counts: BTreeMap<(String, String), u64>,
+    /// Records after this are not in the counts yet.
+    pub(super) through: Position,
+}
+
+/// Why the stream's state is not known.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Refreshed {
+    #[error("the servers say that the stream does not exist")]
+    Missing,
+    #[error("the stream was deleted and made anew; it is another log")]
+    Remade,
+    #[error("the connection to NATS is lost; it is tried again")]
+    Disconnected,
+    #[error("the stream cannot be reached: {0}")]
+    Unreachable(String),
+}
+
+impl From<Refreshed> for Error {
+    fn from(refreshed: Refreshed) -> Self {
+        Self::Unreachable(refreshed.to_string())
+    }
+}
+
+impl Shared {
+    pub(super) fn bounds(&self) -> Bounds {
+        *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn change_bounds(&self, change: impl FnOnce(&mut Bounds)) {
+        let mut bounds = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut bounds);
+        let tail = i64::try_from(bounds.tail.number()).unwrap_or(i64::MAX);
+        drop(bounds);
+        self.metrics.tail_position.set(tail);
+    }
+
+    /// Notes that the log reaches at least to here.
+    pub(super) fn reach(&self, position: Position, received: UnixMillis) {
+        self.change_bounds(|bounds| {
+            if position > bounds.tail {
+                bounds.tail = position;
+                bounds.tail_receive_time = received;
+            }
+        });
+    }
+
+    pub(super) fn note_state(&self, state: &State) {
+        let trimmed = Position::new(state.first_sequence.saturating_sub(1));
+        self.reach(
+            Position::new(state.last_sequence),
+            millis(state.last_timestamp.unix_timestamp_nanos()),
+        );
+        self.change_bounds(|bounds| bounds.trimmed = bounds.trimmed.max(trimmed));
+        let records = i64::try_from(state.messages).unwrap_or(i64::MAX);
+        self.metrics.records.set(records);
+    }
+
+    /// Asks the stream's leader where it begins and ends. Returns the end.
+    pub(super) async fn refresh(&self) -> Result<Position, Refreshed> {
+        let info = self.info().await?;
+        self.note_state(&info.state);
+        Ok(Position::new(info.state.last_sequence))
+    }
+
+    /// A question to nobody would wait for its whole time.
+    pub(super) fn check_connection(&self) -> Result<(), Refreshed> {
+        match self.client.connection_state() {
+            Connection::Connected => Ok(()),
+            _ => Err(Refreshed::Disconnected),
+        }
+    }
+
+    pub(super) async fn info(&self) -> Result<Info, Refreshed> {
+        self.check_connection()?;
+        let stream = self.context.get_stream(&self.config.stream).await;
+        let stream = stream.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                Refreshed::Missing
+            }
+            _ => Refreshed::Unreachable(error.to_string()),
+        })?;
+        let info = stream.cached_info();
+        if stream::epoch(info) != self.epoch {
+            self.set_writability(Writability::Failed(format!(
+                "the stream {} was deleted and made anew; it is another log",
+                self.config.stream
+            )));
+            return Err(Refreshed::Remade);
+        }
+        Ok(info.clone())
+    }
+
+    /// The first message of a subject, or of all, at or after `position`, if the
+    /// stream's leader knows one; and its record unless it holds none.
+    pub(super) async fn next_record(
+        &self,
+        position: Position,
+        subject: Option<&str>,
+    ) -> Result<Option<(Position, Option<StoredRecord>)>, Error> {
+        let message = self.next_message(position, subject).await?;
+        Ok(message.map(|message| {
+            let position = Position::new(message.sequence);
+            (position, StoredRecord::read(position, message.payload))
+        }))
+    }
+
+    /// The same message's position, and when the stream stored it.
+    pub(super) async fn stored_at_or_after(
+        &self,
+        position: Position,
+    ) -> Result<Option<(Position, UnixMillis)>, Error> {
+        let message = self.next_message(position, None).await?;
+        Ok(message.map(|message| {
+            let stored = millis(message.time.unix_timestamp_nanos());
+            (Position::new(message.sequence), stored)
+        }))
+    }
+
+    pub(super) async fn next_message(
+        &self,
+        position: Position,
+        subject: Option<&str>,
+    ) -> Result<Option<StreamMessage>, Error> {
+        let unreachable = |error: String| Error::Unreachable(error);
+        let stream = self.context.get_stream_no_info(&self.config.stream).await;
+        let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+        let all = subject::all(&self.config.subject_prefix);
+        let asked = stream
+            .raw_message_builder()
+            .sequence(position.number())
+            .next_by_subject(subject.unwrap_or(&all))
+            .send()
+            .await;
+        match asked {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(unreachable(error.to_string())),
+        }
+    }
+
+    /// Looks when the last record was received: the stream knows only when it stored it.
+    pub(super) async fn read_tail(&self) -> Result<Position, Error> {
+        let Bounds { trimmed, tail, .. } = self.bounds();
+        if tail > trimmed
+            && let Some((position, Some(record))) = self.next_record(tail, None).await?
+        {
+            self.reach(position, record.receive_time());
+            self.change_bounds(|bounds| bounds.tail_receive_time = record.receive_time());
+        }
+        Ok(tail)
+    }
+
+    pub(super) fn tallies(&self) -> RwLockWriteGuard<'_, Tallies> {
+        self.tallies.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what came by.
+    pub(super) fn count(&self, records: &[Record]) {
+        let mut tallies = self.tallies();
+        for record in records {
+            if record.position > tallies.through {
+                tallies.through = record.position;
+                let attributes = &record.content.attributes;
+                let pair = (attributes.source.clone(), attributes.event_type.clone());
+                *tallies.counts.entry(pair).or_default() += 1;
+            }
+        }
+    }
+
+    /// Takes over new counts. Pairs that there were once stay.
+    pub(super) fn replace_tallies(&self, mut new: Tallies) {
+        let mut tallies = self.tallies();
+        for pair in std::mem::take(&mut tallies.counts).into_keys() {
+            new.counts.entry(pair).or_default();
+        }
+        *tallies = new;
+    }
+
+    /// Stops taking records, until the stream has been looked at.
+    pub(super) fn refuse(&self, reason: String) {
+        self.set_writability(Writability::Refusing(reason));
+        self.changed.notify_one();
+    }
+
+    /// Notes a change, once; nothing follows on [`Writability::Failed`].
+    pub(super) fn set_writability(&self, new: Writability) {
+        self.writability.send_if_modified(|current| {
+            let kinds = (&*current, &new);
+            if matches!(
+                kinds,
+                (Writability::Failed(_), _)
+                    | (Writability::Writable, Writability::Writable)
+                    | (Writability::Refusing(_), Writability::Refusing(_))
+            ) {
+                return false;
+            }
+            match &new {
+                Writability::Writable => tracing::info!("the log takes writes again"),
+                Writability::Refusing(reason) => tracing::error!(
+                    %reason,
+                    "the log refuses writes; webhooks are answered 503 until it recovers"
+                ),
+                Writability::Failed(reason) => tracing::error!(%reason, "the log has failed"),
+            }
+            self.metrics
+                .writable
+                .set(i64::from(new == Writability::Writable));
+            *current = new;
+            true
+        });
+    }
+}
+
+pub(super) fn millis(nanoseconds: i128) -> UnixMillis {
+    UnixMillis::new(i64::try_from(nanoseconds / 1_000_000).unwrap_or_default())
+}

@@ -1,0 +1,191 @@
+//! Where a record lies among the stream's subjects: `<prefix>.<source>.<type>`, so that
+//! an operator can read it and the server can filter by it.
+//!
+//! ```text
+//!   "eu"       "user.created"   ►  clerk.eu.user.created
+//!   "default"  ""               ►  clerk.default.%
+//!   "default"  "a..b c"         ►  clerk.default.a.%.b%20c
+//! ```
+//!
+//! The type's dots stay, as separators of tokens; every other byte that a subject might
+//! choke on is percent-encoded, and a token of nothing is `%`. Two records have one
+//! subject only if they have one source and one type.
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest;
+
+/// A server takes lines of 4 KiB by default, of which a subject is a part. A type that
+/// comes out longer is known by its hash: no body is refused for its content.
+const TYPE_BYTES_MAX: usize = 512;
+/// Of a hash, enough that no two types will ever share one.
+const HASH_BYTES: usize = 16;
+/// How a type that is known by its hash begins. No encoded type does.
+const HASHED: &str = "%~";
+
+/// Checks a prefix: plain tokens, which need no encoding.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
+    let is_plain = |token: &str| !token.is_empty() && token.bytes().all(is_safe);
+    if prefix.len() <= 64 && prefix.split('.').all(is_plain) {
+        Ok(())
+    } else {
+        Err("a subject prefix is at most 64 of A-Z, a-z, 0-9, - and _, in tokens separated by dots")
+    }
+}
+
+/// Every subject of the stream.
+pub(super) fn all(prefix: &str) -> String {
+    format!("{prefix}.>")
+}
+
+/// The subject of a record.
+pub(super) fn of(prefix: &str, source: &str, event_type: &str) -> String {
+    let mut subject = format!("{prefix}.");
+    push_token(&mut subject, source);
+    subject.push('.');
+    push_type(&mut subject, event_type);
+    subject
+}
+
+/// The subjects of all records of a type, whatever their source.
+pub(super) fn of_type(prefix: &str, event_type: &str) -> String {
+    let mut subject = format!("{prefix}.*.");
+    push_type(&mut subject, event_type);
+    subject
+}
+
+/// The source and the type of a subject; none for one that [`of`] never made, and for a
+/// type that only its hash is left of.
+pub(super) fn parse(prefix: &str, subject: &str) -> Option<(String, String)> {
+    let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
+    let (source, event_type) = rest.split_once('.')?;
+    let tokens = event_type.split('.').map(decode_token);
+    let tokens: Vec<String> = tokens.collect::<Option<_>>()?;
+    Some((decode_token(source)?, tokens.join(".")))
+}
+
+const fn is_safe(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+fn push_type(subject: &mut String, event_type: &str) {
+    let start = subject.len();
+    for (index, token) in event_type.split('.').enumerate() {
+        if index > 0 {
+            subject.push('.');
+        }
+        push_token(subject, token);
+        if subject.len() - start > TYPE_BYTES_MAX {
+            subject.truncate(start);
+            push_hash(subject, event_type);
+            return;
+        }
+    }
+}
+
+fn push_token(subject: &mut String, token: &str) {
+    if token.is_empty() {
+        subject.push('%');
+    }
+    for byte in token.bytes() {
+        if is_safe(byte) {
+            subject.push(char::from(byte));
+        } else {
+            push_hex(subject, "%", byte);
+        }
+    }
+}
+
+fn push_hash(subject: &mut String, event_type: &str) {
+    let hash = digest::digest(&digest::SHA256, event_type.as_bytes());
+    subject.push_str(HASHED);
+    for byte in hash.as_ref().iter().take(HASH_BYTES) {
+        push_hex(subject, "", *byte);
+    }
+}
+
+fn push_hex(subject: &mut String, before: &str, byte: u8) {
+    // Writing to a string does not fail.
+    let _written = write!(subject, "{before}{byte:02X}");
+}
+
+fn decode_token(token: &str) -> Option<String> {
+    if token == "%" {
+        return Some(String::new());
+    }
+    let mut bytes = Vec::with_capacity(token.len());
+    let mut rest = token;
+    while let Some(first) = rest.bytes().next() {
+        let taken = if first == b'%' {
+            bytes.push(u8::from_str_radix(rest.get(1..3)?, 16).ok()?);
+            3
+        } else {
+            bytes.push(first);
+            1
+        };
+        rest = rest.get(taken..)?;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_subject_reads_like_what_it_holds() {
+        for (source, event_type, subject) in [
+            ("default", "user.created", "clerk.default.user.created"),
+            (
+                "eu",
+                "organizationDomain.updated",
+                "clerk.eu.organizationDomain.updated",
+            ),
+            ("default", "", "clerk.default.%"),
+            ("default", ".a..b.", "clerk.default.%.a.%.b.%"),
+            ("default", "*.> \u{e9}", "clerk.default.%2A.%3E%20%C3%A9"),
+            ("a.b", "x", "clerk.a%2Eb.x"),
+        ] {
+            assert_eq!(of("clerk", source, event_type), subject);
+            let parsed = parse("clerk", subject);
+            assert_eq!(parsed, Some((source.to_owned(), event_type.to_owned())));
+        }
+        assert_eq!(of_type("clerk", "user.created"), "clerk.*.user.created");
+    }
+
+    #[test]
+    fn a_type_of_any_length_has_a_short_subject_of_its_own() {
+        let long = "x.".repeat(100_000);
+        let subject = of("clerk", "default", &long);
+        assert!(subject.len() < 100, "{subject}");
+        assert_ne!(subject, of("clerk", "default", &"x.".repeat(100_001)));
+        assert_eq!(parse("clerk", &subject), None);
+    }
+
+    #[test]
+    fn a_prefix_is_plain_tokens() {
+        for prefix in ["clerk", "prod.clerk", "a-b_C9"] {
+            assert_eq!(check_prefix(prefix), Ok(()));
+        }
+        for prefix in ["", ".", "clerk.", "clerk.>", "cl erk", "*", "$JS.API"] {
+            assert!(check_prefix(prefix).is_err(), "{prefix}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_source_and_type_come_back(source in "\\PC{0,12}", event_type in "(\\PC|[.%*>~ ]){0,40}") {
+            let subject = of("clerk", &source, &event_type);
+            let is_plain = |token: &str| {
+                !token.is_empty() && token.bytes().all(|byte| is_safe(byte) || byte == b'%')
+            };
+            prop_assert!(subject.split('.').all(is_plain), "{}", subject);
+            prop_assert_eq!(parse("clerk", &subject), Some((source, event_type)));
+        }
+    }
+}
