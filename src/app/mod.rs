@@ -196,7 +196,7 @@ impl Gateway {
 async fn open_log(config: LogConfig, metrics: log::Metrics) -> anyhow::Result<Arc<dyn Log>> {
     Ok(match config {
         LogConfig::Embedded(config) => Arc::new(SqliteLog::open(config, metrics)?),
-        LogConfig::Nats(config) => Arc::new(JetStreamLog::open(config, metrics).await?),
+        LogConfig::Nats(config) => Arc::new(Box::pin(JetStreamLog::open(config, metrics)).await?),
     })
 }
 

@@ -16,10 +16,6 @@ const REPLICAS_MAX: usize = 5;
 
 /// Where the log is, if not in the data directory.
 #[derive(Clone, Debug, Default, Args)]
-#[expect(
-    clippy::doc_markdown,
-    reason = "shown as help, where backticks are noise"
-)]
 pub(super) struct NatsArgs {
     /// Where the log is: in a file under --data-dir, or in a stream of NATS JetStream that
     /// any number of gateways share [default: embedded]

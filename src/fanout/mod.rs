@@ -30,6 +30,7 @@ mod read;
 mod ready;
 mod registry;
 mod ring;
+mod starting;
 mod subscription;
 mod waiting;
 
@@ -244,7 +245,10 @@ impl Inner {
                 expected,
             });
         }
-        let tail = self.log.bounds_with(cursor.position).await?.tail;
+        let mut tail = self.log.bounds().tail;
+        if cursor.position > tail {
+            tail = self.log.latest_bounds().await?.tail;
+        }
         if cursor.position > tail {
             return Err(Error::AheadOfLog {
                 newest: self.cursor(tail),

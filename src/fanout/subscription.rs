@@ -14,6 +14,7 @@ use super::metrics::Ending;
 use super::ready::Ready;
 use super::registry::{Entry, Lag, State};
 use super::ring::{Lookup, Recent};
+use super::starting::{end_of_history, starting_position};
 use super::{Error, Filter, Inner};
 use crate::access::{Ended, Principal};
 use crate::event::{Cursor, Position, UnixMillis};
@@ -128,13 +129,13 @@ impl Subscription {
             return Err(Error::Draining);
         }
         let (asked, position) = starting_position(&inner, &request).await?;
+        let until = end_of_history(&inner, &request).await?.max(position);
         let entry = Entry::new(&request);
         entry.set_position(position);
         let limit = inner.config.subscribers_max;
         let (number, entry) = inner.registry.join(entry, &request.principal, limit)?;
         let (filter, woken) = inner.waiting.join(number, request.filter);
         request.filter = filter;
-        let until = inner.log.bounds().tail.max(position);
         let mut subscription = Self {
             follows_oldest: matches!(request.start, Start::Earliest | Start::Time(_)),
             phase: Phase::CatchingUp { until },
@@ -448,29 +449,6 @@ impl Drop for Subscription {
         let delivered = self.entry.delivered();
         audit::closed(&self.request, reason, self.opened.elapsed(), delivered);
     }
-}
-
-/// The position that the request asks to start after, and the one to start after in
-/// fact: later, where retention removed what lies between and the policy allows it.
-async fn starting_position(
-    inner: &Inner,
-    request: &Request,
-) -> Result<(Position, Position), Error> {
-    let bounds = inner.log.bounds();
-    let asked = match request.start {
-        Start::Latest => bounds.tail,
-        Start::Earliest => bounds.trimmed,
-        Start::Time(time) => inner.log.position_before(time).await?,
-        Start::After(cursor) => inner.position_of(cursor).await?,
-    };
-    let is_expired = asked < bounds.trimmed && matches!(request.start, Start::After(_));
-    let position = match request.on_expired {
-        _ if !is_expired => asked,
-        OnExpired::Fail => return Err(inner.expired()),
-        OnExpired::Earliest => bounds.trimmed,
-        OnExpired::Latest => bounds.tail,
-    };
-    Ok((asked, position))
 }
 
 fn ending(error: &Error) -> Ending {

@@ -187,9 +187,9 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// Where the log begins and ends now.
     fn bounds(&self) -> Bounds;
 
-    /// The same, as of now at least where the log may reach to `position`: another
-    /// process may have appended what this one has not heard of.
-    fn bounds_with(&self, position: Position) -> BoxFuture<'_, Result<Bounds, Error>>;
+    /// The same, after asking the store: other processes may have appended what this one
+    /// has not heard of yet.
+    fn latest_bounds(&self) -> BoxFuture<'_, Result<Bounds, Error>>;
 
     /// Makes `record` durable, unless its source and id are in the log already.
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>>;

@@ -15,16 +15,18 @@ use clerkcast::log::{
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
+use crate::harness::eventually;
+
 /// Opens logs on one place, again and again.
-trait Store {
+pub(crate) trait Store {
     fn new(retention: Retention) -> Self;
-    fn open(&self) -> Arc<dyn Log>;
+    fn open(&self) -> impl Future<Output = Arc<dyn Log>>;
 }
 
 #[derive(Clone, Copy, Default)]
-struct Retention {
-    keep_for: Option<Duration>,
-    keep_bytes: Option<u64>,
+pub(crate) struct Retention {
+    pub(crate) keep_for: Option<Duration>,
+    pub(crate) keep_bytes: Option<u64>,
 }
 
 struct Sqlite {
@@ -41,7 +43,7 @@ impl Store for Sqlite {
         }
     }
 
-    fn open(&self) -> Arc<dyn Log> {
+    async fn open(&self) -> Arc<dyn Log> {
         let config = Config {
             data_dir: self.directory.path().to_owned(),
             retain_for: self.retention.keep_for,
@@ -83,7 +85,25 @@ conforms!(
     ]
 );
 
-fn record(id: &str, event_type: &str, user: Option<&str>) -> NewRecord {
+// Three laws are missing, since JetStream removes and finds by its own clock and not by
+// when a record says that it was received, and one since it forgets ids after the
+// duplicate window. What holds instead is in `nats/log.rs`.
+conforms!(
+    jetstream,
+    crate::nats::JetStream,
+    [
+        durable_what_was_answered_is_there_after_reopening,
+        unique_an_id_enters_once_per_source,
+        unique_duplicates_within_one_batch_are_told,
+        complete_pages_of_every_narrowing_agree_with_a_naive_filter,
+        published_batches_are_in_order_and_chained,
+        retention_by_size_removes_the_oldest,
+        find_returns_what_was_appended,
+        a_closed_log_refuses,
+    ]
+);
+
+pub(crate) fn record(id: &str, event_type: &str, user: Option<&str>) -> NewRecord {
     NewRecord {
         id: id.to_owned(),
         attributes: Attributes {
@@ -99,14 +119,14 @@ fn record(id: &str, event_type: &str, user: Option<&str>) -> NewRecord {
     }
 }
 
-async fn append(log: &dyn Log, record: NewRecord) -> Position {
+pub(crate) async fn append(log: &dyn Log, record: NewRecord) -> Position {
     match log.append(record).await.expect("durable") {
         Appended::Committed(position) => position,
         Appended::Duplicate => panic!("a duplicate"),
     }
 }
 
-fn everything_after(after: Position) -> Query {
+pub(crate) fn everything_after(after: Position) -> Query {
     Query {
         after,
         narrow: Narrow::All,
@@ -117,7 +137,7 @@ fn everything_after(after: Position) -> Query {
 }
 
 /// Reads page after page up to the tail.
-async fn read_all(log: &dyn Log, mut query: Query) -> Vec<Record> {
+pub(crate) async fn read_all(log: &dyn Log, mut query: Query) -> Vec<Record> {
     let tail = log.bounds().tail;
     let mut records = Vec::new();
     while query.after < tail {
@@ -135,16 +155,25 @@ async fn read_all(log: &dyn Log, mut query: Query) -> Vec<Record> {
     records
 }
 
-fn ids(records: &[Record]) -> Vec<&str> {
+pub(crate) fn ids(records: &[Record]) -> Vec<&str> {
     records
         .iter()
         .map(|record| record.content.id.as_str())
         .collect()
 }
 
+/// Counts may trail what they count, by seconds.
+async fn counted(log: &dyn Log, expected: u64) {
+    eventually("the records are counted", || async {
+        let counts = log.tallies();
+        counts.iter().map(|tally| tally.count).sum::<u64>() == expected
+    })
+    .await;
+}
+
 async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     let epoch = log.epoch();
     for number in 0..20 {
         append(
@@ -153,10 +182,11 @@ async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
         )
         .await;
     }
+    counted(&*log, 20).await;
     let (bounds, tallies) = (log.bounds(), log.tallies());
     log.close().await;
     drop(log);
-    let log = store.open();
+    let log = store.open().await;
     assert_eq!(log.epoch(), epoch);
     assert_eq!(log.bounds(), bounds);
     assert_eq!(log.tallies(), tallies);
@@ -170,7 +200,7 @@ async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
 
 async fn unique_an_id_enters_once_per_source<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     append(&*log, record("msg_1", "user.created", None)).await;
     let again = log.append(record("msg_1", "user.updated", None)).await;
     assert_eq!(again.expect("answered"), Appended::Duplicate);
@@ -187,7 +217,7 @@ async fn unique_an_id_enters_once_per_source<S: Store>() {
 
 async fn unique_duplicates_within_one_batch_are_told<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     let appends = (0..64).map(|_| log.append(record("msg_1", "user.created", None)));
     let answers = futures_util::future::join_all(appends).await;
     let committed = answers
@@ -203,7 +233,7 @@ async fn unique_ids_outlive_their_records<S: Store>() {
         keep_for: Some(hour),
         ..Retention::default()
     });
-    let log = store.open();
+    let log = store.open().await;
     let aged = |id: &str, age: Duration| NewRecord {
         receive_time: UnixMillis::now().before(age),
         ..record(id, "user.created", None)
@@ -216,7 +246,7 @@ async fn unique_ids_outlive_their_records<S: Store>() {
     assert_eq!(ids(&left), ["msg_new"]);
     log.close().await;
     drop(log);
-    let log = store.open();
+    let log = store.open().await;
     let repeated = log.append(record("msg_old", "user.created", None)).await;
     assert_eq!(repeated.expect("answered"), Appended::Duplicate);
     append(&*log, record("msg_ancient", "user.created", None)).await;
@@ -230,7 +260,7 @@ async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
     let store = S::new(retention);
     let mut last = Position::START;
     for round in 0..4 {
-        let log = store.open();
+        let log = store.open().await;
         assert!(log.bounds().tail >= last);
         for number in 0..5 {
             let mut old = record(&format!("msg_{round}_{number}"), "user.created", None);
@@ -248,7 +278,7 @@ async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
 
 async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     let types = [
         "user.created",
         "user.updated",
@@ -333,7 +363,7 @@ async fn complete_a_read_across_removed_records_fails_instead_of_skipping<S: Sto
         ..Retention::default()
     };
     let store = S::new(retention);
-    let log = store.open();
+    let log = store.open().await;
     let mut old = record("msg_old", "user.created", None);
     old.receive_time = UnixMillis::now().before(Duration::from_secs(3600));
     let removed = append(&*log, old).await;
@@ -347,7 +377,7 @@ async fn complete_a_read_across_removed_records_fails_instead_of_skipping<S: Sto
 
 async fn published_batches_are_in_order_and_chained<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     let mut batches = log.follow();
     let mut end = log.bounds().tail;
     let appends =
@@ -374,7 +404,7 @@ async fn retention_by_size_removes_the_oldest<S: Store>() {
         keep_bytes: Some(bytes_max),
         ..Retention::default()
     });
-    let log = store.open();
+    let log = store.open().await;
     let large = Bytes::from(format!("\"{}\"", "x".repeat(10_000)));
     let appends = (0..1000).map(|number| {
         let record = record(&format!("msg_{number}"), "user.created", None);
@@ -396,17 +426,17 @@ async fn retention_by_size_removes_the_oldest<S: Store>() {
     );
     let left = read_all(&*log, everything_after(log.bounds().trimmed)).await;
     assert!(!left.is_empty(), "only what had to go is gone");
-    assert_eq!(left.last().expect("some").content.id, "msg_999");
+    let newest = left.last().expect("some").position;
+    assert_eq!(newest, log.bounds().tail);
     assert_eq!(described.record_count, left.len() as u64);
-    let count: u64 = log.tallies().iter().map(|tally| tally.count).sum();
-    assert_eq!(count, left.len() as u64);
+    counted(&*log, described.record_count).await;
     let repeated = log.append(record("msg_0", "user.created", None)).await;
     assert_eq!(repeated.expect("answered"), Appended::Duplicate);
 }
 
 async fn time_finds_the_first_record_received_since<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     let received = |id: &str, milliseconds| NewRecord {
         receive_time: UnixMillis::new(milliseconds),
         ..record(id, "user.created", None)
@@ -433,7 +463,7 @@ async fn time_finds_the_first_record_received_since<S: Store>() {
 
 async fn find_returns_what_was_appended<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     let appended = record("msg_1", "user.created", Some("user_1"));
     let position = append(&*log, appended.clone()).await;
     let find = |source: Option<&str>| log.find("msg_1".to_owned(), source.map(str::to_owned));
@@ -451,7 +481,7 @@ async fn find_returns_what_was_appended<S: Store>() {
 
 async fn a_closed_log_refuses<S: Store>() {
     let store = S::new(Retention::default());
-    let log = store.open();
+    let log = store.open().await;
     append(&*log, record("msg_1", "user.created", None)).await;
     log.close().await;
     let refused = log.append(record("msg_2", "user.created", None)).await;

@@ -10,6 +10,43 @@ use clerkcast::proto::{EventFilter, SubscribeRequest};
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::harness::{Gateway, Options, after, body, eventually, from_earliest, types};
+use crate::nats::Place;
+
+/// Runs every guarantee on both logs.
+macro_rules! on_both_logs {
+    ($($guarantee:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $guarantee() {
+                super::$guarantee(super::Place::embedded()).await;
+            })*
+        }
+        mod nats {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $guarantee() {
+                super::$guarantee(super::Place::nats()).await;
+            })*
+        }
+    };
+}
+
+on_both_logs!(
+    durable_a_200_survives_kill_9_at_once,
+    unique_one_id_enters_once_however_often_and_however_concurrently,
+    unique_holds_across_a_restart,
+    ordered_every_subscriber_sees_the_same_strictly_increasing_positions,
+    reliable_resuming_from_any_frame_misses_nothing_and_repeats_nothing,
+    resumable_across_a_restart_of_the_gateway,
+    bookmarkable_a_heartbeat_moves_past_what_does_not_match,
+    bookmarkable_a_history_without_a_match_ends_at_the_newest_cursor,
+    filtered_only_what_matches_is_sent_from_history_and_live,
+    patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody,
+    patient_readers_that_give_up_do_not_disturb_the_others,
+    unique_a_type_that_is_asked_for_twice_is_sent_once,
+    lossless_the_body_is_delivered_byte_for_byte,
+    live_events_arrive_without_waiting_for_a_heartbeat,
+    a_subscriber_that_leaves_is_forgotten,
+);
 
 fn position(cursor: &str) -> Position {
     cursor.parse::<Cursor>().expect("a cursor").position
@@ -25,9 +62,8 @@ async fn post_many(gateway: &Gateway, prefix: &str, count: usize) {
         .await;
 }
 
-#[tokio::test]
-async fn durable_a_200_survives_kill_9_at_once() {
-    let mut gateway = Gateway::start();
+async fn durable_a_200_survives_kill_9_at_once(place: Place) {
+    let mut gateway = place.start();
     for round in 0..5 {
         let id = format!("msg_{round}");
         gateway.accept(&id, body("user.created", "user_1")).await;
@@ -44,9 +80,8 @@ async fn durable_a_200_survives_kill_9_at_once() {
     }
 }
 
-#[tokio::test]
-async fn unique_one_id_enters_once_however_often_and_however_concurrently() {
-    let gateway = Gateway::start();
+async fn unique_one_id_enters_once_however_often_and_however_concurrently(place: Place) {
+    let gateway = place.start();
     let event = body("user.created", "user_1");
     let answers = stream::iter(0..200).map(|number| {
         let (gateway, event) = (&gateway, event.clone());
@@ -61,9 +96,8 @@ async fn unique_one_id_enters_once_however_often_and_however_concurrently() {
     assert_eq!(gateway.history(from_earliest()).await.len(), 4);
 }
 
-#[tokio::test]
-async fn unique_holds_across_a_restart() {
-    let gateway = Gateway::start();
+async fn unique_holds_across_a_restart(place: Place) {
+    let gateway = place.start();
     gateway
         .accept("msg_1", body("user.created", "user_1"))
         .await;
@@ -72,9 +106,8 @@ async fn unique_holds_across_a_restart() {
     assert_eq!(again.json()["duplicate"], true);
 }
 
-#[tokio::test]
-async fn ordered_every_subscriber_sees_the_same_strictly_increasing_positions() {
-    let gateway = Gateway::start();
+async fn ordered_every_subscriber_sees_the_same_strictly_increasing_positions(place: Place) {
+    let gateway = place.start();
     let mut streams = Vec::new();
     for _ in 0..3 {
         streams.push(gateway.subscribe(SubscribeRequest::default()).await);
@@ -102,9 +135,8 @@ async fn ordered_every_subscriber_sees_the_same_strictly_increasing_positions() 
     assert_eq!(orders[0], from_log);
 }
 
-#[tokio::test]
-async fn reliable_resuming_from_any_frame_misses_nothing_and_repeats_nothing() {
-    let gateway = Gateway::start();
+async fn reliable_resuming_from_any_frame_misses_nothing_and_repeats_nothing(place: Place) {
+    let gateway = place.start();
     post_many(&gateway, "msg", 40).await;
     let mut stream = gateway
         .subscribe(SubscribeRequest {
@@ -129,9 +161,8 @@ async fn reliable_resuming_from_any_frame_misses_nothing_and_repeats_nothing() {
     }
 }
 
-#[tokio::test]
-async fn resumable_across_a_restart_of_the_gateway() {
-    let gateway = Gateway::start();
+async fn resumable_across_a_restart_of_the_gateway(place: Place) {
+    let gateway = place.start();
     post_many(&gateway, "before", 10).await;
     let mut stream = gateway.subscribe(from_earliest()).await;
     let mut cursor = String::new();
@@ -144,9 +175,8 @@ async fn resumable_across_a_restart_of_the_gateway() {
     assert_eq!(gateway.history(after(&cursor)).await.len(), 8);
 }
 
-#[tokio::test]
-async fn bookmarkable_a_heartbeat_moves_past_what_does_not_match() {
-    let gateway = Gateway::start();
+async fn bookmarkable_a_heartbeat_moves_past_what_does_not_match(place: Place) {
+    let gateway = place.start();
     let mut stream = gateway
         .subscribe(SubscribeRequest {
             filter: types(&["session.*"]),
@@ -179,9 +209,8 @@ async fn bookmarkable_a_heartbeat_moves_past_what_does_not_match() {
     assert_eq!(events.len(), 1);
 }
 
-#[tokio::test]
-async fn bookmarkable_a_history_without_a_match_ends_at_the_newest_cursor() {
-    let gateway = Gateway::start();
+async fn bookmarkable_a_history_without_a_match_ends_at_the_newest_cursor(place: Place) {
+    let gateway = place.start();
     post_many(&gateway, "msg", 500).await;
     let request = SubscribeRequest {
         filter: types(&["sms.created"]),
@@ -200,9 +229,8 @@ async fn bookmarkable_a_history_without_a_match_ends_at_the_newest_cursor() {
     assert!(stream.next().await.is_none());
 }
 
-#[tokio::test]
-async fn filtered_only_what_matches_is_sent_from_history_and_live() {
-    let gateway = Gateway::start();
+async fn filtered_only_what_matches_is_sent_from_history_and_live(place: Place) {
+    let gateway = place.start();
     let filters = [
         EventFilter {
             types: vec!["user.*".into()],
@@ -302,10 +330,9 @@ async fn filtered_only_what_matches_is_sent_from_history_and_live() {
 
 /// The subscriber stops reading while 50,000 events pass. It is told that it fell
 /// behind, loses nothing, and meanwhile another subscriber is served as if alone.
-#[tokio::test(flavor = "multi_thread")]
-async fn patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody() {
+async fn patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody(place: Place) {
     const EVENTS: usize = 50_000;
-    let gateway = Arc::new(Gateway::start_with(Options::args(&["--ring-size", "4MiB"])));
+    let gateway = Arc::new(place.start_with(Options::args(&["--ring-size", "4MiB"])));
     let mut stuck = gateway.subscribe(SubscribeRequest::default()).await;
     stuck.caught_up().await;
     let mut quick = gateway.subscribe(SubscribeRequest::default()).await;
@@ -353,9 +380,8 @@ async fn patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody() {
 }
 
 /// Readers that come and go must not take the log's connections with them.
-#[tokio::test(flavor = "multi_thread")]
-async fn patient_readers_that_give_up_do_not_disturb_the_others() {
-    let gateway = Arc::new(Gateway::start());
+async fn patient_readers_that_give_up_do_not_disturb_the_others(place: Place) {
+    let gateway = Arc::new(place.start());
     post_many(&gateway, "msg", 3000).await;
     let mut impatient = tokio::task::JoinSet::new();
     for _ in 0..16 {
@@ -377,9 +403,8 @@ async fn patient_readers_that_give_up_do_not_disturb_the_others() {
     impatient.join_all().await;
 }
 
-#[tokio::test]
-async fn unique_a_type_that_is_asked_for_twice_is_sent_once() {
-    let gateway = Gateway::start();
+async fn unique_a_type_that_is_asked_for_twice_is_sent_once(place: Place) {
+    let gateway = place.start();
     post_many(&gateway, "msg", 40).await;
     gateway.accept("msg_rare", body("sms.created", "")).await;
     let request = SubscribeRequest {
@@ -389,9 +414,8 @@ async fn unique_a_type_that_is_asked_for_twice_is_sent_once() {
     assert_eq!(gateway.history(request).await.len(), 1);
 }
 
-#[tokio::test]
-async fn lossless_the_body_is_delivered_byte_for_byte() {
-    let gateway = Gateway::start();
+async fn lossless_the_body_is_delivered_byte_for_byte(place: Place) {
+    let gateway = place.start();
     let bodies = [
         "{ \"type\" : \"user.created\",\n\t\"data\": {\"id\":\"user_1\", \"id\":\"user_2\"}, \"tomorrow\": [1.0, 1e2] }",
         r#"{"success":true}"#,
@@ -433,9 +457,8 @@ async fn lossless_the_body_is_delivered_byte_for_byte() {
     );
 }
 
-#[tokio::test]
-async fn live_events_arrive_without_waiting_for_a_heartbeat() {
-    let gateway = Gateway::start();
+async fn live_events_arrive_without_waiting_for_a_heartbeat(place: Place) {
+    let gateway = place.start();
     let mut stream = gateway.subscribe(SubscribeRequest::default()).await;
     stream.caught_up().await;
     for number in 0..20 {
@@ -446,9 +469,8 @@ async fn live_events_arrive_without_waiting_for_a_heartbeat() {
     }
 }
 
-#[tokio::test]
-async fn a_subscriber_that_leaves_is_forgotten() {
-    let gateway = Gateway::start();
+async fn a_subscriber_that_leaves_is_forgotten(place: Place) {
+    let gateway = place.start();
     let stream = gateway.subscribe(SubscribeRequest::default()).await;
     drop(stream);
     let mut client = gateway.client().await;

@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 mod interop;
 mod laws;
+mod nats;
 mod operations;
 mod overload;
 mod power_cut;

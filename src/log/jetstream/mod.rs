@@ -152,11 +152,9 @@ impl Log for JetStreamLog {
         self.shared.bounds()
     }
 
-    fn bounds_with(&self, position: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn latest_bounds(&self) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(async move {
-            if position > self.shared.bounds().tail {
-                self.shared.refresh().await?;
-            }
+            self.shared.refresh().await?;
             Ok(self.shared.bounds())
         })
     }

@@ -1,0 +1,40 @@
+//! Where a subscription starts, and where its history ends.
+
+use super::subscription::{OnExpired, Request, Start};
+use super::{Error, Inner};
+use crate::event::Position;
+
+/// The position that the request asks to start after, and the one to start after in
+/// fact: later, where retention removed what lies between and the policy allows it.
+pub(super) async fn starting_position(
+    inner: &Inner,
+    request: &Request,
+) -> Result<(Position, Position), Error> {
+    let bounds = inner.log.bounds();
+    let asked = match request.start {
+        Start::Latest => bounds.tail,
+        Start::Earliest => bounds.trimmed,
+        Start::Time(time) => inner.log.position_before(time).await?,
+        Start::After(cursor) => inner.position_of(cursor).await?,
+    };
+    let is_expired = asked < bounds.trimmed && matches!(request.start, Start::After(_));
+    let position = match request.on_expired {
+        _ if !is_expired => asked,
+        OnExpired::Fail => return Err(inner.expired()),
+        OnExpired::Earliest => bounds.trimmed,
+        OnExpired::Latest => bounds.tail,
+    };
+    Ok((asked, position))
+}
+
+/// The end of the history that the request asks for. Who wants no more than history gets
+/// all of it, also what another gateway appended a moment ago; everybody else gets that
+/// live.
+pub(super) async fn end_of_history(inner: &Inner, request: &Request) -> Result<Position, Error> {
+    let bounds = if request.stop_when_caught_up {
+        inner.log.latest_bounds().await?
+    } else {
+        inner.log.bounds()
+    };
+    Ok(bounds.tail)
+}

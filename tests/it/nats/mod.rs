@@ -1,0 +1,12 @@
+//! The log on NATS, with real servers.
+
+mod away;
+mod cluster;
+mod gateways;
+mod log;
+mod place;
+mod server;
+mod start_up;
+
+pub(crate) use log::JetStream;
+pub(crate) use place::Place;

@@ -1,0 +1,182 @@
+//! Real NATS servers on free ports: one, or a cluster of three.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::harness::PATIENCE;
+use crate::interop::tools;
+
+/// A server, which is killed when dropped. Its ports and its store outlive it.
+pub(crate) struct Server {
+    process: Option<Child>,
+    directory: Arc<TempDir>,
+    name: String,
+    client_port: u16,
+    route_port: Option<u16>,
+    routes: Vec<u16>,
+}
+
+impl Server {
+    /// A server on its own.
+    pub(crate) fn start() -> Self {
+        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+        let mut server = Self {
+            process: None,
+            directory,
+            name: "alone".to_owned(),
+            client_port: 0,
+            route_port: None,
+            routes: Vec::new(),
+        };
+        server.run();
+        server
+    }
+
+    /// Three that form a cluster.
+    pub(crate) fn cluster() -> [Self; 3] {
+        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+        // A server needs to know where the others will be before they are.
+        let routes = free_ports();
+        let mut index = 0;
+        ["one", "two", "three"].map(|name| {
+            let mut server = Self {
+                process: None,
+                directory: Arc::clone(&directory),
+                name: name.to_owned(),
+                client_port: 0,
+                route_port: Some(routes[index]),
+                routes: routes.to_vec(),
+            };
+            server.run();
+            index += 1;
+            server
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.client_port)
+    }
+
+    /// Starts it, on the ports that it had before, and waits until it listens.
+    pub(crate) fn run(&mut self) {
+        let home = self.home();
+        std::fs::create_dir_all(&home).expect("created");
+        let file = home.join("server.conf");
+        std::fs::write(&file, self.config()).expect("written");
+        let log = std::fs::File::create(home.join("log")).expect("created");
+        let process = Command::new(tools().join("venv/bin/nats-server"))
+            .arg("--config")
+            .arg(&file)
+            .arg("--ports_file_dir")
+            .arg(&home)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("nats-server starts");
+        let ports = home.join(format!("nats-server_{}.ports", process.id()));
+        self.process = Some(process);
+        let ports = self.wait_for_ports(&ports);
+        self.client_port = port_of(&ports, "nats").expect("a port for clients");
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("it runs");
+            process.wait().expect("it was started");
+        }
+    }
+
+    /// Ended gracefully.
+    pub(crate) fn stop(&mut self) {
+        self.signal("-TERM");
+        if let Some(mut process) = self.process.take() {
+            process.wait().expect("it was started");
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("it runs");
+        let status = Command::new("kill")
+            .args([signal, &process.id().to_string()])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    fn home(&self) -> PathBuf {
+        self.directory.path().join(&self.name)
+    }
+
+    fn config(&self) -> String {
+        let port = |port: u16| if port == 0 { -1 } else { i32::from(port) };
+        let mut config = format!(
+            "server_name: {}\nlisten: \"127.0.0.1:{}\"\nmax_payload: 4MB\njetstream {{ store_dir: {:?} }}\n",
+            self.name,
+            port(self.client_port),
+            self.home().join("store"),
+        );
+        if let Some(route_port) = self.route_port {
+            let routes = self.routes.iter();
+            let routes = routes.map(|port| format!("\"nats://127.0.0.1:{port}\""));
+            let routes = routes.collect::<Vec<_>>().join(", ");
+            let listen = port(route_port);
+            config.push_str(&format!(
+                "cluster {{ name: test, listen: \"127.0.0.1:{listen}\", routes: [{routes}] }}\n"
+            ));
+        }
+        config
+    }
+
+    fn wait_for_ports(&mut self, file: &Path) -> serde_json::Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if let Ok(ports) = serde_json::from_str(&text) {
+                return ports;
+            }
+            let ended = self.process.as_mut().map(Child::try_wait);
+            let is_running = matches!(ended, Some(Ok(None)));
+            assert!(
+                is_running && Instant::now() < deadline,
+                "nats-server did not start:\n{}",
+                self.log_text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn log_text(&self) -> String {
+        std::fs::read_to_string(self.home().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ended_already = process.kill();
+            let _ = process.wait();
+            if std::thread::panicking() {
+                eprintln!("--- the log of NATS {} ---\n{}", self.name, self.log_text());
+            }
+        }
+    }
+}
+
+fn port_of(ports: &serde_json::Value, kind: &str) -> Option<u16> {
+    let url = ports[kind][0].as_str()?;
+    url.rsplit_once(':')?.1.parse().ok()
+}
+
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("bound").port())
+}

@@ -1,0 +1,116 @@
+//! What is said at start-up, and to whom it leads.
+
+use std::process::Output;
+
+use super::place::on;
+use super::server::Server;
+use crate::harness::{Gateway, Options, SECRET, binary, body};
+
+fn serve(args: &[&str]) -> Output {
+    let output = binary()
+        .args(["serve", "--http-listen", "127.0.0.1:0"])
+        .args([
+            "--grpc-listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ])
+        .args(args)
+        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+        .output();
+    output.expect("it runs")
+}
+
+#[track_caller]
+fn said(output: &Output, code: i32, text: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains(text), "{stderr}");
+}
+
+#[test]
+fn flags_that_do_not_belong_together_are_named() {
+    let nats = ["--log", "nats", "--nats-url", "nats://127.0.0.1:4222"];
+    let with = |more: &[&'static str]| {
+        let args: Vec<&str> = nats.iter().chain(more).copied().collect();
+        serve(&args)
+    };
+    said(&serve(&["--log", "nats"]), 2, "--log nats needs --nats-url");
+    said(&serve(&nats[2..]), 2, "add --log nats");
+    let window = with(&["--nats-duplicate-window", "1h"]);
+    said(
+        &window,
+        2,
+        "the least is 28h, since Svix retries a delivery for 27 h 35 min",
+    );
+    let age = with(&["--retain-for", "24h"]);
+    said(&age, 2, "make --retain-for at least as long");
+    said(&with(&["--nats-stream", "a.b"]), 2, "a stream's name is");
+    said(
+        &with(&["--nats-subject-prefix", "a.>"]),
+        2,
+        "a subject prefix is",
+    );
+    said(&with(&["--nats-replicas", "7"]), 2, "7 is not 1 to 5");
+    said(&with(&["--nats-tls-key", "x"]), 2, "belong together");
+    let url = serve(&["--log", "nats", "--nats-url", "http://user:pa55@h"]);
+    said(&url, 2, "write nats://HOST:PORT");
+    assert!(!String::from_utf8_lossy(&url.stderr).contains("pa55"));
+}
+
+#[test]
+fn nats_that_is_not_there_is_named_without_its_password() {
+    let output = serve(&[
+        "--log",
+        "nats",
+        "--nats-url",
+        "nats://user:pa55@127.0.0.1:1",
+    ]);
+    said(
+        &output,
+        1,
+        "cannot use NATS at nats://127.0.0.1:1 within 10 s",
+    );
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("pa55"));
+}
+
+#[tokio::test]
+async fn a_stream_with_other_settings_is_explained() {
+    let server = Server::start();
+    drop(Gateway::start_with(on(&[&server])));
+    let url = server.url();
+    let output = tokio::task::spawn_blocking(move || {
+        serve(&["--log", "nats", "--nats-url", &url, "--retain-for", "60d"])
+    });
+    let output = output.await.expect("it runs");
+    said(
+        &output,
+        1,
+        "max age: is 720h, configured 1440h (nats stream edit CLERKCAST --max-age 1440h, or --retain-for)",
+    );
+}
+
+/// Everything that the flags can say, from the configuration file.
+#[tokio::test]
+async fn the_file_says_it_as_well() {
+    let server = Server::start();
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let file = directory.path().join("clerkcast.toml");
+    let config = format!(
+        "log = \"nats\"\nnats_url = \"{}\"\nnats_stream = \"EVENTS\"\nnats_subject_prefix = \"prod.clerk\"\nnats_replicas = 1\nnats_duplicate_window = \"48h\"\n",
+        server.url()
+    );
+    std::fs::write(&file, config).expect("written");
+    let file = file.display().to_string();
+    let gateway = Gateway::start_with(Options::args(&["--config", &file]));
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    let client = async_nats::connect(server.url()).await.expect("connects");
+    let context = async_nats::jetstream::new(client);
+    let stream = context.get_stream("EVENTS").await.expect("there");
+    let message = stream.get_raw_message(1).await.expect("stored");
+    assert_eq!(message.subject.as_str(), "prod.clerk.default.user.created");
+    let settings = &stream.cached_info().config;
+    assert_eq!(settings.duplicate_window.as_secs(), 48 * 3600);
+}
