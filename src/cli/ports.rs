@@ -26,7 +26,8 @@ pub(super) struct PortArgs {
     #[arg(long, env = "CLERKCAST_HTTP_TLS_KEY", value_name = "FILE")]
     http_tls_key: Option<PathBuf>,
 
-    /// Webhook connections open at once; beyond, the longest silent one is closed [default: 4096]
+    /// Webhook connections open at once; beyond, the oldest that has delivered nothing signed
+    /// is closed [default: 4096]
     #[arg(long, env = "CLERKCAST_HTTP_MAX_CONNECTIONS", value_name = "N")]
     http_max_connections: Option<usize>,
 
@@ -52,7 +53,8 @@ pub(super) struct PortArgs {
     #[arg(long, env = "CLERKCAST_GRPC_TLS_CLIENT_CA", value_name = "FILE")]
     grpc_tls_client_ca: Option<PathBuf>,
 
-    /// gRPC connections open at once; beyond, the longest silent one is closed [default: 10000]
+    /// gRPC connections open at once; beyond, the oldest that nobody was recognised on is
+    /// closed [default: 10000]
     #[arg(long, env = "CLERKCAST_GRPC_MAX_CONNECTIONS", value_name = "N")]
     grpc_max_connections: Option<usize>,
 }

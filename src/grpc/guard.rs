@@ -57,10 +57,15 @@ impl Guard {
             token: authorization.map(|value| value.to_str().map_or("", bearer)),
             certificate_names: peer.map_or(&[], |peer| &peer.certificate_names),
         };
-        self.access.recognise(shown).map_err(|unknown| {
+        let recognised = self.access.recognise(shown);
+        let recognised = recognised.map_err(|unknown| {
             self.note(unknown, request.extensions());
             status::unauthenticated(unknown)
-        })
+        })?;
+        if let Some(peer) = peer {
+            peer.standing.trust();
+        }
+        Ok(recognised)
     }
 
     fn note(&self, unknown: Unknown, extensions: &Extensions) {

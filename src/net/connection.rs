@@ -12,8 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::metrics::Slot;
+use super::standing::Standing;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The names of its certificate, if it showed one that the client CA vouches for.
     pub certificate_names: Arc<[String]>,
+    /// What it has shown so far.
+    pub standing: Standing,
 }
 
 /// A connection that has said something.
@@ -32,6 +36,7 @@ pub struct Connection {
     pub(super) first: Bytes,
     pub(super) peer: Peer,
     pub(super) stall: Stall,
+    pub(super) given_up: Pin<Box<WaitForCancellationFutureOwned>>,
     pub(super) _slot: Slot,
 }
 
@@ -144,6 +149,9 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.given_up.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if this.first.is_empty() {
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
@@ -213,7 +221,9 @@ mod tests {
             peer: Peer {
                 address,
                 certificate_names: Arc::default(),
+                standing: Standing::default(),
             },
+            given_up: Box::pin(Standing::default().given_up().clone().cancelled_owned()),
             stall: Stall::new(Some(Duration::from_secs(30))),
             _slot: Slot::take(&open),
         };

@@ -1,6 +1,5 @@
 //! Accepts connections, and hands over those that say something.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +9,13 @@ use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Peer, Stall, Stream};
 use super::metrics::{Metrics, Slot};
+use super::standing::{Standing, Strangers};
 use super::tls::{Tls, certificate_names};
 use crate::ops::LineLimit;
 
@@ -45,8 +45,7 @@ pub struct Listener {
     metrics: Metrics,
     open: Gauge,
     opening: JoinSet<Option<Connection>>,
-    /// Those of `opening`, oldest first, and some that have ended.
-    silent: VecDeque<AbortHandle>,
+    strangers: Strangers,
     refusals_logged: Arc<LineLimit>,
 }
 
@@ -62,7 +61,7 @@ impl Listener {
             open: metrics.open(port),
             metrics,
             opening: JoinSet::new(),
-            silent: VecDeque::new(),
+            strangers: Strangers::default(),
             refusals_logged: Arc::default(),
         }
     }
@@ -104,17 +103,15 @@ impl Listener {
     }
 
     fn open(&mut self, stream: TcpStream, address: SocketAddr) {
-        while self.silent.front().is_some_and(AbortHandle::is_finished) {
-            self.silent.pop_front();
-        }
         let open = usize::try_from(self.open.get()).unwrap_or(0);
         if open >= self.limits.connections_max {
             self.refuse("limit", address, "too many connections");
-            let Some(oldest) = self.silent.pop_front() else {
+            if !self.strangers.give_up_oldest() {
                 return;
-            };
-            oldest.abort();
+            }
         }
+        let standing = Standing::default();
+        self.strangers.push(&standing, open);
         let opening = Opening {
             port: self.port,
             tls: self.tls.clone(),
@@ -123,9 +120,9 @@ impl Listener {
             refusals_logged: Arc::clone(&self.refusals_logged),
             slot: Slot::take(&self.open),
             address,
+            standing,
         };
-        self.silent
-            .push_back(self.opening.spawn(opening.run(stream)));
+        self.opening.spawn(opening.run(stream));
     }
 
     fn refuse(&self, reason: &'static str, address: SocketAddr, what: &str) {
@@ -136,7 +133,7 @@ impl Listener {
                 peer = %address,
                 limit = self.limits.connections_max,
                 unlogged,
-                "{what}: the one that has been silent for longest is closed, or else the new one"
+                "{what}: the oldest that has not shown who is behind it is closed, or else the new one"
             );
         }
     }
@@ -151,14 +148,16 @@ struct Opening {
     refusals_logged: Arc<LineLimit>,
     slot: Slot,
     address: SocketAddr,
+    standing: Standing,
 }
 
 impl Opening {
     async fn run(self, stream: TcpStream) -> Option<Connection> {
         // Small frames should not wait for more; a socket that cannot is served as well.
         let _unset = stream.set_nodelay(true);
-        let opened = timeout(OPENING_TIMEOUT, self.open(stream)).await;
-        let Ok(opened) = opened else {
+        let given_up = self.standing.given_up().clone();
+        let opening = timeout(OPENING_TIMEOUT, self.open(stream));
+        let Ok(opened) = given_up.run_until_cancelled(opening).await? else {
             self.metrics.count_refused(self.port, "silent");
             return None;
         };
@@ -169,7 +168,9 @@ impl Opening {
                 peer: Peer {
                     address: self.address,
                     certificate_names: names,
+                    standing: self.standing,
                 },
+                given_up: Box::pin(given_up.cancelled_owned()),
                 stall: Stall::new(self.limits.write_timeout),
                 _slot: self.slot,
             }),

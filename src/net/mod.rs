@@ -2,22 +2,25 @@
 //!
 //! ```text
 //!   accept ─► opening: TLS handshake, first bytes ─► Connection, for webhook or grpc to serve
-//!               │ within OPENING_TIMEOUT; the longest silent gives way to newcomers
-//!               └─► closed
+//!               │ within OPENING_TIMEOUT                │
+//!               └─► closed ◄────────────────────────────┘ the oldest stranger gives way
 //! ```
 //!
 //! A connection costs its server nothing but a socket until it has said something, and
-//! there is a bound on how many there are. What this module does not know: HTTP, gRPC,
+//! there is a bound on how many there are. Beyond it, those that have not shown to be one
+//! of those whom the port is for ([`Standing`]) give way to newcomers. What this module does not know: HTTP, gRPC,
 //! and what a certificate's owner may do.
 
 mod connection;
 mod descriptors;
 mod listener;
 mod metrics;
+mod standing;
 mod tls;
 
 pub use connection::{Connection, Peer};
 pub use descriptors::raise_limit;
 pub use listener::{Limits, Listener};
 pub use metrics::Metrics;
+pub use standing::Standing;
 pub use tls::{CertificateFiles, Tls, TlsError};

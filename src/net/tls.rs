@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::rustls;
 use x509_parser::certificate::X509Certificate;
@@ -167,6 +167,12 @@ fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
         .with_single_cert(chain.clone(), key)
         .map_err(unusable)?;
     config.alpn_protocols = vec![protocol.to_vec()];
+    if files.client_ca.is_some() {
+        // A session that is resumed is not verified again, however long its certificate
+        // has expired.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Loaded {
         config: Arc::new(config),
         source: Source { chain, authorities },
@@ -210,7 +216,8 @@ pub(super) fn certificate_names(chain: &[CertificateDer<'_>]) -> Arc<[String]> {
     }
 }
 
-/// DNS names, URIs (as SPIFFE has them) and the common name.
+/// DNS names and URIs (as SPIFFE has them); where there are none, the common name (RFC
+/// 6125, section 6.4.4): authorities check the former, and may copy the latter.
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternative = certificate.subject_alternative_name();
     let alternative = alternative.ok().flatten();
@@ -221,11 +228,9 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
             _ => None,
         })
         .collect();
-    let common = certificate.subject().iter_common_name();
-    for name in common.filter_map(|name| name.as_str().ok()) {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
+    if names.is_empty() {
+        let common = certificate.subject().iter_common_name();
+        names.extend(common.filter_map(|name| name.as_str().ok().map(str::to_owned)));
     }
     names
 }

@@ -164,13 +164,20 @@ struct Receiver {
     drain: CancellationToken,
 }
 
-async fn receive_default(state: State<Arc<Receiver>>, headers: HeaderMap, body: Body) -> Response {
-    receive(state, Ok(Path(DEFAULT_SOURCE.to_owned())), headers, body).await
+async fn receive_default(
+    state: State<Arc<Receiver>>,
+    peer: Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let source = Ok(Path(DEFAULT_SOURCE.to_owned()));
+    receive(state, source, peer, headers, body).await
 }
 
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
     source: Result<Path<String>, PathRejection>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     mut body: Body,
 ) -> Response {
@@ -178,7 +185,7 @@ async fn receive(
     let Path(source) = source.unwrap_or_else(|_| Path(String::new()));
     let started = Instant::now();
     receiver.metrics.received.inc();
-    let result = receiver.accept(&source, &headers, &mut body).await;
+    let result = receiver.accept(&source, &peer, &headers, &mut body).await;
     receiver
         .metrics
         .answer_seconds
@@ -206,6 +213,7 @@ impl Receiver {
     async fn accept(
         &self,
         source: &str,
+        peer: &Peer,
         headers: &HeaderMap,
         body: &mut Body,
     ) -> Result<Accepted, Refusal> {
@@ -217,6 +225,7 @@ impl Receiver {
         let signature = SignatureHeaders::read(headers)?;
         let (body, in_flight) = self.read(body).await?;
         let verified = source.verifier.verify(signature, body, UnixMillis::now())?;
+        peer.standing.trust();
         let accepted = self.store(source, verified).await;
         drop(in_flight);
         accepted

@@ -128,6 +128,41 @@ async fn thousands_that_connect_and_say_nothing_are_closed_and_others_are_served
     .await;
 }
 
+/// They speak, and never show that they are one of those whom the port is for; those who
+/// did keep their connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_that_keep_connections_busy_give_way_to_newcomers() {
+    let limit = 50;
+    let gateway = Gateway::start_with(Options::args(&[
+        "--http-max-connections",
+        &limit.to_string(),
+        "--grpc-max-connections",
+        &limit.to_string(),
+    ]));
+    let mut witness = Witness::of(&gateway).await;
+    let mut strangers = Vec::new();
+    for _ in 0..2 * limit {
+        let mut http = connect(&gateway.http).await;
+        let get = b"GET /webhooks/clerk HTTP/1.1\r\nhost: x\r\n\r\n";
+        http.write_all(get).await.expect("taken");
+        let mut answer = [0; 12];
+        let read = timeout(PATIENCE, http.read_exact(&mut answer)).await;
+        read.expect("in time").expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        strangers.push(http);
+        let mut grpc = open_http2(&gateway.grpc).await;
+        let mut settings = [0; 9];
+        let read = timeout(PATIENCE, grpc.read_exact(&mut settings)).await;
+        read.expect("in time").expect("served");
+        strangers.push(grpc);
+    }
+    // On the connection and the stream that it had before, and on new ones.
+    witness.is_served(&gateway).await;
+    for stranger in &mut strangers[..limit] {
+        read_to_end(stranger).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_sent_a_byte_at_a_time_are_ended_and_others_are_served() {
     let gateway = Gateway::start_with(Options::args(&["--body-timeout", "2s"]));

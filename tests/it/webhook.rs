@@ -66,6 +66,7 @@ async fn what_cannot_be_verified_is_a_400_that_says_which_and_what_to_check() {
             .cloned()
             .collect::<Vec<_>>()
     };
+    let resplit = sign(SECRET, "msg_1.1.{", now, b"}");
     let not_utf8 = Bytes::from_static(b"{\"a\":\"\xff\"}");
     let cases = [
         ("missing_header", without("svix-id"), event.clone()),
@@ -93,6 +94,8 @@ async fn what_cannot_be_verified_is_a_400_that_says_which_and_what_to_check() {
             event.clone(),
         ),
         ("body_not_utf8", good.clone(), not_utf8),
+        // The signature of another id and a longer body.
+        ("malformed_header", resplit, "}".into()),
     ];
     for (error, headers, body) in cases {
         let answer = gateway

@@ -105,8 +105,11 @@ impl Delivery {
             let accepted = svix.verify_ignoring_timestamp(&self.body, &headers);
             assert!(accepted.is_ok(), "Svix refuses it: {headers:?}");
         }
-        let is_plain =
-            !id.is_empty() && id.len() <= 256 && id.chars().all(|c| c.is_ascii_graphic());
+        let is_plain = !id.is_empty()
+            && id.len() <= 256
+            && id
+                .chars()
+                .all(|c| c.is_ascii_graphic() && !matches!(c, '{' | '[' | '"'));
         let is_number = timestamp == seconds.to_string() && seconds >= 0;
         let is_signed = self
             .claims
