@@ -17,13 +17,20 @@ mod token;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use token::TOKEN_PREFIX;
 
 pub use policy::{Policy, Scope};
 pub use token::{InvalidHash, Token, TokenHash};
 
 /// The name of callers without credentials, where they are let in.
 pub const ANONYMOUS: &str = "anonymous";
+
+/// Calls of one principal that are not streams, at once; more wait. Each may keep a page of
+/// events until it is sent.
+const CALLS_MAX: usize = 64;
 
 /// Stands for every name of a certificate that no principal has.
 pub const ANY_NAME: &str = "*";
@@ -88,6 +95,7 @@ struct Shared {
     /// Cancelled once the configuration no longer says what it said.
     ended: CancellationToken,
     removed: CancellationToken,
+    calls: Arc<Semaphore>,
 }
 
 /// Why a principal is no longer what it was.
@@ -107,6 +115,7 @@ impl Principal {
                 policy,
                 ended: CancellationToken::new(),
                 removed: CancellationToken::new(),
+                calls: Arc::new(Semaphore::new(CALLS_MAX)),
             }),
         }
     }
@@ -144,6 +153,13 @@ impl Principal {
     /// Completes when it is no longer what it was.
     pub async fn ended(&self) {
         self.shared.ended.cancelled().await;
+    }
+
+    /// Permits one call that is not a stream, as soon as fewer than [`CALLS_MAX`] of this
+    /// principal's are under way or still being sent.
+    pub async fn call_permit(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.shared.calls).acquire_owned().await;
+        permit.unwrap_or_else(|_| unreachable!("nobody closes it"))
     }
 
     fn end(&self, how: Ended) {
@@ -205,6 +221,10 @@ impl Access {
     pub fn recognise(&self, shown: Credentials<'_>) -> Result<Principal, Unknown> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = shown.token {
+            // An empty one has a hash too, which a script may have written down.
+            if !token.starts_with(TOKEN_PREFIX) {
+                return Err(Unknown::Token);
+            }
             let hash = TokenHash::of(token);
             // All are compared, so that the time taken tells nothing of the place.
             let found = known.principals.iter().fold(None, |found, (identity, it)| {
@@ -220,6 +240,13 @@ impl Access {
             (None, None) if shown.certificate_names.is_empty() => Err(Unknown::NoCredentials),
             (None, None) => Err(Unknown::Certificate),
         }
+    }
+
+    /// Whether anybody is told apart by credentials.
+    #[must_use]
+    pub fn knows_principals(&self) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        !known.principals.is_empty()
     }
 
     /// Recognises these from now on. Whoever was recognised before and would now be

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// So that a scanner for leaked secrets, or a person, knows one when it sees it.
-const TOKEN_PREFIX: &str = "cct_";
+pub(super) const TOKEN_PREFIX: &str = "cct_";
 const TOKEN_BYTES: usize = 32;
 const HASH_PREFIX: &str = "sha256:";
 const HASH_BYTES: usize = 32;

@@ -95,11 +95,17 @@ impl FileConfig {
                 .context("[anonymous]")?,
             None => Policy::default(),
         };
+        let leaves_room = anonymous.streams_max.or(Some(STREAMS_MAX));
         // Where nobody is told apart, everybody sees who is connected.
         let sees_all_subscribers = anonymous.sees_all_subscribers || identities.is_empty();
         Ok(Principals {
             anonymous: lets_anonymous_in.then_some(Policy {
                 sees_all_subscribers,
+                streams_max: if identities.is_empty() {
+                    anonymous.streams_max
+                } else {
+                    leaves_room
+                },
                 ..anonymous
             }),
             identities,
@@ -211,6 +217,7 @@ impl FilePrincipal {
         let known = KnownNames {
             types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
             sources: source_names.clone(),
+            ..KnownNames::default()
         };
         match Filter::compile(&filter, &known) {
             Ok(_) => Ok(()),

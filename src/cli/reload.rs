@@ -1,5 +1,7 @@
 //! SIGHUP: principals and certificates are read again.
 
+use std::net::SocketAddr;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -13,6 +15,7 @@ use crate::app::{Certificates, FileConfig, SourceConfig};
 pub(super) fn on_hangup(
     args: ServeArgs,
     sources: Vec<SourceConfig>,
+    grpc: SocketAddr,
     access: Access,
     certificates: Certificates,
 ) -> Result<JoinHandle<()>, Failure> {
@@ -24,7 +27,7 @@ pub(super) fn on_hangup(
                 let error = format!("{error:#}");
                 tracing::error!(%error, "a TLS certificate was not taken; the former stays in force");
             }
-            match reload(&args, &sources, &access) {
+            match reload(&args, &sources, grpc, &access) {
                 Ok(Replaced {
                     added,
                     changed,
@@ -48,14 +51,25 @@ pub(super) fn on_hangup(
 fn reload(
     args: &ServeArgs,
     sources: &[SourceConfig],
+    grpc: SocketAddr,
     access: &Access,
 ) -> Result<Replaced, Failure> {
     let file = match &args.config {
         Some(path) => FileConfig::read(path).map_err(Failure::usage)?,
         None => FileConfig::default(),
     };
-    // Also refuses to open the port to everybody because the last principal has gone.
     let config = args.check(&file)?;
+    // A file that is cut short, or not written yet, names nobody: that must not open the
+    // port to everybody.
+    args.check_exposure(&file, grpc, &config.principals)?;
+    if access.knows_principals()
+        && config.principals.identities.is_empty()
+        && !args.allows_anonymous(&file)
+    {
+        return Err(Failure::Usage(
+            "it names no principal any more, which would let everybody subscribe: restart the gateway, or set grpc_allow_anonymous, if that is meant".to_owned(),
+        ));
+    }
     if config.sources.len() != sources.len() {
         tracing::warn!("sources are read at start only; restart to take up the others");
     }

@@ -131,12 +131,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let sources = config.sources.clone();
     let schemes = Schemes::of(&config);
     let gateway = Gateway::open(config).await.map_err(Failure::failed)?;
-    announce(
-        gateway.addresses().map_err(Failure::failed)?,
-        schemes,
-        &sources,
-    );
-    let reload = reload::on_hangup(args, sources, gateway.access(), gateway.certificates())?;
+    let addresses = gateway.addresses().map_err(Failure::failed)?;
+    announce(addresses, schemes, &sources);
+    let (access, certificates) = (gateway.access(), gateway.certificates());
+    let reload = reload::on_hangup(args, sources, addresses.grpc, access, certificates)?;
     let outcome = gateway.run(stop).await.map_err(Failure::failed);
     reload.abort();
     outcome
@@ -274,13 +272,13 @@ impl ServeArgs {
         checked.map_err(Failure::usage)
     }
 
-    fn allows_anonymous(&self, file: &FileConfig) -> bool {
+    pub(super) fn allows_anonymous(&self, file: &FileConfig) -> bool {
         let allowed = self.grpc_allow_anonymous.or(file.grpc_allow_anonymous);
         allowed.unwrap_or(false)
     }
 
     /// Events are not offered to a network unless somebody said to whom.
-    fn check_exposure(
+    pub(super) fn check_exposure(
         &self,
         file: &FileConfig,
         grpc_listen: SocketAddr,

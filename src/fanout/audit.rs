@@ -42,6 +42,24 @@ pub(super) fn closed(request: &Request, reason: Ending, held_for: Duration, deli
     );
 }
 
+/// For a page of events that was sent.
+pub(crate) fn listed(principal: &str, peer: &str, filter: &EventFilter, delivered: usize) {
+    tracing::info!(
+        target: TARGET,
+        principal,
+        peer,
+        filter = %Shown(filter),
+        delivered,
+        "events listed"
+    );
+}
+
+/// For an event that was asked for by its id.
+pub(crate) fn got(principal: &str, peer: &str, id: &str, found: bool) {
+    let id = plain(id);
+    tracing::info!(target: TARGET, principal, peer, id, found, "event looked up");
+}
+
 /// A filter in a log line.
 struct Shown<'a>(&'a EventFilter);
 

@@ -16,6 +16,10 @@ pub use within::Denied;
 
 /// Values in one field of a filter.
 const VALUES_MAX: usize = 10_000;
+/// Bytes of one value: ids are far shorter, and finding the nearest name takes time.
+const VALUE_BYTES_MAX: usize = 256;
+/// Bytes of all values: each stream keeps its filter.
+const BYTES_MAX: usize = 512 << 10;
 /// A suggestion must be at least this much like what was asked for.
 const SIMILARITY_MIN: f64 = 0.5;
 
@@ -26,6 +30,8 @@ pub struct KnownNames {
     pub types: BTreeSet<String>,
     /// The configured sources and the log's.
     pub sources: BTreeSet<String>,
+    /// Those of the sources that the caller need not hear of.
+    pub hidden_sources: BTreeSet<String>,
 }
 
 /// What is wrong with a field of a request.
@@ -63,6 +69,7 @@ impl Filter {
     pub fn compile(filter: &EventFilter, known: &KnownNames) -> Result<Self, Vec<Violation>> {
         let mut check = Check {
             known,
+            bytes: 0,
             violations: Vec::new(),
         };
         let types = check.patterns("types", &filter.types);
@@ -160,6 +167,7 @@ impl Clauses {
 /// Collects what is wrong, so that a caller learns of all of it at once.
 struct Check<'a> {
     known: &'a KnownNames,
+    bytes: usize,
     violations: Vec<Violation>,
 }
 
@@ -169,17 +177,27 @@ impl Check<'_> {
         self.violations.push(Violation { field, description });
     }
 
-    fn fits(&mut self, field: &str, count: usize) -> bool {
-        if count > VALUES_MAX {
-            let description = format!("{count} values; at most {VALUES_MAX} are accepted");
-            self.violation(field, description);
-        }
-        count <= VALUES_MAX
+    /// Whether the values are few and short enough to be looked at.
+    fn fits(&mut self, field: &str, values: &[String]) -> bool {
+        let count = values.len();
+        self.bytes += values.iter().map(String::len).sum::<usize>();
+        let longest = values.iter().map(String::len).max().unwrap_or(0);
+        let description = if count > VALUES_MAX {
+            format!("{count} values; at most {VALUES_MAX} are accepted")
+        } else if longest > VALUE_BYTES_MAX {
+            format!("a value of {longest} bytes; at most {VALUE_BYTES_MAX} are accepted")
+        } else if self.bytes > BYTES_MAX {
+            format!("the filter is larger than the {BYTES_MAX} bytes that are accepted")
+        } else {
+            return true;
+        };
+        self.violation(field, description);
+        false
     }
 
     fn patterns(&mut self, field: &str, values: &[String]) -> BTreeSet<TypePattern> {
         let mut patterns = BTreeSet::new();
-        if !self.fits(field, values.len()) {
+        if !self.fits(field, values) {
             return patterns;
         }
         for (index, value) in values.iter().enumerate() {
@@ -221,7 +239,7 @@ impl Check<'_> {
     }
 
     fn ids(&mut self, field: &str, values: &[String]) -> BTreeSet<String> {
-        if !self.fits(field, values.len()) {
+        if !self.fits(field, values) {
             return BTreeSet::new();
         }
         for (index, value) in values.iter().enumerate() {
@@ -239,12 +257,13 @@ impl Check<'_> {
     }
 
     fn sources(&mut self, values: &[String]) -> BTreeSet<String> {
-        if !self.fits("sources", values.len()) {
+        if !self.fits("sources", values) {
             return BTreeSet::new();
         }
         for (index, value) in values.iter().enumerate() {
             if !self.known.sources.contains(value) {
-                let description = unknown("source", value, &self.known.sources);
+                let told = &self.known.sources - &self.known.hidden_sources;
+                let description = unknown("source", value, &told);
                 self.violation(&format!("sources[{index}]"), description);
             }
         }
@@ -291,6 +310,7 @@ pub(super) mod tests {
         KnownNames {
             types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
             sources: ["default", "staging"].map(str::to_owned).into(),
+            ..KnownNames::default()
         }
     }
 

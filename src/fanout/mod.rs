@@ -19,7 +19,7 @@
 //! What this module does not do: gRPC (it yields encoded [`Frame`]s), and recognising
 //! who calls.
 
-mod audit;
+pub(crate) mod audit;
 mod feed;
 mod filter;
 mod frame;
@@ -42,6 +42,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Scope;
 use crate::clerk::catalogue::CATALOGUE;
 use crate::event::{Cursor, Position};
 use crate::log::{self, Bounds, Log};
@@ -165,17 +166,26 @@ impl Fanout {
         (Self { inner }, feed)
     }
 
-    /// The names that a filter may use.
+    /// The names that a filter may use. Of types that only the log knows, those that may
+    /// be received within `scope`.
     #[must_use]
-    pub fn known_names(&self) -> KnownNames {
+    pub fn known_names(&self, scope: &Scope) -> KnownNames {
         let mut types: BTreeSet<String> =
             CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect();
         let mut sources: BTreeSet<String> = self.inner.config.sources.iter().cloned().collect();
         for tally in self.inner.log.tallies() {
-            types.insert(tally.event_type);
+            if scope.allows_source(&tally.source) && scope.allows_type(&tally.event_type) {
+                types.insert(tally.event_type);
+            }
             sources.insert(tally.source);
         }
-        KnownNames { types, sources }
+        let hidden = sources.iter().filter(|source| !scope.allows_source(source));
+        let hidden_sources = hidden.cloned().collect();
+        KnownNames {
+            types,
+            sources,
+            hidden_sources,
+        }
     }
 
     /// Opens a subscription.

@@ -64,7 +64,11 @@ impl Fanout {
                 records_max: listing.events_max - records.len(),
                 bytes_max: PAGE_BYTES_MAX - bytes,
             };
-            let page = match inner.log.read(query).await {
+            // As for subscribers that catch up.
+            let turn = inner.history_turns.acquire().await;
+            let page = inner.log.read(query).await;
+            drop(turn);
+            let page = match page {
                 // Retention moved the oldest event, which is where this starts anyway.
                 Err(log::Error::Expired { trimmed }) if has_no_cursor && records.is_empty() => {
                     position = trimmed;

@@ -325,6 +325,8 @@ impl Subscription {
                 page => break page?,
             }
         };
+        // It may have waited for its turn meanwhile.
+        self.check_that_it_may_go_on()?;
         self.follows_oldest = false;
         self.position = page.through;
         self.ready.push_history(page);

@@ -8,6 +8,7 @@
 
 mod body;
 mod guard;
+mod held;
 mod metrics;
 mod request;
 mod service;
@@ -43,6 +44,8 @@ const PREFACE_BYTES: usize = 24;
 const STREAMS_MAX: u32 = 1024;
 /// A larger head of a request is refused.
 const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Of a question about health or by reflection, which anybody may ask: a name.
+const QUESTION_BYTES_MAX: usize = 4 << 10;
 /// For a request to arrive and be looked at; not for the stream that answers it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -109,6 +112,10 @@ pub async fn serve(
             .register_file_descriptor_set(error_details.clone())
             .register_file_descriptor_set(health_files.clone())
     };
+    let v1 = reflection().build_v1()?;
+    let v1 = v1.max_decoding_message_size(QUESTION_BYTES_MAX);
+    let v1alpha = reflection().build_v1alpha()?;
+    let v1alpha = v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX);
     let incoming = stream::unfold(listener, |mut listener| async move {
         let connection = listener.accept().await;
         Some((Ok::<_, io::Error>(connection), listener))
@@ -120,9 +127,12 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(guard.at(Door::Guarded, Routes::new(fanout)))
-        .add_service(guard.at(health_door, health_service))
-        .add_service(guard.at(reflection_door, reflection().build_v1()?))
-        .add_service(guard.at(reflection_door, reflection().build_v1alpha()?))
+        .add_service(guard.at(
+            health_door,
+            health_service.max_decoding_message_size(QUESTION_BYTES_MAX),
+        ))
+        .add_service(guard.at(reflection_door, v1))
+        .add_service(guard.at(reflection_door, v1alpha))
         .serve_with_incoming_shutdown(incoming, async move {
             drain.cancelled().await;
             for name in ["", proto::EVENT_SERVICE] {

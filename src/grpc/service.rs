@@ -2,11 +2,13 @@
 
 use tonic::{Request, Response, Status};
 
-use super::guard::caller;
+use super::guard::{caller, peer};
 use super::request::{self, Refused};
 use super::status;
 use crate::access::Scope;
 use crate::clerk::catalogue;
+use crate::event::UnixMillis;
+use crate::fanout::audit;
 use crate::fanout::{Fanout, State, SubscriberView, Violation};
 use crate::log::Tally;
 use crate::proto;
@@ -59,11 +61,14 @@ impl EventService for Service {
         request: Request<proto::ListEventsRequest>,
     ) -> Result<Response<proto::ListEventsResponse>, Status> {
         let principal = caller(&request)?;
-        let known = self.fanout.known_names();
+        let known = self.fanout.known_names(&principal.policy().scope);
         let listing = request::list(request.get_ref(), &known, &principal);
         let listing = listing.map_err(status::refused)?;
         let listed = self.fanout.list(listing).await;
         let listed = listed.map_err(|error| status::from_fanout(&error))?;
+        let asked = request.get_ref().filter.clone().unwrap_or_default();
+        let peer = peer(request.extensions());
+        audit::listed(principal.name(), &peer, &asked, listed.events.len());
         let cursor = listed.cursor.to_string();
         Ok(Response::new(proto::ListEventsResponse {
             events: listed.events,
@@ -81,6 +86,7 @@ impl EventService for Service {
         request: Request<proto::GetEventRequest>,
     ) -> Result<Response<proto::GetEventResponse>, Status> {
         let principal = caller(&request)?;
+        let peer = peer(request.extensions());
         let proto::GetEventRequest {
             id,
             source,
@@ -97,6 +103,7 @@ impl EventService for Service {
         let scope = &principal.policy().scope;
         let found = self.fanout.find(id.clone(), source, scope, &view).await;
         let found = found.map_err(|error| status::from_fanout(&error))?;
+        audit::got(principal.name(), &peer, &id, found.is_some());
         let (event, cursor) = found.ok_or_else(|| status::no_such_event(&id))?;
         Ok(Response::new(proto::GetEventResponse {
             event: Some(event),
@@ -113,6 +120,7 @@ impl EventService for Service {
         let described = self.fanout.log().describe().await;
         let log = described.map_err(|error| status::from_fanout(&error.into()))?;
         let (oldest, newest) = self.fanout.ends();
+        let all = |_: &UnixMillis| scope.is_everything();
         Ok(Response::new(proto::GetLogInfoResponse {
             oldest_cursor: oldest.to_string(),
             newest_cursor: newest.to_string(),
@@ -129,8 +137,8 @@ impl EventService for Service {
             } else {
                 0
             },
-            oldest_receive_time: log.oldest_receive_time.map(Into::into),
-            newest_receive_time: log.newest_receive_time.map(Into::into),
+            oldest_receive_time: log.oldest_receive_time.filter(all).map(Into::into),
+            newest_receive_time: log.newest_receive_time.filter(all).map(Into::into),
         }))
     }
 

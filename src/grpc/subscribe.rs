@@ -14,6 +14,7 @@ use tonic_prost::ProstDecoder;
 
 use super::body::FrameBody;
 use super::guard::{peer, principal_of};
+use super::held::Held;
 use super::service::Service;
 use super::{request, status};
 use crate::fanout::{Fanout, Subscription};
@@ -22,7 +23,7 @@ use crate::proto::server::event_service_server::EventServiceServer;
 
 const SUBSCRIBE_PATH: &str = "/clerkcast.v1.EventService/Subscribe";
 /// A filter may name thousands of ids.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
+const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 /// All of `EventService`.
 #[derive(Clone, Debug)]
@@ -35,7 +36,8 @@ impl Routes {
     /// The service for `fanout`'s log.
     pub(super) fn new(fanout: Fanout) -> Self {
         Self {
-            unary: EventServiceServer::new(Service::new(fanout.clone())),
+            unary: EventServiceServer::new(Service::new(fanout.clone()))
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
             fanout,
         }
     }
@@ -56,7 +58,16 @@ impl tower_service::Service<Request<Body>> for Routes {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if request.uri().path() != SUBSCRIBE_PATH {
-            return self.unary.call(request);
+            let caller = principal_of(request.extensions());
+            let answering = self.unary.call(request);
+            return Box::pin(async move {
+                let Ok(caller) = caller else {
+                    return answering.await;
+                };
+                let permit = caller.call_permit().await;
+                let answer = answering.await?;
+                Ok(answer.map(|body| Body::new(Held::new(body, permit))))
+            });
         }
         let fanout = self.fanout.clone();
         Box::pin(async move {
@@ -76,7 +87,8 @@ async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Subscription, S
     let mut messages = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
     let message = messages.message().await?;
     let message = message.ok_or_else(|| Status::internal("the request holds no message"))?;
-    let request = request::subscribe(message, &fanout.known_names(), principal, peer);
+    let known = fanout.known_names(&principal.policy().scope);
+    let request = request::subscribe(message, &known, principal, peer);
     let request = request.map_err(status::refused)?;
     let opened = fanout.subscribe(request).await;
     opened.map_err(|error| status::from_fanout(&error))

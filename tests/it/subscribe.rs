@@ -3,7 +3,7 @@
 use clerkcast::event::Cursor;
 use clerkcast::proto::subscribe_request::Start;
 use clerkcast::proto::subscribe_response::Kind;
-use clerkcast::proto::{ExpiredCursorPolicy, StartPosition, SubscribeRequest};
+use clerkcast::proto::{EventFilter, ExpiredCursorPolicy, StartPosition, SubscribeRequest};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -335,4 +335,40 @@ async fn too_many_subscribers_are_refused_until_one_leaves() {
             .is_ok()
     })
     .await;
+}
+
+/// Comparing them with every known name, or keeping them, would be the caller's to decide.
+#[tokio::test]
+async fn a_filter_that_is_too_large_is_refused_without_repeating_it() {
+    let gateway = Gateway::start();
+    let long = "x".repeat(300);
+    let many = (0..4000).map(|number| format!("{number:0>200}")).collect();
+    for filter in [
+        EventFilter {
+            types: vec![long.clone()],
+            ..EventFilter::default()
+        },
+        EventFilter {
+            user_ids: vec![long.clone()],
+            ..EventFilter::default()
+        },
+        EventFilter {
+            sources: vec![long.clone()],
+            ..EventFilter::default()
+        },
+        EventFilter {
+            session_ids: many,
+            ..EventFilter::default()
+        },
+    ] {
+        let request = SubscribeRequest {
+            filter: Some(filter),
+            ..SubscribeRequest::default()
+        };
+        let refused = gateway.client().await.subscribe(request).await;
+        let refused = refused.expect_err("refused");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("accepted"), "{refused}");
+        assert!(!refused.message().contains(&long));
+    }
 }

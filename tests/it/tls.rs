@@ -156,13 +156,20 @@ async fn a_subscriber_is_known_by_a_name_of_its_certificate() {
         (issue(vec![dns("billing.internal")], "x"), "billing"),
         (issue(vec![dns("else.internal"), spiffe], "x"), "search"),
         (issue(Vec::new(), "auditor"), "audit"),
+        // An authority may check alternative names alone, and copy the common name.
+        (issue(vec![dns("billing.internal")], "auditor"), "billing"),
     ] {
         let known = secured.name_of(identity).await.expect("let in");
         assert_eq!(known, name);
     }
 
     let unknown = issue(vec![dns("billing.internal.example")], "x");
-    for (identity, why) in [(unknown, "UNKNOWN_CERTIFICATE"), (None, "NO_CREDENTIALS")] {
+    let copied = issue(vec![dns("search.internal")], "auditor");
+    for (identity, why) in [
+        (unknown, "UNKNOWN_CERTIFICATE"),
+        (copied, "UNKNOWN_CERTIFICATE"),
+        (None, "NO_CREDENTIALS"),
+    ] {
         let refused = secured.name_of(identity).await.expect_err("not let in");
         assert_eq!(refused.code(), Code::Unauthenticated);
         assert_eq!(reason(&refused), why);

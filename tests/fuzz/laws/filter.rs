@@ -74,6 +74,7 @@ fn ids(names: &[Name]) -> Vec<String> {
 static KNOWN: LazyLock<KnownNames> = LazyLock::new(|| KnownNames {
     types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
     sources: BTreeSet::from(["default", "staging"].map(str::to_owned)),
+    ..KnownNames::default()
 });
 
 #[derive(Arbitrary, Debug)]

@@ -2,14 +2,14 @@
 
 use clerkcast::proto;
 use clerkcast::proto::subscribe_response::Kind;
-use clerkcast::proto::{EventFilter, SubscribeRequest};
+use clerkcast::proto::{EventFilter, GetEventRequest, ListEventsRequest, SubscribeRequest};
 use tonic::Code;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{Caller, Guarded, Token, new_token, reason};
-use crate::harness::{PATIENCE, binary, body, eventually, from_earliest};
+use crate::harness::{OTHER_SECRET, PATIENCE, binary, body, eventually, from_earliest};
 
 #[tokio::test]
 async fn only_a_known_token_is_let_in_and_every_call_asks_for_it() {
@@ -35,11 +35,11 @@ async fn only_a_known_token_is_let_in_and_every_call_asks_for_it() {
             .expect_err("not let in");
         assert_eq!(refused.code(), Code::Unauthenticated);
         assert_eq!(reason(&refused), expected);
-        let listing = caller.request(proto::ListEventsRequest::default());
+        let listing = caller.request(ListEventsRequest::default());
         let listed = caller.client.list_events(listing).await;
-        let getting = caller.request(proto::GetEventRequest {
+        let getting = caller.request(GetEventRequest {
             id: "msg_1".to_owned(),
-            ..proto::GetEventRequest::default()
+            ..GetEventRequest::default()
         });
         let got = caller.client.get_event(getting).await;
         let about = caller.request(proto::GetLogInfoRequest {});
@@ -181,10 +181,63 @@ async fn a_removed_principal_s_streams_end_and_a_bad_file_changes_nothing() {
             break;
         }
     }
-    // The last principal's removal would open the port to everyone; it stays closed to them.
     let mut gone = Caller::of(gateway, &removed).await;
     let refused = gone.history(from_earliest()).await.expect_err("removed");
     assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+/// As where the file is read while somebody writes it.
+#[tokio::test]
+async fn a_file_that_names_nobody_any_more_does_not_open_the_port() {
+    let guarded = Guarded::start(&new_token("billing").stanza);
+    guarded.reload("", "names no principal any more").await;
+    let mut anonymous = Caller::anonymous(&guarded.gateway).await;
+    let refused = anonymous.subscribe(SubscribeRequest::default()).await;
+    let refused = refused.expect_err("nobody is let in without a token");
+    assert_eq!(reason(&refused), "NO_CREDENTIALS");
+}
+
+#[tokio::test]
+async fn only_what_token_new_makes_is_taken_for_a_token() {
+    // SHA-256 of nothing, and of "test", as a script may have written them down.
+    let guarded = Guarded::start(
+        "[[principals]]\nname = \"a\"\ntoken_hashes = [\
+         \"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\", \
+         \"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"]\n",
+    );
+    for authorization in ["Basic x", "Bearer ", "Bearer test"] {
+        let mut client = guarded.gateway.client().await;
+        let mut request = tonic::Request::new(SubscribeRequest::default());
+        let value = authorization.parse().expect("ASCII");
+        request.metadata_mut().insert("authorization", value);
+        let refused = client.subscribe(request).await.expect_err("refused");
+        assert_eq!(reason(&refused), "UNKNOWN_TOKEN", "{authorization}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_learns_of_no_source_that_it_may_not_receive() {
+    let token = new_token("billing");
+    let config = format!(
+        "[[sources]]\nname = \"staging\"\nsigning_secrets = [\"{OTHER_SECRET}\"]\n{}\nsources = [\"default\"]\n",
+        token.stanza
+    );
+    let guarded = Guarded::start(&config);
+    let mut caller = Caller::of(&guarded.gateway, &token).await;
+    let mut asking = async |source: &str| {
+        let filter = Some(EventFilter {
+            sources: vec![source.to_owned()],
+            ..EventFilter::default()
+        });
+        let request = SubscribeRequest {
+            filter,
+            ..SubscribeRequest::default()
+        };
+        let refused = caller.subscribe(request).await;
+        refused.expect_err("refused").message().to_owned()
+    };
+    assert!(!asking("stagin").await.contains("did you mean"));
+    assert!(asking("defaul").await.contains("did you mean default?"));
 }
 
 #[tokio::test]
@@ -206,8 +259,17 @@ async fn the_audit_trail_says_who_was_sent_what_from_where_for_how_long_and_how_
         ..from_earliest()
     };
     caller.history(request).await.expect("let in");
-    let left = || async { gateway.log_text().contains("subscriber left") };
-    eventually("the stream's end is logged", left).await;
+    let list = caller.request(ListEventsRequest::default());
+    caller.client.list_events(list).await.expect("listed");
+    let get = caller.request(GetEventRequest {
+        id: "msg_1".to_owned(),
+        ..GetEventRequest::default()
+    });
+    caller.client.get_event(get).await.expect("found");
+    for message in ["subscriber left", "events listed", "event looked up"] {
+        let told = || async { gateway.log_text().contains(message) };
+        eventually(message, told).await;
+    }
     let log = gateway.log_text();
     let line = log
         .lines()
@@ -226,6 +288,16 @@ async fn the_audit_trail_says_who_was_sent_what_from_where_for_how_long_and_how_
             .is_some_and(|it| it.starts_with("127.0.0.1:"))
     );
     assert!(!log.contains("ada@example.com"));
+    for (message, field, value) in [
+        ("events listed", "delivered", serde_json::json!(1)),
+        ("event looked up", "id", serde_json::json!("msg_1")),
+    ] {
+        let line = log.lines().find(|line| line.contains(message));
+        let line: serde_json::Value = serde_json::from_str(line.expect("a line")).expect("JSON");
+        assert_eq!(line["target"], "clerkcast::audit");
+        assert_eq!(line["principal"], "billing");
+        assert_eq!(line[field], value, "{message}");
+    }
 }
 
 #[tokio::test]
