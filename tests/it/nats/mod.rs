@@ -5,6 +5,7 @@ mod cluster;
 mod gateways;
 mod log;
 mod place;
+mod readme;
 mod server;
 mod start_up;
 

@@ -58,6 +58,17 @@ impl Server {
         })
     }
 
+    /// A server as a command line starts it, in the directory that it is started in.
+    pub(crate) fn run_in(home: &Path, args: &[String]) -> Process {
+        let process = Command::new(tools().join("venv/bin/nats-server"))
+            .args(args)
+            .current_dir(home)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Process(process.expect("nats-server starts"))
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -159,6 +170,16 @@ impl Server {
     }
 }
 
+/// Killed when dropped.
+pub(crate) struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -176,7 +197,7 @@ fn port_of(ports: &serde_json::Value, kind: &str) -> Option<u16> {
     url.rsplit_once(':')?.1.parse().ok()
 }
 
-fn free_ports() -> [u16; 3] {
+pub(crate) fn free_ports() -> [u16; 3] {
     let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
