@@ -17,12 +17,12 @@ use crate::readme::toml_blocks;
 use crate::refused;
 
 /// An authority that vouches for servers and clients.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "test");
@@ -33,12 +33,12 @@ impl Authority {
         }
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// A certificate and its key.
-    fn issue(&self, names: Vec<SanType>, common_name: &str) -> (String, String) {
+    pub(crate) fn issue(&self, names: Vec<SanType>, common_name: &str) -> (String, String) {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.subject_alt_names = names;
         let subject = &mut params.distinguished_name;
@@ -48,7 +48,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn issue_server(&self) -> (String, String) {
+    pub(crate) fn issue_server(&self) -> (String, String) {
         let names = vec![
             dns("localhost"),
             SanType::IpAddress("127.0.0.1".parse().expect("an address")),

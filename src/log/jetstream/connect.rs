@@ -19,6 +19,8 @@ use super::{ACKNOWLEDGED_WITHIN, Config, OUTSTANDING_MAX};
 const STARTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long one question to the API waits for its answer.
 pub(super) const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// What the largest body, its typed form and their envelope take up.
+const MESSAGE_BYTES_MAX: usize = 4_000_000;
 /// Between attempts to connect: others may be restarting too.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 /// A server that does not answer two of these is given up for another one.
@@ -151,6 +153,13 @@ async fn attempt(config: &Config, changed: &Arc<Notify>) -> Result<Connected, Fa
         .map(|ServerUrl(address)| address.clone());
     let client = options.connect(servers.collect::<Vec<_>>()).await;
     let client = client.map_err(|error| Failed::ForNow(error.to_string()))?;
+    let payload_max = client.max_payload();
+    if payload_max < MESSAGE_BYTES_MAX {
+        tracing::warn!(
+            payload_max,
+            "the largest events do not fit the servers' max_payload and will be refused; set it to 4MB"
+        );
+    }
     let context = ContextBuilder::new()
         .timeout(ANSWERED_WITHIN)
         .build(client.clone());

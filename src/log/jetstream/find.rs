@@ -95,6 +95,10 @@ async fn look_through(
         if position >= bounds.tail {
             return Ok(None);
         }
+        // Somebody may have deleted the message at the tail.
+        if info.pending == 0 && shared.next_record(position.next(), None).await?.is_none() {
+            return Ok(None);
+        }
     }
     Err(unreachable(&"the connection is closed"))
 }

@@ -93,6 +93,11 @@ async fn durable_nats_away_is_answered_503_and_all_goes_on_when_it_is_back() {
     everything.extend(ids("while", 10));
     assert_eq!(next_ids(&mut live, 10).await, ids("while", 10));
     assert_eq!(next_ids(&mut history, 20).await, everything);
+    // The server has learnt the ids from its events.
+    let again = gateway
+        .post("before_0", body("user.updated", "user_1"))
+        .await;
+    assert_eq!(again.json()["duplicate"], true);
     assert_eq!(gateway.history(from_earliest()).await.len(), 20);
 }
 

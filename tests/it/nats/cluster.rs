@@ -322,3 +322,17 @@ async fn cluster_the_leader_is_cut_off() {
     };
     Site::start().survives(fault).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_all_its_servers_are_killed_at_once() {
+    let fault = async |site: &mut Site| {
+        for server in &mut site.servers {
+            server.kill();
+        }
+        for server in &mut site.servers {
+            server.run();
+        }
+        site.replicated().await;
+    };
+    Site::start().survives(fault).await;
+}

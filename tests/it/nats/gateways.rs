@@ -128,3 +128,20 @@ async fn between() -> prost_types::Timestamp {
     tokio::time::sleep(margin * 2).await;
     (before + margin).into()
 }
+
+/// No JSON has a typed form that is larger for its size: eleven bytes for two.
+#[tokio::test]
+async fn lossless_the_largest_event_fits_a_message() {
+    let server = Server::start();
+    let gateway = Gateway::start_with(on(&[&server]));
+    let (start, end) = (r#"{"type":"planet.created","data":{"sizes":[0"#, "]}}");
+    let numbers = (512 * 1024 - start.len() - end.len()) / 2;
+    let event = format!("{start}{}{end}", ",0".repeat(numbers));
+    gateway.accept("msg_1", event.clone()).await;
+    let request = SubscribeRequest {
+        include_payload: true,
+        ..from_earliest()
+    };
+    let found = gateway.history(request).await;
+    assert_eq!(found[0].payload_json.as_deref(), Some(event.as_str()));
+}

@@ -6,6 +6,7 @@ mod gateways;
 mod log;
 mod place;
 mod readme;
+mod security;
 mod server;
 mod start_up;
 

@@ -19,11 +19,18 @@ pub(crate) struct Server {
     client_port: u16,
     route_port: Option<u16>,
     routes: Vec<u16>,
+    /// More lines of its configuration.
+    more: String,
 }
 
 impl Server {
     /// A server on its own.
     pub(crate) fn start() -> Self {
+        Self::start_with(String::new())
+    }
+
+    /// The same, with more lines of configuration.
+    pub(crate) fn start_with(more: String) -> Self {
         let directory = Arc::new(TempDir::new().expect("a temporary directory"));
         let mut server = Self {
             process: None,
@@ -32,6 +39,7 @@ impl Server {
             client_port: 0,
             route_port: None,
             routes: Vec::new(),
+            more,
         };
         server.run();
         server
@@ -51,6 +59,7 @@ impl Server {
                 client_port: 0,
                 route_port: Some(routes[index]),
                 routes: routes.to_vec(),
+                more: String::new(),
             };
             server.run();
             index += 1;
@@ -135,6 +144,7 @@ impl Server {
             port(self.client_port),
             self.home().join("store"),
         );
+        config.push_str(&self.more);
         if let Some(route_port) = self.route_port {
             let routes = self.routes.iter();
             let routes = routes.map(|port| format!("\"nats://127.0.0.1:{port}\""));

@@ -1,0 +1,118 @@
+//! Servers that want to know who connects, and say who they are.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use tempfile::TempDir;
+
+use super::place::on;
+use super::server::Server;
+use crate::harness::{Gateway, SECRET, binary, body, from_earliest};
+use crate::tls::Authority;
+
+fn write(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, text).expect("written");
+    path.display().to_string()
+}
+
+async fn takes_events(gateway: &Gateway) {
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    assert_eq!(gateway.history(from_earliest()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn tls_both_sides_show_certificates() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let authority = Authority::new();
+    let file = |name: &str, text: &str| write(directory.path(), name, text);
+    let ca = file("ca.pem", &authority.pem());
+    let (certificate, key) = authority.issue_server();
+    let [certificate, key] = [file("server.pem", &certificate), file("server.key", &key)];
+    let server = Server::start_with(format!(
+        "tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true }}\n"
+    ));
+    let (certificate, key) = authority.issue(Vec::new(), "gateway");
+    let [certificate, key] = [file("client.pem", &certificate), file("client.key", &key)];
+    let mut options = on(&[&server]);
+    let more = [
+        "--nats-tls-ca",
+        &ca,
+        "--nats-tls-cert",
+        &certificate,
+        "--nats-tls-key",
+        &key,
+    ];
+    options.args.extend(more.map(str::to_owned));
+    let gateway = Gateway::start_with(options);
+    takes_events(&gateway).await;
+}
+
+#[tokio::test]
+async fn credentials_are_shown_and_a_wrong_file_is_named() {
+    let operator = KeyPair::new_operator();
+    let [account, system] = [(); 2].map(|()| KeyPair::new_account());
+    let user = KeyPair::new_user();
+    let operator_token = token(&operator, &operator, r#"{"type":"operator","version":2}"#);
+    let account_token = token(&operator, &account, &account_claims(JETSTREAM_LIMITS));
+    let system_token = token(&operator, &system, &account_claims(""));
+    let user_claims = format!(r#"{{"pub":{{}},"sub":{{}},{UNLIMITED},"type":"user","version":2}}"#);
+    let user_token = token(&account, &user, &user_claims);
+    let (account, system) = (account.public_key(), system.public_key());
+    let server = Server::start_with(format!(
+        "operator: {operator_token}\nsystem_account: {system}\nresolver: MEMORY\n\
+         resolver_preload {{ {account}: {account_token}, {system}: {system_token} }}\n"
+    ));
+    let directory = TempDir::new().expect("a temporary directory");
+    let seed = user.seed().expect("a seed");
+    let credentials = format!(
+        "-----BEGIN NATS USER JWT-----\n{user_token}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    );
+    let file = write(directory.path(), "gateway.creds", &credentials);
+    let mut options = on(&[&server]);
+    options.args.extend(["--nats-credentials".to_owned(), file]);
+    let gateway = Gateway::start_with(options);
+    takes_events(&gateway).await;
+
+    let output = binary()
+        .args(["serve", "--admin-listen", "127.0.0.1:0"])
+        .args(["--log", "nats", "--nats-url", &server.url()])
+        .args(["--nats-credentials", "/does/not/exist"])
+        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cannot use the file of --nats-credentials: /does/not/exist"),
+        "{said}"
+    );
+}
+
+const UNLIMITED: &str = r#""subs":-1,"data":-1,"payload":-1"#;
+const JETSTREAM_LIMITS: &str = r#","mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1"#;
+
+fn account_claims(more_limits: &str) -> String {
+    let limits = format!(
+        r#"{UNLIMITED},"imports":-1,"exports":-1,"wildcards":true,"conn":-1,"leaf":-1{more_limits}"#
+    );
+    format!(r#"{{"limits":{{{limits}}},"type":"account","version":2}}"#)
+}
+
+/// What `issuer` says of `subject`, signed.
+fn token(issuer: &KeyPair, subject: &KeyPair, claims: &str) -> String {
+    let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
+    let claims = format!(
+        r#"{{"jti":"test","iat":1700000000,"iss":"{}","name":"test","sub":"{}","nats":{claims}}}"#,
+        issuer.public_key(),
+        subject.public_key()
+    );
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+    let signature = issuer.sign(signed.as_bytes()).expect("a private key");
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
