@@ -31,7 +31,8 @@ pub fn init(format: LogFormat, directives: &str) -> Result<(), String> {
             "log level {unknown:?}: write error, warn, info, debug or trace, or a module's as in info,clerkcast::webhook=debug"
         ));
     }
-    let filter = EnvFilter::try_new(directives)
+    // The NATS client reports as news what `log::jetstream` reports too.
+    let filter = EnvFilter::try_new(format!("async_nats=error,{directives}"))
         .map_err(|error| format!("log level {directives:?}: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

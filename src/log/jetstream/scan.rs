@@ -44,7 +44,7 @@ pub(super) async fn scan(
     scan: &Scan,
     reader: &mut dyn Reader,
 ) -> Result<Position, Error> {
-    shared.check_connection()?;
+    shared.check_reachable()?;
     let tail = shared.bounds().tail;
     let subjects = subjects(shared, &scan.narrow);
     let started = Instant::now();

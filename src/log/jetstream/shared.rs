@@ -111,6 +111,17 @@ impl Shared {
         }
     }
 
+    /// Whether a page is worth asking for. While the stream has no leader, its end cannot
+    /// be confirmed, and readers that take turns would each wait to find that out.
+    pub(super) fn check_reachable(&self) -> Result<(), Error> {
+        match &*self.writability.borrow() {
+            Writability::Writable => Ok(()),
+            Writability::Refusing(reason) | Writability::Failed(reason) => {
+                Err(Error::Unreachable(reason.clone()))
+            }
+        }
+    }
+
     pub(super) async fn info(&self) -> Result<Info, Refreshed> {
         self.check_connection()?;
         let stream = self.context.get_stream(&self.config.stream).await;

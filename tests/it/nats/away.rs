@@ -59,6 +59,11 @@ async fn only_heartbeats(stream: &mut Stream, cursor: &str) {
     }
 }
 
+/// Its last lines may still be on their way when a gateway has ended.
+async fn is_said(gateway: &Gateway, text: &str) {
+    eventually(text, || async { gateway.log_text().contains(text) }).await;
+}
+
 #[tokio::test]
 async fn durable_nats_away_is_answered_503_and_all_goes_on_when_it_is_back() {
     let mut server = Server::start();
@@ -144,8 +149,7 @@ async fn a_stream_that_is_made_anew_ends_the_gateway_and_its_cursors() {
     context.create_stream(settings).await.expect("made");
 
     assert_eq!(gateway.wait().code(), Some(1));
-    let log = gateway.log_text();
-    assert!(log.contains("was deleted and made anew"), "{log}");
+    is_said(&gateway, "was deleted and made anew").await;
     let gateway = gateway.restarted();
     post_all(&gateway, "after", 3).await;
     let mut client = gateway.client().await;
@@ -163,6 +167,5 @@ async fn a_stream_that_is_deleted_ends_the_gateway() {
     let context = async_nats::jetstream::new(client);
     context.delete_stream("CLERKCAST").await.expect("deleted");
     assert_eq!(gateway.wait().code(), Some(1));
-    let log = gateway.log_text();
-    assert!(log.contains("the stream CLERKCAST is gone"), "{log}");
+    is_said(&gateway, "the stream CLERKCAST is gone").await;
 }
