@@ -155,8 +155,8 @@ impl Principal {
         self.shared.ended.cancelled().await;
     }
 
-    /// Permits one call that is not a stream, as soon as fewer than [`CALLS_MAX`] of this
-    /// principal's are under way or still being sent.
+    /// Permits one call that is not a stream, as soon as fewer than 64 of this principal's
+    /// are under way or still being sent.
     pub async fn call_permit(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.shared.calls).acquire_owned().await;
         permit.unwrap_or_else(|_| unreachable!("nobody closes it"))
