@@ -8,6 +8,7 @@
 
 mod certificates;
 mod config;
+mod copy;
 mod principals;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ use crate::{fanout, grpc, ops, webhook};
 
 pub use certificates::Certificates;
 pub use config::{Config, FileConfig, LogConfig, LogKind, SourceConfig};
+pub use copy::{Copied, Format as ArchiveFormat, Place, copy};
 pub use principals::FilePrincipal;
 
 /// How often retention looks for what may go.

@@ -3,11 +3,13 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 it
 //! worked, 1 it did not, 2 the command line or the configuration is wrong.
 
+mod copy;
 mod dev;
 mod nats;
 mod ports;
 mod post;
 mod reload;
+mod retention;
 mod secrets;
 mod send;
 mod serve;
@@ -102,6 +104,11 @@ enum Command {
     ///
     /// Exit code 0 where the signature matches, 1 where it does not.
     Verify(verify::VerifyArgs),
+    /// Copy a log into another one, into a file, or from a file.
+    ///
+    /// From the embedded log to a stream of NATS or back, or to a file (NDJSON or protobuf) and
+    /// from one. Ids, bodies, times and the order are kept; what is there already stays.
+    Copy(Box<copy::CopyArgs>),
     /// Make the token that a subscriber shows, and what the gateway's configuration holds of it.
     Token(token::TokenArgs),
 }
@@ -128,6 +135,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(args) => send::run(args).await,
         Command::Tail(args) => tail::run(args).await,
         Command::Verify(args) => verify::run(&args),
+        Command::Copy(args) => copy::run(*args).await,
         Command::Token(args) => token::run(&args),
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::retention::Retention;
 use super::serve::named;
 use super::{Failure, units};
 use crate::app::{FileConfig, LogKind};
 use crate::log::DEDUPE_WINDOW;
-use crate::log::jetstream::{self, Security, ServerUrl};
+use crate::log::jetstream::{self, Missing, Security, ServerUrl};
 
 /// JetStream has no more copies of a stream.
 const REPLICAS_MAX: usize = 5;
@@ -64,12 +65,6 @@ pub(super) struct NatsArgs {
     nats_duplicate_window: Option<String>,
 }
 
-/// What the retention flags say.
-pub(super) struct Retention {
-    pub(super) retain_for: Option<Duration>,
-    pub(super) retain_bytes: Option<u64>,
-}
-
 impl NatsArgs {
     /// The stream, if the log is one.
     pub(super) fn check(
@@ -88,6 +83,19 @@ impl NatsArgs {
             )),
             (LogKind::Nats, Some(url)) => self.stream(file, url, retention).map(Some),
         }
+    }
+
+    /// The stream, whichever log is chosen.
+    pub(super) fn named_stream(
+        &self,
+        file: &FileConfig,
+        retention: &Retention,
+    ) -> Result<jetstream::Config, Failure> {
+        let url = self.nats_url.as_ref().or(file.nats_url.as_ref());
+        let url = url.ok_or_else(|| {
+            Failure::Usage("`nats` needs --nats-url, such as nats://127.0.0.1:4222".to_owned())
+        })?;
+        self.stream(file, url, retention)
     }
 
     fn stream(
@@ -134,6 +142,7 @@ impl NatsArgs {
             duplicate_window,
             retain_for: retention.retain_for,
             retain_bytes: retention.retain_bytes,
+            missing: Missing::Create,
         })
     }
 

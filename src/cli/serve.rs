@@ -8,8 +8,9 @@ use clap::Args;
 use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::nats::{NatsArgs, Retention};
+use super::nats::NatsArgs;
 use super::ports::PortArgs;
+use super::retention::{Retention, RetentionArgs};
 use super::secrets::{self, LEGACY_VARIABLE};
 use super::{Failure, reload, units};
 use crate::access::Principals;
@@ -21,8 +22,6 @@ use crate::ops::{self, LogFormat};
 use crate::webhook::{self, SigningSecret};
 
 const SIGNAL_REPEATS_WITHIN: Duration = Duration::from_millis(250);
-/// A log smaller than this would be removed as fast as it is written.
-const RETAIN_BYTES_MIN: u64 = 16 << 20;
 /// Smaller than a few of the largest events, a ring would hold none of them long enough.
 const RING_BYTES_MIN: u64 = 4 << 20;
 /// A typed event with its payload stays below gRPC's default limit of 4 MiB.
@@ -76,13 +75,8 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "CLERKCAST_INSTANCE_ID", value_name = "ID")]
     instance_id: Option<String>,
 
-    /// Remove events that are older; `off` keeps them [default: 30d]
-    #[arg(long, env = "CLERKCAST_RETAIN_FOR", value_name = "DURATION")]
-    retain_for: Option<String>,
-
-    /// Remove the oldest events while the log is larger; `off` for no limit [default: 10GiB]
-    #[arg(long, env = "CLERKCAST_RETAIN_BYTES", value_name = "SIZE")]
-    retain_bytes: Option<String>,
+    #[command(flatten)]
+    retention: RetentionArgs,
 
     /// The largest webhook body that is accepted, at most 512KiB [default: 512KiB]
     #[arg(long, env = "CLERKCAST_BODY_LIMIT", value_name = "SIZE")]
@@ -168,18 +162,7 @@ impl ServeArgs {
             |flag: Option<SocketAddr>, key: Option<SocketAddr>, default: ([u8; 4], u16)| {
                 flag.or(key).unwrap_or_else(|| default.into())
             };
-        let retain_bytes = text(&self.retain_bytes, &file.retain_bytes, "10GiB");
-        let retain_bytes = named("--retain-bytes", units::or_off(&retain_bytes, units::bytes))?;
-        if retain_bytes.is_some_and(|bytes| bytes < RETAIN_BYTES_MIN) {
-            return Err(Failure::Usage(
-                "--retain-bytes: the least is 16MiB".to_owned(),
-            ));
-        }
-        let retain_for = text(&self.retain_for, &file.retain_for, "30d");
-        let retention = Retention {
-            retain_for: named("--retain-for", units::or_off(&retain_for, units::duration))?,
-            retain_bytes,
-        };
+        let retention = self.retention.check(file)?;
         let body_limit = text(&self.body_limit, &file.body_limit, "512KiB");
         let body_limit = named("--body-limit", units::bytes(&body_limit))?;
         if body_limit > BODY_BYTES_LIMIT_MAX {

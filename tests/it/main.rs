@@ -8,6 +8,7 @@ mod client;
 mod clock;
 mod commands;
 mod conformance;
+mod copy;
 mod crash;
 mod decoding;
 mod fanout;

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::harness::{Gateway, OTHER_SECRET, Options, SECRET, binary, body};
 use crate::interop::tools;
+use crate::nats::server::Server;
 
 pub(crate) fn readme() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -108,6 +109,28 @@ fn run_grpcurl(gateway: &Gateway, words: &[String]) -> String {
     String::from_utf8_lossy(&first[..length]).into_owned()
 }
 
+/// Runs the `clerkcast copy …` lines on the log of a gateway that has stopped, and with
+/// one server in the place of three.
+fn run_copies(stopped: &Gateway, copies: Vec<Vec<String>>) {
+    let server = Server::start();
+    let elsewhere = tempfile::TempDir::new().expect("a temporary directory");
+    assert_eq!(copies.len(), 3);
+    for words in copies {
+        let args = words[1..].iter().map(|word| match word.as_str() {
+            "/var/lib/clerkcast" => stopped.data_dir().display().to_string(),
+            "/var/lib/clerkcast-again" => "again".to_owned(),
+            urls if urls.starts_with("nats://") => server.url(),
+            "3" => "1".to_owned(),
+            other => other.to_owned(),
+        });
+        let copied = binary().args(args).current_dir(&elsewhere).output();
+        let copied = copied.expect("it runs");
+        let said = String::from_utf8_lossy(&copied.stderr);
+        assert!(copied.status.success(), "{words:?}: {said}");
+        assert!(!said.contains(" 0 events copied"), "{words:?}: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_works() {
     let gateway = Gateway::start();
@@ -115,6 +138,7 @@ async fn every_command_of_the_readme_works() {
         .accept("msg_example", body("user.created", "user_1"))
         .await;
     let mut ran = 0;
+    let mut copies = Vec::new();
     for command in commands() {
         let words = words(&command);
         match words[0].as_str() {
@@ -123,6 +147,7 @@ async fn every_command_of_the_readme_works() {
                 args.push("--until-caught-up".to_owned());
                 assert!(run_clerkcast(&gateway, &args).status.success(), "{command}");
             }
+            "clerkcast" if words[1] == "copy" => copies.push(words),
             "clerkcast" => {
                 let output = run_clerkcast(&gateway, &words[1..]);
                 assert!(output.status.success(), "{command}");
@@ -163,6 +188,7 @@ async fn every_command_of_the_readme_works() {
         ran += 1;
     }
     assert!(ran > 10, "the README's commands were found");
+    run_copies(&gateway.stopped(), copies);
 }
 
 #[tokio::test]

@@ -95,6 +95,9 @@ pub enum OpenError {
         /// What the server says.
         reason: String,
     },
+    /// There is no such stream.
+    #[error("there is no stream {0}")]
+    NoStream(String),
     /// The stream is another one than configured.
     #[error("{0}")]
     Mismatch(Mismatches),
@@ -171,6 +174,7 @@ async fn attempt(config: &Config, changed: &Arc<Notify>) -> Result<Connected, Fa
     let info = stream::find_or_create(&context, config).await;
     let info = info.map_err(|unusable| match unusable {
         Unusable::NotNow(reason) => Failed::ForNow(reason),
+        Unusable::Absent => Failed::ForGood(OpenError::NoStream(config.stream.clone())),
         Unusable::Never(reason) => Failed::ForGood(OpenError::NotCreated {
             stream: config.stream.clone(),
             reason,

@@ -15,7 +15,7 @@
 //!   and not for as long as the record is kept. A server that starts learns the ids from
 //!   the records, so those of records that retention removed are forgotten then.
 //! * **Counts** ([`Log::tallies`]) are the stream's of some seconds ago, and what came by since.
-//! * **Times**: [`Log::position_before`] goes by when the stream stored a record.
+//! * **Times**: [`Log::position_before`] is as exact as the gateways' clocks agree.
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
 //!   [`Error::Unreachable`]. Both go on by themselves. A stream that is gone or made
 //!   anew is another log: [`Writability::Failed`].
@@ -77,6 +77,18 @@ pub struct Config {
     pub retain_for: Option<Duration>,
     /// Remove the oldest records while the stream takes up more bytes.
     pub retain_bytes: Option<u64>,
+    /// What to do where there is no such stream.
+    pub missing: Missing,
+}
+
+/// What to do where there is no such stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// Make it.
+    #[default]
+    Create,
+    /// Fail.
+    Refuse,
 }
 
 impl Default for Config {
@@ -90,6 +102,7 @@ impl Default for Config {
             duplicate_window: DEDUPE_WINDOW,
             retain_for: None,
             retain_bytes: None,
+            missing: Missing::Create,
         }
     }
 }

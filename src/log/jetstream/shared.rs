@@ -158,15 +158,18 @@ impl Shared {
         }))
     }
 
-    /// The same message's position, and when the stream stored it.
-    pub(super) async fn stored_at_or_after(
+    /// The same message's position, and when a gateway received its record; of what is no
+    /// record, when the stream stored it.
+    pub(super) async fn received_at_or_after(
         &self,
         position: Position,
     ) -> Result<Option<(Position, UnixMillis)>, Error> {
         let message = self.next_message(position, None).await?;
         Ok(message.map(|message| {
+            let position = Position::new(message.sequence);
             let stored = millis(message.time.unix_timestamp_nanos());
-            (Position::new(message.sequence), stored)
+            let record = StoredRecord::read(position, message.payload);
+            (position, record.map_or(stored, |it| it.receive_time()))
         }))
     }
 

@@ -11,7 +11,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 use aws_lc_rs::digest;
 
-use super::{Config, subject};
+use super::{Config, Missing, subject};
 use crate::event::Epoch;
 
 /// Settings of a stream that are not what is configured.
@@ -58,6 +58,8 @@ pub(super) enum Unusable {
     NotNow(String),
     /// It will not be.
     Never(String),
+    /// It is not, and is not to be made.
+    Absent,
 }
 
 /// The stream, which is made where there is none.
@@ -70,6 +72,9 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
         GetStreamErrorKind::JetStream(error)
             if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
         _ => return Err(Unusable::NotNow(error.to_string())),
+    }
+    if config.missing == Missing::Refuse {
+        return Err(Unusable::Absent);
     }
     let error = match context.create_stream(settings(config)).await {
         Ok(stream) => {

@@ -38,7 +38,7 @@ use age::SteadyClock;
 use reader::ReaderPool;
 use writer::Command;
 
-pub use schema::OpenError;
+pub use schema::{OpenError, exists};
 
 /// Requests that wait for the writer; more are refused as overload.
 const QUEUE_REQUESTS_MAX: usize = 16_384;

@@ -202,6 +202,12 @@ fn create_file_for_owner(path: &Path) -> io::Result<()> {
     options.open(path).map(drop)
 }
 
+/// Whether there is a log in this directory.
+#[must_use]
+pub fn exists(data_dir: &Path) -> bool {
+    data_dir.join(FILE_NAME).is_file()
+}
+
 pub(super) fn open_for_writing(data_dir: &Path) -> Result<(Connection, State), OpenError> {
     let path = data_dir.join(FILE_NAME);
     let sqlite_error = |source| OpenError::of_file(&path, source);

@@ -4,10 +4,10 @@ mod away;
 mod cluster;
 mod gateways;
 mod log;
-mod place;
+pub(crate) mod place;
 mod readme;
 mod security;
-mod server;
+pub(crate) mod server;
 mod start_up;
 
 pub(crate) use log::JetStream;
