@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State as Connection;
@@ -16,6 +17,9 @@ use super::record::StoredRecord;
 use super::{Config, stream, subject};
 use crate::event::{Epoch, Position, UnixMillis};
 use crate::log::{Batch, Bounds, Error, Metrics, Record, Writability};
+
+/// Replicas tell their leader once a second that they are there.
+const REPLICA_SILENT_FOR: Duration = Duration::from_secs(4);
 
 /// What the log's tasks and callers share.
 #[derive(Debug)]
@@ -54,6 +58,10 @@ pub(super) enum Refreshed {
     Disconnected,
     #[error("the stream cannot be reached: {0}")]
     Unreachable(String),
+    #[error(
+        "the server that leads the stream reaches no majority of those that have a copy; are they down, or is the network between them?"
+    )]
+    Alone,
 }
 
 impl From<Refreshed> for Error {
@@ -140,6 +148,9 @@ impl Shared {
                 self.config.stream
             )));
             return Err(Refreshed::Remade);
+        }
+        if !reaches_majority(info) {
+            return Err(Refreshed::Alone);
         }
         Ok(info.clone())
     }
@@ -266,6 +277,16 @@ impl Shared {
             true
         });
     }
+}
+
+/// A leader that is cut off answers as one for a while, and neither takes records nor
+/// knows the end of the log.
+fn reaches_majority(info: &Info) -> bool {
+    let others = info.cluster.as_ref().map_or(&[][..], |it| &it.replicas);
+    let reached = others
+        .iter()
+        .filter(|it| !it.offline && it.active < REPLICA_SILENT_FOR);
+    2 * (1 + reached.count()) > 1 + others.len()
 }
 
 pub(super) fn millis(nanoseconds: i128) -> UnixMillis {

@@ -33,7 +33,10 @@ type Accepted = Arc<Mutex<BTreeMap<String, usize>>>;
 
 impl Site {
     fn start() -> Self {
-        let servers = Server::cluster();
+        Self::on(Server::cluster())
+    }
+
+    fn on(servers: [Server; 3]) -> Self {
         let gateways = (0..3).map(|first| {
             let order = [first, (first + 1) % 3, (first + 2) % 3];
             let mut options = on(&order.map(|index| &servers[index]));
@@ -309,10 +312,9 @@ async fn cluster_its_servers_are_restarted_one_after_the_other() {
     Site::start().survives(fault).await;
 }
 
-/// The leader is cut off from everybody, its connections still open, and comes back when
-/// there is another one.
+/// The leader hangs, its connections still open, and goes on when there is another one.
 #[tokio::test(flavor = "multi_thread")]
-async fn cluster_the_leader_is_cut_off() {
+async fn cluster_the_leader_hangs() {
     let fault = async |site: &mut Site| {
         let leader = site.leader().await;
         site.servers[leader].signal("-STOP");
@@ -321,6 +323,23 @@ async fn cluster_the_leader_is_cut_off() {
         site.replicated().await;
     };
     Site::start().survives(fault).await;
+}
+
+/// The leader does not reach the other servers, and its gateway still reaches it: what it
+/// is told there must not be taken for the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_the_network_is_cut_between_the_leader_and_the_others() {
+    let (servers, links) = Server::linked_cluster();
+    let fault = async |site: &mut Site| {
+        let leader = site.leader().await;
+        links.cut_off(leader);
+        for _ in 0..3 {
+            site.accepted_more().await;
+        }
+        links.mend();
+        site.replicated().await;
+    };
+    Site::on(servers).survives(fault).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod away;
 mod cluster;
 mod gateways;
+mod links;
 mod log;
 pub(crate) mod place;
 mod readme;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::links::Links;
 use crate::harness::PATIENCE;
 use crate::interop::tools;
 
@@ -21,6 +22,7 @@ pub(crate) struct Server {
     routes: Vec<u16>,
     /// More lines of its configuration.
     more: String,
+    more_of_cluster: &'static str,
 }
 
 impl Server {
@@ -40,6 +42,7 @@ impl Server {
             route_port: None,
             routes: Vec::new(),
             more,
+            more_of_cluster: "",
         };
         server.run();
         server
@@ -47,9 +50,27 @@ impl Server {
 
     /// Three that form a cluster.
     pub(crate) fn cluster() -> [Self; 3] {
-        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
         // A server needs to know where the others will be before they are.
         let routes = free_ports();
+        Self::cluster_with(routes, |_| routes.to_vec(), "")
+    }
+
+    /// Three that form a cluster, and reach each other over links.
+    pub(crate) fn linked_cluster() -> ([Self; 3], Links) {
+        let listening = free_ports();
+        let links = Links::to(listening);
+        // They tell each other where they listen, and must not be found there.
+        let elsewhere = ", advertise: \"127.0.0.1:1\"";
+        let servers = Self::cluster_with(listening, |index| links.routes(index), elsewhere);
+        (servers, links)
+    }
+
+    fn cluster_with(
+        listening: [u16; 3],
+        routes: impl Fn(usize) -> Vec<u16>,
+        more: &'static str,
+    ) -> [Self; 3] {
+        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
         let mut index = 0;
         ["one", "two", "three"].map(|name| {
             let mut server = Self {
@@ -57,9 +78,10 @@ impl Server {
                 directory: Arc::clone(&directory),
                 name: name.to_owned(),
                 client_port: 0,
-                route_port: Some(routes[index]),
-                routes: routes.to_vec(),
+                route_port: Some(listening[index]),
+                routes: routes(index),
                 more: String::new(),
+                more_of_cluster: more,
             };
             server.run();
             index += 1;
@@ -151,7 +173,8 @@ impl Server {
             let routes = routes.collect::<Vec<_>>().join(", ");
             let listen = port(route_port);
             config.push_str(&format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{listen}\", routes: [{routes}] }}\n"
+                "cluster {{ name: test, listen: \"127.0.0.1:{listen}\", routes: [{routes}]{} }}\n",
+                self.more_of_cluster
             ));
         }
         config
