@@ -26,12 +26,14 @@
 //! ```text
 //!   main → cli → app (opens, binds, wires, drains in order)
 //!   edges       webhook/  grpc/  ops/  client   know HTTP and gRPC; cli/ knows terminals
-//!   domain      clerk/    fanout/               know events
+//!   sockets     net/                            knows connections, TLS and their bounds
+//!   domain      clerk/    access/  fanout/      know events, and who may receive them
 //!   truth       log/                            knows bytes, positions, durability
 //!   vocabulary  event     proto                 know nothing
 //! ```
 //!
-//! `webhook` and `grpc` never import each other; `webhook` never imports `fanout`; `log`
+//! `webhook` and `grpc` never import each other; `webhook` never imports `fanout`; `net`
+//! knows neither HTTP nor what is behind a port, and `access` no protocol; `log`
 //! imports neither axum, tonic nor `serde_json`; the ring, the filter and the index of who
 //! waits are pure, without tokio and without a clock; only `app` uses `anyhow`. A test reads the imports
 //! and holds them to this.

@@ -76,6 +76,15 @@ fn the_log_knows_bytes_and_positions_alone() {
 }
 
 #[test]
+fn sockets_and_policies_know_no_protocol() {
+    let edges = ["crate::webhook", "crate::grpc", "axum", "hyper", "tonic"];
+    for module in ["net", "access"] {
+        never_names(module, &edges);
+        never_names(module, &["crate::fanout", "crate::log", "crate::proto"]);
+    }
+}
+
+#[test]
 fn the_vocabulary_knows_nothing() {
     never_names("event", &["crate::"]);
 }
@@ -104,7 +113,8 @@ fn the_ring_the_filter_and_the_index_are_pure() {
 #[test]
 fn only_the_composition_root_uses_anyhow() {
     for module in [
-        "event", "log", "clerk", "fanout", "webhook", "grpc", "ops", "cli", "client",
+        "event", "log", "clerk", "access", "fanout", "net", "webhook", "grpc", "ops", "cli",
+        "client",
     ] {
         never_names(module, &["anyhow"]);
     }
