@@ -257,7 +257,7 @@ impl Inner {
         }
         let mut tail = self.log.bounds().tail;
         if cursor.position > tail {
-            tail = self.log.latest_bounds().await?.tail;
+            tail = self.log.latest_bounds(cursor.position).await?.tail;
         }
         if cursor.position > tail {
             return Err(Error::AheadOfLog {

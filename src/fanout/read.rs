@@ -45,7 +45,7 @@ impl Fanout {
     /// When the cursor cannot be honoured or the log not be read.
     pub async fn list(&self, listing: Listing) -> Result<Listed, Error> {
         let inner = &self.inner;
-        let tail = inner.log.latest_bounds().await?.tail;
+        let tail = inner.log.latest_bounds(Position::START).await?.tail;
         let has_no_cursor = !matches!(listing.start, Start::After(_));
         let mut position = match listing.start {
             Start::After(cursor) => inner.position_of(cursor).await?,

@@ -32,7 +32,7 @@ pub(super) async fn starting_position(
 /// live.
 pub(super) async fn end_of_history(inner: &Inner, request: &Request) -> Result<Position, Error> {
     let bounds = if request.stop_when_caught_up {
-        inner.log.latest_bounds().await?
+        inner.log.latest_bounds(Position::START).await?
     } else {
         inner.log.bounds()
     };

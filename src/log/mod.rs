@@ -188,8 +188,9 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     fn bounds(&self) -> Bounds;
 
     /// The same, after asking the store: other processes may have appended what this one
-    /// has not heard of yet.
-    fn latest_bounds(&self) -> BoxFuture<'_, Result<Bounds, Error>>;
+    /// has not heard of yet. A store that may not know its end at once has some seconds to
+    /// reach `expected`, which a client says was there.
+    fn latest_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>>;
 
     /// Makes `record` durable, unless its source and id are in the log already.
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>>;

@@ -123,6 +123,8 @@ async fn what_cannot_be_copied_is_told_with_what_to_do_and_without_its_content()
     std::fs::write(here.join("cut.binpb"), [200, 1, 10, 5]).expect("written");
     let incomplete = r#"{"id":"msg_1","source":"default","payload_json":"{}"}"#;
     std::fs::write(here.join("incomplete.ndjson"), incomplete).expect("written");
+    let whole = r#"{"id":"msg_1","source":"default","send_time":"2026-01-01T00:00:00Z","receive_time":"2026-01-01T00:00:00Z","payload_json":"{}"}"#;
+    std::fs::write(here.join("two.ndjson"), format!("{whole}{whole}\n")).expect("written");
     for (args, told) in [
         (&[&in_use, "a.ndjson"][..], "in use by another clerkcast"),
         (
@@ -137,6 +139,7 @@ async fn what_cannot_be_copied_is_told_with_what_to_do_and_without_its_content()
             "there is no stream CLERKCAST",
         ),
         (&["wrong.ndjson", "data"], "wrong.ndjson: event 1"),
+        (&["two.ndjson", "data"], "two.ndjson: event 1"),
         (&["cut.binpb", "data"], "the file ends within it"),
         (&["incomplete.ndjson", "data"], "it has no receive_time"),
         (&["data", "data"], "both where to copy from"),

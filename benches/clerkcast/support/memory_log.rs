@@ -91,7 +91,7 @@ impl Log for MemoryLog {
         }
     }
 
-    fn latest_bounds(&self) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn latest_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(std::future::ready(Ok(self.bounds())))
     }
 

@@ -53,9 +53,15 @@ impl Reader {
         })
     }
 
-    pub(super) fn next_records(&mut self, most: usize) -> anyhow::Result<Vec<NewRecord>> {
+    /// The next records, until they are so many or so large; none at the end.
+    pub(super) fn next_records(
+        &mut self,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> anyhow::Result<Vec<NewRecord>> {
         let mut records = Vec::new();
-        while records.len() < most {
+        let mut bytes = 0;
+        while records.len() < records_max && bytes < bytes_max {
             let read = match self.format {
                 Format::Ndjson => self.next_line(),
                 Format::Protobuf => self.next_message(),
@@ -65,6 +71,7 @@ impl Reader {
                 .with_context(|| format!("{}: event {}", self.path.display(), self.count + 1))?;
             let Some(event) = event else { break };
             self.count += 1;
+            bytes += event.bytes();
             records.push(event);
         }
         Ok(records)
@@ -84,6 +91,7 @@ impl Reader {
         }
         let mut json = serde_json::Deserializer::from_str(&line);
         let event = DynamicMessage::deserialize(descriptor()?, &mut json);
+        let event = event.and_then(|event| json.end().map(|()| event));
         // What the parser says may quote the event.
         let event = event.map_err(|error| {
             anyhow!(

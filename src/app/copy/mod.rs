@@ -8,22 +8,24 @@
 //!
 //! Ids, bodies and times are kept, and the order. Positions are the new log's own: it is
 //! another log with another epoch, and subscribers say from when they go on. What is in
-//! the target already stays as it is, so that a copy that broke off can be begun again.
+//! the target already stays as it is, so that a copy that broke off can be begun again;
+//! into a stream, within its duplicate window.
 
 mod archive;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use prometheus_client::registry::Registry;
 
 use super::{LogConfig, open_log};
 use crate::event::Position;
 use crate::log::jetstream::{self, Missing};
-use crate::log::{Appended, Log, Metrics, Narrow, NewRecord, Query, sqlite};
+use crate::log::{Appended, Error, Log, Metrics, Narrow, NewRecord, Query, sqlite};
 pub use archive::Format;
 
 /// Records read from a log at once.
@@ -78,6 +80,7 @@ enum Source {
         log: Arc<dyn Log>,
         after: Position,
         tail: Position,
+        has_begun: bool,
     },
     File(archive::Reader),
 }
@@ -108,15 +111,21 @@ impl Source {
         Ok(Self::Log {
             after: bounds.trimmed,
             tail: bounds.tail,
+            has_begun: false,
             log,
         })
     }
 
     /// The next records, in order; none at the end.
     async fn next(&mut self) -> anyhow::Result<Vec<NewRecord>> {
-        let (log, after, tail) = match self {
-            Self::File(reader) => return reader.next_records(PAGE_RECORDS_MAX),
-            Self::Log { log, after, tail } => (log, after, tail),
+        let (log, after, tail, has_begun) = match self {
+            Self::File(reader) => return reader.next_records(PAGE_RECORDS_MAX, PAGE_BYTES_MAX),
+            Self::Log {
+                log,
+                after,
+                tail,
+                has_begun,
+            } => (log, after, tail, has_begun),
         };
         while *after < *tail {
             let page = log.read(Query {
@@ -126,7 +135,15 @@ impl Source {
                 records_max: PAGE_RECORDS_MAX,
                 bytes_max: PAGE_BYTES_MAX,
             });
-            let page = page.await.context("reading the log")?;
+            let page = match page.await {
+                // Retention moved the oldest event, which is where a copy begins.
+                Err(Error::Expired { trimmed }) if !*has_begun => {
+                    *after = trimmed;
+                    continue;
+                }
+                page => page.context("reading the log")?,
+            };
+            *has_begun = true;
             *after = page.through;
             if !page.records.is_empty() {
                 let records = page.records.into_iter();
@@ -181,10 +198,7 @@ impl Target {
                 None => return Ok(()),
                 Some(Ok(Appended::Committed(_))) => copied.events += 1,
                 Some(Ok(Appended::Duplicate)) => copied.duplicates += 1,
-                Some(Err(error)) => bail!(
-                    "{error}; {} events were copied: repeat the command to go on",
-                    copied.events
-                ),
+                Some(Err(error)) => return Err(broken_off(error, under_way, copied.events).await),
             }
         }
     }
@@ -197,6 +211,22 @@ impl Target {
                 Ok(())
             }
         }
+    }
+}
+
+/// What to do about a copy that broke off. Of the appends that were under way, a log takes
+/// those that it can: where it took one after the one that failed, the order is lost.
+async fn broken_off(
+    error: Error,
+    under_way: FuturesOrdered<BoxFuture<'static, Result<Appended, Error>>>,
+    copied: u64,
+) -> anyhow::Error {
+    let rest: Vec<_> = under_way.collect().await;
+    let has_taken = |answer: &Result<_, _>| matches!(answer, Ok(Appended::Committed(_)));
+    if rest.iter().any(has_taken) {
+        anyhow!("{error}; later events were taken nevertheless: remove the target and copy anew")
+    } else {
+        anyhow!("{error}; {copied} events were copied: repeat the command to go on")
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
         }
     }
     let started = Instant::now();
+    let tail = shared.bounds().tail;
     let receive_time = record.receive_time;
     let attributes = &record.attributes;
     let prefix = &shared.config.subject_prefix;
@@ -41,6 +42,9 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
     let message = record::message(record);
     loop {
         match publish(&shared, &subject, &message).await {
+            Ok(Acknowledged::Stored(position)) if position <= tail => {
+                return Err(lost_its_end(&shared, position, tail));
+            }
             Ok(Acknowledged::Stored(position)) => {
                 note_committed(&shared, position, receive_time, started);
                 return Ok(Appended::Committed(position));
@@ -59,6 +63,16 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
             }
         }
     }
+}
+
+/// As after a power cut that took what the servers had not synced. Positions that were
+/// used stand for other events now, and whoever holds one would miss those.
+fn lost_its_end(shared: &Shared, position: Position, tail: Position) -> Error {
+    let reason = format!(
+        "the stream lost its end: a new event has position {position}, and {tail} was used before; it is another log now"
+    );
+    shared.set_writability(Writability::Failed(reason.clone()));
+    Error::Refusing(reason)
 }
 
 /// What the stream answers.
@@ -132,6 +146,7 @@ fn refusal(shared: &Shared, error: &PublishError) -> Error {
 
 fn note_committed(shared: &Shared, position: Position, received: UnixMillis, started: Instant) {
     shared.reach(position, received);
+    shared.note_append();
     let metrics = &shared.metrics;
     metrics.committed.inc();
     metrics

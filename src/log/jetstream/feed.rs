@@ -21,6 +21,12 @@ use crate::log::{Batch, Record};
 
 /// Records in one batch.
 const BATCH_RECORDS_MAX: usize = 512;
+/// A batch ends with the record that reaches so many bytes.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Asked for at once; more than the largest message.
+const PULL_BYTES_MAX: usize = 16 << 20;
+/// With so many consumers refused in a row, it is no passing trouble.
+const REFUSALS_TO_TELL: usize = 20;
 /// A consumer that shows nothing for so long, while the stream is known to go on, is
 /// given up: the server that had it may be gone.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
@@ -37,11 +43,13 @@ pub(super) async fn run(shared: Arc<Shared>, end: Position) {
         shared: Arc::clone(&shared),
         seen: end,
         published: end,
+        refused: 0,
     };
     let following = async {
         loop {
             let reason = follower.follow().await;
             tracing::debug!(%reason, "the live consumer ended; another one goes on");
+            follower.note_end(&reason);
             sleep(RESTART_DELAY).await;
         }
     };
@@ -57,15 +65,30 @@ struct Follower {
     seen: Position,
     /// The last record that was published, or the end of what was missed.
     published: Position,
+    /// Consumers in a row that were not to be had.
+    refused: usize,
 }
 
 impl Follower {
+    /// A gateway that cannot follow has nothing to say to its live subscribers: it is not
+    /// ready.
+    fn note_end(&mut self, reason: &str) {
+        self.refused += 1;
+        if self.refused == REFUSALS_TO_TELL {
+            let reason = format!("the stream cannot be followed: {reason}");
+            self.shared.note_not_followed(Some(reason));
+        }
+    }
+
     /// Follows one consumer. Returns why it ended.
     async fn follow(&mut self) -> String {
         let mut messages = match self.consume().await {
             Ok(messages) => messages,
             Err(reason) => return reason,
         };
+        if std::mem::take(&mut self.refused) >= REFUSALS_TO_TELL {
+            self.shared.note_not_followed(None);
+        }
         let mut consumed = 0;
         let mut watch = interval(STALLED_AFTER);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,6 +133,7 @@ impl Follower {
         let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH_RECORDS_MAX)
+            .max_bytes_per_batch(PULL_BYTES_MAX)
             .heartbeat(HEARTBEAT)
             .messages();
         messages.await.map_err(|error| error.to_string())
@@ -127,7 +151,7 @@ impl Follower {
         let mut outcome = Ok(());
         while let Some(message) = next {
             match self.look_at(message, consumed, &mut records).await {
-                Ok(()) if records.len() < BATCH_RECORDS_MAX => {}
+                Ok(()) if has_room(&records) => {}
                 Ok(()) => break,
                 Err(reason) => {
                     outcome = Err(reason);
@@ -193,4 +217,9 @@ impl Follower {
         // Without a follower there is nobody to tell.
         let _followers = self.shared.batches.send(Arc::new(Batch { after, records }));
     }
+}
+
+fn has_room(records: &[Record]) -> bool {
+    let bytes = records.iter().map(|record| record.content.bytes());
+    records.len() < BATCH_RECORDS_MAX && bytes.sum::<usize>() < BATCH_BYTES_MAX
 }

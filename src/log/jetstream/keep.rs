@@ -1,7 +1,7 @@
 //! Keeping up with the stream: where it begins and ends, what it holds, and whether it
 //! takes records.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -59,8 +59,22 @@ async fn look(shared: &Shared, missing: &mut u32) {
         Err(Refreshed::Missing) => *missing + 1,
         _ => 0,
     };
+    let unreachable = refreshed.as_ref().err().map(ToString::to_string);
+    *shared
+        .unreachable
+        .write()
+        .unwrap_or_else(PoisonError::into_inner) = unreachable;
+    let not_followed = shared
+        .not_followed
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     match refreshed {
-        Ok(_) => shared.set_writability(Writability::Writable),
+        Ok(_) if shared.is_paused() => {}
+        Ok(_) => shared.set_writability(match not_followed {
+            None => Writability::Writable,
+            Some(reason) => Writability::Refusing(reason),
+        }),
         Err(Refreshed::Missing) if *missing >= MISSING_MAX => {
             shared.set_writability(Writability::Failed(format!(
                 "the stream {} is gone; a new one is another log",

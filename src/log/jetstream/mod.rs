@@ -38,6 +38,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -55,6 +56,10 @@ pub use subject::check_prefix;
 const OUTSTANDING_MAX: usize = 4096;
 /// How long the stream may take to acknowledge a record.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+/// How long the stream's leader may take to know its end.
+const END_KNOWN_WITHIN: Duration = Duration::from_secs(5);
+/// Between questions for it.
+const END_DELAY: Duration = Duration::from_millis(100);
 /// Batches kept for a follower that is late; one that is later reads the log.
 const FOLLOWED_BATCHES_MAX: usize = 64;
 
@@ -135,6 +140,9 @@ impl JetStreamLog {
             tallies: RwLock::default(),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
+            pause: Mutex::default(),
+            unreachable: RwLock::default(),
+            not_followed: RwLock::default(),
             changed,
             closed: CancellationToken::new(),
             metrics,
@@ -165,9 +173,13 @@ impl Log for JetStreamLog {
         self.shared.bounds()
     }
 
-    fn latest_bounds(&self) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn latest_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(async move {
-            self.shared.refresh().await?;
+            let deadline = Instant::now() + END_KNOWN_WITHIN;
+            // A leader that was elected a moment ago may not have applied all that it has.
+            while self.shared.refresh().await? < expected && Instant::now() < deadline {
+                sleep(END_DELAY).await;
+            }
             Ok(self.shared.bounds())
         })
     }

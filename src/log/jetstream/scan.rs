@@ -11,8 +11,10 @@
 //! One request asks for the next so many messages of one subject. A replica may lag
 //! behind the leader: what it shows is the log up to some point, so a message that it
 //! shows is there, and between two that it shows there is none. But that it shows no
-//! more proves nothing. There the leader is asked for the next one, and only its word
-//! that there is none counts as the end.
+//! more proves nothing, nor that it shows nothing before the first: by its own clock, it
+//! may have removed what the leader still has. There the leader is asked for the next
+//! one, once it has shown that it knows the end of the log, and only its word that there
+//! is none counts.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -92,9 +94,14 @@ async fn read_page(
     after: Position,
     tail: Position,
 ) -> Result<Page, Error> {
-    let asked = subjects
-        .iter()
-        .map(|subject| read_subject(shared, subject, after, MESSAGES_MAX / subjects.len()));
+    let asked = subjects.iter().map(|subject| Asked {
+        shared,
+        subject,
+        after,
+        tail,
+        messages_max: MESSAGES_MAX / subjects.len(),
+    });
+    let asked = asked.map(Asked::read);
     let answers = futures_util::future::try_join_all(asked).await?;
     let mut through = tail;
     let mut records = Vec::new();
@@ -104,30 +111,110 @@ async fn read_page(
     }
     records.retain(|(position, _)| *position <= through);
     records.sort_unstable_by_key(|(position, _)| *position);
-    let is_whole = records.first().map(|(position, _)| *position) == Some(after.next());
-    if !is_whole || through == tail {
+    // Without holes, nothing can have been removed meanwhile.
+    let has_holes = records.len() as u64 != through.distance_from(after);
+    if has_holes {
         check_that_nothing_was_removed(shared, after, tail).await?;
     }
     Ok(Page { records, through })
 }
 
-/// The next messages of one subject, and how far they are all that there are; without
-/// a frontier, to the end.
-async fn read_subject(
-    shared: &Shared,
-    subject: &str,
+/// The next messages of one subject that are asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    shared: &'a Shared,
+    subject: &'a str,
     after: Position,
+    tail: Position,
     messages_max: usize,
-) -> Result<(Vec<Found>, Option<Position>), Error> {
-    let (mut found, has_more) = ask_replica(shared, subject, after, messages_max).await?;
-    let last = found.last().map_or(after, |(position, _)| *position);
-    if has_more == ControlFlow::Continue(()) && last > after {
-        return Ok((found, Some(last)));
+}
+
+impl Asked<'_> {
+    /// The messages, and how far they are all that there are; without a frontier, to the
+    /// end.
+    async fn read(self) -> Result<(Vec<Found>, Option<Position>), Error> {
+        let (mut found, has_more) = self.ask_replica().await?;
+        let first = found.first().map(|(position, _)| *position);
+        if first != Some(self.after.next()) {
+            let leaders = self.ask_leader(self.after).await?;
+            let leaders_first = leaders.as_ref().map(|(position, _)| *position);
+            if leaders_first != first {
+                // The replica lags, or has removed what the leader has not.
+                return Ok((leaders.into_iter().collect(), leaders_first));
+            }
+        }
+        let Some(last) = found.last().map(|(position, _)| *position) else {
+            return Ok((found, None));
+        };
+        if has_more == ControlFlow::Continue(()) {
+            return Ok((found, Some(last)));
+        }
+        let next = self.ask_leader(last).await?;
+        let frontier = next.as_ref().map(|(position, _)| *position);
+        found.extend(next);
+        Ok((found, frontier))
     }
-    let next = shared.next_record(last.next(), Some(subject)).await?;
-    let frontier = next.as_ref().map(|(position, _)| *position);
-    found.extend(next);
-    Ok((found, frontier))
+
+    /// The first message after `position`. A leader that was elected a moment ago may
+    /// not have applied all that it has, so it must know the end first.
+    async fn ask_leader(&self, position: Position) -> Result<Option<Found>, Error> {
+        check_that_the_end_is_known(self.shared, self.tail).await?;
+        let next = position.next();
+        self.shared.next_record(next, Some(self.subject)).await
+    }
+
+    /// Asks whichever replica answers. Says whether it goes on with messages of the subject.
+    async fn ask_replica(&self) -> Result<(Vec<Found>, ControlFlow<()>), Error> {
+        let Shared { client, config, .. } = self.shared;
+        let (subject, messages_max) = (self.subject, self.messages_max);
+        let inbox = client.new_inbox();
+        let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
+        let mut answers = client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| unreachable(&error))?;
+        // A subject is made of letters, digits and a few marks that JSON leaves alone.
+        let request = format!(
+            r#"{{"seq":{},"next_by_subj":"{subject}","batch":{messages_max},"max_bytes":{BYTES_MAX}}}"#,
+            self.after.next()
+        );
+        let api = format!("$JS.API.DIRECT.GET.{}", config.stream);
+        client
+            .publish_with_reply(api, inbox, Bytes::from(request))
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let mut found: Vec<Found> = Vec::new();
+        loop {
+            let answer = timeout(ANSWERED_WITHIN, answers.next()).await;
+            let answer =
+                answer.map_err(|_| unreachable(&"no server answered for the stream in time"))?;
+            let answer = answer.ok_or_else(|| unreachable(&"the connection is closed"))?;
+            match answer.status {
+                None => {}
+                // The end of the page, which older servers do not send.
+                Some(status) if status.as_u16() == 204 && follows(&answer, &found) => {
+                    return Ok((found, has_more(&answer)));
+                }
+                Some(StatusCode::NOT_FOUND) => return Ok((found, ControlFlow::Break(()))),
+                Some(status) => {
+                    let description = answer.description.unwrap_or_default();
+                    return Err(unreachable(&format!("{status} {description}")));
+                }
+            }
+            let is_alone = number(&answer, "Nats-Num-Pending").is_none();
+            if !is_alone && !follows(&answer, &found) {
+                return Err(unreachable(&"a message of the page is missing"));
+            }
+            let position = number(&answer, "Nats-Sequence")
+                .map(Position::new)
+                .ok_or_else(|| unreachable(&"a message without a sequence"))?;
+            found.push((position, StoredRecord::read(position, answer.payload)));
+            // Servers before 2.11 know of no pages, and answer with one message.
+            if is_alone {
+                return Ok((found, ControlFlow::Continue(())));
+            }
+        }
+    }
 }
 
 /// Retention removes from the beginning, at any time: also while this was reading.
@@ -136,74 +223,21 @@ async fn check_that_nothing_was_removed(
     after: Position,
     tail: Position,
 ) -> Result<(), Error> {
-    let newest = shared.refresh().await?;
+    check_that_the_end_is_known(shared, tail).await?;
     let trimmed = shared.bounds().trimmed;
     if trimmed > after {
         return Err(Error::Expired { trimmed });
     }
-    if newest < tail {
+    Ok(())
+}
+
+async fn check_that_the_end_is_known(shared: &Shared, tail: Position) -> Result<(), Error> {
+    if shared.refresh().await? < tail {
         return Err(Error::Unreachable(
             "the stream's leader does not know its end yet".to_owned(),
         ));
     }
     Ok(())
-}
-
-/// Asks whichever replica answers. Says whether it goes on with messages of the subject.
-async fn ask_replica(
-    shared: &Shared,
-    subject: &str,
-    after: Position,
-    messages_max: usize,
-) -> Result<(Vec<Found>, ControlFlow<()>), Error> {
-    let Shared { client, config, .. } = shared;
-    let inbox = client.new_inbox();
-    let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
-    let mut answers = client
-        .subscribe(inbox.clone())
-        .await
-        .map_err(|error| unreachable(&error))?;
-    // A subject is made of letters, digits and a few marks that JSON leaves alone.
-    let request = format!(
-        r#"{{"seq":{},"next_by_subj":"{subject}","batch":{messages_max},"max_bytes":{BYTES_MAX}}}"#,
-        after.next()
-    );
-    let api = format!("$JS.API.DIRECT.GET.{}", config.stream);
-    client
-        .publish_with_reply(api, inbox, Bytes::from(request))
-        .await
-        .map_err(|error| unreachable(&error))?;
-    let mut found: Vec<Found> = Vec::new();
-    loop {
-        let answer = timeout(ANSWERED_WITHIN, answers.next()).await;
-        let answer =
-            answer.map_err(|_| unreachable(&"no server answered for the stream in time"))?;
-        let answer = answer.ok_or_else(|| unreachable(&"the connection is closed"))?;
-        match answer.status {
-            None => {}
-            // The end of the page, which older servers do not send.
-            Some(status) if status.as_u16() == 204 && follows(&answer, &found) => {
-                return Ok((found, has_more(&answer)));
-            }
-            Some(StatusCode::NOT_FOUND) => return Ok((found, ControlFlow::Break(()))),
-            Some(status) => {
-                let description = answer.description.unwrap_or_default();
-                return Err(unreachable(&format!("{status} {description}")));
-            }
-        }
-        let is_alone = number(&answer, "Nats-Num-Pending").is_none();
-        if !is_alone && !follows(&answer, &found) {
-            return Err(unreachable(&"a message of the page is missing"));
-        }
-        let position = number(&answer, "Nats-Sequence")
-            .map(Position::new)
-            .ok_or_else(|| unreachable(&"a message without a sequence"))?;
-        found.push((position, StoredRecord::read(position, answer.payload)));
-        // Servers before 2.11 know of no pages, and answer with one message.
-        if is_alone {
-            return Ok((found, ControlFlow::Continue(())));
-        }
-    }
 }
 
 /// Each answer names the one before it, so that one that was lost on its way between

@@ -1,8 +1,8 @@
 //! What the log's tasks and callers share, and what they ask the stream's leader.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::connection::State as Connection;
@@ -18,6 +18,8 @@ use super::{Config, stream, subject};
 use crate::event::{Epoch, Position, UnixMillis};
 use crate::log::{Batch, Bounds, Error, Metrics, Record, Writability};
 
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// Replicas tell their leader once a second that they are there.
 const REPLICA_SILENT_FOR: Duration = Duration::from_secs(4);
 
@@ -33,10 +35,33 @@ pub(super) struct Shared {
     pub(super) tallies: RwLock<Tallies>,
     pub(super) batches: broadcast::Sender<Arc<Batch>>,
     pub(super) writability: watch::Sender<Writability>,
+    /// After a refused append.
+    pub(super) pause: Mutex<Pause>,
+    /// Why the stream cannot be read, if it cannot.
+    pub(super) unreachable: RwLock<Option<String>>,
+    /// Why events are not followed, if they are not.
+    pub(super) not_followed: RwLock<Option<String>>,
     /// The stream should be looked at now.
     pub(super) changed: Arc<Notify>,
     pub(super) closed: CancellationToken,
     pub(super) metrics: Metrics,
+}
+
+/// After an append that was refused, the log takes none for a while, the longer the more
+/// often: that the stream answers does not say that it takes records.
+#[derive(Debug)]
+pub(super) struct Pause {
+    until: Option<Instant>,
+    length: Duration,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self {
+            until: None,
+            length: PAUSE_MIN,
+        }
+    }
 }
 
 /// Records per source and type.
@@ -122,11 +147,11 @@ impl Shared {
     /// Whether a page is worth asking for. While the stream has no leader, its end cannot
     /// be confirmed, and readers that take turns would each wait to find that out.
     pub(super) fn check_reachable(&self) -> Result<(), Error> {
-        match &*self.writability.borrow() {
-            Writability::Writable => Ok(()),
-            Writability::Refusing(reason) | Writability::Failed(reason) => {
-                Err(Error::Unreachable(reason.clone()))
-            }
+        let unreachable = &self.unreachable;
+        let unreachable = unreachable.read().unwrap_or_else(PoisonError::into_inner);
+        match &*unreachable {
+            None => Ok(()),
+            Some(reason) => Err(Error::Unreachable(reason.clone())),
         }
     }
 
@@ -244,10 +269,38 @@ impl Shared {
         *tallies = new;
     }
 
-    /// Stops taking records, until the stream has been looked at.
+    /// Stops taking records for a while, and has the stream looked at.
     pub(super) fn refuse(&self, reason: String) {
+        let mut pause = self.pause();
+        if pause.until.is_none_or(|until| until < Instant::now()) {
+            pause.until = Some(Instant::now() + pause.length);
+            pause.length = (2 * pause.length).min(PAUSE_MAX);
+        }
+        drop(pause);
         self.set_writability(Writability::Refusing(reason));
         self.changed.notify_one();
+    }
+
+    /// Notes why events are not followed, or that they are again.
+    pub(super) fn note_not_followed(&self, reason: Option<String>) {
+        let not_followed = &self.not_followed;
+        *not_followed.write().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.changed.notify_one();
+    }
+
+    /// Records are taken again.
+    pub(super) fn note_append(&self) {
+        self.pause().length = PAUSE_MIN;
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause()
+            .until
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    fn pause(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a change, once; nothing follows on [`Writability::Failed`].

@@ -214,7 +214,7 @@ impl Log for SqliteLog {
         self.shared.bounds()
     }
 
-    fn latest_bounds(&self) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn latest_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(async { Ok(self.shared.bounds()) })
     }
 

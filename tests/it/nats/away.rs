@@ -169,3 +169,33 @@ async fn a_stream_that_is_deleted_ends_the_gateway() {
     assert_eq!(gateway.wait().code(), Some(1));
     is_said(&gateway, "the stream CLERKCAST is gone").await;
 }
+
+/// What a power cut can leave of a stream with one replica, whose server had not synced.
+#[tokio::test]
+async fn a_stream_that_lost_its_end_ends_the_gateway() {
+    let mut server = Server::start();
+    let mut gateway = Gateway::start_with(on(&[&server]));
+    post_all(&gateway, "synced", 3).await;
+    server.stop();
+    let synced = server.copy_of_store();
+    server.run();
+    ready(&gateway).await;
+    post_all(&gateway, "lost", 3).await;
+    server.kill();
+    server.replace_store(&synced);
+    server.run();
+    ready(&gateway).await;
+    let refused = gateway
+        .post("msg_new", body("user.created", "user_1"))
+        .await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(gateway.wait().code(), Some(1));
+    is_said(&gateway, "the stream lost its end").await;
+}
+
+async fn ready(gateway: &Gateway) {
+    eventually("it is ready", || async {
+        gateway.admin_get("/readyz").await.status == 200
+    })
+    .await;
+}

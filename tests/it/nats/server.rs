@@ -154,6 +154,19 @@ impl Server {
         assert!(status.expect("kill runs").success());
     }
 
+    /// What its disk holds, while it does not run.
+    pub(crate) fn copy_of_store(&self) -> TempDir {
+        let copy = TempDir::new().expect("a temporary directory");
+        copy_all(&self.home().join("store"), copy.path());
+        copy
+    }
+
+    pub(crate) fn replace_store(&self, copy: &TempDir) {
+        let store = self.home().join("store");
+        std::fs::remove_dir_all(&store).expect("removed");
+        copy_all(copy.path(), &store);
+    }
+
     fn home(&self) -> PathBuf {
         self.directory.path().join(&self.name)
     }
@@ -223,6 +236,11 @@ impl Drop for Server {
             }
         }
     }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-RT").args([from, to]).status();
+    assert!(copied.expect("cp runs").success());
 }
 
 fn port_of(ports: &serde_json::Value, kind: &str) -> Option<u16> {
