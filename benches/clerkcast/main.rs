@@ -7,6 +7,8 @@
 //! cargo bench -- ingest replay   some of them
 //! ```
 //!
+//! The table `nats` starts nats-servers, which `tests/tools/install` brings.
+//!
 //! Clients run on the same machine and take their share of it, on both sides alike. Keep
 //! other work off the machine meanwhile.
 
@@ -16,6 +18,7 @@ mod growth;
 mod ingest;
 mod latency;
 mod memory;
+mod nats;
 mod overload;
 mod replay;
 mod selective;
@@ -23,7 +26,7 @@ mod support;
 
 use support::process;
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "ingest",
     "fan-out",
     "selective",
@@ -33,6 +36,7 @@ const TABLES: [&str; 9] = [
     "backlog",
     "growth",
     "overload",
+    "nats",
 ];
 
 #[tokio::main]
@@ -66,6 +70,7 @@ async fn main() {
             "backlog" => backlog::run().await,
             "growth" => growth::run().await,
             "overload" => overload::run().await,
+            "nats" => nats::run().await,
             other => unreachable!("{other} is not in TABLES"),
         }
     }

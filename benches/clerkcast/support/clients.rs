@@ -1,5 +1,6 @@
 //! Subscribers that count frames and do nothing else with them.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,10 +31,45 @@ struct Awaited {
     reached: Notify,
 }
 
+/// Counts what one subscriber receives.
+pub(crate) struct Counter {
+    frames: Arc<AtomicUsize>,
+    awaited: Arc<Awaited>,
+}
+
+impl Counter {
+    pub(crate) fn count(&self) {
+        // Waking the publisher for every frame is not what is measured.
+        let received = self.frames.fetch_add(1, Ordering::SeqCst) + 1;
+        if received == self.awaited.frames.load(Ordering::SeqCst) {
+            self.awaited.reached.notify_waiters();
+        }
+    }
+}
+
 /// Is shown every frame.
 type Observe = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 impl Clients {
+    pub(crate) fn none() -> Self {
+        Self {
+            counts: Vec::new(),
+            awaited: Arc::default(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Adds one, which receives as it likes and counts by itself.
+    pub(crate) fn add<F>(&mut self, receive: impl FnOnce(Counter) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let frames = Arc::new(AtomicUsize::new(0));
+        self.counts.push(Arc::clone(&frames));
+        let awaited = Arc::clone(&self.awaited);
+        self.tasks.spawn(receive(Counter { frames, awaited }));
+    }
+
     /// Opens a stream for each request, and waits until each has received its first
     /// `opening` frames, which do not count.
     pub(crate) async fn connect(
@@ -61,24 +97,11 @@ impl Clients {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URI");
             channels.push(endpoint.connect().await.expect("connected"));
         }
-        let mut clients = Self {
-            counts: Vec::new(),
-            awaited: Arc::default(),
-            tasks: JoinSet::new(),
-        };
+        let mut clients = Self::none();
         for (number, request) in requests.into_iter().enumerate() {
-            let count = Arc::new(AtomicUsize::new(0));
-            clients.counts.push(Arc::clone(&count));
             let channel = channels[number % connections].clone();
-            let awaited = Arc::clone(&clients.awaited);
-            clients.tasks.spawn(receive(
-                channel,
-                path,
-                request,
-                count,
-                awaited,
-                Arc::clone(&observe),
-            ));
+            let observe = Arc::clone(&observe);
+            clients.add(|counter| receive(channel, path, request, counter, observe));
         }
         clients.slowest_has(opening).await;
         for count in &clients.counts {
@@ -110,8 +133,7 @@ async fn receive(
     channel: Channel,
     path: &'static str,
     request: Bytes,
-    count: Arc<AtomicUsize>,
-    awaited: Arc<Awaited>,
+    counter: Counter,
     observe: Observe,
 ) {
     let mut grpc = Grpc::new(channel);
@@ -123,11 +145,7 @@ async fn receive(
     let mut frames = response.expect("subscribed").into_inner();
     while let Some(frame) = frames.message().await.expect("no error") {
         observe(&frame);
-        // Waking the publisher for every frame is not what is measured.
-        let received = count.fetch_add(1, Ordering::SeqCst) + 1;
-        if received == awaited.frames.load(Ordering::SeqCst) {
-            awaited.reached.notify_waiters();
-        }
+        counter.count();
     }
 }
 

@@ -3,7 +3,9 @@
 pub(crate) mod bare;
 pub(crate) mod clients;
 pub(crate) mod disk_log;
+pub(crate) mod jetstream;
 pub(crate) mod memory_log;
+pub(crate) mod nats_server;
 pub(crate) mod paced;
 pub(crate) mod posts;
 pub(crate) mod process;
