@@ -95,17 +95,13 @@ impl FileConfig {
                 .context("[anonymous]")?,
             None => Policy::default(),
         };
-        let leaves_room = anonymous.streams_max.or(Some(STREAMS_MAX));
+        let beside_others = (!identities.is_empty()).then_some(STREAMS_MAX);
         // Where nobody is told apart, everybody sees who is connected.
         let sees_all_subscribers = anonymous.sees_all_subscribers || identities.is_empty();
         Ok(Principals {
             anonymous: lets_anonymous_in.then_some(Policy {
                 sees_all_subscribers,
-                streams_max: if identities.is_empty() {
-                    anonymous.streams_max
-                } else {
-                    leaves_room
-                },
+                streams_max: anonymous.streams_max.or(beside_others),
                 ..anonymous
             }),
             identities,

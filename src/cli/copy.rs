@@ -1,7 +1,6 @@
 //! `clerkcast copy`: a log into another one, into a file, or from a file.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 
@@ -48,10 +47,11 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
     };
     let from = args.place(&args.from, &file)?;
     let to = args.place(&args.to, &file)?;
-    let told = AtomicU64::new(0);
+    let mut told = 0;
     let progress = |copied: Copied| {
         let steps = copied.events / PROGRESS_EVENTS;
-        if told.swap(steps, Ordering::Relaxed) < steps {
+        if steps > told {
+            told = steps;
             eprintln!("clerkcast: {} events copied", copied.events);
         }
     };

@@ -8,8 +8,8 @@
 //!
 //! A connection costs its server nothing but a socket until it has said something, and
 //! there is a bound on how many there are. Beyond it, those that have not shown to be one
-//! of those whom the port is for ([`Standing`]) give way to newcomers. What this module does not know: HTTP, gRPC,
-//! and what a certificate's owner may do.
+//! of those whom the port is for ([`Standing`]) give way to newcomers. What this module
+//! does not know: HTTP, gRPC, and what a certificate's owner may do.
 
 mod connection;
 mod descriptors;

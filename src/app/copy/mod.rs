@@ -60,7 +60,11 @@ pub struct Copied {
 ///
 /// # Errors
 /// When one of them cannot be used, or what is read is no event.
-pub async fn copy(from: Place, to: Place, progress: impl Fn(Copied)) -> anyhow::Result<Copied> {
+pub async fn copy(
+    from: Place,
+    to: Place,
+    mut progress: impl FnMut(Copied),
+) -> anyhow::Result<Copied> {
     let mut source = Source::open(from).await?;
     let mut target = Target::open(to).await?;
     let mut copied = Copied::default();

@@ -148,15 +148,16 @@ impl Follower {
     ) -> Result<(), String> {
         let mut next = Some(first);
         let mut records = Vec::new();
+        let mut bytes = 0;
         let mut outcome = Ok(());
         while let Some(message) = next {
-            match self.look_at(message, consumed, &mut records).await {
-                Ok(()) if has_room(&records) => {}
-                Ok(()) => break,
-                Err(reason) => {
-                    outcome = Err(reason);
-                    break;
-                }
+            if let Some(Ok(message)) = &message {
+                bytes += message.message.payload.len();
+            }
+            outcome = self.look_at(message, consumed, &mut records).await;
+            let is_full = records.len() >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX;
+            if outcome.is_err() || is_full {
+                break;
             }
             next = messages.next().now_or_never();
         }
@@ -217,9 +218,4 @@ impl Follower {
         // Without a follower there is nobody to tell.
         let _followers = self.shared.batches.send(Arc::new(Batch { after, records }));
     }
-}
-
-fn has_room(records: &[Record]) -> bool {
-    let bytes = records.iter().map(|record| record.content.bytes());
-    records.len() < BATCH_RECORDS_MAX && bytes.sum::<usize>() < BATCH_BYTES_MAX
 }
