@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Filter;
-use super::frame::{Frame, Frames, View};
+use super::frame::{Frame, Frames, Payload, View};
+use crate::clerk;
 use crate::event::{AttributesRef, Epoch, Position, UnixMillis};
-use crate::log::{Error, Log, Reader, RecordRef, Scan};
+use crate::log::{Bodies, Error, Log, Reader, RecordRef, Scan};
 
 /// A page ends with the frame that reaches this.
 const PAGE_BYTES_MAX: usize = 256 << 10;
@@ -40,6 +41,10 @@ impl History {
         let scan = Scan {
             after: self.after,
             narrow: self.filter.narrow().clone(),
+            bodies: match self.view.payload {
+                Payload::Included => Bodies::All,
+                Payload::Omitted => Bodies::UnlessDecodedBy(clerk::decoding()),
+            },
         };
         let encoder = Encoder {
             filter: self.filter,

@@ -43,7 +43,7 @@ use tokio::sync::{broadcast, watch};
 use crate::event::{Attributes, Epoch, Position, UnixMillis};
 
 pub use metrics::Metrics;
-pub use scan::{Matches, Narrow, Page, Query, Reader, RecordRef, Scan, Scanned};
+pub use scan::{Bodies, Matches, Narrow, Page, Query, Reader, RecordRef, Scan, Scanned};
 
 /// How long an id is remembered at the least, whatever retention removes. Svix
 /// retries for 27 h 35 min (Svix, "Retries").

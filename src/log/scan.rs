@@ -27,6 +27,16 @@ pub enum Narrow {
     Sessions(Vec<String>),
 }
 
+/// Whose verified bodies a scan must show. Those of others may be shown as empty: a store
+/// that keeps them apart need not read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// Everybody's.
+    All,
+    /// Those of records whose event another version of the decoding made.
+    UnlessDecodedBy(u32),
+}
+
 /// What to show to a reader.
 #[derive(Clone, Debug)]
 pub struct Scan {
@@ -34,6 +44,8 @@ pub struct Scan {
     pub after: Position,
     /// The index that may help.
     pub narrow: Narrow,
+    /// What of the records may be left out.
+    pub bodies: Bodies,
 }
 
 /// A record where it lies.
@@ -51,7 +63,7 @@ pub struct RecordRef<'a> {
     pub event: &'a [u8],
     /// Which version of the decoding made `event`.
     pub decoding: u32,
-    /// The verified body, byte for byte.
+    /// The verified body, byte for byte; empty where the scan did not ask for it.
     pub payload: &'a [u8],
 }
 
@@ -128,6 +140,7 @@ impl dyn Log {
         let scan = Scan {
             after: query.after,
             narrow: query.narrow.clone(),
+            bodies: Bodies::All,
         };
         let reader = Collector {
             query,

@@ -429,7 +429,7 @@ async fn the_log_can_be_opened_with_sqlite_while_the_gateway_runs() {
         .accept("msg_1", body("user.created", "user_1"))
         .await;
     let database = rusqlite::Connection::open(gateway.database()).expect("opens");
-    let read = "SELECT type, payload ->> '$.data.id' FROM record WHERE id = 'msg_1'";
+    let read = "SELECT type, payload ->> '$.data.id' FROM webhook WHERE id = 'msg_1'";
     let row: (String, String) = database
         .query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?)))
         .expect("a row");

@@ -1,4 +1,5 @@
-//! A large log, opened again: nothing at start-up may read all of it.
+//! Logs that were there before: large ones, of which nothing at start-up may read all, and
+//! those of earlier versions.
 
 use std::time::Instant;
 
@@ -19,11 +20,14 @@ fn fill(gateway: &Gateway, events: u64) {
     let copies = format!(
         "PRAGMA synchronous = OFF;
          BEGIN;
-         INSERT INTO record
+         CREATE TEMP VIEW number AS
          WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {events} - 1)
+         SELECT n FROM number;
+         INSERT INTO record
          SELECT position + n, receive_time_ms, decoding, printf('msg_%09d', n), source, type, instance_id,
                 printf('user_%09d', n % 100000), organization_id, session_id, event, payload
          FROM record, number;
+         INSERT INTO body SELECT position + n, payload FROM body, number;
          UPDATE tally SET count = {events};
          COMMIT;
          PRAGMA wal_checkpoint(TRUNCATE);"
@@ -78,4 +82,44 @@ async fn durable_a_large_log_is_open_at_once_with_its_first_and_last_event() {
     assert_eq!(none.await.len(), 0);
     let mut all = gateway.subscribe(from_earliest()).await;
     assert_eq!(all.next_event().await.1.user_id, "user_1");
+}
+
+/// Turns a log into one of schema 1, where bodies lay beside the events.
+const AS_VERSION_1: &str = "
+    UPDATE record SET payload = (SELECT payload FROM body WHERE body.position = record.position);
+    DROP VIEW webhook;
+    DROP TABLE body;
+    ALTER TABLE record ALTER COLUMN payload SET NOT NULL;
+    PRAGMA user_version = 1;";
+
+#[tokio::test]
+async fn durable_the_log_of_an_earlier_version_is_gone_on_with() {
+    let gateway = Gateway::start();
+    let bodies = ["user_1", "user_2"].map(|user| body("user.created", user));
+    gateway.accept("msg_1", bodies[0].clone()).await;
+    let stopped = gateway.stopped();
+    let database = rusqlite::Connection::open(stopped.database()).expect("opens");
+    database.execute_batch(AS_VERSION_1).expect("rewritten");
+    drop(database);
+
+    let gateway = stopped.restarted();
+    gateway.accept("msg_2", bodies[1].clone()).await;
+    let again = gateway.post("msg_1", bodies[0].clone()).await;
+    assert_eq!(again.json()["duplicate"], true);
+    let with_payload = SubscribeRequest {
+        include_payload: true,
+        ..from_earliest()
+    };
+    let events = gateway.history(with_payload).await;
+    let payloads: Vec<_> = events.into_iter().map(|it| it.payload_json).collect();
+    assert_eq!(payloads, bodies.clone().map(Some));
+
+    let gateway = gateway.stopped().restarted();
+    let database = rusqlite::Connection::open(gateway.database()).expect("opens");
+    let mut for_people = database
+        .prepare("SELECT payload FROM webhook ORDER BY position")
+        .expect("a view");
+    let shown = for_people.query_map([], |row| row.get::<_, String>(0));
+    let shown: Result<Vec<String>, _> = shown.expect("rows").collect();
+    assert_eq!(shown.expect("text"), bodies);
 }

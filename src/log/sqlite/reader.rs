@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema::{self, OpenError};
 use crate::event::{AttributesRef, Position, UnixMillis};
-use crate::log::{Error, Narrow, Reader, Record, RecordRef, Scan};
+use crate::log::{Bodies, Error, Narrow, Reader, Record, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;
@@ -20,7 +20,11 @@ const ROWS_JUDGED_MAX: usize = 20_000;
 const NARROW_VALUES_MAX: usize = 64;
 
 const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, type, \
-     instance_id, user_id, organization_id, session_id, event, payload";
+     instance_id, user_id, organization_id, session_id, event";
+
+/// Follows [`COLUMNS`]. Each row looks its body up, so that none is read in vain.
+const PAYLOAD: &str = "coalesce(\
+     (SELECT body.payload FROM body WHERE body.position = record.position), record.payload)";
 
 /// The read-only connections.
 #[derive(Debug)]
@@ -116,7 +120,7 @@ fn show(
     tail: Position,
     reader: &mut dyn Reader,
 ) -> rusqlite::Result<Position> {
-    let (sql, values) = select(&scan.narrow);
+    let (sql, values) = select(scan);
     let mut statement = connection.prepare_cached(&sql)?;
     let bounds = [Sql::Position(scan.after), Sql::Position(tail)];
     let limit = [Sql::Limit(ROWS_JUDGED_MAX)];
@@ -141,11 +145,17 @@ fn show(
     Ok(through)
 }
 
-/// The statement for a narrowing, and the values that its index is asked for.
+/// The statement for a scan, and the values that its index is asked for.
 /// Parameters: ?1 after, ?2 tail, ?3 limit, ?4… values.
-fn select(narrow: &Narrow) -> (String, Vec<&str>) {
-    let (index, column, values) = match narrow {
-        Narrow::All => return (select_all(), Vec::new()),
+fn select(scan: &Scan) -> (String, Vec<&str>) {
+    let payload = match scan.bodies {
+        Bodies::All => PAYLOAD.to_owned(),
+        Bodies::UnlessDecodedBy(decoding) => {
+            format!("CASE decoding WHEN {decoding} THEN '' ELSE {PAYLOAD} END")
+        }
+    };
+    let (index, column, values) = match &scan.narrow {
+        Narrow::All => return (select_all(&payload), Vec::new()),
         Narrow::Types(values) => ("record_type", "type", values),
         Narrow::Users(values) => ("record_user", "user_id", values),
         Narrow::Organizations(values) => ("record_organization", "organization_id", values),
@@ -154,7 +164,7 @@ fn select(narrow: &Narrow) -> (String, Vec<&str>) {
     // Once each: a value that is asked for twice would find its records twice.
     let values: BTreeSet<&str> = values.iter().map(String::as_str).collect();
     if values.is_empty() || values.len() > NARROW_VALUES_MAX {
-        return (select_all(), Vec::new());
+        return (select_all(&payload), Vec::new());
     }
     // Each arm walks one value's positions in order, and SQLite merges the arms as
     // it goes; only the rows of the page are fetched.
@@ -167,15 +177,15 @@ fn select(narrow: &Narrow) -> (String, Vec<&str>) {
     let arms: Vec<String> = arms.collect();
     let merged = arms.join(" UNION ALL ");
     let sql = format!(
-        "SELECT {COLUMNS} FROM ({merged} ORDER BY position LIMIT ?3) AS found \
+        "SELECT {COLUMNS}, {payload} FROM ({merged} ORDER BY position LIMIT ?3) AS found \
          CROSS JOIN record ON record.position = found.position ORDER BY found.position"
     );
     (sql, values.into_iter().collect())
 }
 
-fn select_all() -> String {
+fn select_all(payload: &str) -> String {
     format!(
-        "SELECT {COLUMNS} FROM record WHERE position > ?1 AND position <= ?2 \
+        "SELECT {COLUMNS}, {payload} FROM record WHERE position > ?1 AND position <= ?2 \
          ORDER BY position LIMIT ?3"
     )
 }
@@ -186,7 +196,7 @@ pub(super) fn find(
     source: Option<&str>,
 ) -> Result<Option<Record>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM record WHERE id = ?1 AND (?2 IS NULL OR source = ?2) \
+        "SELECT {COLUMNS}, {PAYLOAD} FROM record WHERE id = ?1 AND (?2 IS NULL OR source = ?2) \
          ORDER BY position LIMIT 1"
     );
     connection

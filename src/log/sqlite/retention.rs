@@ -114,8 +114,10 @@ fn oldest_to_remove(
 ) -> rusqlite::Result<Vec<Position>> {
     let mut oldest = Vec::new();
     let mut statement = transaction.prepare_cached(
-        "SELECT position, receive_time_ms, octet_length(event) + octet_length(payload) \
-         FROM record ORDER BY position LIMIT ?1",
+        "SELECT record.position, receive_time_ms, \
+         octet_length(event) + octet_length(coalesce(body.payload, record.payload)) \
+         FROM record LEFT JOIN body ON body.position = record.position \
+         ORDER BY record.position LIMIT ?1",
     )?;
     let mut rows = statement.query([i64::try_from(STEP_RECORDS_MAX).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
@@ -162,6 +164,7 @@ fn remove_through(
         )?;
     }
     transaction.execute("DELETE FROM record WHERE position <= ?1", [through])?;
+    transaction.execute("DELETE FROM body WHERE position <= ?1", [through])?;
     transaction.execute("UPDATE meta SET trimmed = ?1", [through])?;
     Ok((removed, retired))
 }

@@ -29,9 +29,11 @@ const IS_RETIRED: &str = "SELECT 1 FROM retired_id WHERE id = ?1 AND source = ?2
 /// Of one row of values, for which SQLite keeps no statement journal.
 const INSERT: &str = "
 INSERT INTO record (position, receive_time_ms, decoding, id, source, type, instance_id,
-                    user_id, organization_id, session_id, event, payload)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                    user_id, organization_id, session_id, event)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (id, source) DO NOTHING";
+
+const INSERT_BODY: &str = "INSERT INTO body (position, payload) VALUES (?1, ?2)";
 
 const ADD_TO_TALLY: &str = "
 INSERT INTO tally (source, type, count) VALUES (?1, ?2, ?3)
@@ -206,14 +208,16 @@ impl Writer {
         {
             let mut is_retired = transaction.prepare_cached(IS_RETIRED)?;
             let mut insert = transaction.prepare_cached(INSERT)?;
+            let mut insert_body = transaction.prepare_cached(INSERT_BODY)?;
             for record in records {
                 let attributes = &record.attributes;
                 if is_retired.exists(params![record.id, attributes.source])? {
                     commit.appended.push(Appended::Duplicate);
                     continue;
                 }
+                let position = tail.next().number().cast_signed();
                 let inserted = insert.execute(params![
-                    tail.next().number().cast_signed(),
+                    position,
                     record.receive_time.milliseconds(),
                     record.decoding,
                     record.id,
@@ -224,12 +228,12 @@ impl Writer {
                     attributes.organization_id,
                     attributes.session_id,
                     &record.event[..],
-                    text(&record.payload),
                 ])?;
                 if inserted == 0 {
                     commit.appended.push(Appended::Duplicate);
                     continue;
                 }
+                insert_body.execute(params![position, text(&record.payload)])?;
                 tail = tail.next();
                 commit.appended.push(Appended::Committed(tail));
                 let pair = (attributes.source.clone(), attributes.event_type.clone());
