@@ -1,7 +1,13 @@
-//! Pages of history, encoded straight from where the log has them.
+//! Pages of history, encoded straight from where the log has them, and shared by those
+//! who go through it together: after a new release, all instances of a service start over
+//! at the same time.
 
+use std::collections::VecDeque;
+use std::num::NonZero;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 use super::Filter;
 use super::frame::{Frame, Frames, Payload, View};
@@ -13,11 +19,23 @@ use crate::log::{Bodies, Error, Log, Reader, RecordRef, Scan};
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Events in a page.
 const PAGE_EVENTS_MAX: u64 = 1024;
+/// Pages kept for others, in bytes of events: so far may subscribers be apart that go
+/// through history together.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 
-/// What to read.
+/// The log's history, page by page.
 #[derive(Debug)]
 pub(super) struct History {
-    pub(super) log: Arc<dyn Log>,
+    log: Arc<dyn Log>,
+    /// Each page keeps a processor busy, and those who post must not wait for everybody
+    /// who catches up.
+    turns: Semaphore,
+    kept: Mutex<Kept>,
+}
+
+/// A page to read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wanted {
     pub(super) after: Position,
     pub(super) filter: Filter,
     pub(super) view: View,
@@ -33,24 +51,74 @@ pub(super) struct Page {
     /// When the first and the last were received.
     pub(super) received: Option<(UnixMillis, UnixMillis)>,
     pub(super) through: Position,
+    is_full: bool,
 }
 
 impl History {
-    /// Reads the page.
-    pub(super) async fn read(self) -> Result<Page, Error> {
+    pub(super) fn new(log: Arc<dyn Log>) -> Self {
+        // Half of the processors.
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            log,
+            turns: Semaphore::new((processors / 2).max(1)),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Waits for a turn at reading the log.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.turns.acquire().await
+    }
+
+    /// Reads a page, unless somebody else just has.
+    pub(super) async fn read(&self, mut wanted: Wanted) -> Result<Arc<Page>, Error> {
+        wanted.events_max = wanted.events_max.min(PAGE_EVENTS_MAX);
+        if let Some(page) = self.kept(&wanted) {
+            return Ok(page);
+        }
+        let _turn = self.turn().await;
+        // Whose turn it was may have read this one.
+        if let Some(page) = self.kept(&wanted) {
+            return Ok(page);
+        }
+        let page = Arc::new(self.read_log(wanted.clone()).await?);
+        // One that is not full may be longer the next time.
+        if page.is_full {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push(wanted, Arc::clone(&page));
+        }
+        Ok(page)
+    }
+
+    /// The page as somebody else has read it, for as long as retention keeps its events.
+    fn kept(&self, wanted: &Wanted) -> Option<Arc<Page>> {
+        if self.log.bounds().trimmed > wanted.after {
+            return None;
+        }
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.find(wanted)
+    }
+
+    async fn read_log(&self, wanted: Wanted) -> Result<Page, Error> {
+        let Wanted {
+            after,
+            filter,
+            view,
+            events_max,
+        } = wanted;
         let scan = Scan {
-            after: self.after,
-            narrow: self.filter.narrow().clone(),
-            bodies: match self.view.payload {
+            after,
+            narrow: filter.narrow().clone(),
+            bodies: match view.payload {
                 Payload::Included => Bodies::All,
                 Payload::Omitted => Bodies::UnlessDecodedBy(clerk::decoding()),
             },
         };
         let encoder = Encoder {
-            filter: self.filter,
-            view: self.view,
+            filter,
+            view,
             epoch: self.log.epoch(),
-            events_max: self.events_max.min(PAGE_EVENTS_MAX),
+            events_max,
             frames: Frames::default(),
             events: 0,
             event_bytes: 0,
@@ -58,12 +126,38 @@ impl History {
         };
         let (encoder, through) = self.log.scan_with(scan, encoder).await?;
         Ok(Page {
+            is_full: encoder.is_full(),
             runs: encoder.frames.into_runs(),
             events: encoder.events,
             event_bytes: encoder.event_bytes,
             received: encoder.received,
             through,
         })
+    }
+}
+
+/// The pages that were read last, oldest first.
+#[derive(Debug, Default)]
+struct Kept {
+    pages: VecDeque<(Wanted, Arc<Page>)>,
+    event_bytes: usize,
+}
+
+impl Kept {
+    fn find(&self, wanted: &Wanted) -> Option<Arc<Page>> {
+        let found = self.pages.iter().rev().find(|(kept, _)| kept == wanted);
+        found.map(|(_, page)| Arc::clone(page))
+    }
+
+    fn push(&mut self, wanted: Wanted, page: Arc<Page>) {
+        self.event_bytes += page.event_bytes;
+        self.pages.push_back((wanted, page));
+        while self.event_bytes > KEPT_BYTES_MAX {
+            let Some((_, oldest)) = self.pages.pop_front() else {
+                break;
+            };
+            self.event_bytes -= oldest.event_bytes;
+        }
     }
 }
 
@@ -78,6 +172,12 @@ struct Encoder {
     received: Option<(UnixMillis, UnixMillis)>,
 }
 
+impl Encoder {
+    fn is_full(&self) -> bool {
+        self.events >= self.events_max || self.event_bytes >= PAGE_BYTES_MAX
+    }
+}
+
 impl Reader for Encoder {
     fn wants(&self, attributes: AttributesRef<'_>) -> bool {
         self.filter.matches(attributes)
@@ -89,7 +189,7 @@ impl Reader for Encoder {
         let now = record.receive_time;
         let first = self.received.map_or(now, |(first, _)| first);
         self.received = Some((first, now));
-        if self.events >= self.events_max || self.event_bytes >= PAGE_BYTES_MAX {
+        if self.is_full() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())

@@ -35,10 +35,8 @@ mod subscription;
 mod waiting;
 
 use std::collections::BTreeSet;
-use std::num::NonZero;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +44,7 @@ use crate::access::Scope;
 use crate::clerk::catalogue::CATALOGUE;
 use crate::event::{Cursor, Position};
 use crate::log::{self, Bounds, Log};
+use history::History;
 use registry::Registry;
 use ring::Ring;
 use waiting::WaitingRoom;
@@ -130,9 +129,7 @@ struct Inner {
     config: Config,
     ring: RwLock<Ring>,
     waiting: WaitingRoom,
-    /// Subscribers that catch up take turns at reading the log: each page keeps a
-    /// processor busy, and those who post must not wait for all of them.
-    history_turns: Semaphore,
+    history: History,
     registry: Registry,
     drain: CancellationToken,
     metrics: Metrics,
@@ -155,7 +152,7 @@ impl Fanout {
         let inner = Arc::new(Inner {
             ring: RwLock::new(Ring::new(tail, config.ring_bytes_max)),
             waiting: WaitingRoom::new(tail),
-            history_turns: Semaphore::new(history_turns()),
+            history: History::new(Arc::clone(&log)),
             registry: Registry::default(),
             log,
             config,
@@ -230,12 +227,6 @@ impl Fanout {
     pub fn log(&self) -> &dyn Log {
         &*self.inner.log
     }
-}
-
-/// Half of the processors.
-fn history_turns() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (processors / 2).max(1)
 }
 
 impl Inner {

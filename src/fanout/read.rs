@@ -65,7 +65,7 @@ impl Fanout {
                 bytes_max: PAGE_BYTES_MAX - bytes,
             };
             // As for subscribers that catch up.
-            let turn = inner.history_turns.acquire().await;
+            let turn = inner.history.turn().await;
             let page = inner.log.read(query).await;
             drop(turn);
             let page = match page {

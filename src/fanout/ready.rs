@@ -18,11 +18,11 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn push_history(&mut self, page: history::Page) {
+    pub(super) fn push_history(&mut self, page: &history::Page) {
         self.events += page.events;
         self.event_bytes += page.event_bytes;
         self.received = self.received.or(page.received);
-        self.runs.extend(page.runs);
+        self.runs.extend_from_slice(&page.runs);
     }
 
     pub(super) fn push_event(&mut self, frames: &Frames, index: usize, received: UnixMillis) {

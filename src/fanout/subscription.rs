@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::audit;
 use super::frame::{Frame, View};
-use super::history::History;
+use super::history::Wanted;
 use super::metrics::Ending;
 use super::ready::Ready;
 use super::registry::{Entry, Lag, State};
@@ -312,10 +312,7 @@ impl Subscription {
 
     async fn read_log(&mut self) -> Result<(), Error> {
         let page = loop {
-            let turn = self.inner.history_turns.acquire().await;
-            let read = self.history().read().await;
-            drop(turn);
-            match read {
+            match self.inner.history.read(self.wanted()).await {
                 Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
                 Err(log::Error::Unreachable(_)) => {
                     if self.outlast_the_log().await?.is_break() {
@@ -329,7 +326,7 @@ impl Subscription {
         self.check_that_it_may_go_on()?;
         self.follows_oldest = false;
         self.position = page.through;
-        self.ready.push_history(page);
+        self.ready.push_history(&page);
         Ok(())
     }
 
@@ -352,9 +349,8 @@ impl Subscription {
         Ok(ControlFlow::Break(()))
     }
 
-    fn history(&self) -> History {
-        History {
-            log: Arc::clone(&self.inner.log),
+    fn wanted(&self) -> Wanted {
+        Wanted {
             after: self.position,
             filter: self.request.filter.clone(),
             view: self.request.view.clone(),

@@ -8,7 +8,8 @@ use clerkcast::access::{Policy, Principal};
 use clerkcast::clerk::{self, Delivery, Redaction};
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{
-    Config, Error, Fanout, Filter, Metrics, OnExpired, Payload, Request, Start, Subscription, View,
+    Config, Error, Fanout, Filter, Frame, Metrics, OnExpired, Payload, Request, Start,
+    Subscription, View,
 };
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{self, Log, Narrow, NewRecord, Query};
@@ -220,4 +221,64 @@ async fn patient_the_wal_stays_bounded_while_readers_are_always_at_work() {
     let wal = served.directory.path().join("clerkcast.db-wal");
     let bytes = std::fs::metadata(wal).expect("there is a WAL").len();
     assert!(bytes < 128 << 20, "the WAL has {bytes} bytes");
+}
+
+#[tokio::test]
+async fn history_is_read_once_for_those_who_go_through_it_together() {
+    let served = serve();
+    for number in 0..2_000 {
+        append(&*served.log, &format!("old_{number}"), Duration::ZERO).await;
+    }
+    let mut subscriptions = Vec::new();
+    for _ in 0..3 {
+        let request = request(Start::Earliest, OnExpired::Fail);
+        let opened = served.fanout.subscribe(request).await;
+        subscriptions.push(opened.expect("opened"));
+    }
+    let mut firsts = Vec::new();
+    for subscription in &mut subscriptions {
+        let _started = subscription.next().await.expect("no end").expect("frames");
+        firsts.push(subscription.next().await.expect("no end").expect("frames"));
+    }
+    let memory = |frames: &Vec<Frame>| -> Vec<*const u8> {
+        frames.iter().map(|it| it.bytes().as_ptr()).collect()
+    };
+    assert!(
+        memory(&firsts[0]).len() > 1,
+        "more than one piece of memory"
+    );
+    assert_eq!(memory(&firsts[0]), memory(&firsts[1]));
+    assert_eq!(memory(&firsts[0]), memory(&firsts[2]));
+}
+
+/// What one subscriber has read is not shown to another once it is gone.
+#[tokio::test]
+async fn reliable_what_retention_took_is_not_sent_from_memory() {
+    let served = serve();
+    let old = Duration::from_secs(7200);
+    for number in 0..2_000 {
+        append(&*served.log, &format!("old_{number}"), old).await;
+    }
+    append(&*served.log, "kept", Duration::ZERO).await;
+    let subscribe = || {
+        served
+            .fanout
+            .subscribe(request(Start::Earliest, OnExpired::Fail))
+    };
+    let [first, second] = [subscribe().await, subscribe().await];
+    let [mut first, second] = [first.expect("opened"), second.expect("opened")];
+    let _started = first.next().await.expect("no end").expect("frames");
+    let _page = first.next().await.expect("no end").expect("frames");
+    served.log.apply_retention().await.expect("applied");
+    let mut second = Reader {
+        subscription: second,
+        bytes: BytesMut::new(),
+    };
+    loop {
+        let frame = second.next().await.expect("it goes on");
+        if let Some(Kind::Event(event)) = frame.kind {
+            assert_eq!(event.id, "kept");
+            break;
+        }
+    }
 }
