@@ -1,11 +1,20 @@
 //! Logs that were there before: large ones, of which nothing at start-up may read all, and
 //! those of earlier versions.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
+use clerkcast::event::UnixMillis;
+use clerkcast::log::sqlite::{Config, SqliteLog};
+use clerkcast::log::{Log, Metrics};
 use clerkcast::proto::subscribe_request::Start;
 use clerkcast::proto::{GetEventRequest, SubscribeRequest};
+use futures_util::future::join_all;
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
 
+use crate::conformance::record;
 use crate::harness::{Gateway, body, from_earliest, now_seconds, types};
 
 /// `CLERKCAST_REOPEN_EVENTS=10000000` makes it as large as a log gets in years.
@@ -28,7 +37,8 @@ fn fill(gateway: &Gateway, events: u64) {
                 printf('user_%09d', n % 100000), organization_id, session_id, event, payload
          FROM record, number;
          INSERT INTO body SELECT position + n, payload FROM body, number;
-         UPDATE tally SET count = {events};
+         INSERT OR REPLACE INTO tally SELECT source, type, count(*) FROM record GROUP BY source, type;
+         UPDATE meta SET tallied = (SELECT max(position) FROM record);
          COMMIT;
          PRAGMA wal_checkpoint(TRUNCATE);"
     );
@@ -89,6 +99,8 @@ const AS_VERSION_1: &str = "
     UPDATE record SET payload = (SELECT payload FROM body WHERE body.position = record.position);
     DROP VIEW webhook;
     DROP TABLE body;
+    INSERT OR REPLACE INTO tally SELECT source, type, count(*) FROM record GROUP BY source, type;
+    ALTER TABLE meta DROP COLUMN tallied;
     ALTER TABLE record ALTER COLUMN payload SET NOT NULL;
     PRAGMA user_version = 1;";
 
@@ -122,4 +134,63 @@ async fn durable_the_log_of_an_earlier_version_is_gone_on_with() {
     let shown = for_people.query_map([], |row| row.get::<_, String>(0));
     let shown: Result<Vec<String>, _> = shown.expect("rows").collect();
     assert_eq!(shown.expect("text"), bodies);
+}
+
+fn open(data_dir: &Path) -> SqliteLog {
+    let config = Config {
+        data_dir: data_dir.to_owned(),
+        retain_for: Some(Duration::from_secs(3600)),
+        retain_bytes: None,
+    };
+    SqliteLog::open(config, Metrics::register(&mut Registry::default())).expect("opens")
+}
+
+/// A copy of what is on disk while the log is open, as a power cut would leave it.
+fn copy(data_dir: &Path) -> TempDir {
+    let copied = TempDir::new().expect("a temporary directory");
+    for name in ["clerkcast.db", "clerkcast.db-wal"] {
+        std::fs::copy(data_dir.join(name), copied.path().join(name)).expect("copied");
+    }
+    copied
+}
+
+#[tokio::test]
+async fn the_counts_of_a_log_are_those_of_its_records_however_it_ended() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let log = open(directory.path());
+    let mut expected = BTreeMap::new();
+    for round in 0..4 {
+        // The first two are for retention.
+        let age = Duration::from_secs(if round < 2 { 7200 } else { 0 });
+        let appends = (0..3_000).map(|number| {
+            let event_type = ["user.created", "session.created"][number % 3 % 2];
+            let mut record = record(&format!("msg_{round}_{number}"), event_type, None);
+            record.receive_time = UnixMillis::now().before(age);
+            *expected.entry(event_type).or_insert(0) += 1;
+            log.append(record)
+        });
+        for appended in join_all(appends.collect::<Vec<_>>()).await {
+            appended.expect("durable");
+        }
+        if round == 2 {
+            log.apply_retention().await.expect("applied");
+            for count in expected.values_mut() {
+                *count /= 3;
+            }
+        }
+        let counts = |log: &SqliteLog| -> BTreeMap<String, u64> {
+            let tallies = log.tallies().into_iter();
+            tallies.map(|it| (it.event_type, it.count)).collect()
+        };
+        let known: BTreeMap<String, u64> = expected
+            .iter()
+            .map(|(event_type, count)| ((*event_type).to_owned(), *count))
+            .collect();
+        assert_eq!(counts(&log), known, "while it is open");
+        assert_eq!(
+            counts(&open(copy(directory.path()).path())),
+            known,
+            "{round}"
+        );
+    }
 }

@@ -16,14 +16,14 @@ mod checkpoint;
 mod reader;
 mod retention;
 mod schema;
+mod tally;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -36,6 +36,7 @@ use super::{
 use crate::event::{Epoch, Position, UnixMillis};
 use age::SteadyClock;
 use reader::ReaderPool;
+use tally::Tallies;
 use writer::Command;
 
 pub use schema::{OpenError, exists};
@@ -84,9 +85,6 @@ struct Shared {
     writability: watch::Sender<Writability>,
     metrics: Metrics,
 }
-
-/// Records per (source, type).
-type Tallies = BTreeMap<(String, String), u64>;
 
 impl Shared {
     fn bounds(&self) -> Bounds {
@@ -143,16 +141,16 @@ impl Shared {
     }
 
     fn record_count(&self) -> u64 {
-        let tallies = self.tallies.read().unwrap_or_else(PoisonError::into_inner);
-        tallies.values().sum()
+        self.tallies().record_count()
     }
 
-    fn count_of_types(&self, types: &[String]) -> u64 {
-        let tallies = self.tallies.read().unwrap_or_else(PoisonError::into_inner);
-        let of_types = tallies
-            .iter()
-            .filter(|((_, event_type), _)| types.contains(event_type));
-        of_types.map(|(_, count)| count).sum()
+    fn tallies(&self) -> RwLockReadGuard<'_, Tallies> {
+        self.tallies.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the writer.
+    fn tallies_mut(&self) -> RwLockWriteGuard<'_, Tallies> {
+        self.tallies.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -265,14 +263,7 @@ impl Log for SqliteLog {
     }
 
     fn tallies(&self) -> Vec<Tally> {
-        let tallies = &self.shared.tallies;
-        let tallies = tallies.read().unwrap_or_else(PoisonError::into_inner);
-        let tallies = tallies.iter().map(|((source, event_type), count)| Tally {
-            source: source.clone(),
-            event_type: event_type.clone(),
-            count: *count,
-        });
-        tallies.collect()
+        self.shared.tallies().list()
     }
 
     fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
@@ -344,8 +335,8 @@ impl Drop for SqliteLog {
 /// An index over types pays only where it skips most of the log.
 fn drop_useless_narrowing(scan: &mut Scan, shared: &Shared) {
     if let Narrow::Types(types) = &scan.narrow {
-        let share = shared.record_count() / 8;
-        if shared.count_of_types(types) > share {
+        let tallies = shared.tallies();
+        if tallies.count_of_types(types) > tallies.record_count() / 8 {
             scan.narrow = Narrow::All;
         }
     }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::{Config, Shared, Tallies, reader};
+use super::tally::Counts;
+use super::{Config, Shared, reader};
 use crate::event::{Position, UnixMillis};
 use crate::log::DEDUPE_WINDOW;
 
@@ -78,7 +79,11 @@ pub(super) fn remove_oldest(
         let more = forgotten == STEP_RECORDS_MAX;
         return Ok(if more { Step::More } else { Step::Done });
     };
-    let (removed, retired) = remove_through(&transaction, through, limits.dedupe_since)?;
+    let removed = count_through(&transaction, through)?;
+    let left = shared
+        .tallies()
+        .save_without(&removed, &transaction, shared.bounds().tail)?;
+    let retired = remove_through(&transaction, through, limits.dedupe_since)?;
     transaction.commit()?;
     shared
         .retired_ids
@@ -87,16 +92,8 @@ pub(super) fn remove_oldest(
         .retired_ids
         .fetch_sub(forgotten as u64, Ordering::Relaxed);
 
-    let mut tallies = shared
-        .tallies
-        .write()
-        .unwrap_or_else(PoisonError::into_inner);
-    for (pair, count) in removed {
-        let kept = tallies.entry(pair).or_default();
-        *kept = kept.saturating_sub(count);
-        shared.metrics.retired.inc_by(count);
-    }
-    drop(tallies);
+    shared.metrics.retired.inc_by(removed.values().sum());
+    *shared.tallies_mut() = left;
     let mut bounds = shared
         .bounds
         .write()
@@ -132,13 +129,26 @@ fn oldest_to_remove(
     Ok(oldest)
 }
 
-/// Removes the records up to `through`. Says how many of each source and type, and how
-/// many of their ids are remembered.
+/// How many records up to `through` there are of each source and type.
+fn count_through(transaction: &Transaction<'_>, through: Position) -> rusqlite::Result<Counts> {
+    let mut counts = Counts::new();
+    let mut statement = transaction.prepare_cached(
+        "SELECT source, type, count(*) FROM record WHERE position <= ?1 GROUP BY source, type",
+    )?;
+    let mut rows = statement.query([through.number().cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let count: i64 = row.get(2)?;
+        counts.insert((row.get(0)?, row.get(1)?), count.unsigned_abs());
+    }
+    Ok(counts)
+}
+
+/// Removes the records up to `through`. Says how many of their ids are remembered.
 fn remove_through(
     transaction: &Transaction<'_>,
     through: Position,
     dedupe_since: UnixMillis,
-) -> rusqlite::Result<(Tallies, usize)> {
+) -> rusqlite::Result<usize> {
     let through = through.number().cast_signed();
     let retired = transaction.execute(
         "INSERT OR IGNORE INTO retired_id (id, source, receive_time_ms) \
@@ -146,25 +156,8 @@ fn remove_through(
          WHERE position <= ?1 AND receive_time_ms >= ?2",
         params![through, dedupe_since.milliseconds()],
     )?;
-    let mut removed = Tallies::new();
-    {
-        let mut statement = transaction.prepare_cached(
-            "SELECT source, type, count(*) FROM record WHERE position <= ?1 GROUP BY source, type",
-        )?;
-        let mut rows = statement.query([through])?;
-        while let Some(row) = rows.next()? {
-            let count: i64 = row.get(2)?;
-            removed.insert((row.get(0)?, row.get(1)?), count.unsigned_abs());
-        }
-    }
-    for ((source, event_type), count) in &removed {
-        transaction.execute(
-            "UPDATE tally SET count = count - ?3 WHERE source = ?1 AND type = ?2",
-            params![source, event_type, count.cast_signed()],
-        )?;
-    }
     transaction.execute("DELETE FROM record WHERE position <= ?1", [through])?;
     transaction.execute("DELETE FROM body WHERE position <= ?1", [through])?;
     transaction.execute("UPDATE meta SET trimmed = ?1", [through])?;
-    Ok((removed, retired))
+    Ok(retired)
 }

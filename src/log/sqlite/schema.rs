@@ -1,6 +1,5 @@
 //! The file: where it lies, what is in it, and what is refused on opening.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::Tallies;
+use super::tally::Tallies;
 use crate::event::{Epoch, Position, UnixMillis};
 use crate::log::Bounds;
 
@@ -87,6 +86,7 @@ CREATE TABLE tally (
 /// is NULL in later ones, so that the largest log is opened as fast as before. The view
 /// is for people.
 const SINCE_VERSION_2: &str = "
+ALTER TABLE meta ADD COLUMN tallied INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE body (
     position INTEGER PRIMARY KEY,
     payload TEXT NOT NULL
@@ -97,7 +97,11 @@ SELECT record.position, strftime('%FT%H:%M:%fZ', receive_time_ms / 1000.0, 'unix
        coalesce(body.payload, record.payload) AS payload
 FROM record LEFT JOIN body ON body.position = record.position;
 ";
-const FROM_VERSION_1: &str = "ALTER TABLE record ALTER COLUMN payload DROP NOT NULL;";
+/// Its tallies were those of the whole log.
+const FROM_VERSION_1: &str = "
+ALTER TABLE record ALTER COLUMN payload DROP NOT NULL;
+UPDATE meta SET tallied = (SELECT coalesce(max(position), trimmed) FROM record);
+";
 
 /// Why a log cannot be opened. No existing log was changed.
 #[derive(Debug, thiserror::Error)]
@@ -314,7 +318,9 @@ fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.execute_batch(SCHEMA)?;
         transaction.execute("INSERT INTO meta VALUES (1, random(), 0)", [])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    } else {
+    }
+    transaction.execute_batch(SINCE_VERSION_2)?;
+    if version == 1 {
         transaction.execute_batch(FROM_VERSION_1)?;
         tracing::info!(
             from = version,
@@ -322,7 +328,6 @@ fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
             "the log's file is brought up to date"
         );
     }
-    transaction.execute_batch(SINCE_VERSION_2)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -345,13 +350,6 @@ fn load_state(connection: &Connection) -> rusqlite::Result<State> {
         Err(rusqlite::Error::QueryReturnedNoRows) => (trimmed, 0),
         newest => newest?,
     };
-    let mut tallies = BTreeMap::new();
-    let mut statement = connection.prepare("SELECT source, type, count FROM tally")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let count: i64 = row.get(2)?;
-        tallies.insert((row.get(0)?, row.get(1)?), count.unsigned_abs());
-    }
     let count = "SELECT count(*) FROM retired_id";
     let retired_ids: i64 = connection.query_row(count, [], |row| row.get(0))?;
     Ok(State {
@@ -362,7 +360,7 @@ fn load_state(connection: &Connection) -> rusqlite::Result<State> {
             tail: Position::new(tail.unsigned_abs()),
             tail_receive_time: UnixMillis::new(tail_receive_time_ms),
         },
-        tallies,
+        tallies: Tallies::load(connection)?,
     })
 }
 

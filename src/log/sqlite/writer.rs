@@ -1,7 +1,7 @@
 //! The writer thread: group commit.
 
-use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -34,10 +34,6 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (id, source) DO NOTHING";
 
 const INSERT_BODY: &str = "INSERT INTO body (position, payload) VALUES (?1, ?2)";
-
-const ADD_TO_TALLY: &str = "
-INSERT INTO tally (source, type, count) VALUES (?1, ?2, ?3)
-ON CONFLICT (source, type) DO UPDATE SET count = count + excluded.count";
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -175,15 +171,17 @@ impl Writer {
         }
         let started = Instant::now();
         match self.commit(&batch.records) {
-            Ok(commit) => {
+            Ok(appended) => {
                 let metrics = &self.shared.metrics;
                 metrics
                     .commit_seconds
                     .observe(started.elapsed().as_secs_f64());
-                metrics.committed.inc_by(commit.committed());
-                metrics.batch_records.observe(commit.answered());
+                let answered = u32::try_from(appended.len());
+                metrics
+                    .batch_records
+                    .observe(answered.map_or(f64::INFINITY, f64::from));
                 self.shared.set_writability(Writability::Writable);
-                self.publish(batch, &commit);
+                self.publish(batch, &appended);
                 self.checkpoints.note_commit(&self.connection, &self.shared);
             }
             Err(error) => {
@@ -196,23 +194,22 @@ impl Writer {
 
     /// One transaction for the batch. A duplicate within it is one too, and is
     /// answered by the same commit.
-    fn commit(&mut self, records: &[NewRecord]) -> rusqlite::Result<Commit> {
+    fn commit(&mut self, records: &[NewRecord]) -> rusqlite::Result<Vec<Appended>> {
         let mut tail = self.shared.bounds().tail;
-        let mut commit = Commit {
-            appended: Vec::with_capacity(records.len()),
-            tallies: BTreeMap::new(),
-        };
+        let mut appended = Vec::with_capacity(records.len());
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tallied = self.shared.tallies().save_if_due(&transaction, tail)?;
         {
             let mut is_retired = transaction.prepare_cached(IS_RETIRED)?;
+            let retired_ids = self.shared.retired_ids.load(Ordering::Relaxed);
             let mut insert = transaction.prepare_cached(INSERT)?;
             let mut insert_body = transaction.prepare_cached(INSERT_BODY)?;
             for record in records {
                 let attributes = &record.attributes;
-                if is_retired.exists(params![record.id, attributes.source])? {
-                    commit.appended.push(Appended::Duplicate);
+                if retired_ids > 0 && is_retired.exists(params![record.id, attributes.source])? {
+                    appended.push(Appended::Duplicate);
                     continue;
                 }
                 let position = tail.next().number().cast_signed();
@@ -230,34 +227,31 @@ impl Writer {
                     &record.event[..],
                 ])?;
                 if inserted == 0 {
-                    commit.appended.push(Appended::Duplicate);
+                    appended.push(Appended::Duplicate);
                     continue;
                 }
                 insert_body.execute(params![position, text(&record.payload)])?;
                 tail = tail.next();
-                commit.appended.push(Appended::Committed(tail));
-                let pair = (attributes.source.clone(), attributes.event_type.clone());
-                *commit.tallies.entry(pair).or_default() += 1;
-            }
-            let mut add_to_tally = transaction.prepare_cached(ADD_TO_TALLY)?;
-            for ((source, event_type), count) in &commit.tallies {
-                add_to_tally.execute(params![source, event_type, count.cast_signed()])?;
+                appended.push(Appended::Committed(tail));
             }
         }
         transaction.commit()?;
-        Ok(commit)
+        self.shared.tallies_mut().note_saved(tallied);
+        Ok(appended)
     }
 
     /// After durability: the tally and the tail, then the followers, then the answers.
-    fn publish(&self, batch: Pending, commit: &Commit) {
+    fn publish(&self, batch: Pending, appended: &[Appended]) {
         let mut records = Vec::with_capacity(batch.records.len());
-        for (content, appended) in batch.records.into_iter().zip(&commit.appended) {
+        for (content, appended) in batch.records.into_iter().zip(appended) {
             if let Appended::Committed(position) = *appended {
                 records.push(Record { position, content });
             }
         }
         if let Some(newest) = records.last() {
-            self.add_tallies(commit);
+            self.shared.metrics.committed.inc_by(records.len() as u64);
+            self.shared.tallies_mut().add(&records);
+            self.shared.note_record_count();
             let mut bounds = self
                 .shared
                 .bounds
@@ -271,22 +265,9 @@ impl Writer {
             // Fails only where nobody follows.
             let _nobody = self.shared.batches.send(Arc::new(Batch { after, records }));
         }
-        for (answer, appended) in batch.answers.into_iter().zip(&commit.appended) {
+        for (answer, appended) in batch.answers.into_iter().zip(appended) {
             let _gone = answer.send(Ok(*appended));
         }
-    }
-
-    fn add_tallies(&self, commit: &Commit) {
-        let mut tallies = self
-            .shared
-            .tallies
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (pair, count) in &commit.tallies {
-            *tallies.entry(pair.clone()).or_default() += count;
-        }
-        drop(tallies);
-        self.shared.note_record_count();
     }
 
     fn retain(&mut self, limits: &retention::Limits) -> Result<retention::Step, Error> {
@@ -362,22 +343,5 @@ impl Pending {
         for answer in self.answers {
             let _gone = answer.send(Err(error.clone()));
         }
-    }
-}
-
-/// What a commit did, in the order of its records.
-struct Commit {
-    appended: Vec<Appended>,
-    tallies: BTreeMap<(String, String), u64>,
-}
-
-impl Commit {
-    fn committed(&self) -> u64 {
-        self.tallies.values().sum()
-    }
-
-    /// With the duplicates.
-    fn answered(&self) -> f64 {
-        u32::try_from(self.appended.len()).map_or(f64::INFINITY, f64::from)
     }
 }
