@@ -1,6 +1,6 @@
 //! A verified body, as an `Event` and what filters look at.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
@@ -51,10 +51,7 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
         send_time: Some(delivery.send_time.into()),
         ..proto::Event::default()
     };
-    let mut attributes = Attributes {
-        source: delivery.source.to_owned(),
-        ..Attributes::default()
-    };
+    let mut attributes = Attributes::default();
     let mut encoded_data = Vec::new();
     let text = std::str::from_utf8(body).unwrap_or_default();
     match Object::parse(text.trim_start_matches('\u{feff}')) {
@@ -70,17 +67,24 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
         None => transcoder.note(root("body"), DriftKind::UnexpectedValue),
     }
 
-    attributes.event_type.clone_from(&event.r#type);
-    attributes.instance_id = Some(event.instance_id.clone()).filter(|id| !id.is_empty());
-    event.user_id = attributes.user_id.clone().unwrap_or_default();
-    event.organization_id = attributes.organization_id.clone().unwrap_or_default();
-    event.session_id = attributes.session_id.clone().unwrap_or_default();
+    event.user_id = attributes.user_id.unwrap_or_default();
+    event.organization_id = attributes.organization_id.unwrap_or_default();
+    event.session_id = attributes.session_id.unwrap_or_default();
     // Protobuf fields concatenate: `data` follows what prost encodes.
-    let mut encoded = event.encode_to_vec();
-    encoded.append(&mut encoded_data);
+    let mut encoded = BytesMut::with_capacity(event.encoded_len() + encoded_data.len());
+    event.encode_raw(&mut encoded);
+    encoded.extend_from_slice(&encoded_data);
+    let known = |id: String| Some(id).filter(|id| !id.is_empty());
     Decoded {
-        attributes,
-        event: encoded.into(),
+        attributes: Attributes {
+            source: event.source,
+            event_type: event.r#type,
+            instance_id: known(event.instance_id),
+            user_id: known(event.user_id),
+            organization_id: known(event.organization_id),
+            session_id: known(event.session_id),
+        },
+        event: encoded.freeze(),
         drift: transcoder.drift,
     }
 }

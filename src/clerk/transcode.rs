@@ -16,6 +16,10 @@ use super::wire::{put_bytes, put_double, put_message, put_timestamp, put_varint}
 
 /// Numbers up to here are exact in JSON.
 const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
+/// What an entry of Clerk's objects takes at the least, nearly always.
+const ENTRY_BYTES: usize = 20;
+/// No object of Clerk's has more.
+const ENTRIES_USUAL_MAX: usize = 64;
 /// Drift noted per event; the rest of a body that is all drift adds nothing.
 const DRIFT_MAX: usize = 64;
 
@@ -42,7 +46,12 @@ pub(super) struct Object<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Object<'a> {
     pub(super) fn parse(json: &'a str) -> Option<Self> {
-        serde_json::from_str(json).ok()
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let expected = Entries {
+            count: (json.len() / ENTRY_BYTES).min(ENTRIES_USUAL_MAX),
+        };
+        let object = deserializer.deserialize_map(expected).ok()?;
+        deserializer.end().ok().map(|()| object)
     }
 
     /// The value of `key`, the last one where it occurs twice; null counts as absent.
@@ -64,25 +73,24 @@ impl<'a> Object<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Object<'de>;
+/// The entries of an object, about so many.
+struct Entries {
+    count: usize,
+}
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
+impl<'de> Visitor<'de> for Entries {
+    type Value = Object<'de>;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut entries = Vec::with_capacity(24);
-                while let Some(Text(key)) = map.next_key()? {
-                    entries.push((key, map.next_value()?));
-                }
-                Ok(Object(entries))
-            }
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+        let mut entries = Vec::with_capacity(self.count);
+        while let Some(Text(key)) = map.next_key()? {
+            entries.push((key, map.next_value()?));
         }
-        deserializer.deserialize_map(Entries)
+        Ok(Object(entries))
     }
 }
 
@@ -222,7 +230,7 @@ impl Transcoder {
         let number = field.number;
         let written = match field.kind {
             Kind::String => string(raw).map(|text| put_bytes(number, text.as_bytes(), out)),
-            Kind::Bool => parse(raw).map(|truth: bool| put_varint(number, truth.into(), out)),
+            Kind::Bool => boolean(raw).map(|truth| put_varint(number, truth.into(), out)),
             Kind::Int64 => integer(raw).map(|int| put_varint(number, int.cast_unsigned(), out)),
             Kind::Double => parse(raw).map(|double| put_double(number, double, out)),
             Kind::Timestamp => integer(raw).and_then(|ms| put_timestamp(number, ms, out)),
@@ -238,16 +246,22 @@ impl Transcoder {
 
 pub(super) fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
     // An array of numbers would pass for bytes.
-    let Text(text) = raw
-        .get()
-        .starts_with('"')
-        .then(|| parse::<Text<'a>>(raw))??;
-    Some(text)
+    let quoted = raw.get().strip_prefix('"')?;
+    // Without an escape, the text is what stands between the quotes.
+    match quoted.strip_suffix('"') {
+        Some(text) if !text.contains('\\') => Some(Cow::Borrowed(text)),
+        _ => parse::<Text<'a>>(raw).map(|Text(text)| text),
+    }
+}
+
+fn boolean(raw: &RawValue) -> Option<bool> {
+    raw.get().parse().ok()
 }
 
 /// An integer, also where it is written as `1e3` or `5.0`.
 pub(super) fn integer(raw: &RawValue) -> Option<i64> {
-    parse::<i64>(raw).or_else(|| {
+    // Of JSON's numbers, Rust reads those that it can hold in the same way.
+    raw.get().parse().ok().or_else(|| {
         let number = parse::<f64>(raw)?;
         let exact = number.fract() == 0.0 && number.abs() <= EXACT_INTEGER_MAX;
         #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
