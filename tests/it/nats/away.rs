@@ -112,7 +112,7 @@ async fn durable_nats_that_hangs_is_answered_503_within_seconds() {
     let server = Server::start();
     let gateway = Gateway::start_with(on(&[&server]));
     post_all(&gateway, "before", 3).await;
-    server.signal("-STOP");
+    server.freeze();
     let refused = gateway
         .post("while_0", body("user.updated", "user_1"))
         .await;

@@ -317,7 +317,7 @@ async fn cluster_its_servers_are_restarted_one_after_the_other() {
 async fn cluster_the_leader_hangs() {
     let fault = async |site: &mut Site| {
         let leader = site.leader().await;
-        site.servers[leader].signal("-STOP");
+        site.servers[leader].freeze();
         site.accepted_more().await;
         site.servers[leader].signal("-CONT");
         site.replicated().await;

@@ -154,6 +154,26 @@ impl Server {
         assert!(status.expect("kill runs").success());
     }
 
+    /// Holds it where it is. The signal alone may still be on its way to some of its threads.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+        let process = self.process.as_ref().expect("it runs");
+        let threads = format!("/proc/{}/task", process.id());
+        let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+            let status = std::fs::read_to_string(thread.expect("a thread").path().join("status"));
+            // One that has just ended does nothing either.
+            status.map_or(true, |status| status.contains("State:\tT"))
+        };
+        let asked = Instant::now();
+        while !std::fs::read_dir(&threads)
+            .expect("it runs")
+            .all(is_stopped)
+        {
+            assert!(asked.elapsed() < PATIENCE, "it goes on");
+            std::thread::yield_now();
+        }
+    }
+
     /// What its disk holds, while it does not run.
     pub(crate) fn copy_of_store(&self) -> TempDir {
         let copy = TempDir::new().expect("a temporary directory");
