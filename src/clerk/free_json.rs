@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::transcode::{Object, parse, string};
+use super::transcode::{Object, boolean, parse, string};
 use super::wire::{put_bytes, put_double, put_message, put_varint};
 
 /// Protobuf decoders refuse messages nested deeper than 100, and free JSON takes three
@@ -33,7 +33,7 @@ fn put_value(raw: &RawValue, levels: usize, out: &mut Vec<u8>) -> Option<()> {
     match raw.get().as_bytes().first()? {
         b'n' => put_varint(1, 0, out),
         b'"' => put_bytes(3, string(raw)?.as_bytes(), out),
-        b't' | b'f' => put_varint(4, u64::from(parse::<bool>(raw)?), out),
+        b't' | b'f' => put_varint(4, u64::from(boolean(raw)?), out),
         b'{' => return put_message(5, out, |out| put_fields(raw, levels, out)),
         b'[' => return put_message(6, out, |out| put_elements(raw, levels, out)),
         _ => put_double(2, parse(raw)?, out),

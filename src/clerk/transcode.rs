@@ -254,7 +254,7 @@ pub(super) fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
     }
 }
 
-fn boolean(raw: &RawValue) -> Option<bool> {
+pub(super) fn boolean(raw: &RawValue) -> Option<bool> {
     raw.get().parse().ok()
 }
 

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
@@ -22,6 +23,8 @@ const PAGE_EVENTS_MAX: u64 = 1024;
 /// Pages kept for others, in bytes of events: so far may subscribers be apart that go
 /// through history together.
 const KEPT_BYTES_MAX: usize = 4 << 20;
+/// And so far in time. In a log that others change too, what is gone may be heard of late.
+const KEPT_FOR: Duration = Duration::from_secs(5);
 
 /// The log's history, page by page.
 #[derive(Debug)]
@@ -82,8 +85,9 @@ impl History {
             return Ok(page);
         }
         let page = Arc::new(self.read_log(wanted.clone()).await?);
-        // One that is not full may be longer the next time.
-        if page.is_full {
+        // One that is not full may be longer the next time, and one that was to be small is
+        // worth nothing to others.
+        if page.is_full && wanted.events_max == PAGE_EVENTS_MAX {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.push(wanted, Arc::clone(&page));
         }
@@ -139,24 +143,46 @@ impl History {
 /// The pages that were read last, oldest first.
 #[derive(Debug, Default)]
 struct Kept {
-    pages: VecDeque<(Wanted, Arc<Page>)>,
+    pages: VecDeque<KeptPage>,
     event_bytes: usize,
+}
+
+#[derive(Debug)]
+struct KeptPage {
+    wanted: Wanted,
+    page: Arc<Page>,
+    read: Instant,
+}
+
+impl KeptPage {
+    fn is_too_old(&self) -> bool {
+        self.read.elapsed() > KEPT_FOR
+    }
 }
 
 impl Kept {
     fn find(&self, wanted: &Wanted) -> Option<Arc<Page>> {
-        let found = self.pages.iter().rev().find(|(kept, _)| kept == wanted);
-        found.map(|(_, page)| Arc::clone(page))
+        let recent = self
+            .pages
+            .iter()
+            .rev()
+            .take_while(|kept| !kept.is_too_old());
+        let mut equal = recent.filter(|kept| kept.wanted == *wanted);
+        equal.next().map(|kept| Arc::clone(&kept.page))
     }
 
     fn push(&mut self, wanted: Wanted, page: Arc<Page>) {
         self.event_bytes += page.event_bytes;
-        self.pages.push_back((wanted, page));
-        while self.event_bytes > KEPT_BYTES_MAX {
-            let Some((_, oldest)) = self.pages.pop_front() else {
-                break;
-            };
-            self.event_bytes -= oldest.event_bytes;
+        self.pages.push_back(KeptPage {
+            wanted,
+            page,
+            read: Instant::now(),
+        });
+        while let Some(oldest) = self.pages.front()
+            && (self.event_bytes > KEPT_BYTES_MAX || oldest.is_too_old())
+        {
+            self.event_bytes -= oldest.page.event_bytes;
+            self.pages.pop_front();
         }
     }
 }

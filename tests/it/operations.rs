@@ -429,11 +429,13 @@ async fn the_log_can_be_opened_with_sqlite_while_the_gateway_runs() {
         .accept("msg_1", body("user.created", "user_1"))
         .await;
     let database = rusqlite::Connection::open(gateway.database()).expect("opens");
-    let read = "SELECT type, payload ->> '$.data.id' FROM webhook WHERE id = 'msg_1'";
-    let row: (String, String) = database
-        .query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?)))
+    let read = "SELECT type, payload ->> '$.data.id', \
+                abs(unixepoch(received) - unixepoch()) < 60 FROM webhook WHERE id = 'msg_1'";
+    let row: (String, String, bool) = database
+        .query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .expect("a row");
-    assert_eq!(row, ("user.created".to_owned(), "user_1".to_owned()));
+    let expected = ("user.created".to_owned(), "user_1".to_owned(), true);
+    assert_eq!(row, expected);
 }
 
 #[test]

@@ -22,7 +22,7 @@ const NARROW_VALUES_MAX: usize = 64;
 const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, type, \
      instance_id, user_id, organization_id, session_id, event";
 
-/// Follows [`COLUMNS`]. Each row looks its body up, so that none is read in vain.
+/// Follows [`COLUMNS`]. Looked up row by row, so that a row that needs none costs nothing.
 const PAYLOAD: &str = "coalesce(\
      (SELECT body.payload FROM body WHERE body.position = record.position), record.payload)";
 

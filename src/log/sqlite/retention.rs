@@ -112,7 +112,7 @@ fn oldest_to_remove(
     let mut oldest = Vec::new();
     let mut statement = transaction.prepare_cached(
         "SELECT record.position, receive_time_ms, \
-         octet_length(event) + octet_length(coalesce(body.payload, record.payload)) \
+         octet_length(event) + coalesce(octet_length(body.payload), octet_length(record.payload)) \
          FROM record LEFT JOIN body ON body.position = record.position \
          ORDER BY record.position LIMIT ?1",
     )?;

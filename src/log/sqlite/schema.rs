@@ -92,7 +92,7 @@ CREATE TABLE body (
     payload TEXT NOT NULL
 ) STRICT;
 CREATE VIEW webhook AS
-SELECT record.position, strftime('%FT%H:%M:%fZ', receive_time_ms / 1000.0, 'unixepoch') AS received,
+SELECT record.position, strftime('%Y-%m-%dT%H:%M:%fZ', receive_time_ms / 1000.0, 'unixepoch') AS received,
        id, source, type, instance_id, user_id, organization_id, session_id,
        coalesce(body.payload, record.payload) AS payload
 FROM record LEFT JOIN body ON body.position = record.position;
@@ -103,7 +103,7 @@ ALTER TABLE record ALTER COLUMN payload DROP NOT NULL;
 UPDATE meta SET tallied = (SELECT coalesce(max(position), trimmed) FROM record);
 ";
 
-/// Why a log cannot be opened. No existing log was changed.
+/// Why a log cannot be opened. No record in it was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory or a file in it cannot be used.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use crate::event::Position;
 use crate::log::{Record, Tally};
 
-/// Records that are counted anew at a start, at the most.
+/// So many records, and a batch, are counted anew at a start at the most.
 const SAVE_INTERVAL: u64 = 4_096;
 
 const SAVE: &str = "INSERT OR REPLACE INTO tally (source, type, count) VALUES (?1, ?2, ?3)";
