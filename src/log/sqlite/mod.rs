@@ -160,6 +160,9 @@ impl SqliteLog {
     /// # Errors
     /// When the directory cannot be used, another process holds it, or the file is
     /// not a log that this version can write.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime: appends are answered there.
     pub fn open(config: Config, metrics: Metrics) -> Result<Self, OpenError> {
         let lock = schema::lock_data_dir(&config.data_dir)?;
         let (connection, state) = schema::open_for_writing(&config.data_dir)?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::checkpoint::{Checkpoints, Requests};
@@ -69,6 +70,7 @@ pub(super) fn spawn(
         queue,
         checkpoints: Checkpoints::new(checkpoint_requests),
         shared,
+        runtime: Handle::current(),
         last_batch_records: 0,
         refused_bytes: 0,
     };
@@ -82,6 +84,8 @@ struct Writer {
     queue: Receiver<Command>,
     checkpoints: Checkpoints,
     shared: Arc<Shared>,
+    /// Where those who wait for an answer run.
+    runtime: Handle,
     last_batch_records: usize,
     /// What the last refused batch would have taken.
     refused_bytes: usize,
@@ -265,8 +269,17 @@ impl Writer {
             // Fails only where nobody follows.
             let _nobody = self.shared.batches.send(Arc::new(Batch { after, records }));
         }
-        for (answer, appended) in batch.answers.into_iter().zip(appended) {
-            let _gone = answer.send(Ok(*appended));
+        self.answer(batch.answers, appended);
+    }
+
+    /// Many are woken from where they run: each wake from here would cross threads.
+    fn answer(&self, answers: Vec<Answer>, appended: &[Appended]) {
+        let answers = answers.into_iter().zip(appended.to_vec());
+        let send = |(answer, appended): (Answer, Appended)| drop(answer.send(Ok(appended)));
+        if answers.len() == 1 {
+            answers.for_each(send);
+        } else {
+            self.runtime.spawn(async move { answers.for_each(send) });
         }
     }
 
