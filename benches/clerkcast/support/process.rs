@@ -1,5 +1,6 @@
 //! Servers in processes of their own: the real binary, and this program as a baseline.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -109,6 +110,27 @@ impl Server {
 
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// What its threads have used of the processors, by their names, in seconds.
+    pub(crate) fn processor_seconds(&self) -> BTreeMap<String, f64> {
+        /// `USER_HZ`: so many ticks are a second wherever Linux shows them.
+        const TICKS: f64 = 100.0;
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        let mut seconds = BTreeMap::new();
+        for thread in threads.expect("it runs") {
+            let stat = thread.expect("a thread").path().join("stat");
+            let Ok(stat) = std::fs::read_to_string(stat) else {
+                continue;
+            };
+            let (name, rest) = stat.rsplit_once(')').expect("a name in parentheses");
+            let (_, name) = name.split_once('(').expect("a name in parentheses");
+            // The 14th and 15th field, "utime" and "stime" (proc(5)).
+            let ticks = rest.split_whitespace().skip(11).take(2);
+            let ticks: f64 = ticks.map(|it| it.parse::<f64>().expect("a number")).sum();
+            *seconds.entry(name.to_owned()).or_default() += ticks / TICKS;
+        }
+        seconds
     }
 
     /// Bytes of memory that the process occupies.
