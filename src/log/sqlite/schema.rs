@@ -36,7 +36,7 @@ const CACHE_KIB: i64 = 16 << 10;
 /// an ordered list of positions per value. What is long comes last: a row is judged by
 /// its first columns without touching the pages that hold the rest. Verified bodies lie
 /// apart, since most subscribers do not ask for them, and several events to a page are
-/// read faster, and written with less waste, than one event with its body.
+/// read faster than one event with its body.
 const SCHEMA: &str = "
 CREATE TABLE meta (
     only INTEGER PRIMARY KEY CHECK (only = 1),
