@@ -6,7 +6,7 @@ use super::frame::{View, event_message};
 use super::subscription::Start;
 use super::{Error, Fanout, Filter};
 use crate::access::Scope;
-use crate::event::{Cursor, Position};
+use crate::event::{AttributesRef, Cursor, Position};
 use crate::log::{self, Query, Record};
 use crate::proto;
 
@@ -95,7 +95,7 @@ impl Fanout {
         })
     }
 
-    /// Finds one event by its id, if it lies in the scope.
+    /// Finds one event by its id, among those of the source and the scope.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -106,9 +106,14 @@ impl Fanout {
         scope: &Scope,
         view: &View,
     ) -> Result<Option<(proto::Event, Cursor)>, Error> {
-        let found = self.inner.log.find(id, source).await?;
-        let is_allowed = |record: &Record| scope.allows(record.content.attributes.view());
-        let Some(record) = found.filter(is_allowed) else {
+        let scope = scope.clone();
+        let matches = move |attributes: AttributesRef<'_>| {
+            let is_named = source
+                .as_deref()
+                .is_none_or(|source| source == attributes.source);
+            is_named && scope.allows(attributes)
+        };
+        let Some(record) = self.inner.log.find(id, Arc::new(matches)).await? else {
             return Ok(None);
         };
         let event = event_message(record.view(), view)?;

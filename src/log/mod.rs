@@ -199,12 +199,10 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// as is fair to others. Returns it, with how far the log was searched.
     fn scan(&self, scan: Scan, reader: Box<dyn Reader>) -> BoxFuture<'_, Result<Scanned, Error>>;
 
-    /// Finds a record by id; without a source, the oldest with that id.
-    fn find(
-        &self,
-        id: String,
-        source: Option<String>,
-    ) -> BoxFuture<'_, Result<Option<Record>, Error>>;
+    /// Finds a record with this id among those that `matches`: the oldest, except that a store
+    /// without an index of ids may prefer a recent one. What does not match is not looked at,
+    /// so several sources may have an id, and a caller finds the copy that is for it.
+    fn find(&self, id: String, matches: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>>;
 
     /// The position before the first record that was received at or after `time`;
     /// the tail where there is none.

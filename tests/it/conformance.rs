@@ -466,7 +466,12 @@ async fn find_returns_what_was_appended<S: Store>() {
     let log = store.open().await;
     let appended = record("msg_1", "user.created", Some("user_1"));
     let position = append(&*log, appended.clone()).await;
-    let find = |source: Option<&str>| log.find("msg_1".to_owned(), source.map(str::to_owned));
+    let find = |source: Option<&'static str>| {
+        let of_source = move |attributes: AttributesRef<'_>| {
+            source.is_none_or(|source| source == attributes.source)
+        };
+        log.find("msg_1".to_owned(), Arc::new(of_source))
+    };
     for source in [None, Some("default")] {
         let found = find(source).await.expect("read").expect("there");
         assert_eq!(found.position, position);
@@ -477,6 +482,14 @@ async fn find_returns_what_was_appended<S: Store>() {
         assert_eq!(found.content.decoding, appended.decoding);
     }
     assert!(find(Some("eu")).await.expect("read").is_none());
+    // Another source's copy of the id, after it.
+    let mut copy = appended;
+    copy.attributes.source = "eu".to_owned();
+    let position_of_copy = append(&*log, copy).await;
+    for (source, position) in [("default", position), ("eu", position_of_copy)] {
+        let found = find(Some(source)).await.expect("read").expect("there");
+        assert_eq!(found.position, position, "{source}");
+    }
 }
 
 async fn a_closed_log_refuses<S: Store>() {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Epoch, Position, UnixMillis};
 use clerkcast::log::{
-    Appended, Batch, Bounds, Description, Error, Log, NewRecord, Reader, Record, Scan, Scanned,
-    Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, Log, Matches, NewRecord, Reader, Record, Scan,
+    Scanned, Tally, Writability,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
@@ -123,7 +123,7 @@ impl Log for MemoryLog {
         Box::pin(std::future::ready(Ok((reader, through))))
     }
 
-    fn find(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+    fn find(&self, _: String, _: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use crate::event::Position;
-use crate::log::{Bounds, Error, Record};
+use crate::log::{Bounds, Error, Matches, Record};
 
 /// How long may be looked for one id.
 const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(10);
@@ -27,37 +27,43 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 pub(super) async fn find(
     shared: &Shared,
     id: &str,
-    source: Option<&str>,
+    matches: &Matches,
 ) -> Result<Option<Record>, Error> {
     shared.refresh().await?;
     let bounds = shared.bounds();
     if bounds.trimmed >= bounds.tail {
         return Ok(None);
     }
-    let looking = look_through(shared, bounds, id, source);
-    let found = timeout(LOOKED_FOR_WITHIN, looking).await.map_err(|_| {
+    let looking = look_through(shared, bounds, id, matches);
+    timeout(LOOKED_FOR_WITHIN, looking).await.map_err(|_| {
         Error::Unreachable(format!(
             "the stream could not be searched for the id within {} s",
             LOOKED_FOR_WITHIN.as_secs()
         ))
-    })??;
-    let Some(position) = found else {
-        return Ok(None);
-    };
-    let record = shared.next_record(position, None).await?;
-    Ok(record.and_then(|(found, record)| {
-        (found == position)
-            .then(|| record?.into_record(found).into())
-            .flatten()
-    }))
+    })?
+}
+
+/// The record at a position, if it has the id and matches.
+async fn read(
+    shared: &Shared,
+    position: Position,
+    id: &str,
+    matches: &Matches,
+) -> Result<Option<Record>, Error> {
+    let next = shared.next_record(position, None).await?;
+    let at_position = next.filter(|(found, _)| *found == position);
+    let record = at_position.and_then(|(_, stored)| Some(stored?.into_record(position)));
+    let is_it =
+        |record: &Record| record.content.id == id && matches(record.content.attributes.view());
+    Ok(record.filter(is_it))
 }
 
 async fn look_through(
     shared: &Shared,
     bounds: Bounds,
     id: &str,
-    source: Option<&str>,
-) -> Result<Option<Position>, Error> {
+    matches: &Matches,
+) -> Result<Option<Record>, Error> {
     let config = pull::Config {
         deliver_policy: DeliverPolicy::ByStartSequence {
             start_sequence: bounds.trimmed.next().number(),
@@ -89,8 +95,10 @@ async fn look_through(
             return Err(unreachable(&"the search lost a message; try again"));
         }
         let position = Position::new(info.stream_sequence);
-        if is_of(&message, id, source) {
-            return Ok(Some(position));
+        if has_id(&message, id)
+            && let Some(record) = read(shared, position, id, matches).await?
+        {
+            return Ok(Some(record));
         }
         if position >= bounds.tail {
             return Ok(None);
@@ -103,11 +111,9 @@ async fn look_through(
     Err(unreachable(&"the connection is closed"))
 }
 
-fn is_of(message: &Message, id: &str, source: Option<&str>) -> bool {
+fn has_id(message: &Message, id: &str) -> bool {
     let headers = message.headers.as_ref();
     let message_id = headers.and_then(|headers| headers.get(NATS_MESSAGE_ID));
     let parts = message_id.and_then(|value| value.as_str().split_once('/'));
-    parts.is_some_and(|(of_source, of_id)| {
-        of_id == id && source.is_none_or(|source| source == of_source)
-    })
+    parts.is_some_and(|(_source, of_id)| of_id == id)
 }

@@ -42,8 +42,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, Log, Metrics, NewRecord, Reader,
-    Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, Log, Matches, Metrics, NewRecord,
+    Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, UnixMillis};
 use shared::{Shared, millis};
@@ -199,12 +199,8 @@ impl Log for JetStreamLog {
         })
     }
 
-    fn find(
-        &self,
-        id: String,
-        source: Option<String>,
-    ) -> BoxFuture<'_, Result<Option<Record>, Error>> {
-        Box::pin(async move { find::find(&self.shared, &id, source.as_deref()).await })
+    fn find(&self, id: String, matches: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+        Box::pin(async move { find::find(&self.shared, &id, &matches).await })
     }
 
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {

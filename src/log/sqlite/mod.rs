@@ -30,8 +30,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Error, Log, Metrics, Narrow, NewRecord, Reader, Record,
-    Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, Log, Matches, Metrics, Narrow, NewRecord, Reader,
+    Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, UnixMillis};
 use age::SteadyClock;
@@ -241,14 +241,10 @@ impl Log for SqliteLog {
         }))
     }
 
-    fn find(
-        &self,
-        id: String,
-        source: Option<String>,
-    ) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+    fn find(&self, id: String, matches: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>> {
         Box::pin(
             self.readers
-                .run(move |connection| reader::find(connection, &id, source.as_deref())),
+                .run(move |connection| reader::find(connection, &id, &matches)),
         )
     }
 

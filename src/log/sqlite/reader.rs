@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema::{self, OpenError};
 use crate::event::{AttributesRef, Position, UnixMillis};
-use crate::log::{Bodies, Error, Narrow, Reader, Record, RecordRef, Scan};
+use crate::log::{Bodies, Error, Matches, Narrow, Reader, Record, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;
@@ -193,22 +193,27 @@ fn select_all(payload: &str) -> String {
 pub(super) fn find(
     connection: &mut Connection,
     id: &str,
-    source: Option<&str>,
+    matches: &Matches,
 ) -> Result<Option<Record>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS}, {PAYLOAD} FROM record WHERE id = ?1 AND (?2 IS NULL OR source = ?2) \
-         ORDER BY position LIMIT 1"
-    );
-    connection
-        .prepare_cached(&sql)
-        .and_then(|mut statement| {
-            statement
-                .query_row(params![id, source], |row| {
-                    Ok(record(row, attributes(row)?)?.to_record())
-                })
-                .optional()
-        })
-        .map_err(unreadable)
+    find_first(connection, id, matches).map_err(unreadable)
+}
+
+/// Looks at one row per source that has the id.
+fn find_first(
+    connection: &Connection,
+    id: &str,
+    matches: &Matches,
+) -> rusqlite::Result<Option<Record>> {
+    let sql = format!("SELECT {COLUMNS}, {PAYLOAD} FROM record WHERE id = ?1 ORDER BY position");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([id])?;
+    while let Some(row) = rows.next()? {
+        let attributes = attributes(row)?;
+        if matches(attributes) {
+            return Ok(Some(record(row, attributes)?.to_record()));
+        }
+    }
+    Ok(None)
 }
 
 /// The least such position, not the one of the least such time: where the clock went

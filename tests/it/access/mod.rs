@@ -2,6 +2,7 @@
 
 mod policies;
 mod principals;
+mod scope;
 mod start_up;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use tonic::{Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Gateway, Options, binary, eventually};
+use crate::nats::Place;
 
 /// A gateway with principals, whose configuration can be changed.
 struct Guarded {
@@ -27,11 +29,15 @@ struct Guarded {
 
 impl Guarded {
     fn start(config: &str) -> Self {
+        Self::start_on(&Place::embedded(), config)
+    }
+
+    fn start_on(place: &Place, config: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let file = directory.path().join("clerkcast.toml");
         std::fs::write(&file, config).expect("written");
         let path = file.display().to_string();
-        let gateway = Gateway::start_with(Options::args(&["--config", &path]));
+        let gateway = place.start_with(Options::args(&["--config", &path]));
         Self {
             gateway,
             file,
