@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use clerkcast::event::Position;
+use clerkcast::event::{Position, Run};
 use clerkcast::log::{Batch, Record};
 use clerkcast::proto::{EventFilter, SubscribeRequest};
 use prost::Message as _;
@@ -59,7 +59,11 @@ async fn microseconds_per_event(others: usize) -> f64 {
         let content = content.clone();
         log.publish(&Arc::new(Batch {
             after: Position::new(number as u64 - 1),
-            records: vec![Record { position, content }],
+            records: vec![Record {
+                position,
+                run: Run::NONE,
+                content,
+            }],
         }));
         matching.slowest_has(number).await;
     }

@@ -6,16 +6,22 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Epoch, Position};
+use super::{Epoch, Position, Run};
 
-const VERSION: u8 = 1;
-/// Version, epoch, position, check.
-const BYTES: usize = 1 + 8 + 8 + 2;
+/// Written until positions had runs, and still read.
+const WITHOUT_RUN: u8 = 1;
+const WITH_RUN: u8 = 3;
+/// Version, epoch, position, run.
+const CONTENT_BYTES: usize = 1 + 8 + 8 + 4;
+const CHECK_BYTES: usize = 2;
+const BYTES: usize = CONTENT_BYTES + CHECK_BYTES;
 
-/// A position in one particular log, as an opaque string for clients.
+/// A position in one particular history of one particular log, as an opaque string for
+/// clients.
 ///
 /// ```text
-///   version 1 │ epoch 8 │ position 8 │ check 2      big-endian, base64url, 26 characters
+///   version 3 │ epoch 8 │ position 8 │ run 4 │ check 2     big-endian, base64url, 31 characters
+///   version 1 │ epoch 8 │ position 8 │ check 2             read as one of run 0, never written
 /// ```
 ///
 /// The version byte makes the first character a letter, so a cursor is never taken
@@ -25,34 +31,53 @@ const BYTES: usize = 1 + 8 + 8 + 2;
 pub struct Cursor {
     /// The log that the position belongs to.
     pub epoch: Epoch,
+    /// The run that wrote the position.
+    pub run: Run,
     /// Everything up to here has been seen.
     pub position: Position,
 }
 
-/// The string is not a cursor of this version.
+/// The string is not a cursor of a version that this one reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor: pass the `cursor` of a frame or a response unchanged")]
 pub struct InvalidCursor;
 
 impl Cursor {
     /// The length of a cursor's string.
-    pub const TEXT_BYTES: usize = 26;
+    pub const TEXT_BYTES: usize = 31;
 
     /// Calls `use_text` with the cursor's string, which lives on the stack: every frame
     /// has one.
     pub fn with_text<T>(self, use_text: impl FnOnce(&str) -> T) -> T {
         let mut bytes = [0; BYTES];
-        let (content, checked) = bytes.split_at_mut(BYTES - 2);
+        let (content, checked) = bytes.split_at_mut(CONTENT_BYTES);
         let (version, numbers) = content.split_at_mut(1);
-        let (epoch, position) = numbers.split_at_mut(8);
-        version.fill(VERSION);
+        let (epoch, numbers) = numbers.split_at_mut(8);
+        let (position, run) = numbers.split_at_mut(8);
+        version.fill(WITH_RUN);
         epoch.copy_from_slice(&self.epoch.number().to_be_bytes());
         position.copy_from_slice(&self.position.number().to_be_bytes());
+        run.copy_from_slice(&self.run.number().to_be_bytes());
         checked.copy_from_slice(&check(content).to_be_bytes());
         let mut text = [0; Self::TEXT_BYTES];
         let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
         debug_assert_eq!(written, Ok(Self::TEXT_BYTES));
         use_text(std::str::from_utf8(&text).unwrap_or_default())
+    }
+
+    /// Reads what follows the version.
+    fn from_numbers(numbers: &[u8]) -> Option<Self> {
+        let (epoch, numbers) = numbers.split_first_chunk()?;
+        let (position, run) = numbers.split_first_chunk()?;
+        let run = match run {
+            [] => Run::NONE,
+            run => Run::new(u32::from_be_bytes(run.try_into().ok()?)),
+        };
+        Some(Self {
+            epoch: Epoch::new(u64::from_be_bytes(*epoch)),
+            run,
+            position: Position::new(u64::from_be_bytes(*position)),
+        })
     }
 }
 
@@ -67,19 +92,20 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
-        let bytes: [u8; BYTES] = bytes.try_into().map_err(|_| InvalidCursor)?;
-        let (content, found) = bytes.split_at(BYTES - 2);
-        if found != check(content).to_be_bytes() || content.first() != Some(&VERSION) {
+        let (content, checked) = bytes.split_last_chunk().ok_or(InvalidCursor)?;
+        if *checked != check(content).to_be_bytes() {
             return Err(InvalidCursor);
         }
-        let number = |range: std::ops::Range<usize>| {
-            let field = content.get(range).and_then(|field| field.try_into().ok());
-            field.map(u64::from_be_bytes).ok_or(InvalidCursor)
-        };
-        Ok(Self {
-            epoch: Epoch::new(number(1..9)?),
-            position: Position::new(number(9..17)?),
-        })
+        match content {
+            [WITH_RUN, numbers @ ..] if content.len() == CONTENT_BYTES => {
+                Self::from_numbers(numbers)
+            }
+            [WITHOUT_RUN, numbers @ ..] if content.len() == CONTENT_BYTES - 4 => {
+                Self::from_numbers(numbers)
+            }
+            _ => None,
+        }
+        .ok_or(InvalidCursor)
     }
 }
 
@@ -99,6 +125,7 @@ mod tests {
     fn cursor(position: u64) -> Cursor {
         Cursor {
             epoch: Epoch::new(0xfeed_beef_0000_0001),
+            run: Run::new(0x1234_5678),
             position: Position::new(position),
         }
     }
@@ -108,6 +135,21 @@ mod tests {
         for position in [0, 1, 255, u64::from(u32::MAX), u64::MAX] {
             let text = cursor(position).to_string();
             assert_eq!(text.parse(), Ok(cursor(position)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_from_before_runs_is_one_of_run_0() {
+        // As the version that wrote them did.
+        for (text, position) in [
+            ("Af7tvu8AAAABAAAAAAAAAABq4A", 0),
+            ("Af7tvu8AAAABAAAAAAAB4kDTwQ", 123_456),
+        ] {
+            let read = Cursor {
+                run: Run::NONE,
+                ..cursor(position)
+            };
+            assert_eq!(text.parse(), Ok(read), "{text}");
         }
     }
 

@@ -78,6 +78,31 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// One stretch of a log's history, written by one start of its writer.
+///
+/// A log that is restored from a backup uses positions a second time, for other events.
+/// Another start writes them, so position and run together name one event for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Run(u32);
+
+impl Run {
+    /// Of positions before the first event, and of those that were written before runs
+    /// were.
+    pub const NONE: Self = Self(0);
+
+    /// The run that a store knows by this number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The store's number for this run.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// An instant in milliseconds since 1970, the unit of Clerk's own times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMillis(i64);

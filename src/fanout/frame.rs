@@ -139,6 +139,7 @@ impl Frames {
     pub(super) fn push(&mut self, epoch: Epoch, record: RecordRef<'_>, view: &View) -> usize {
         let cursor = Cursor {
             epoch,
+            run: record.run,
             position: record.position,
         };
         let event = EventParts::new(record, view);
@@ -297,7 +298,7 @@ fn put_bytes(number: u32, bytes: &[u8], out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Attributes, Position, UnixMillis};
+    use crate::event::{Attributes, Position, Run, UnixMillis};
     use crate::log::{NewRecord, Record};
 
     const EPOCH: Epoch = Epoch::new(7);
@@ -305,6 +306,7 @@ mod tests {
     fn record(position: u64, event: Bytes, payload: &'static str) -> Record {
         Record {
             position: Position::new(position),
+            run: Run::new(3),
             content: NewRecord {
                 id: "msg_1".to_owned(),
                 attributes: Attributes::default(),
@@ -384,6 +386,7 @@ mod tests {
         let record = record(9, clerk::decode(delivery, body.as_bytes()).event, body);
         let cursor = Cursor {
             epoch: EPOCH,
+            run: record.run,
             position: record.position,
         };
         for payload in [Payload::Omitted, Payload::Included] {

@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Scope;
 use crate::clerk::catalogue::CATALOGUE;
 use crate::event::{Cursor, Position};
-use crate::log::{self, Bounds, Log};
+use crate::log::{self, Bounds, Lineage, Log};
 use history::History;
 use registry::Registry;
 use ring::Ring;
@@ -91,6 +91,12 @@ pub enum Error {
     AheadOfLog {
         /// The end of the log.
         newest: Cursor,
+    },
+    /// The cursor belongs to a history of the log that a backup has replaced.
+    #[error("the log was restored from a backup that is older than this cursor")]
+    OtherHistory {
+        /// The end of what both histories have, where it is known.
+        common: Option<Cursor>,
     },
     /// The bound on open subscriptions is reached.
     #[error("{0} subscribers are connected, which is the limit")]
@@ -233,11 +239,13 @@ impl Inner {
     fn cursor(&self, position: Position) -> Cursor {
         Cursor {
             epoch: self.log.epoch(),
+            run: self.log.run_at(position),
             position,
         }
     }
 
-    /// The position of a client's cursor, if it is one of this log.
+    /// The position of a client's cursor, if it is one of this log and of its history.
+    /// Retention may have removed it.
     async fn position_of(&self, cursor: Cursor) -> Result<Position, Error> {
         let expected = self.log.epoch();
         if cursor.epoch != expected {
@@ -254,6 +262,19 @@ impl Inner {
             return Err(Error::AheadOfLog {
                 newest: self.cursor(tail),
             });
+        }
+        if cursor.position < self.log.bounds().trimmed {
+            return Ok(cursor.position);
+        }
+        let lineage = self.log.lineage(cursor.position, cursor.run).await?;
+        match lineage {
+            // Its run may have been removed with it, a moment ago.
+            Lineage::Lost { .. } if cursor.position < self.log.bounds().trimmed => {}
+            Lineage::Lost { common } => {
+                let common = common.map(|position| self.cursor(position));
+                return Err(Error::OtherHistory { common });
+            }
+            Lineage::Same => {}
         }
         Ok(cursor.position)
     }

@@ -170,7 +170,7 @@ mod tests {
     use super::super::frame::Payload;
     use super::*;
     use crate::clerk::Redaction;
-    use crate::event::{Attributes, UnixMillis};
+    use crate::event::{Attributes, Run, UnixMillis};
     use crate::log::NewRecord;
 
     fn record(position: u64, size: usize) -> Record {
@@ -183,7 +183,11 @@ mod tests {
             payload: Bytes::new(),
         };
         let position = Position::new(position);
-        Record { position, content }
+        Record {
+            position,
+            run: Run::NONE,
+            content,
+        }
     }
 
     #[test]

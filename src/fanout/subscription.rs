@@ -456,6 +456,7 @@ fn ending(error: &Error) -> Ending {
         Error::PrincipalRemoved | Error::PolicyChanged => Ending::access_ended,
         Error::OtherEpoch { .. }
         | Error::AheadOfLog { .. }
+        | Error::OtherHistory { .. }
         | Error::TooManySubscribers(_)
         | Error::TooManyStreams { .. }
         | Error::Log(_) => Ending::log_unreadable,

@@ -85,6 +85,12 @@ pub(super) fn from_fanout(error: &Error) -> Status {
             metadata.insert("newest_cursor".to_owned(), newest.to_string());
             (Code::FailedPrecondition, "CURSOR_AHEAD_OF_LOG")
         }
+        Error::OtherHistory { common } => {
+            if let Some(common) = common {
+                metadata.insert("common_cursor".to_owned(), common.to_string());
+            }
+            (Code::FailedPrecondition, "CURSOR_OF_ANOTHER_LOG")
+        }
         Error::TooManySubscribers(limit) => {
             metadata.insert("limit".to_owned(), limit.to_string());
             (Code::ResourceExhausted, "TOO_MANY_SUBSCRIBERS")

@@ -40,7 +40,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
 
-use crate::event::{Attributes, Epoch, Position, UnixMillis};
+use crate::event::{Attributes, Epoch, Position, Run, UnixMillis};
 
 pub use metrics::Metrics;
 pub use scan::{Bodies, Matches, Narrow, Page, Query, Reader, RecordRef, Scan, Scanned};
@@ -79,6 +79,8 @@ impl NewRecord {
 pub struct Record {
     /// Its place in the total order.
     pub position: Position,
+    /// The run that the position belongs to.
+    pub run: Run,
     /// What was appended.
     pub content: NewRecord,
 }
@@ -111,6 +113,18 @@ pub struct Bounds {
     pub tail: Position,
     /// When the record at the tail was received.
     pub tail_receive_time: UnixMillis,
+}
+
+/// How a client's position relates to the log's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// It belongs to it, or nothing is known to the contrary.
+    Same,
+    /// Another run wrote it: the log was restored from a backup that is older.
+    Lost {
+        /// The last position that both histories have, where that is known.
+        common: Option<Position>,
+    },
 }
 
 /// How many records of one source and type the log holds. Pairs that it held once
@@ -192,6 +206,14 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// reach `expected`, which a client says was there.
     fn latest_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>>;
 
+    /// The run that `position` belongs to, for a cursor there; [`Run::NONE`] where that is
+    /// not known.
+    fn run_at(&self, position: Position) -> Run;
+
+    /// Whether a position at or before the tail that a client has of `run` belongs to this
+    /// log's history. Not to be trusted where retention has removed the position.
+    fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, Error>>;
+
     /// Makes `record` durable, unless its source and id are in the log already.
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>>;
 
@@ -210,6 +232,10 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
 
     /// Records per source and type.
     fn tallies(&self) -> Vec<Tally>;
+
+    /// A number that changes whenever [`Log::tallies`] lists other sources and types than
+    /// before, so that what is made of their names can be kept until then.
+    fn names_version(&self) -> u64;
 
     /// Describes the log.
     fn describe(&self) -> BoxFuture<'_, Result<Description, Error>>;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Error, Log, NewRecord, Record};
-use crate::event::{AttributesRef, Position, UnixMillis};
+use crate::event::{AttributesRef, Position, Run, UnixMillis};
 
 /// Which index may answer a scan. It only narrows: [`Reader::wants`] decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,6 +53,8 @@ pub struct Scan {
 pub struct RecordRef<'a> {
     /// Its place in the total order.
     pub position: Position,
+    /// The run that the position belongs to.
+    pub run: Run,
     /// The `svix-id`.
     pub id: &'a str,
     /// What filters and indexes look at.
@@ -73,6 +75,7 @@ impl RecordRef<'_> {
     pub fn to_record(&self) -> Record {
         Record {
             position: self.position,
+            run: self.run,
             content: NewRecord {
                 id: self.id.to_owned(),
                 attributes: self.attributes.to_attributes(),
@@ -89,9 +92,14 @@ impl Record {
     /// The record where it lies.
     #[must_use]
     pub fn view(&self) -> RecordRef<'_> {
-        let Self { position, content } = self;
+        let Self {
+            position,
+            run,
+            content,
+        } = self;
         RecordRef {
             position: *position,
+            run: *run,
             id: &content.id,
             attributes: content.attributes.view(),
             receive_time: content.receive_time,

@@ -27,6 +27,7 @@ mod queries;
 mod readme;
 mod refused;
 mod reopen;
+mod restore;
 mod subscribe;
 mod tls;
 mod webhook;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clerkcast::event::UnixMillis;
 use clerkcast::log::sqlite::{Config, SqliteLog};
 use clerkcast::log::{Log, Metrics};
@@ -15,7 +17,7 @@ use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
 use crate::conformance::record;
-use crate::harness::{Gateway, body, from_earliest, now_seconds, types};
+use crate::harness::{Gateway, after, body, from_earliest, now_seconds, types};
 
 /// `CLERKCAST_REOPEN_EVENTS=10000000` makes it as large as a log gets in years.
 fn events() -> u64 {
@@ -94,8 +96,14 @@ async fn durable_a_large_log_is_open_at_once_with_its_first_and_last_event() {
     assert_eq!(all.next_event().await.1.user_id, "user_1");
 }
 
-/// Turns a log into one of schema 1, where bodies lay beside the events.
+/// Turns a log into one of schema 2, where positions had no run.
+const AS_VERSION_2: &str = "
+    DROP TABLE run;
+    PRAGMA user_version = 2;";
+
+/// Turns a log into one of schema 1, where bodies lay beside the events, too.
 const AS_VERSION_1: &str = "
+    DROP TABLE run;
     UPDATE record SET payload = (SELECT payload FROM body WHERE body.position = record.position);
     DROP VIEW webhook;
     DROP TABLE body;
@@ -106,12 +114,34 @@ const AS_VERSION_1: &str = "
 
 #[tokio::test]
 async fn durable_the_log_of_an_earlier_version_is_gone_on_with() {
+    for as_version in [AS_VERSION_1, AS_VERSION_2] {
+        goes_on_with(as_version).await;
+    }
+}
+
+/// The cursor as the version wrote it: without a run.
+fn without_run(cursor: &str) -> String {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).expect("a cursor");
+    let mut content = [&[1], &bytes[1..17]].concat();
+    let hash = content.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    let [a, b, c, d] = hash.to_be_bytes();
+    content.extend([a ^ c, b ^ d]);
+    let text = URL_SAFE_NO_PAD.encode(content);
+    assert_eq!(text.len(), 26);
+    text
+}
+
+async fn goes_on_with(as_version: &str) {
     let gateway = Gateway::start();
     let bodies = ["user_1", "user_2"].map(|user| body("user.created", user));
     gateway.accept("msg_1", bodies[0].clone()).await;
+    let (cursor, _) = gateway.subscribe(from_earliest()).await.next_event().await;
+    let old_cursor = without_run(&cursor);
     let stopped = gateway.stopped();
     let database = rusqlite::Connection::open(stopped.database()).expect("opens");
-    database.execute_batch(AS_VERSION_1).expect("rewritten");
+    database.execute_batch(as_version).expect("rewritten");
     drop(database);
 
     let gateway = stopped.restarted();
@@ -125,6 +155,9 @@ async fn durable_the_log_of_an_earlier_version_is_gone_on_with() {
     let events = gateway.history(with_payload).await;
     let payloads: Vec<_> = events.into_iter().map(|it| it.payload_json).collect();
     assert_eq!(payloads, bodies.clone().map(Some));
+    let rest = gateway.history(after(&old_cursor)).await;
+    assert_eq!(rest.len(), 1, "its cursors go on");
+    assert_eq!(rest[0].id, "msg_2");
 
     let gateway = gateway.stopped().restarted();
     let database = rusqlite::Connection::open(gateway.database()).expect("opens");

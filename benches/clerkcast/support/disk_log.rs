@@ -35,9 +35,11 @@ pub(crate) async fn fill(log: &dyn Log, records: impl Iterator<Item = NewRecord>
 pub(crate) fn cursors(log: &dyn Log, places: usize) -> Vec<String> {
     let tail = log.bounds().tail.number();
     let cursors = (0..places as u64).map(|place| {
+        let position = Position::new(tail * place / places as u64);
         let cursor = Cursor {
             epoch: log.epoch(),
-            position: Position::new(tail * place / places as u64),
+            run: log.run_at(position),
+            position,
         };
         cursor.to_string()
     });

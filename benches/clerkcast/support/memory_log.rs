@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use clerkcast::clerk::{self, Delivery};
-use clerkcast::event::{Epoch, Position, UnixMillis};
+use clerkcast::event::{Epoch, Position, Run, UnixMillis};
 use clerkcast::log::{
-    Appended, Batch, Bounds, Description, Error, Log, Matches, NewRecord, Reader, Record, Scan,
-    Scanned, Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, Lineage, Log, Matches, NewRecord, Reader, Record,
+    Scan, Scanned, Tally, Writability,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
@@ -57,6 +57,7 @@ impl MemoryLog {
         let batches = positions.chunks(batch).map(|positions| {
             let records = positions.iter().map(|position| Record {
                 position: Position::new(*position),
+                run: Run::NONE,
                 content: content.clone(),
             });
             Arc::new(Batch {
@@ -95,11 +96,23 @@ impl Log for MemoryLog {
         Box::pin(std::future::ready(Ok(self.bounds())))
     }
 
+    fn run_at(&self, _: Position) -> Run {
+        Run::NONE
+    }
+
+    fn lineage(&self, _: Position, _: Run) -> BoxFuture<'_, Result<Lineage, Error>> {
+        Box::pin(std::future::ready(Ok(Lineage::Same)))
+    }
+
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
         let after = self.bounds().tail;
         let content = record;
         let position = after.next();
-        let records = vec![Record { position, content }];
+        let records = vec![Record {
+            position,
+            run: Run::NONE,
+            content,
+        }];
         self.publish(&Arc::new(Batch { after, records }));
         Box::pin(std::future::ready(Ok(Appended::Committed(position))))
     }
@@ -133,6 +146,10 @@ impl Log for MemoryLog {
 
     fn tallies(&self) -> Vec<Tally> {
         Vec::new()
+    }
+
+    fn names_version(&self) -> u64 {
+        0
     }
 
     fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {

@@ -107,6 +107,7 @@ pub(super) async fn count(shared: &Shared) -> Result<(), String> {
     shared.replace_tallies(Tallies {
         counts: counts.collect(),
         through,
+        names_version: 0,
     });
     Ok(())
 }

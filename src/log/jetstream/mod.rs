@@ -42,10 +42,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, Log, Matches, Metrics, NewRecord,
-    Reader, Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, Lineage, Log, Matches, Metrics,
+    NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
 };
-use crate::event::{Epoch, Position, UnixMillis};
+use crate::event::{Epoch, Position, Run, UnixMillis};
 use shared::{Shared, millis};
 
 pub use connect::{OpenError, Security, ServerUrl};
@@ -184,6 +184,14 @@ impl Log for JetStreamLog {
         })
     }
 
+    fn run_at(&self, _position: Position) -> Run {
+        Run::NONE
+    }
+
+    fn lineage(&self, _position: Position, _run: Run) -> BoxFuture<'_, Result<Lineage, Error>> {
+        Box::pin(std::future::ready(Ok(Lineage::Same)))
+    }
+
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
         Box::pin(append::append(Arc::clone(&self.shared), record))
     }
@@ -216,6 +224,10 @@ impl Log for JetStreamLog {
             count: *count,
         });
         tallies.collect()
+    }
+
+    fn names_version(&self) -> u64 {
+        self.shared.tallies().names_version
     }
 
     fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {

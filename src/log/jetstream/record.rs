@@ -6,7 +6,7 @@ use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::event::{Attributes, AttributesRef, Position, UnixMillis};
+use crate::event::{Attributes, AttributesRef, Position, Run, UnixMillis};
 use crate::log::{NewRecord, Record, RecordRef};
 
 /// The body of a message. Fields are only ever added: streams outlive versions.
@@ -84,6 +84,7 @@ impl StoredRecord {
     pub(super) fn at(&self, position: Position) -> RecordRef<'_> {
         RecordRef {
             position,
+            run: Run::NONE,
             id: &self.id,
             attributes: self.attributes(),
             receive_time: self.receive_time(),
@@ -97,6 +98,7 @@ impl StoredRecord {
         let receive_time = self.receive_time();
         Record {
             position,
+            run: Run::NONE,
             content: NewRecord {
                 id: self.id,
                 attributes: Attributes {

@@ -70,6 +70,8 @@ pub(super) struct Tallies {
     pub(super) counts: BTreeMap<(String, String), u64>,
     /// Records after this are not in the counts yet.
     pub(super) through: Position,
+    /// Changes with the pairs in `counts`.
+    pub(super) names_version: u64,
 }
 
 /// Why the stream's state is not known.
@@ -255,7 +257,9 @@ impl Shared {
                 tallies.through = record.position;
                 let attributes = &record.content.attributes;
                 let pair = (attributes.source.clone(), attributes.event_type.clone());
+                let pairs = tallies.counts.len();
                 *tallies.counts.entry(pair).or_default() += 1;
+                tallies.names_version += u64::from(tallies.counts.len() > pairs);
             }
         }
     }
@@ -263,9 +267,11 @@ impl Shared {
     /// Takes over new counts. Pairs that there were once stay.
     pub(super) fn replace_tallies(&self, mut new: Tallies) {
         let mut tallies = self.tallies();
+        let pairs = tallies.counts.len();
         for pair in std::mem::take(&mut tallies.counts).into_keys() {
             new.counts.entry(pair).or_default();
         }
+        new.names_version = tallies.names_version + u64::from(new.counts.len() > pairs);
         *tallies = new;
     }
 

@@ -15,6 +15,7 @@ mod age;
 mod checkpoint;
 mod reader;
 mod retention;
+mod runs;
 mod schema;
 mod tally;
 mod writer;
@@ -30,12 +31,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Error, Log, Matches, Metrics, Narrow, NewRecord, Reader,
-    Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, Lineage, Log, Matches, Metrics, Narrow, NewRecord,
+    Reader, Record, Scan, Scanned, Tally, Writability,
 };
-use crate::event::{Epoch, Position, UnixMillis};
+use crate::event::{Epoch, Position, Run, UnixMillis};
 use age::SteadyClock;
 use reader::ReaderPool;
+use runs::Runs;
 use tally::Tallies;
 use writer::Command;
 
@@ -77,6 +79,7 @@ struct Shared {
     epoch: Epoch,
     bounds: RwLock<Bounds>,
     tallies: RwLock<Tallies>,
+    runs: RwLock<Arc<Runs>>,
     /// Held by each read while it lasts, and by the writer to keep readers out.
     reading: Arc<RwLock<()>>,
     /// Ids that are remembered beyond their records.
@@ -148,6 +151,18 @@ impl Shared {
         self.tallies.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Which run wrote which positions, of all positions up to a tail that was seen before
+    /// and from a trimmed position on that is seen later.
+    fn runs(&self) -> Arc<Runs> {
+        Arc::clone(&self.runs.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For the writer.
+    fn change_runs(&self, change: impl FnOnce(&mut Runs)) {
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut runs));
+    }
+
     /// For the writer.
     fn tallies_mut(&self) -> RwLockWriteGuard<'_, Tallies> {
         self.tallies.write().unwrap_or_else(PoisonError::into_inner)
@@ -173,6 +188,7 @@ impl SqliteLog {
             epoch: state.epoch,
             bounds: RwLock::new(state.bounds),
             tallies: RwLock::new(state.tallies),
+            runs: RwLock::new(Arc::new(state.runs)),
             reading,
             retired_ids: AtomicU64::new(state.retired_ids),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
@@ -183,7 +199,7 @@ impl SqliteLog {
         shared.note_record_count();
         shared.note_tail();
         let requests = checkpoint::spawn(&config.data_dir, commands.clone(), Arc::clone(&shared))?;
-        let writer = writer::spawn(connection, queue, requests, Arc::clone(&shared))
+        let writer = writer::spawn(connection, state.run, queue, requests, Arc::clone(&shared))
             .map_err(OpenError::Thread)?;
         Ok(Self {
             config,
@@ -219,6 +235,15 @@ impl Log for SqliteLog {
         Box::pin(async { Ok(self.shared.bounds()) })
     }
 
+    fn run_at(&self, position: Position) -> Run {
+        self.shared.runs().at(position)
+    }
+
+    fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, Error>> {
+        let lineage = self.shared.runs().lineage(position, run);
+        Box::pin(std::future::ready(Ok(lineage)))
+    }
+
     fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
         let (answer, answered) = oneshot::channel();
         let sent = self.send(Command::Append { record, answer });
@@ -234,18 +259,23 @@ impl Log for SqliteLog {
         mut reader: Box<dyn Reader>,
     ) -> BoxFuture<'_, Result<Scanned, Error>> {
         let tail = self.shared.bounds().tail;
+        let runs = self.shared.runs();
         drop_useless_narrowing(&mut scan, &self.shared);
         Box::pin(self.readers.run(move |connection| {
-            let through = reader::scan(connection, &scan, tail, &mut *reader)?;
+            let through = reader::scan(connection, &scan, tail, &runs, &mut *reader)?;
             Ok((reader, through))
         }))
     }
 
     fn find(&self, id: String, matches: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>> {
-        Box::pin(
-            self.readers
-                .run(move |connection| reader::find(connection, &id, &matches)),
-        )
+        Box::pin(async move {
+            let find = move |connection: &mut _| reader::find(connection, &id, &matches);
+            let mut found = self.readers.run(find).await?;
+            if let Some(record) = &mut found {
+                record.run = self.shared.runs().at(record.position);
+            }
+            Ok(found)
+        })
     }
 
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
@@ -263,6 +293,10 @@ impl Log for SqliteLog {
 
     fn tallies(&self) -> Vec<Tally> {
         self.shared.tallies().list()
+    }
+
+    fn names_version(&self) -> u64 {
+        self.shared.tallies().names_version()
     }
 
     fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {

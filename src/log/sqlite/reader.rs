@@ -8,8 +8,9 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::runs::Runs;
 use super::schema::{self, OpenError};
-use crate::event::{AttributesRef, Position, UnixMillis};
+use crate::event::{AttributesRef, Position, Run, UnixMillis};
 use crate::log::{Bodies, Error, Matches, Narrow, Reader, Record, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
@@ -99,6 +100,7 @@ pub(super) fn scan(
     connection: &mut Connection,
     scan: &Scan,
     tail: Position,
+    runs: &Runs,
     reader: &mut dyn Reader,
 ) -> Result<Position, Error> {
     // One snapshot for both questions: what is gone, and what is there.
@@ -111,13 +113,14 @@ pub(super) fn scan(
     if trimmed > scan.after {
         return Err(Error::Expired { trimmed });
     }
-    show(&transaction, scan, tail, reader).map_err(unreadable)
+    show(&transaction, scan, tail, runs, reader).map_err(unreadable)
 }
 
 fn show(
     connection: &Connection,
     scan: &Scan,
     tail: Position,
+    runs: &Runs,
     reader: &mut dyn Reader,
 ) -> rusqlite::Result<Position> {
     let (sql, values) = select(scan);
@@ -131,12 +134,16 @@ fn show(
 
     let mut through = scan.after;
     let mut judged = 0;
+    let mut runs = runs.walk();
     while let Some(row) = rows.next()? {
         judged += 1;
         through = position(row)?;
         let attributes = attributes(row)?;
-        if reader.wants(attributes) && reader.take(record(row, attributes)?).is_break() {
-            return Ok(through);
+        if reader.wants(attributes) {
+            let record = record(row, attributes, runs.at(through))?;
+            if reader.take(record).is_break() {
+                return Ok(through);
+            }
         }
     }
     if judged < ROWS_JUDGED_MAX {
@@ -190,6 +197,7 @@ fn select_all(payload: &str) -> String {
     )
 }
 
+/// The record; its run is for the caller to look up.
 pub(super) fn find(
     connection: &mut Connection,
     id: &str,
@@ -210,7 +218,7 @@ fn find_first(
     while let Some(row) = rows.next()? {
         let attributes = attributes(row)?;
         if matches(attributes) {
-            return Ok(Some(record(row, attributes)?.to_record()));
+            return Ok(Some(record(row, attributes, Run::NONE)?.to_record()));
         }
     }
     Ok(None)
@@ -272,9 +280,11 @@ fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<AttributesRef<'row>>
 fn record<'row>(
     row: &'row Row<'_>,
     attributes: AttributesRef<'row>,
+    run: Run,
 ) -> rusqlite::Result<RecordRef<'row>> {
     Ok(RecordRef {
         position: position(row)?,
+        run,
         id: row.get_ref(3)?.as_str()?,
         attributes,
         receive_time: UnixMillis::new(row.get(1)?),

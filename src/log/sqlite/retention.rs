@@ -100,6 +100,8 @@ pub(super) fn remove_oldest(
         .unwrap_or_else(PoisonError::into_inner);
     bounds.trimmed = through;
     drop(bounds);
+    // After the bounds: whoever finds a run missing finds its positions trimmed.
+    shared.change_runs(|runs| runs.forget_before(through));
     shared.note_record_count();
     Ok(Step::More)
 }
@@ -159,5 +161,11 @@ fn remove_through(
     transaction.execute("DELETE FROM record WHERE position <= ?1", [through])?;
     transaction.execute("DELETE FROM body WHERE position <= ?1", [through])?;
     transaction.execute("UPDATE meta SET trimmed = ?1", [through])?;
+    // A run goes once its successor begins at or before what is trimmed.
+    transaction.execute(
+        "DELETE FROM run WHERE first_position < \
+         (SELECT max(first_position) FROM run WHERE first_position <= ?1)",
+        [through],
+    )?;
     Ok(retired)
 }

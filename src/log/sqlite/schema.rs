@@ -9,15 +9,16 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::runs::Runs;
 use super::tally::Tallies;
-use crate::event::{Epoch, Position, UnixMillis};
+use crate::event::{Epoch, Position, Run, UnixMillis};
 use crate::log::Bounds;
 
 const FILE_NAME: &str = "clerkcast.db";
 const LOCK_NAME: &str = "clerkcast.lock";
 /// "Clkc": SQLite's `application_id`, which `file(1)` shows.
 const APPLICATION_ID: i32 = 0x436c_6b63;
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// Extended codes for a failed fsync. What such a write left on disk is unknown, and a
 /// second fsync may succeed without having written anything.
 const FSYNC_FAILURES: [i32; 3] = [
@@ -103,6 +104,14 @@ ALTER TABLE record ALTER COLUMN payload DROP NOT NULL;
 UPDATE meta SET tallied = (SELECT coalesce(max(position), trimmed) FROM record);
 ";
 
+/// What schema 2 did not have. Positions from before have no row.
+const SINCE_VERSION_3: &str = "
+CREATE TABLE run (
+    first_position INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL
+) STRICT;
+";
+
 /// Why a log cannot be opened. No record in it was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -183,6 +192,9 @@ pub(super) struct State {
     pub(super) epoch: Epoch,
     pub(super) bounds: Bounds,
     pub(super) tallies: Tallies,
+    pub(super) runs: Runs,
+    /// The one that begins with this start.
+    pub(super) run: Run,
     pub(super) retired_ids: u64,
 }
 
@@ -319,9 +331,14 @@ fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.execute("INSERT INTO meta VALUES (1, random(), 0)", [])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
-    transaction.execute_batch(SINCE_VERSION_2)?;
+    if version < 2 {
+        transaction.execute_batch(SINCE_VERSION_2)?;
+    }
     if version == 1 {
         transaction.execute_batch(FROM_VERSION_1)?;
+    }
+    transaction.execute_batch(SINCE_VERSION_3)?;
+    if version > 0 {
         tracing::info!(
             from = version,
             to = VERSION,
@@ -350,18 +367,33 @@ fn load_state(connection: &Connection) -> rusqlite::Result<State> {
         Err(rusqlite::Error::QueryReturnedNoRows) => (trimmed, 0),
         newest => newest?,
     };
+    let trimmed = Position::new(trimmed.unsigned_abs());
+    let runs = Runs::load(connection, trimmed)?;
     let count = "SELECT count(*) FROM retired_id";
     let retired_ids: i64 = connection.query_row(count, [], |row| row.get(0))?;
     Ok(State {
         retired_ids: retired_ids.unsigned_abs(),
         epoch: Epoch::new(epoch.cast_unsigned()),
         bounds: Bounds {
-            trimmed: Position::new(trimmed.unsigned_abs()),
+            trimmed,
             tail: Position::new(tail.unsigned_abs()),
             tail_receive_time: UnixMillis::new(tail_receive_time_ms),
         },
         tallies: Tallies::load(connection)?,
+        run: draw_run(connection, &runs)?,
+        runs,
     })
+}
+
+/// A number that no run of this log has, so that none is taken for another.
+fn draw_run(connection: &Connection, runs: &Runs) -> rusqlite::Result<Run> {
+    loop {
+        let drawn = connection.query_row("SELECT random() & 0xffffffff", [], |row| row.get(0))?;
+        let run = Run::new(drawn);
+        if run != Run::NONE && !runs.knows(run) {
+            return Ok(run);
+        }
+    }
 }
 
 pub(super) fn is_failed_fsync(error: &rusqlite::Error) -> bool {

@@ -23,6 +23,7 @@ pub(super) type Counts = BTreeMap<(String, String), u64>;
 pub(super) struct Tallies {
     counts: Counts,
     saved_through: Position,
+    names_version: u64,
 }
 
 impl Tallies {
@@ -43,6 +44,7 @@ impl Tallies {
         Ok(Self {
             counts,
             saved_through: Position::new(saved_through.unsigned_abs()),
+            names_version: 0,
         })
     }
 
@@ -79,6 +81,7 @@ impl Tallies {
         let mut left = Self {
             counts: self.counts.clone(),
             saved_through: tail,
+            names_version: self.names_version,
         };
         for (pair, count) in removed {
             let kept = left.counts.entry(pair.clone()).or_default();
@@ -103,8 +106,14 @@ impl Tallies {
         }
         for ((source, event_type), count) in added {
             let pair = (source.to_owned(), event_type.to_owned());
+            let names = self.counts.len();
             *self.counts.entry(pair).or_default() += count;
+            self.names_version += u64::from(self.counts.len() > names);
         }
+    }
+
+    pub(super) fn names_version(&self) -> u64 {
+        self.names_version
     }
 
     pub(super) fn record_count(&self) -> u64 {

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::{Checkpoints, Requests};
 use super::{Shared, retention};
+use crate::event::Run;
 use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
 
 /// One commit takes at most so many records …
@@ -33,6 +34,8 @@ INSERT INTO record (position, receive_time_ms, decoding, id, source, type, insta
                     user_id, organization_id, session_id, event)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (id, source) DO NOTHING";
+
+const INSERT_RUN: &str = "INSERT INTO run (first_position, number) VALUES (?1, ?2)";
 
 const INSERT_BODY: &str = "INSERT INTO body (position, payload) VALUES (?1, ?2)";
 
@@ -61,12 +64,15 @@ type Answer = oneshot::Sender<Result<Appended, Error>>;
 
 pub(super) fn spawn(
     connection: Connection,
+    run: Run,
     queue: Receiver<Command>,
     checkpoint_requests: Requests,
     shared: Arc<Shared>,
 ) -> io::Result<JoinHandle<()>> {
     let writer = Writer {
         connection,
+        run,
+        has_begun: false,
         queue,
         checkpoints: Checkpoints::new(checkpoint_requests),
         shared,
@@ -81,6 +87,9 @@ pub(super) fn spawn(
 
 struct Writer {
     connection: Connection,
+    run: Run,
+    /// Whether the file has the run, which comes with its first record.
+    has_begun: bool,
     queue: Receiver<Command>,
     checkpoints: Checkpoints,
     shared: Arc<Shared>,
@@ -199,7 +208,8 @@ impl Writer {
     /// One transaction for the batch. A duplicate within it is one too, and is
     /// answered by the same commit.
     fn commit(&mut self, records: &[NewRecord]) -> rusqlite::Result<Vec<Appended>> {
-        let mut tail = self.shared.bounds().tail;
+        let before = self.shared.bounds().tail;
+        let mut tail = before;
         let mut appended = Vec::with_capacity(records.len());
         let transaction = self
             .connection
@@ -239,8 +249,19 @@ impl Writer {
                 appended.push(Appended::Committed(tail));
             }
         }
+        let begins = tail > before && !self.has_begun;
+        if begins {
+            let first = before.next().number().cast_signed();
+            transaction.execute(INSERT_RUN, params![first, self.run.number()])?;
+        }
         transaction.commit()?;
         self.shared.tallies_mut().note_saved(tallied);
+        if begins {
+            // Before the tail shows the positions.
+            self.shared
+                .change_runs(|runs| runs.begin(before.next(), self.run));
+            self.has_begun = true;
+        }
         Ok(appended)
     }
 
@@ -249,7 +270,11 @@ impl Writer {
         let mut records = Vec::with_capacity(batch.records.len());
         for (content, appended) in batch.records.into_iter().zip(appended) {
             if let Appended::Committed(position) = *appended {
-                records.push(Record { position, content });
+                records.push(Record {
+                    position,
+                    run: self.run,
+                    content,
+                });
             }
         }
         if let Some(newest) = records.last() {

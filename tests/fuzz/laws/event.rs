@@ -3,9 +3,11 @@
 use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clerkcast::clerk::catalogue::CATALOGUE;
 use clerkcast::clerk::{self, Redaction};
-use clerkcast::event::{Cursor, Epoch, Position, UnixMillis};
+use clerkcast::event::{Cursor, Epoch, Position, Run, UnixMillis};
 use clerkcast::proto::Event;
 use prost::Message as _;
 
@@ -61,11 +63,21 @@ static REDACTION: LazyLock<Redaction> = LazyLock::new(|| {
     Redaction::new(&sets.map(str::to_owned), &[]).expect("sets")
 });
 
-/// A cursor is read as it was written, and nothing else is taken for one.
+/// A cursor is read as it was written, in this version and in those before it, and nothing
+/// else is taken for one.
 #[derive(Arbitrary, Debug)]
 pub(crate) enum CursorText {
     Any(String),
-    Written { epoch: u64, position: u64 },
+    Numbers {
+        epoch: u64,
+        position: u64,
+        run: u32,
+    },
+    /// Any content of any version, with the right check.
+    Checked {
+        version: u8,
+        content: Vec<u8>,
+    },
 }
 
 impl CursorText {
@@ -73,20 +85,64 @@ impl CursorText {
         match self {
             Self::Any(text) => {
                 if let Ok(cursor) = text.parse::<Cursor>() {
-                    assert_eq!(cursor.to_string(), text);
+                    Self::is_one(cursor, &text);
                 }
             }
-            Self::Written { epoch, position } => {
-                let cursor = Cursor {
-                    epoch: Epoch::new(epoch),
-                    position: Position::new(position),
-                };
-                let text = cursor.to_string();
-                assert_eq!(text.parse(), Ok(cursor));
-                assert_eq!(text.len(), Cursor::TEXT_BYTES);
-                assert!(text.starts_with(|first: char| first.is_ascii_alphabetic()));
-                assert!(text[1..].parse::<Cursor>().is_err());
+            Self::Numbers {
+                epoch,
+                position,
+                run,
+            } => Self::written(epoch, position, run),
+            Self::Checked { version, content } => {
+                let text = checked(version, &content);
+                match text.parse::<Cursor>() {
+                    Ok(cursor) => {
+                        assert!(matches!((version, content.len()), (1, 16) | (3, 20)));
+                        Self::is_one(cursor, &text);
+                    }
+                    Err(_) => assert!(!matches!((version, content.len()), (1, 16) | (3, 20))),
+                }
             }
         }
     }
+
+    fn written(epoch: u64, position: u64, run: u32) {
+        let cursor = Cursor {
+            epoch: Epoch::new(epoch),
+            run: Run::new(run),
+            position: Position::new(position),
+        };
+        let text = cursor.to_string();
+        assert_eq!(text.parse(), Ok(cursor));
+        assert_eq!(text.len(), Cursor::TEXT_BYTES);
+        assert!(text.starts_with(|first: char| first.is_ascii_alphabetic()));
+        assert!(text[1..].parse::<Cursor>().is_err());
+        let numbers = [epoch.to_be_bytes(), position.to_be_bytes()].concat();
+        let before_runs = checked(1, &numbers);
+        let run = Run::NONE;
+        assert_eq!(before_runs.parse(), Ok(Cursor { run, ..cursor }));
+        let as_written = [&numbers[..], &cursor.run.number().to_be_bytes()].concat();
+        assert_eq!(checked(3, &as_written), text);
+    }
+
+    /// What is read is what is written again, but for the version.
+    fn is_one(cursor: Cursor, text: &str) {
+        if text.len() == Cursor::TEXT_BYTES {
+            assert_eq!(cursor.to_string(), text);
+        } else {
+            assert_eq!((text.len(), cursor.run), (26, Run::NONE));
+        }
+    }
+}
+
+/// A cursor's string, by its description.
+fn checked(version: u8, content: &[u8]) -> String {
+    let mut bytes = vec![version];
+    bytes.extend(content);
+    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    let [a, b, c, d] = hash.to_be_bytes();
+    bytes.extend([a ^ c, b ^ d]);
+    URL_SAFE_NO_PAD.encode(bytes)
 }
