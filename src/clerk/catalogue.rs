@@ -95,6 +95,22 @@ pub fn find(event_type: &str) -> Option<&'static Kind> {
     CATALOGUE.iter().find(|kind| kind.name == event_type)
 }
 
+/// The family of a type: what stands before its first dot, all of it where there is none.
+pub(super) fn family(event_type: &str) -> &str {
+    let family = event_type
+        .split_once('.')
+        .map_or(event_type, |(family, _)| family);
+    family.trim()
+}
+
+/// The same as the catalogue spells it, if it is a family of declared types; capitals do not
+/// matter.
+pub(super) fn declared_family(event_type: &str) -> Option<&'static str> {
+    let asked = family(event_type);
+    let mut families = CATALOGUE.iter().map(|kind| family(kind.name));
+    families.find(|family| family.eq_ignore_ascii_case(asked))
+}
+
 /// The message that `Event.data` holds for `event_type`.
 fn message(event_type: &str) -> String {
     let shape = find(event_type).and_then(|kind| kind.shapes.first());

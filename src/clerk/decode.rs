@@ -5,7 +5,7 @@ use prost::Message as _;
 use serde_json::value::RawValue;
 
 use super::catalogue;
-use super::promote::promote;
+use super::promote;
 use super::schema::{Field, Kind, SCHEMA};
 use super::transcode::{Drift, DriftKind, Object, Path, Transcoder, integer, string};
 use super::wire::TIMESTAMP_SECONDS;
@@ -56,12 +56,17 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
     let text = std::str::from_utf8(body).unwrap_or_default();
     match Object::parse(text.trim_start_matches('\u{feff}')) {
         Some(envelope) => {
+            let envelope = envelope.without_repeated_keys();
             read_envelope(&envelope, &mut event, &mut transcoder);
             encoded_data.reserve(body.len());
             if let Some(data) = read_data(&envelope, &mut transcoder) {
+                let declared = catalogue::find(&event.r#type);
                 event.object_id = data.object.string_at(&["id"]).unwrap_or_default();
-                promote(&event.r#type, &data.object, &mut attributes);
-                write_data(&event.r#type, &data, &mut transcoder, &mut encoded_data);
+                match declared {
+                    Some(kind) => promote::declared(kind.name, &data.object, &mut attributes),
+                    None => promote::other(&event.r#type, &data.object, &mut attributes),
+                }
+                write_data(declared, &data, &mut transcoder, &mut encoded_data);
             }
         }
         None => transcoder.note(root("body"), DriftKind::UnexpectedValue),
@@ -89,7 +94,7 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
     }
 }
 
-/// Decodes a stored event anew, for a version that types more than the one that
+/// Decodes a stored event again, for a version that types more than the one that
 /// stored it.
 #[must_use]
 pub fn decode_again(stored: RecordRef<'_>) -> Bytes {
@@ -120,6 +125,7 @@ fn read_envelope(envelope: &Object<'_>, event: &mut proto::Event, transcoder: &m
                 .and_then(occur_time)
                 .map(|time| event.occur_time = Some(time)),
             "event_attributes" => Object::parse(raw.get()).map(|attributes| {
+                let attributes = attributes.without_repeated_keys();
                 event.http_request = read_http_request(&attributes, transcoder);
             }),
             "object" | "data" => Some(()),
@@ -161,6 +167,7 @@ fn read_http_request(
         if key != "http_request" {
             transcoder.note(path, DriftKind::UnknownField);
         } else if let Some(object) = Object::parse(raw.get()) {
+            let object = object.without_repeated_keys();
             http_request = Some(read_request_fields(&object, path, transcoder));
         } else if raw.get() != "null" {
             transcoder.note(path, DriftKind::UnexpectedValue);
@@ -212,8 +219,13 @@ fn read_data<'a>(envelope: &Object<'a>, transcoder: &mut Transcoder) -> Option<D
 }
 
 /// Writes the field of `Event.data` that fits.
-fn write_data(event_type: &str, data: &Data<'_>, transcoder: &mut Transcoder, out: &mut Vec<u8>) {
-    let shapes = catalogue::find(event_type).map_or(&["untyped"][..], |kind| kind.shapes);
+fn write_data(
+    declared: Option<&catalogue::Kind>,
+    data: &Data<'_>,
+    transcoder: &mut Transcoder,
+    out: &mut Vec<u8>,
+) {
+    let shapes = declared.map_or(&["untyped"][..], |kind| kind.shapes);
     // Of shapes that Clerk's descriptions disagree on, the one that knows most of the keys.
     let field = match shapes {
         [only] => Some(SCHEMA.data_field(only)),

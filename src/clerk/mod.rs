@@ -12,6 +12,7 @@
 pub mod catalogue;
 mod decode;
 mod free_json;
+mod number;
 mod promote;
 pub mod redaction;
 pub mod samples;

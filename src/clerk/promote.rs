@@ -1,5 +1,6 @@
 //! Which ids of `data` an event concerns, by the type of event.
 
+use super::catalogue;
 use super::transcode::Object;
 use crate::event::Attributes;
 
@@ -18,18 +19,31 @@ const NONE: Paths = Paths {
     session: None,
 };
 
-/// The ids of a declared type stand where its shape has them; those of another type
-/// are looked for where most shapes have them.
-pub(super) fn promote(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
-    let family = event_type.split_once('.').map_or("", |(family, _)| family);
-    let Some(paths) = paths(family) else {
-        guess(data, attributes);
-        return;
-    };
+/// The ids of a declared type, which stand where its shape has them.
+pub(super) fn declared(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
+    let paths = paths(catalogue::family(event_type)).unwrap_or(NONE);
     let string_at = |path: Option<JsonPath>| path.and_then(|path| data.string_at(path));
     attributes.user_id = string_at(paths.user);
     attributes.organization_id = string_at(paths.organization);
     attributes.session_id = string_at(paths.session);
+}
+
+/// The ids of a type that is not declared, whatever shape it has: the field that is called
+/// so, else where the family's declared types have the id, else the object's own id. Only
+/// an id of the right kind counts.
+pub(super) fn other(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
+    let paths = catalogue::declared_family(event_type).and_then(paths);
+    let paths = paths.unwrap_or(NONE);
+    let id = |prefix: &str, name: &'static str, path: Option<JsonPath>| {
+        let places = [Some(&[name][..]), path, Some(&["id"][..])];
+        let found = places.into_iter().flatten();
+        let found = found.filter_map(|place| data.string_at(place));
+        let mut found = found.filter(|id| id.len() > prefix.len() && id.starts_with(prefix));
+        found.next()
+    };
+    attributes.user_id = id("user_", "user_id", paths.user);
+    attributes.organization_id = id("org_", "organization_id", paths.organization);
+    attributes.session_id = id("sess_", "session_id", paths.session);
 }
 
 fn paths(family: &str) -> Option<Paths> {
@@ -75,14 +89,4 @@ fn paths(family: &str) -> Option<Paths> {
         "role" | "permission" | "waitlistEntry" => NONE,
         _ => return None,
     })
-}
-
-fn guess(data: &Object<'_>, attributes: &mut Attributes) {
-    let id = data.string_at(&["id"]);
-    let id_with = |prefix: &str| id.clone().filter(|id| id.starts_with(prefix));
-    attributes.user_id = data.string_at(&["user_id"]).or_else(|| id_with("user_"));
-    attributes.organization_id = data
-        .string_at(&["organization_id"])
-        .or_else(|| id_with("org_"));
-    attributes.session_id = data.string_at(&["session_id"]).or_else(|| id_with("sess_"));
 }

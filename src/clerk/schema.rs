@@ -8,8 +8,8 @@ use prost_reflect::{Kind as ProtoKind, MessageDescriptor};
 use super::catalogue::CATALOGUE;
 use crate::proto;
 
-/// Changes whenever the decoding itself does, so that stored events are decoded anew.
-const DECODER_REVISION: &str = "1";
+/// Changes whenever the decoding itself does, so that stored events are decoded again.
+const DECODER_REVISION: &str = "2";
 /// Longer than Clerk's objects are deep; an end, should one contain itself.
 const PATH_LENGTH_MAX: usize = 12;
 
@@ -51,6 +51,12 @@ impl Shape {
             .keys
             .binary_search_by(|(known, _)| (known.len(), known.as_str()).cmp(&asked));
         self.keys.get(found.ok()?).map(|(_, index)| *index)
+    }
+
+    /// The number of the field with this JSON key.
+    pub(super) fn number_of(&self, key: &str) -> Option<u32> {
+        let field = self.fields.get(self.index_of(key)?)?;
+        Some(field.number)
     }
 
     /// The fields with their JSON keys.

@@ -5,23 +5,27 @@
 //! nested a thousand deep or not even a valid string, can thus spoil no other field.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::free_json::put_struct;
+use super::number;
 use super::schema::{Field, Kind, SCHEMA, Shape};
 use super::wire::{put_bytes, put_double, put_message, put_timestamp, put_varint};
 
-/// Numbers up to here are exact in JSON.
-const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 /// What an entry of Clerk's objects takes at the least, nearly always.
 const ENTRY_BYTES: usize = 20;
 /// No object of Clerk's has more.
 const ENTRIES_USUAL_MAX: usize = 64;
 /// Drift noted per event; the rest of a body that is all drift adds nothing.
 const DRIFT_MAX: usize = 64;
+/// Of these, from inside free JSON: what users put there must not hide what Clerk changed.
+const FREE_DRIFT_MAX: usize = 16;
+/// With more entries, a set finds the keys that occur twice, instead of comparing each with
+/// each.
+const ENTRIES_COMPARED_MAX: usize = 16;
 
 /// How a body departs from the proto files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,10 +58,41 @@ impl<'a> Object<'a> {
         deserializer.end().ok().map(|()| object)
     }
 
+    /// The entries that count: of a key that occurs twice, the last.
+    pub(super) fn without_repeated_keys(mut self) -> Self {
+        let entries = &mut self.0;
+        if entries.len() > ENTRIES_COMPARED_MAX {
+            let is_last: Vec<bool> = {
+                let mut seen = HashSet::with_capacity(entries.len());
+                let keys = entries.iter().rev().map(|(key, _)| key.as_ref());
+                keys.map(|key: &str| seen.insert(key)).collect()
+            };
+            let mut is_last = is_last.into_iter().rev();
+            entries.retain(|_| is_last.next().unwrap_or(true));
+            return self;
+        }
+        let mut at = 0;
+        while let Some((key, _)) = entries.get(at) {
+            let mut later = entries.iter().skip(at + 1);
+            if later.any(|(other, _)| other == key) {
+                entries.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        self
+    }
+
     /// The value of `key`, the last one where it occurs twice; null counts as absent.
     pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
         let found = self.0.iter().rev().find(|(name, _)| name == key);
         found.map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
+    }
+
+    /// The values of `key`, wherever it occurs.
+    pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &'a RawValue> {
+        let entries = self.0.iter().filter(move |(name, _)| name == key);
+        entries.map(|(_, raw)| *raw)
     }
 
     /// The string at `path`, if it is one and not empty.
@@ -133,6 +168,16 @@ pub(super) struct Path<'a> {
     pub(super) name: &'a str,
 }
 
+impl<'a> Path<'a> {
+    /// The path of what this one holds under `name`.
+    pub(super) fn below(&'a self, name: &'a str) -> Self {
+        Self {
+            parent: Some(self),
+            name,
+        }
+    }
+}
+
 impl fmt::Display for Path<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parent) = self.parent {
@@ -149,6 +194,7 @@ impl fmt::Display for Path<'_> {
 #[derive(Default)]
 pub(super) struct Transcoder {
     pub(super) drift: Vec<Drift>,
+    free_drift: usize,
 }
 
 impl Transcoder {
@@ -156,6 +202,14 @@ impl Transcoder {
         if self.drift.len() < DRIFT_MAX {
             let path = path.to_string();
             self.drift.push(Drift { path, kind });
+        }
+    }
+
+    /// The same for a place inside free JSON.
+    pub(super) fn note_in_free_json(&mut self, path: Path<'_>, kind: DriftKind) {
+        if self.free_drift < FREE_DRIFT_MAX {
+            self.free_drift += 1;
+            self.note(path, kind);
         }
     }
 
@@ -178,10 +232,7 @@ impl Transcoder {
     fn message(&mut self, shape: &Shape, object: &Object<'_>, path: Path<'_>, out: &mut Vec<u8>) {
         let mut values: Vec<Option<(&str, &RawValue)>> = vec![None; shape.fields.len()];
         for (key, raw) in &object.0 {
-            let below = Path {
-                parent: Some(&path),
-                name: key,
-            };
+            let below = path.below(key);
             match shape.index_of(key).and_then(|index| values.get_mut(index)) {
                 Some(value) => *value = Some((key.as_ref(), *raw)),
                 None => self.note(below, DriftKind::UnknownField),
@@ -189,10 +240,7 @@ impl Transcoder {
         }
         for (field, value) in shape.fields.iter().zip(values) {
             let Some((key, raw)) = value else { continue };
-            let below = Path {
-                parent: Some(&path),
-                name: key,
-            };
+            let below = path.below(key);
             self.field(*field, raw, below, out);
         }
     }
@@ -210,10 +258,7 @@ impl Transcoder {
             self.note(path, DriftKind::UnexpectedValue);
             return;
         };
-        let below = Path {
-            parent: Some(&path),
-            name: "[]",
-        };
+        let below = path.below("[]");
         for element in elements {
             self.value(field, element, below, out);
         }
@@ -232,9 +277,9 @@ impl Transcoder {
             Kind::String => string(raw).map(|text| put_bytes(number, text.as_bytes(), out)),
             Kind::Bool => boolean(raw).map(|truth| put_varint(number, truth.into(), out)),
             Kind::Int64 => integer(raw).map(|int| put_varint(number, int.cast_unsigned(), out)),
-            Kind::Double => parse(raw).map(|double| put_double(number, double, out)),
+            Kind::Double => number::double(raw.get()).map(|double| put_double(number, double, out)),
             Kind::Timestamp => integer(raw).and_then(|ms| put_timestamp(number, ms, out)),
-            Kind::Struct => put_message(number, out, |out| put_struct(raw, out)),
+            Kind::Struct => put_message(number, out, |out| self.free_object(raw, path, out)),
             Kind::Message(index) => Object::parse(raw.get())
                 .map(|object| self.nested(number, index, &object, path, out)),
         };
@@ -258,15 +303,8 @@ pub(super) fn boolean(raw: &RawValue) -> Option<bool> {
     raw.get().parse().ok()
 }
 
-/// An integer, also where it is written as `1e3` or `5.0`.
 pub(super) fn integer(raw: &RawValue) -> Option<i64> {
-    // Of JSON's numbers, Rust reads those that it can hold in the same way.
-    raw.get().parse().ok().or_else(|| {
-        let number = parse::<f64>(raw)?;
-        let exact = number.fract() == 0.0 && number.abs() <= EXACT_INTEGER_MAX;
-        #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-        exact.then_some(number as i64)
-    })
+    number::integer(raw.get())
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {

@@ -165,7 +165,10 @@ impl Metrics {
             .drift_fields
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if fields.len() < DRIFT_FIELDS_MAX && path.len() <= 200 {
+        // Inside metadata, a key may be anything, such as an address.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
+        let is_shown = path.len() <= 200 && path.bytes().all(is_plain);
+        if fields.len() < DRIFT_FIELDS_MAX && is_shown {
             fields.insert(path.to_owned());
         }
         if fields.contains(path) {

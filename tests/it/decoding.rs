@@ -117,12 +117,12 @@ fn a_field_of_an_unexpected_type_is_left_out_and_the_rest_is_typed() {
 fn what_someone_puts_into_metadata_spoils_nothing_else() {
     let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
     let objects = format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60));
-    for (metadata, kept) in [
-        (deep.as_str(), false),
-        (objects.as_str(), false),
-        (r#"{"a":"\ud800","\udc00":1}"#, true),
-        (r#"{"a":1e999}"#, false),
-        (r#"{"a":{"b":[1,null,true,"x",{}]}}"#, true),
+    for (metadata, kept, drifts) in [
+        (deep.as_str(), false, true),
+        (objects.as_str(), true, true),
+        (r#"{"a":"\ud800","\udc00":1}"#, true, false),
+        (r#"{"a":1e999}"#, true, true),
+        (r#"{"a":{"b":[1,null,true,"x",{}]}}"#, true, false),
     ] {
         let body = format!(
             r#"{{"type":"user.updated","data":{{"id":"user_1","unsafe_metadata":{metadata},"username":"ada"}}}}"#
@@ -139,7 +139,7 @@ fn what_someone_puts_into_metadata_spoils_nothing_else() {
             "{}",
             &metadata[..20.min(metadata.len())]
         );
-        assert_eq!(decoded.drift.is_empty(), kept);
+        assert_eq!(decoded.drift.is_empty(), !drifts);
     }
 }
 

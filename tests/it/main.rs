@@ -13,6 +13,7 @@ mod crash;
 mod decoding;
 mod fanout;
 mod faults;
+mod fidelity;
 mod guarantees;
 mod harness;
 mod hostile;

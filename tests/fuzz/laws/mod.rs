@@ -8,10 +8,12 @@ mod config;
 mod delivery;
 mod event;
 mod filter;
+mod free_json;
 
 pub(crate) use config::ConfigFile;
 pub(crate) use delivery::Delivery;
 pub(crate) use event::{Body, CursorText};
 pub(crate) use filter::{Filtering, PolicyOnFilter};
+pub(crate) use free_json::FreeJson;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
