@@ -1,7 +1,5 @@
 //! Removing keys from a JSON body, and leaving the rest of its text as it is.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
 use super::plan::{Mark, Plan};
@@ -13,19 +11,15 @@ const LEVELS_MAX: usize = 64;
 /// What the envelope says of the event.
 const ENVELOPE_KEYS: [&str; 4] = ["type", "object", "timestamp", "instance_id"];
 
-/// The body without what the plan removes; none where it is not an object.
-pub(super) fn redact<'a>(plan: &Plan, body: &'a str) -> Option<Cow<'a, [u8]>> {
-    let envelope = Object::parse(body.trim_start_matches('\u{feff}'))?;
-    let redacted = rewrite(&envelope, |key, raw| {
+/// The body without what the plan removes; none if there is nothing of it.
+pub(super) fn redact(plan: &Plan, envelope: &Object<'_>) -> Option<Vec<u8>> {
+    let redacted = rewrite(envelope, |key, raw| {
         if ENVELOPE_KEYS.contains(&key) {
             return Verdict::Keep;
         }
         judge(plan, Some(0), key, raw, LEVELS_MAX)
     });
-    Some(match redacted {
-        Some(redacted) => Cow::Owned(redacted.into_bytes()),
-        None => Cow::Borrowed(body.as_bytes()),
-    })
+    redacted.map(String::into_bytes)
 }
 
 enum Verdict {
@@ -62,7 +56,7 @@ fn value(plan: &Plan, node: Option<usize>, raw: &RawValue, levels: usize) -> Ver
     rewritten.map_or(Verdict::Keep, Verdict::Replace)
 }
 
-/// The object anew, if something of it does not stay.
+/// The object written again, if something of it does not stay.
 fn rewrite(object: &Object<'_>, judge: impl Fn(&str, &RawValue) -> Verdict) -> Option<String> {
     let fields = object.0.iter();
     let judged: Vec<_> = fields
@@ -92,7 +86,7 @@ fn rewrite(object: &Object<'_>, judge: impl Fn(&str, &RawValue) -> Verdict) -> O
     Some(out)
 }
 
-/// The array anew, if something of it does not stay.
+/// The array written again, if something of it does not stay.
 fn rewrite_elements(
     elements: &[&RawValue],
     judge: impl Fn(&RawValue) -> Verdict,

@@ -1,8 +1,8 @@
 //! Removing fields from an event, as a caller's policy says.
 //!
 //! ```text
-//!   rules ──► plan, one per family of types ──┬──► the encoded event, by field number
-//!                                             └──► the JSON body, by key
+//!   rules ──► plan, one per combination of sealed sets ──┬──► the encoded event, by field number
+//!                                                        └──► the JSON body, by key
 //! ```
 //!
 //! A rule is a path from the body's root (`data.private_metadata`, through arrays as if
@@ -19,13 +19,16 @@ mod rule;
 mod wire;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use super::catalogue::{self, CATALOGUE};
+use super::schema::SCHEMA;
+use super::transcode::{Object, string};
 use crate::event::TypePattern;
 use plan::Plan;
-use rule::{Family, Rule, SEALED};
+use rule::{Rule, SEALED, Sealed};
 
 pub use rule::{InvalidRule, uncovered_places};
 
@@ -38,11 +41,16 @@ pub struct Redaction {
 struct Compiled {
     /// As they were asked for, in words.
     names: BTreeSet<String>,
-    rules: BTreeMap<Family, BTreeSet<Rule>>,
-    /// For types of families that no rule is particular about.
-    elsewhere: Plan,
-    families: HashMap<&'static str, Plan>,
+    /// What is removed from every event.
+    rules: BTreeSet<Rule>,
+    /// The sealed sets that are not granted.
+    sealed: Vec<&'static Sealed>,
+    /// One for each combination of them: the set at index `n` is bit `n`.
+    plans: Vec<Plan>,
 }
+
+/// Which of the sealed sets an event falls under, as bits.
+type Seals = usize;
 
 impl Redaction {
     /// What is removed where a policy removes `removed` and grants `granted`: the sealed
@@ -52,37 +60,31 @@ impl Redaction {
     /// With the first that is neither a set nor the path of a field.
     pub fn new(removed: &[String], granted: &[String]) -> Result<Self, InvalidRule> {
         rule::check_granted(granted)?;
-        let mut names = BTreeSet::new();
-        let mut rules: BTreeMap<Family, BTreeSet<Rule>> = BTreeMap::new();
-        for sealed in SEALED
-            .iter()
-            .filter(|set| !granted.iter().any(|name| name == set.name))
-        {
-            names.insert(sealed.name.to_owned());
-            for family in sealed.families {
-                let rules = rules.entry(Some(family)).or_default();
-                rules.extend(sealed.rules.iter().map(|text| Rule::read(text)));
-            }
-        }
+        let mut rules = BTreeSet::new();
         for text in removed {
-            names.insert(text.clone());
-            rules.entry(None).or_default().extend(rule::parse(text)?);
+            rules.extend(rule::parse(text)?);
         }
-        Ok(Self::compile(names, rules))
+        let is_granted = |set: &Sealed| granted.iter().any(|name| name == set.name);
+        let sealed = SEALED.iter().filter(|set| !is_granted(set)).collect();
+        Ok(Self::compile(removed, rules, sealed))
     }
 
-    fn compile(names: BTreeSet<String>, rules: BTreeMap<Family, BTreeSet<Rule>>) -> Self {
-        let unscoped = rules.get(&None).cloned().unwrap_or_default();
-        let scoped = rules.iter().filter_map(|(family, rules)| {
-            let rules = rules.union(&unscoped);
-            Some(((*family)?, Plan::new(rules)))
+    fn compile(removed: &[String], rules: BTreeSet<Rule>, sealed: Vec<&'static Sealed>) -> Self {
+        let set_names = sealed.iter().map(|set| set.name.to_owned());
+        let names = removed.iter().cloned().chain(set_names).collect();
+        let combinations = 0..1 << sealed.len();
+        let plans = combinations.map(|seals: Seals| {
+            let sets = sealed.iter().enumerate();
+            let sets = sets.filter(|(bit, _)| seals & (1 << bit) != 0);
+            let removed = sets.flat_map(|(_, set)| set.rules());
+            Plan::new(rules.iter().cloned().chain(removed))
         });
         Self {
             compiled: Arc::new(Compiled {
-                families: scoped.collect(),
-                elsewhere: Plan::new(unscoped.iter()),
                 names,
+                plans: plans.collect(),
                 rules,
+                sealed,
             }),
         }
     }
@@ -90,22 +92,35 @@ impl Redaction {
     /// The encoded event without what is to be removed.
     #[must_use]
     pub fn event<'a>(&self, event_type: &str, encoded: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
-        match self.plan(event_type).event(&encoded) {
+        match self.plan_for_event(event_type, &encoded).event(&encoded) {
             Some(redacted) => Cow::Owned(redacted),
             None => encoded,
         }
     }
 
     /// The body without what is to be removed; what surrounds a removed field is written
-    /// anew, all else stays as it is. None where something might have to be removed from
+    /// again, all else stays as it is. None where something might have to be removed from
     /// a body that has no fields to be told apart.
     #[must_use]
     pub fn payload<'a>(&self, event_type: &str, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let plan = self.plan(event_type);
+        let seals = self.seals_of_type(event_type);
+        let is_settled = self.plan(seals).is_empty() && self.compiled.sealed.is_empty();
+        if is_settled {
+            return Some(Cow::Borrowed(body));
+        }
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let envelope = Object::parse(text.trim_start_matches('\u{feff}'));
+        let of_object = envelope
+            .as_ref()
+            .map(|envelope| self.seals_of_body(envelope));
+        let plan = self.plan(seals | of_object.unwrap_or_default());
         if plan.is_empty() {
             return Some(Cow::Borrowed(body));
         }
-        plan.body(body)
+        Some(
+            plan.body(&envelope?)
+                .map_or(Cow::Borrowed(body), Cow::Owned),
+        )
     }
 
     /// The sets and paths that it removes from events whose types match one of `types`.
@@ -113,32 +128,89 @@ impl Redaction {
     pub fn names(&self, types: &[TypePattern]) -> Vec<String> {
         let is_met = |name: &&String| {
             let sealed = SEALED.iter().find(|set| set.name == name.as_str());
-            sealed.is_none_or(|set| {
-                let families = set.families.iter();
-                let mut families = families.map(|family| TypePattern::Prefix(format!("{family}.")));
-                families.any(|family| types.iter().any(|asked| asked.common(&family).is_some()))
-            })
+            sealed.is_none_or(|set| types.iter().any(|asked| set.is_met_by(asked)))
         };
         self.compiled.names.iter().filter(is_met).cloned().collect()
     }
 
-    fn plan(&self, event_type: &str) -> &Plan {
-        let family = event_type.split_once('.').map(|(family, _)| family);
-        let plan = family.and_then(|family| self.compiled.families.get(family));
-        plan.unwrap_or(&self.compiled.elsewhere)
+    fn plan(&self, seals: Seals) -> &Plan {
+        &self.compiled.plans[seals]
+    }
+
+    fn plan_for_event(&self, event_type: &str, encoded: &[u8]) -> &Plan {
+        if UNSEALED_TYPES.contains(event_type) {
+            return self.plan(0);
+        }
+        let object = wire::data_object(encoded);
+        let of_object = match &object {
+            Ok(object) => self.seals(|set| object.is_some_and(|object| set.is_of_object(object))),
+            // What cannot be told apart may be anything.
+            Err(_) => self.seals(|_| true),
+        };
+        self.plan(self.seals_of_type(event_type) | of_object)
+    }
+
+    fn seals_of_type(&self, event_type: &str) -> Seals {
+        let family = catalogue::family(event_type);
+        self.seals(|set| set.is_of_family(family))
+    }
+
+    /// What the body's own words for its object say, all of them where a key occurs twice.
+    fn seals_of_body(&self, envelope: &Object<'_>) -> Seals {
+        let mut seals = 0;
+        for data in envelope.all("data") {
+            let Some(data) = Object::parse(data.get()) else {
+                continue;
+            };
+            for object in data.all("object").filter_map(string) {
+                seals |= self.seals(|set| set.is_of_object(&object));
+            }
+        }
+        seals
+    }
+
+    fn seals(&self, is_sealed: impl Fn(&Sealed) -> bool) -> Seals {
+        let sets = self.compiled.sealed.iter().enumerate();
+        let sealed = sets.filter(|(_, set)| is_sealed(set));
+        sealed.fold(0, |seals, (bit, _)| seals | (1 << bit))
     }
 }
+
+/// The declared types whose messages have nothing that a sealed set removes, whatever their
+/// `data.object` says; most events are of these.
+static UNSEALED_TYPES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    let by_object = SEALED.iter().filter(|set| !set.objects.is_empty());
+    let plan = Plan::new(by_object.flat_map(Sealed::rules));
+    let is_reached = |shape: &&str| {
+        let number = SCHEMA.data_field(shape).number;
+        plan.message(0).action(number).is_some()
+    };
+    let is_of_sealed_family = |name: &str| {
+        SEALED
+            .iter()
+            .any(|set| set.is_of_family(catalogue::family(name)))
+    };
+    let unsealed = CATALOGUE
+        .iter()
+        .filter(|kind| !is_of_sealed_family(kind.name) && !kind.shapes.iter().any(is_reached));
+    unsealed.map(|kind| kind.name).collect()
+});
 
 /// The sealed sets, and nothing else.
 impl Default for Redaction {
     fn default() -> Self {
-        Self::new(&[], &[]).unwrap_or_else(|_| Self::compile(BTreeSet::new(), BTreeMap::new()))
+        Self::compile(&[], BTreeSet::new(), SEALED.iter().collect())
     }
 }
 
 impl PartialEq for Redaction {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.compiled, &other.compiled) || self.compiled.rules == other.compiled.rules
+        let of = |redaction: &Self| {
+            let sealed = redaction.compiled.sealed.iter().map(|set| set.name);
+            sealed.collect::<Vec<_>>()
+        };
+        Arc::ptr_eq(&self.compiled, &other.compiled)
+            || (self.compiled.rules == other.compiled.rules && of(self) == of(other))
     }
 }
 

@@ -1,18 +1,18 @@
 //! Rules, arranged so that each field is judged where it is met.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::json;
 use super::rule::Rule;
 use super::wire;
 use crate::clerk::schema::{Kind, SCHEMA};
+use crate::clerk::transcode::Object;
 
 /// `Event.http_request`, which is `event_attributes.http_request` in the body.
 const EVENT_HTTP_REQUEST: u32 = 12;
 const HTTP_REQUEST_KEYS: [(u32, &str); 2] = [(1, "client_ip"), (2, "user_agent")];
 
-/// What to remove from the events of one family of types.
+/// What to remove from the events that fall under the same sets.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// Names to remove wherever they stand.
@@ -56,15 +56,17 @@ impl Message {
 }
 
 impl Plan {
-    pub(super) fn new<'a>(rules: impl Iterator<Item = &'a Rule>) -> Self {
+    pub(super) fn new(rules: impl Iterator<Item = Rule>) -> Self {
         let mut plan = Self {
             nodes: vec![Node::new()],
             ..Self::default()
         };
         for rule in rules {
             match rule {
-                Rule::Anywhere(name) => drop(plan.anywhere.insert(name.clone())),
-                Rule::At(path) => plan.add_path(path),
+                Rule::Anywhere(name) => {
+                    plan.anywhere.insert(name);
+                }
+                Rule::At(path) => plan.add_path(&path),
             }
         }
         plan.compile_event();
@@ -109,10 +111,9 @@ impl Plan {
         wire::redact(self, 0, encoded).unwrap_or_else(|_| Some(Vec::new()))
     }
 
-    /// The body without what is to be removed; none where it has no fields.
-    pub(super) fn body<'a>(&self, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let text = std::str::from_utf8(body).ok()?;
-        json::redact(self, text)
+    /// The body without what is to be removed; none if there is nothing of it.
+    pub(super) fn body(&self, envelope: &Object<'_>) -> Option<Vec<u8>> {
+        json::redact(self, envelope)
     }
 
     /// What to do about a key at a node; without a node, no path leads here.

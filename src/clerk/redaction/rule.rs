@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::clerk::schema;
+use crate::clerk::{catalogue, schema};
+use crate::event::TypePattern;
 
 /// A suggestion must be at least this much like what was written.
 const SIMILARITY_MIN: f64 = 0.5;
 /// Before a name that is meant wherever it stands.
 const ANYWHERE: &str = "**.";
-
-/// The part of a type before its first dot; none for all types.
-pub(super) type Family = Option<&'static str>;
 
 /// What to remove.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +28,44 @@ pub(super) struct Set {
 /// A set that is removed for everyone who is not granted it by name.
 pub(super) struct Sealed {
     pub(super) name: &'static str,
-    pub(super) families: &'static [&'static str],
-    pub(super) rules: &'static [&'static str],
+    families: &'static [&'static str],
+    /// What the events' `data.object` says, which holds whatever their type is called.
+    pub(super) objects: &'static [&'static str],
+    rules: &'static [&'static str],
+}
+
+impl Sealed {
+    pub(super) fn rules(&self) -> impl Iterator<Item = Rule> {
+        self.rules.iter().map(|text| Rule::read(text))
+    }
+
+    pub(super) fn is_of_family(&self, family: &str) -> bool {
+        let mut families = self.families.iter();
+        families.any(|known| known.eq_ignore_ascii_case(family))
+    }
+
+    pub(super) fn is_of_object(&self, object: &str) -> bool {
+        let object = object.trim();
+        let mut objects = self.objects.iter();
+        objects.any(|known| known.eq_ignore_ascii_case(object))
+    }
+
+    /// Whether a type that matches the pattern may be of one of the families.
+    pub(super) fn is_met_by(&self, asked: &TypePattern) -> bool {
+        let begins_family = |prefix: &str| {
+            let mut families = self
+                .families
+                .iter()
+                .filter_map(|known| known.get(..prefix.len()));
+            families.any(|beginning| beginning.eq_ignore_ascii_case(prefix))
+        };
+        match asked {
+            TypePattern::Prefix(prefix) if !prefix.contains('.') => begins_family(prefix.trim()),
+            TypePattern::Prefix(text) | TypePattern::Exact(text) => {
+                self.is_of_family(catalogue::family(text))
+            }
+        }
+    }
 }
 
 /// What signs somebody in. The families also hold types that Clerk may add, or that its
@@ -40,6 +74,7 @@ pub(super) const SEALED: &[Sealed] = &[
     Sealed {
         name: "messages",
         families: &["email", "sms"],
+        objects: &["email", "sms_message"],
         rules: &[
             "data.subject",
             "data.body",
@@ -51,6 +86,7 @@ pub(super) const SEALED: &[Sealed] = &[
     Sealed {
         name: "invitation_urls",
         families: &["organizationInvitation", "invitation", "waitlistEntry"],
+        objects: &[],
         rules: &["**.url"],
     },
 ];
@@ -86,6 +122,12 @@ const SETS: &[Set] = &[
             "**.profile_image_url",
             "**.avatar_url",
             "**.picture",
+            "**.birthday",
+            "**.gender",
+            // What a user calls an account or a key.
+            "**.label",
+            "**.google_id",
+            "**.provider_user_id",
         ],
     },
     Set {
@@ -108,7 +150,14 @@ const SETS: &[Set] = &[
             "**.client_ip",
             "**.ip_address",
             "**.user_agent",
+            "**.city",
+            "**.country",
         ],
+    },
+    // What a sign-in that is under way goes on with.
+    Set {
+        name: "verifications",
+        rules: &["**.nonce", "**.external_verification_redirect_url"],
     },
 ];
 

@@ -98,6 +98,118 @@ fn sealed_fields_are_removed_from_types_that_clerk_may_add() {
 }
 
 #[test]
+fn what_signs_somebody_in_is_sealed_whatever_the_type_is_called() {
+    let sealed = Redaction::default();
+    let granted = redaction(&[], &["messages", "invitation_urls"]);
+    let is_shown = |redaction: &Redaction, event_type: &str, data: &str| {
+        let body = serde_json::json!({"type": event_type, "data": "@"}).to_string();
+        let body = body.replace("\"@\"", data);
+        let typed = redaction.event(event_type, Cow::Owned(encoded(body.as_bytes())));
+        let shown = payload(redaction, event_type, &body).expect("JSON has fields");
+        [format!("{:?}", event(&typed)), shown].map(|text| text.contains("123456"))
+    };
+    let message = r#"{"id":"ema_1","body":"123456"}"#;
+    let text = r#"{"id":"sms_1","message":"123456"}"#;
+    let url = r#"{"id":"inv_1","url":"https://a.example/?ticket=123456"}"#;
+    for (event_type, data) in [
+        ("EMAIL.created", message),
+        ("Email.resent", message),
+        (" email .created", message),
+        ("email", message),
+        ("sms", text),
+        ("SMS.sent", text),
+        ("ORGANIZATIONINVITATION.created", url),
+        ("Invitation", url),
+        ("waitlistentry.invited", url),
+        ("", r#"{"object":"email","body":"123456"}"#),
+        ("message.sent", r#"{"object":"email","subject":"123456"}"#),
+        ("message.sent", r#"{"object":"EMAIL","subject":"123456"}"#),
+        (
+            "message.sent",
+            r#"{"data":{"otp_code":"123456"},"object":" sms_message "}"#,
+        ),
+        (
+            "message.sent",
+            r#"{"object":"user","object":"sms_message","message":"123456"}"#,
+        ),
+        (
+            "emails.created",
+            r#"{"object":"\u0065mail","body_plain":"123456"}"#,
+        ),
+        // Of declared types too, whose messages lack some of the fields.
+        (
+            "organizationInvitation.created",
+            r#"{"object":"email","data":{"code":"123456"}}"#,
+        ),
+        (
+            "user.created",
+            r#"{"object":"sms_message","message":"123456"}"#,
+        ),
+    ] {
+        let shown = is_shown(&sealed, event_type, data);
+        assert_eq!(shown, [false, false], "{event_type:?} {data}");
+        let [_, payload] = is_shown(&granted, event_type, data);
+        assert!(payload, "{event_type:?} {data}");
+    }
+    for (event_type, data) in [
+        ("emails.created", message),
+        ("planet.created", text),
+        ("user.email", message),
+        (
+            "planet.created",
+            r#"{"object":"email_address","body":"123456"}"#,
+        ),
+        (
+            "planet.created",
+            r#"{"a":{"object":"email"},"body":"123456"}"#,
+        ),
+    ] {
+        let shown = is_shown(&sealed, event_type, data);
+        assert_eq!(shown, [true, true], "{event_type:?} {data}");
+    }
+    // Told apart in words as well.
+    let asked = |text: &str| sealed.names(&[text.parse().expect("a pattern")]);
+    for text in ["EMAIL.created", "Ema*", "email", "sms.*", "*"] {
+        assert!(asked(text).contains(&"messages".to_owned()), "{text}");
+    }
+    for text in ["user.*", "emails.*", "smsx"] {
+        assert_eq!(asked(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn sets_name_what_identifies_somebody_at_any_depth() {
+    let all = redaction(&["names", "network", "verifications"], &[]);
+    for name in [
+        "birthday",
+        "gender",
+        "label",
+        "google_id",
+        "provider_user_id",
+        "city",
+        "country",
+        "nonce",
+        "external_verification_redirect_url",
+    ] {
+        for data in [
+            format!(r#"{{"{name}":"secret"}}"#),
+            format!(r#"{{"a":[{{"b":{{"{name}":"secret"}}}}]}}"#),
+            format!(
+                r#"{{"external_accounts":[{{"{name}":"secret"}}],"public_metadata":{{"{name}":"secret"}}}}"#
+            ),
+        ] {
+            for event_type in ["user.created", "planet.created", "session.created"] {
+                let body = format!(r#"{{"type":"{event_type}","data":{data}}}"#);
+                let shown = payload(&all, event_type, &body).expect("JSON has fields");
+                assert!(!shown.contains("secret"), "{shown}");
+                let typed = all.event(event_type, Cow::Owned(encoded(body.as_bytes())));
+                assert!(!format!("{:?}", event(&typed)).contains("secret"), "{body}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_surrounds_a_removed_field_stays_byte_for_byte() {
     let metadata = redaction(&["metadata"], &[]);
     let body = "{ \"data\" : {\"id\":\"user_1\", \"first_name\":\"\\u0041da\",  \"private_metadata\":{\"a\":1}, \"created_at\": 1.0e3 }, \"type\":\"user.created\" }";
@@ -180,7 +292,14 @@ fn a_rule_that_would_remove_nothing_is_refused_with_the_nearest_right_one() {
 
 #[test]
 fn every_set_names_fields_that_exist() {
-    for set in ["contact", "names", "metadata", "network", "backup_codes"] {
+    for set in [
+        "contact",
+        "names",
+        "metadata",
+        "network",
+        "backup_codes",
+        "verifications",
+    ] {
         let rules = rule::parse(set).expect("a set");
         let known = schema::json_paths().names();
         // Some are known from free JSON alone.

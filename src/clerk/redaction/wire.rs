@@ -3,10 +3,12 @@
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
 use super::plan::{Action, Mark, Plan};
+use crate::clerk::schema::{Kind, SCHEMA};
 
 const STRUCT_FIELDS: u32 = 1;
 const ENTRY_KEY: u32 = 1;
 const ENTRY_VALUE: u32 = 2;
+const VALUE_STRING: u32 = 3;
 const VALUE_STRUCT: u32 = 5;
 const VALUE_LIST: u32 = 6;
 const LIST_VALUES: u32 = 1;
@@ -34,7 +36,51 @@ pub(super) fn redact(
     })
 }
 
-/// The same for a `google.protobuf.Struct`, `map<string, Value> fields = 1`.
+/// What `data.object` of an encoded event says.
+pub(super) fn data_object(event: &[u8]) -> Result<Option<&str>, Malformed> {
+    let mut object = None;
+    let mut rest = event;
+    while let Some(field) = Field::read(&mut rest)? {
+        let mut kinds = SCHEMA.data_kinds();
+        let kind = kinds.find(|(number, _)| *number == field.number);
+        match kind {
+            Some((_, Kind::Message(shape))) => {
+                let number = SCHEMA.shape(shape).number_of("object");
+                object = number.map_or(Ok(None), |number| last(field.value, number))?;
+            }
+            Some(_) => object = free_object(field.value)?,
+            None => {}
+        }
+    }
+    let text = object.map(std::str::from_utf8).transpose();
+    text.map_err(|_| Malformed)
+}
+
+/// The string at the key `object` of a `google.protobuf.Struct`.
+fn free_object(message: &[u8]) -> Result<Option<&[u8]>, Malformed> {
+    let mut rest = message;
+    while let Some(field) = Field::read(&mut rest)? {
+        if field.number == STRUCT_FIELDS && entry_key(field.value)? == "object" {
+            let value = last(field.value, ENTRY_VALUE)?;
+            return value.map_or(Ok(None), |value| last(value, VALUE_STRING));
+        }
+    }
+    Ok(None)
+}
+
+/// The last of a message's fields with this number.
+fn last(message: &[u8], number: u32) -> Result<Option<&[u8]>, Malformed> {
+    let mut found = None;
+    let mut rest = message;
+    while let Some(field) = Field::read(&mut rest)? {
+        if field.number == number {
+            found = Some(field.value);
+        }
+    }
+    Ok(found)
+}
+
+/// A `google.protobuf.Struct`, `map<string, Value> fields = 1`, without what is removed from it.
 fn redact_struct(
     plan: &Plan,
     node: Option<usize>,

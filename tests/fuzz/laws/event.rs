@@ -59,7 +59,14 @@ impl Body {
 
 /// As much as a policy can remove.
 static REDACTION: LazyLock<Redaction> = LazyLock::new(|| {
-    let sets = ["contact", "names", "metadata", "network", "backup_codes"];
+    let sets = [
+        "contact",
+        "names",
+        "metadata",
+        "network",
+        "backup_codes",
+        "verifications",
+    ];
     Redaction::new(&sets.map(str::to_owned), &[]).expect("sets")
 });
 
