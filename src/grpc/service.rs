@@ -102,7 +102,7 @@ impl EventService for Service {
         let view = request::view(&principal, include_payload).map_err(status::refused)?;
         let scope = &principal.policy().scope;
         let found = self.fanout.find(id.clone(), source, scope, &view).await;
-        let found = found.map_err(|error| status::from_fanout(&error))?;
+        let found = found.map_err(|error| status::from_search(principal.name(), &error))?;
         audit::got(principal.name(), &peer, &id, found.is_some());
         let (event, cursor) = found.ok_or_else(|| status::no_such_event(&id))?;
         Ok(Response::new(proto::GetEventResponse {

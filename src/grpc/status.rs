@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use super::request::Refused;
 use crate::access::Unknown;
 use crate::fanout::{Error, Violation};
+use crate::log;
 
 const DOMAIN: &str = "clerkcast";
 /// Long enough for a load balancer to notice, short enough for nobody to be paged.
@@ -65,6 +66,27 @@ pub(super) fn no_such_event(id: &str) -> Status {
         "no event with this id is in the log; it may have been removed by retention",
         error_info("EVENT_NOT_FOUND", metadata),
     )
+}
+
+/// What a search for one event ended with.
+pub(super) fn from_search(principal: &str, error: &Error) -> Status {
+    match error {
+        Error::Log(log::Error::TooManySearches { limit }) => too_many_calls(principal, *limit),
+        _ => from_fanout(error),
+    }
+}
+
+pub(super) fn too_many_calls(principal: &str, limit: usize) -> Status {
+    let metadata = [
+        ("principal", principal.to_owned()),
+        ("limit", limit.to_string()),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    let mut details = error_info("TOO_MANY_CALLS", metadata.into());
+    details.set_retry_info(Some(RECONNECT_DELAY));
+    let message =
+        format!("at most {limit} calls of this kind are worked on at once; try again later");
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 pub(super) fn from_fanout(error: &Error) -> Status {

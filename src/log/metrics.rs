@@ -13,6 +13,7 @@ pub struct Metrics {
     pub(super) batch_records: Histogram,
     pub(super) failed_commits: Counter,
     pub(super) retired: Counter,
+    pub(super) foreign_messages: Counter,
     pub(super) records: Gauge,
     pub(super) tail_position: Gauge,
     pub(super) writable: Gauge,
@@ -27,6 +28,7 @@ impl Metrics {
             batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             failed_commits: Counter::default(),
             retired: Counter::default(),
+            foreign_messages: Counter::default(),
             records: Gauge::default(),
             tail_position: Gauge::default(),
             writable: Gauge::default(),
@@ -55,6 +57,11 @@ impl Metrics {
             "log_retired_events",
             "Events that retention removed",
             metrics.retired.clone(),
+        );
+        registry.register(
+            "log_foreign_messages",
+            "Messages of the NATS stream that no gateway wrote, passed over",
+            metrics.foreign_messages.clone(),
         );
         registry.register("log_events", "Events in the log", metrics.records.clone());
         registry.register(

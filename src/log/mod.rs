@@ -176,6 +176,12 @@ pub enum Error {
     /// More writes are queued than the queue's bound.
     #[error("the log's write queue is full")]
     Overloaded,
+    /// As many searches as there may be at once took all the time that this one had.
+    #[error("too many events are searched for at once ({limit} at most); try again later")]
+    TooManySearches {
+        /// The most at once.
+        limit: usize,
+    },
     /// The log is closed.
     #[error("the log is closed")]
     Closed,

@@ -64,13 +64,21 @@ pub(crate) fn messages(count: usize, body: &Bytes) -> Vec<PublishMessage> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let messages = (0..count).map(|_| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // As long as a source and an id of Svix, and none of those that are posted.
-        let id = format!("another/msg_{number:027}");
+        // As long as an id of Svix, and none of those that are posted.
+        let id = format!("msg_bench_{number:021}");
         PublishMessage::build()
-            .header(NATS_MESSAGE_ID, id.as_str())
-            .payload(body.clone())
+            .header(NATS_MESSAGE_ID, format!("default/{id}").as_str())
+            .payload(with_id(body, &id))
     });
     messages.collect()
+}
+
+/// The record with another id: of a field that comes twice, the last counts. A gateway takes
+/// for a record only what has the header's id.
+fn with_id(body: &Bytes, id: &str) -> Bytes {
+    let mut body = body.to_vec();
+    prost::encoding::string::encode(1, &id.to_owned(), &mut body);
+    body.into()
 }
 
 /// Publishes each once, so many at a time, and returns how long it took until all were

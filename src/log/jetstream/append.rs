@@ -39,6 +39,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
     let attributes = &record.attributes;
     let prefix = &shared.config.subject_prefix;
     let subject = subject::of(prefix, &attributes.source, &attributes.event_type);
+    let id = shared.recent.hash(&record.id);
     let message = record::message(record);
     loop {
         match publish(&shared, &subject, &message).await {
@@ -46,6 +47,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
                 return Err(lost_its_end(&shared, position, tail));
             }
             Ok(Acknowledged::Stored(position)) => {
+                shared.recent.insert([(id, position)]);
                 note_committed(&shared, position, receive_time, started);
                 return Ok(Appended::Committed(position));
             }

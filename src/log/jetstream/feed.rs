@@ -14,8 +14,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::Shared;
-use super::record::StoredRecord;
+use super::{Shared, search};
 use crate::event::Position;
 use crate::log::{Batch, Record};
 
@@ -36,6 +35,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const RESTART_DELAY: Duration = Duration::from_millis(100);
 /// When the server forgets a consumer that nobody asks any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// How long a consumer that ended is tried to be deleted.
+const DELETED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Publishes what follows on `end`, until the log is closed.
 pub(super) async fn run(shared: Arc<Shared>, end: Position) {
@@ -44,11 +45,13 @@ pub(super) async fn run(shared: Arc<Shared>, end: Position) {
         seen: end,
         published: end,
         refused: 0,
+        consumer: None,
     };
     let following = async {
         loop {
             let reason = follower.follow().await;
             tracing::debug!(%reason, "the live consumer ended; another one goes on");
+            follower.give_up_consumer();
             follower.note_end(&reason);
             sleep(RESTART_DELAY).await;
         }
@@ -56,6 +59,13 @@ pub(super) async fn run(shared: Arc<Shared>, end: Position) {
     tokio::select! {
         () = following => {}
         () = shared.closed.cancelled() => {}
+    }
+    // The next gateway may need its room.
+    if let Some(name) = follower.consumer.take()
+        && shared.check_connection().is_ok()
+    {
+        let stream = &shared.config.stream;
+        search::delete(&shared.context, stream, &name, Duration::ZERO).await;
     }
 }
 
@@ -67,6 +77,8 @@ struct Follower {
     published: Position,
     /// Consumers in a row that were not to be had.
     refused: usize,
+    /// The name of the one that is followed.
+    consumer: Option<String>,
 }
 
 impl Follower {
@@ -78,6 +90,23 @@ impl Follower {
             let reason = format!("the stream cannot be followed: {reason}");
             self.shared.note_not_followed(Some(reason));
         }
+    }
+
+    /// Has the server forget the consumer: the next one may find no room beside it.
+    fn give_up_consumer(&mut self) {
+        let Some(name) = self.consumer.take() else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            search::delete(
+                &shared.context,
+                &shared.config.stream,
+                &name,
+                DELETED_WITHIN,
+            )
+            .await;
+        });
     }
 
     /// Follows one consumer. Returns why it ended.
@@ -112,7 +141,7 @@ impl Follower {
         }
     }
 
-    async fn consume(&self) -> Result<Stream, String> {
+    async fn consume(&mut self) -> Result<Stream, String> {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: self.seen.next().number(),
@@ -129,7 +158,10 @@ impl Follower {
             ..
         } = &*self.shared;
         let consumer = context.create_consumer_on_stream(config, &log.stream).await;
+        let has_no_room = consumer.as_ref().is_err_and(search::has_no_room);
+        self.shared.searches.give_way_to_follower(has_no_room);
         let consumer = consumer.map_err(|error| error.to_string())?;
+        self.consumer = Some(consumer.cached_info().name.clone());
         let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH_RECORDS_MAX)
@@ -187,8 +219,8 @@ impl Follower {
             self.cross_hole(position).await?;
         }
         self.seen = position;
-        let payload = message.message.payload;
-        if let Some(record) = StoredRecord::read(position, payload) {
+        let (headers, payload) = (message.headers.as_ref(), message.payload.clone());
+        if let Some(record) = self.shared.read_record(position, headers, payload) {
             records.push(record.into_record(position));
         }
         Ok(())
@@ -215,6 +247,12 @@ impl Follower {
         let after = std::mem::replace(&mut self.published, last.position);
         self.shared.reach(last.position, last.content.receive_time);
         self.shared.count(&records);
+        let recent = &self.shared.recent;
+        recent.insert(
+            records
+                .iter()
+                .map(|record| (recent.hash(&record.content.id), record.position)),
+        );
         // Without a follower there is nobody to tell.
         let _followers = self.shared.batches.send(Arc::new(Batch { after, records }));
     }

@@ -1,114 +1,151 @@
-//! Finding a record by id. A stream has no index over ids, so this looks through its
-//! headers, which is one message of a few hundred bytes per record.
+//! Finding a record by id: among those that this gateway remembers, or else in the whole
+//! stream. A stream has no index over ids, so a search looks through its headers, which is
+//! one message of a few hundred bytes per record.
 //!
 //! The stream's own memory of ids, the duplicate window, would answer faster, but can
 //! only be asked by publishing, and a server that answers wrongly (2.10 in a cluster does)
 //! then takes the event for a duplicate when it comes: it would be lost.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::pull;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use futures_util::StreamExt as _;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
+use super::search::{SEARCHES_MAX, SearchConsumer, Turn};
 use crate::event::Position;
-use crate::log::{Bounds, Error, Matches, Record};
+use crate::log::{Error, Matches, Record};
 
-/// How long may be looked for one id.
+/// How long may be looked for one id, the wait for a turn included.
 const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(10);
 /// Headers asked for at once.
 const HEADERS_MAX: usize = 4096;
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+/// Between attempts to get a consumer where there is no room for one.
+const ROOM_DELAY: Duration = Duration::from_millis(100);
 
 pub(super) async fn find(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     id: &str,
     matches: &Matches,
 ) -> Result<Option<Record>, Error> {
-    shared.refresh().await?;
-    let bounds = shared.bounds();
-    if bounds.trimmed >= bounds.tail {
-        return Ok(None);
-    }
-    let looking = look_through(shared, bounds, id, matches);
-    timeout(LOOKED_FOR_WITHIN, looking).await.map_err(|_| {
-        Error::Unreachable(format!(
+    let mut search = Search {
+        shared,
+        id,
+        matches,
+        after: Position::START,
+        tail: Position::START,
+        has_begun: false,
+    };
+    let found = timeout(LOOKED_FOR_WITHIN, search.run()).await;
+    found.unwrap_or_else(|_late| {
+        if !search.has_begun {
+            return Err(Error::TooManySearches {
+                limit: SEARCHES_MAX,
+            });
+        }
+        Err(Error::Unreachable(format!(
             "the stream could not be searched for the id within {} s",
             LOOKED_FOR_WITHIN.as_secs()
-        ))
-    })?
+        )))
+    })
 }
 
-/// The record at a position, if it has the id and matches.
-async fn read(
-    shared: &Shared,
-    position: Position,
-    id: &str,
-    matches: &Matches,
-) -> Result<Option<Record>, Error> {
-    let next = shared.next_record(position, None).await?;
-    let at_position = next.filter(|(found, _)| *found == position);
-    let record = at_position.and_then(|(_, stored)| Some(stored?.into_record(position)));
-    let is_it =
-        |record: &Record| record.content.id == id && matches(record.content.attributes.view());
-    Ok(record.filter(is_it))
+/// A search for one id.
+struct Search<'a> {
+    shared: &'a Arc<Shared>,
+    id: &'a str,
+    matches: &'a Matches,
+    /// Headers up to here have been looked at.
+    after: Position,
+    /// The end of the log when the search began.
+    tail: Position,
+    /// It has had a consumer.
+    has_begun: bool,
 }
 
-async fn look_through(
-    shared: &Shared,
-    bounds: Bounds,
-    id: &str,
-    matches: &Matches,
-) -> Result<Option<Record>, Error> {
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::ByStartSequence {
-            start_sequence: bounds.trimmed.next().number(),
-        },
-        ack_policy: AckPolicy::None,
-        headers_only: true,
-        memory_storage: true,
-        num_replicas: 1,
-        inactive_threshold: FORGOTTEN_AFTER,
-        ..pull::Config::default()
-    };
-    let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
-    let consumer = shared
-        .context
-        .create_consumer_on_stream(config, &shared.config.stream)
-        .await
-        .map_err(|error| unreachable(&error))?;
-    let messages = consumer.stream().max_messages_per_batch(HEADERS_MAX);
-    let mut messages = messages
-        .messages()
-        .await
-        .map_err(|error| unreachable(&error))?;
-    let mut consumed = 0;
-    while let Some(message) = messages.next().await {
-        let message = message.map_err(|error| unreachable(&error))?;
-        let info = message.info().map_err(|error| unreachable(&error))?;
-        consumed += 1;
-        if info.consumer_sequence != consumed {
-            return Err(unreachable(&"the search lost a message; try again"));
+impl Search<'_> {
+    async fn run(&mut self) -> Result<Option<Record>, Error> {
+        self.shared.check_reachable()?;
+        for position in self.shared.recent.positions(self.id) {
+            if let Some(record) = self.read(position).await? {
+                return Ok(Some(record));
+            }
         }
-        let position = Position::new(info.stream_sequence);
-        if has_id(&message, id)
-            && let Some(record) = read(shared, position, id, matches).await?
-        {
-            return Ok(Some(record));
+        self.tail = self.shared.refresh().await?;
+        self.after = self.shared.bounds().trimmed;
+        while self.after < self.tail {
+            let turn = self.shared.searches.turn().await?;
+            if let ControlFlow::Break(found) = self.look_through(turn).await? {
+                return Ok(found);
+            }
         }
-        if position >= bounds.tail {
-            return Ok(None);
-        }
-        // Somebody may have deleted the message at the tail.
-        if info.pending == 0 && shared.next_record(position.next(), None).await?.is_none() {
-            return Ok(None);
+        Ok(None)
+    }
+
+    /// The record at a position, if it is the one.
+    async fn read(&self, position: Position) -> Result<Option<Record>, Error> {
+        let next = self.shared.next_record(position, None).await?;
+        let at_position = next.filter(|(found, _)| *found == position);
+        let record = at_position.and_then(|(_, stored)| Some(stored?.into_record(position)));
+        let is_it = |record: &Record| {
+            record.content.id == self.id && (self.matches)(record.content.attributes.view())
+        };
+        Ok(record.filter(is_it))
+    }
+
+    /// Looks through what one consumer shows. It may not come to the end: there may be no room
+    /// for it, or the follower may need the room.
+    async fn look_through(&mut self, turn: Turn) -> Result<ControlFlow<Option<Record>>, Error> {
+        let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
+        let mut consumer = SearchConsumer::start(self.shared, turn, self.after);
+        let Some(created) = consumer.created().await? else {
+            sleep(ROOM_DELAY).await;
+            return Ok(ControlFlow::Continue(()));
+        };
+        self.has_begun = true;
+        let messages = created.stream().max_messages_per_batch(HEADERS_MAX);
+        let mut messages = messages
+            .messages()
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let mut consumed = 0;
+        loop {
+            let message = tokio::select! {
+                message = messages.next() => message,
+                () = self.shared.searches.give_way() => return Ok(ControlFlow::Continue(())),
+            };
+            let message = message.ok_or_else(|| unreachable(&"the connection is closed"))?;
+            let message = message.map_err(|error| unreachable(&error))?;
+            let info = message.info().map_err(|error| unreachable(&error))?;
+            consumed += 1;
+            if info.consumer_sequence != consumed {
+                return Err(unreachable(&"the search lost a message; try again"));
+            }
+            let position = Position::new(info.stream_sequence);
+            if has_id(&message, self.id)
+                && let Some(record) = self.read(position).await?
+            {
+                return Ok(ControlFlow::Break(Some(record)));
+            }
+            self.after = position;
+            // The message at the tail may have been deleted.
+            let is_last = info.pending == 0;
+            if position >= self.tail
+                || is_last
+                    && self
+                        .shared
+                        .next_record(position.next(), None)
+                        .await?
+                        .is_none()
+            {
+                return Ok(ControlFlow::Break(None));
+            }
         }
     }
-    Err(unreachable(&"the connection is closed"))
 }
 
 fn has_id(message: &Message, id: &str) -> bool {

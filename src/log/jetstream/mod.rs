@@ -15,6 +15,8 @@
 //!   and not for as long as the record is kept. A server that starts learns the ids from
 //!   the records, so those of records that retention removed are forgotten then.
 //! * **Counts** ([`Log::tallies`]) are the stream's of some seconds ago, and what came by since.
+//! * **Found by id** ([`Log::find`]) are the newest records that came by here, and else what a
+//!   search through the stream shows; only [`search::SEARCHES_MAX`] run at once.
 //! * **Times**: [`Log::position_before`] is as exact as the gateways' clocks agree.
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
 //!   [`Error::Unreachable`]. Both go on by themselves. A stream that is gone or made
@@ -24,9 +26,12 @@ mod append;
 mod connect;
 mod feed;
 mod find;
+mod foreign;
 mod keep;
+mod recent;
 mod record;
 mod scan;
+mod search;
 mod shared;
 mod start;
 mod stream;
@@ -46,6 +51,9 @@ use super::{
     NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
+use foreign::ForeignMessages;
+use recent::RecentIds;
+use search::Searches;
 use shared::{Shared, millis};
 
 pub use connect::{OpenError, Security, ServerUrl};
@@ -143,6 +151,9 @@ impl JetStreamLog {
             pause: Mutex::default(),
             unreachable: RwLock::default(),
             not_followed: RwLock::default(),
+            foreign: ForeignMessages::default(),
+            recent: RecentIds::default(),
+            searches: Searches::default(),
             changed,
             closed: CancellationToken::new(),
             metrics,

@@ -1,6 +1,7 @@
 //! A record as a message of the stream: its body, and the header that the stream's
 //! duplicate window looks at.
 
+use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
@@ -37,7 +38,7 @@ pub(super) struct StoredRecord {
 }
 
 /// What the stream remembers a record by.
-pub(super) fn message_id(source: &str, id: &str) -> String {
+fn message_id(source: &str, id: &str) -> String {
     format!("{source}/{id}")
 }
 
@@ -51,19 +52,14 @@ pub(super) fn message(record: NewRecord) -> PublishMessage {
 }
 
 impl StoredRecord {
-    /// Reads the body of the message at `position`. None, with a line in the log, where
-    /// somebody else published it: what is not a record is nobody's event.
-    pub(super) fn read(position: Position, body: Bytes) -> Option<Self> {
-        match Self::decode(body) {
-            Ok(record) if !record.id.is_empty() => Some(record),
-            _ => {
-                tracing::warn!(
-                    %position,
-                    "a message of the stream is not a record and is passed over; who else publishes to its subjects?"
-                );
-                None
-            }
-        }
+    /// Reads a message. None where no gateway wrote it: almost any short text decodes, so the
+    /// header must name the record's own source and id.
+    pub(super) fn read(headers: Option<&HeaderMap>, body: Bytes) -> Option<Self> {
+        let message_id = headers?.get(NATS_MESSAGE_ID)?.as_str();
+        let record = Self::decode(body).ok()?;
+        let rest = message_id.strip_prefix(&record.source)?;
+        let is_own = rest.strip_prefix('/')? == record.id && !record.id.is_empty();
+        is_own.then_some(record)
     }
 
     pub(super) fn attributes(&self) -> AttributesRef<'_> {

@@ -208,7 +208,9 @@ impl Asked<'_> {
             let position = number(&answer, "Nats-Sequence")
                 .map(Position::new)
                 .ok_or_else(|| unreachable(&"a message without a sequence"))?;
-            found.push((position, StoredRecord::read(position, answer.payload)));
+            let (headers, payload) = (answer.headers.as_ref(), answer.payload);
+            let record = self.shared.read_record(position, headers, payload);
+            found.push((position, record));
             // Servers before 2.11 know of no pages, and answer with one message.
             if is_alone {
                 return Ok((found, ControlFlow::Continue(())));

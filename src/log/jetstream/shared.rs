@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
 use async_nats::connection::State as Connection;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Info, RawMessageErrorKind, State};
 use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{Client, HeaderMap};
+use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::foreign::ForeignMessages;
+use super::recent::RecentIds;
 use super::record::StoredRecord;
+use super::search::Searches;
 use super::{Config, stream, subject};
 use crate::event::{Epoch, Position, UnixMillis};
 use crate::log::{Batch, Bounds, Error, Metrics, Record, Writability};
@@ -41,6 +45,9 @@ pub(super) struct Shared {
     pub(super) unreachable: RwLock<Option<String>>,
     /// Why events are not followed, if they are not.
     pub(super) not_followed: RwLock<Option<String>>,
+    pub(super) foreign: ForeignMessages,
+    pub(super) recent: RecentIds,
+    pub(super) searches: Searches,
     /// The stream should be looked at now.
     pub(super) changed: Arc<Notify>,
     pub(super) closed: CancellationToken,
@@ -192,8 +199,27 @@ impl Shared {
         let message = self.next_message(position, subject).await?;
         Ok(message.map(|message| {
             let position = Position::new(message.sequence);
-            (position, StoredRecord::read(position, message.payload))
+            let record = self.read_record(position, Some(&message.headers), message.payload);
+            (position, record)
         }))
+    }
+
+    /// The record in the message at `position`, if a gateway wrote it.
+    pub(super) fn read_record(
+        &self,
+        position: Position,
+        headers: Option<&HeaderMap>,
+        body: Bytes,
+    ) -> Option<StoredRecord> {
+        let record = StoredRecord::read(headers, body);
+        if record.is_none() && self.foreign.note(position) {
+            self.metrics.foreign_messages.inc();
+            tracing::warn!(
+                %position,
+                "a message of the stream was not written by a gateway and is passed over; who else publishes to its subjects?"
+            );
+        }
+        record
     }
 
     /// The same message's position, and when a gateway received its record; of what is no
@@ -206,7 +232,7 @@ impl Shared {
         Ok(message.map(|message| {
             let position = Position::new(message.sequence);
             let stored = millis(message.time.unix_timestamp_nanos());
-            let record = StoredRecord::read(position, message.payload);
+            let record = self.read_record(position, Some(&message.headers), message.payload);
             (position, record.map_or(stored, |it| it.receive_time()))
         }))
     }

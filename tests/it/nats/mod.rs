@@ -2,11 +2,13 @@
 
 mod away;
 mod cluster;
+mod foreign;
 mod gateways;
 mod links;
 mod log;
 pub(crate) mod place;
 mod readme;
+mod searches;
 mod security;
 pub(crate) mod server;
 mod start_up;

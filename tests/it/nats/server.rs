@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::{Config as Settings, Info};
 use tempfile::TempDir;
 
 use super::links::Links;
@@ -106,6 +108,26 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.client_port)
+    }
+
+    /// JetStream, as an operator uses it.
+    pub(crate) async fn jetstream(&self) -> Context {
+        let client = async_nats::connect(self.url()).await.expect("connects");
+        async_nats::jetstream::new(client)
+    }
+
+    /// The stream of the gateways, as it is now.
+    pub(crate) async fn stream(&self) -> Info {
+        let stream = self.jetstream().await.get_stream("CLERKCAST").await;
+        stream.expect("it is there").cached_info().clone()
+    }
+
+    /// Changes settings of the stream of the gateways.
+    pub(crate) async fn edit_stream(&self, edit: impl FnOnce(&mut Settings)) {
+        let mut settings = self.stream().await.config;
+        edit(&mut settings);
+        let edited = self.jetstream().await.update_stream(settings).await;
+        edited.expect("the server allows it");
     }
 
     /// Starts it, on the ports that it had before, and waits until it listens.

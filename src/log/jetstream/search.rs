@@ -1,0 +1,185 @@
+//! Searching the stream for an id: at most [`SEARCHES_MAX`] at once, each with a consumer that
+//! goes when the search ends, times out or is dropped.
+//!
+//! Consumers are counted: a stream or an account may allow only a few. A search waits while
+//! there is no room for its own, and gives way to the consumer that follows the stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
+use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
+use async_nats::jetstream::{Context, ErrorCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::Shared;
+use crate::event::Position;
+use crate::log::Error;
+
+/// Searches under way at once; more wait their turn.
+pub(super) const SEARCHES_MAX: usize = 4;
+/// When the server forgets a consumer that could not be deleted.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+/// Between attempts to delete one.
+const DELETE_DELAY: Duration = Duration::from_millis(100);
+
+/// Which searches may have a consumer.
+#[derive(Debug)]
+pub(super) struct Searches {
+    permits: Arc<Semaphore>,
+    /// The follower has no consumer, and no room for one.
+    follower_waits: watch::Sender<bool>,
+}
+
+impl Default for Searches {
+    fn default() -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(SEARCHES_MAX)),
+            follower_waits: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Searches {
+    /// Has searches end and wait while the follower has no room.
+    pub(super) fn give_way_to_follower(&self, follower_waits: bool) {
+        self.follower_waits.send_replace(follower_waits);
+    }
+
+    /// Waits until a search may begin.
+    pub(super) async fn turn(&self) -> Result<Turn, Error> {
+        let mut follower_waits = self.follower_waits.subscribe();
+        let may_begin = follower_waits.wait_for(|waits| !waits).await;
+        may_begin.map_err(|_| Error::Closed)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        permit
+            .map(|permit| Turn { _permit: permit })
+            .map_err(|_| Error::Closed)
+    }
+
+    /// Waits until the follower needs the room.
+    pub(super) async fn give_way(&self) {
+        let mut follower_waits = self.follower_waits.subscribe();
+        let _closed = follower_waits.wait_for(|waits| *waits).await;
+    }
+}
+
+/// The right to have a consumer, until it is gone.
+pub(super) struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The consumer of one search, which shows the headers of all messages after a position.
+pub(super) struct SearchConsumer {
+    shared: Arc<Shared>,
+    name: String,
+    /// Runs to its end even if the search is dropped: a consumer must not come after it was
+    /// deleted.
+    creation: Option<Creation>,
+    turn: Option<Turn>,
+}
+
+type Creation = JoinHandle<Result<Consumer<pull::Config>, ConsumerError>>;
+
+impl SearchConsumer {
+    pub(super) fn start(shared: &Arc<Shared>, turn: Turn, after: Position) -> Self {
+        // The part of an inbox that is like no other.
+        let inbox = shared.client.new_inbox();
+        let unique = inbox.rsplit('.').next().unwrap_or_default();
+        let name = format!("clerkcast-search-{unique}");
+        let config = pull::Config {
+            name: Some(name.clone()),
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: after.next().number(),
+            },
+            ack_policy: AckPolicy::None,
+            headers_only: true,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: FORGOTTEN_AFTER,
+            ..pull::Config::default()
+        };
+        let (context, stream) = (shared.context.clone(), shared.config.stream.clone());
+        let creation = async move { context.create_consumer_on_stream(config, &stream).await };
+        Self {
+            shared: Arc::clone(shared),
+            name,
+            creation: Some(tokio::spawn(creation)),
+            turn: Some(turn),
+        }
+    }
+
+    /// Waits until it is there. None where there is no room for one more.
+    pub(super) async fn created(&mut self) -> Result<Option<Consumer<pull::Config>>, Error> {
+        let Some(creation) = &mut self.creation else {
+            return Ok(None);
+        };
+        let created = creation.await;
+        let created = created.map_err(|error| Error::Unreachable(error.to_string()))?;
+        self.creation = None;
+        match created {
+            Ok(consumer) => Ok(Some(consumer)),
+            Err(error) if has_no_room(&error) => {
+                // There is nothing to delete.
+                self.turn = None;
+                Ok(None)
+            }
+            Err(error) => Err(Error::Unreachable(error.to_string())),
+        }
+    }
+}
+
+impl Drop for SearchConsumer {
+    fn drop(&mut self) {
+        let (Some(turn), Ok(runtime)) = (self.turn.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let (shared, name) = (Arc::clone(&self.shared), std::mem::take(&mut self.name));
+        let creation = self.creation.take();
+        runtime.spawn(async move {
+            if let Some(creation) = creation {
+                let _whatever_came_of_it = creation.await;
+            }
+            delete(
+                &shared.context,
+                &shared.config.stream,
+                &name,
+                FORGOTTEN_AFTER,
+            )
+            .await;
+            drop(turn);
+        });
+    }
+}
+
+/// Deletes a consumer, until it is gone or `within` has passed.
+pub(super) async fn delete(context: &Context, stream: &str, name: &str, within: Duration) {
+    let started = Instant::now();
+    loop {
+        let deleted = context.delete_consumer_from_stream(name, stream).await;
+        let is_gone = match deleted {
+            Ok(_) => true,
+            Err(error) => code(&error) == Some(ErrorCode::CONSUMER_NOT_FOUND),
+        };
+        if is_gone || started.elapsed() >= within {
+            return;
+        }
+        sleep(DELETE_DELAY).await;
+    }
+}
+
+/// Whether the stream or the account has as many consumers as it allows.
+pub(super) fn has_no_room(error: &ConsumerError) -> bool {
+    code(error) == Some(ErrorCode::MAXIMUM_CONSUMERS_LIMIT)
+}
+
+fn code(error: &ConsumerError) -> Option<ErrorCode> {
+    match error.kind() {
+        ConsumerErrorKind::JetStream(error) => Some(error.error_code()),
+        _ => None,
+    }
+}
