@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::clerk::catalogue;
 use crate::fanout::Fanout;
 use crate::log::jetstream::JetStreamLog;
 use crate::log::sqlite::SqliteLog;
@@ -197,7 +198,10 @@ impl Gateway {
 
 async fn open_log(config: LogConfig, metrics: log::Metrics) -> anyhow::Result<Arc<dyn Log>> {
     Ok(match config {
-        LogConfig::Embedded(config) => Arc::new(SqliteLog::open(config, metrics)?),
+        LogConfig::Embedded(config) => {
+            let is_declared = |name: &str| catalogue::find(name).is_some();
+            Arc::new(SqliteLog::open_declaring(config, metrics, is_declared)?)
+        }
         LogConfig::Nats(config) => Arc::new(Box::pin(JetStreamLog::open(config, metrics)).await?),
     })
 }

@@ -27,6 +27,7 @@
 //! The log knows bytes, positions and durability. It does not know what an event
 //! means, who posted it or who listens.
 
+mod counts;
 pub mod jetstream;
 mod metrics;
 mod scan;
@@ -42,6 +43,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::event::{Attributes, Epoch, Position, Run, UnixMillis};
 
+pub use counts::IsDeclared;
 pub use metrics::Metrics;
 pub use scan::{Bodies, Matches, Narrow, Page, Query, Reader, RecordRef, Scan, Scanned};
 
@@ -127,16 +129,24 @@ pub enum Lineage {
     },
 }
 
-/// How many records of one source and type the log holds. Pairs that it held once
-/// stay, with a count of 0.
+/// How many records of one source and type the log holds. Some of the pairs that it held
+/// once stay, with a count of 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// The configured source.
     pub source: String,
-    /// Clerk's name of the type.
+    /// Clerk's name of the type, [`Tally::LONG`] or [`Tally::OTHER`].
     pub event_type: String,
     /// Records in the log.
     pub count: u64,
+}
+
+impl Tally {
+    /// What records are counted under whose type is longer than 256 bytes.
+    pub const LONG: &str = "(long)";
+    /// What records are counted under whose type came when a source had as many names as
+    /// the log keeps.
+    pub const OTHER: &str = "(other)";
 }
 
 /// What an operator asks about the log.

@@ -29,6 +29,7 @@ mod readme;
 mod refused;
 mod reopen;
 mod restore;
+mod retention;
 mod subscribe;
 mod tls;
 mod webhook;

@@ -22,21 +22,21 @@ mod writer;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Error, Lineage, Log, Matches, Metrics, Narrow, NewRecord,
-    Reader, Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, IsDeclared, Lineage, Log, Matches, Metrics,
+    Narrow, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use age::SteadyClock;
 use reader::ReaderPool;
+use retention::{Limits, RetiredIds};
 use runs::Runs;
 use tally::Tallies;
 use writer::Command;
@@ -63,8 +63,6 @@ pub struct Config {
 /// answered.
 #[derive(Debug)]
 pub struct SqliteLog {
-    config: Config,
-    clock: SteadyClock,
     shared: Arc<Shared>,
     commands: SyncSender<Command>,
     readers: ReaderPool,
@@ -76,20 +74,30 @@ pub struct SqliteLog {
 /// What the writer thread tells the rest.
 #[derive(Debug)]
 struct Shared {
+    config: Mutex<Config>,
+    clock: SteadyClock,
     epoch: Epoch,
     bounds: RwLock<Bounds>,
     tallies: RwLock<Tallies>,
     runs: RwLock<Arc<Runs>>,
     /// Held by each read while it lasts, and by the writer to keep readers out.
     reading: Arc<RwLock<()>>,
-    /// Ids that are remembered beyond their records.
-    retired_ids: AtomicU64,
+    retired_ids: RetiredIds,
     batches: broadcast::Sender<Arc<Batch>>,
     writability: watch::Sender<Writability>,
     metrics: Metrics,
 }
 
 impl Shared {
+    fn config(&self) -> MutexGuard<'_, Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may stay now.
+    fn limits(&self) -> Limits {
+        Limits::new(&self.config(), self.clock.now())
+    }
+
     fn bounds(&self) -> Bounds {
         *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,18 +187,36 @@ impl SqliteLog {
     /// # Panics
     /// Outside of a tokio runtime: appends are answered there.
     pub fn open(config: Config, metrics: Metrics) -> Result<Self, OpenError> {
+        Self::open_declaring(config, metrics, |_| false)
+    }
+
+    /// The same, where some types are declared: each is always counted by its name.
+    ///
+    /// # Errors
+    /// As [`SqliteLog::open`].
+    ///
+    /// # Panics
+    /// As [`SqliteLog::open`].
+    pub fn open_declaring(
+        config: Config,
+        metrics: Metrics,
+        is_declared: IsDeclared,
+    ) -> Result<Self, OpenError> {
         let lock = schema::lock_data_dir(&config.data_dir)?;
-        let (connection, state) = schema::open_for_writing(&config.data_dir)?;
+        let (connection, state) = schema::open_for_writing(&config.data_dir, is_declared)?;
         let reading = Arc::new(RwLock::new(()));
         let readers = ReaderPool::open(&config.data_dir, Arc::clone(&reading))?;
         let (commands, queue) = sync_channel(QUEUE_REQUESTS_MAX);
+        let data_dir = config.data_dir.clone();
         let shared = Arc::new(Shared {
+            config: Mutex::new(config),
+            clock: SteadyClock::start(),
             epoch: state.epoch,
             bounds: RwLock::new(state.bounds),
             tallies: RwLock::new(state.tallies),
             runs: RwLock::new(Arc::new(state.runs)),
             reading,
-            retired_ids: AtomicU64::new(state.retired_ids),
+            retired_ids: state.retired_ids,
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
             metrics,
@@ -198,12 +224,10 @@ impl SqliteLog {
         shared.metrics.writable.set(1);
         shared.note_record_count();
         shared.note_tail();
-        let requests = checkpoint::spawn(&config.data_dir, commands.clone(), Arc::clone(&shared))?;
+        let requests = checkpoint::spawn(&data_dir, commands.clone(), Arc::clone(&shared))?;
         let writer = writer::spawn(connection, state.run, queue, requests, Arc::clone(&shared))
             .map_err(OpenError::Thread)?;
         Ok(Self {
-            config,
-            clock: SteadyClock::start(),
             shared,
             commands,
             readers,
@@ -303,9 +327,13 @@ impl Log for SqliteLog {
         Box::pin(async move {
             let (size_bytes, oldest) = self.readers.run(reader::size_and_oldest).await?;
             let newest = self.shared.bounds().tail_receive_time;
+            let (retain_for, retain_bytes) = {
+                let config = self.shared.config();
+                (config.retain_for, config.retain_bytes)
+            };
             Ok(Description {
-                retain_for: self.config.retain_for,
-                retain_bytes: self.config.retain_bytes,
+                retain_for,
+                retain_bytes,
                 record_count: self.shared.record_count(),
                 size_bytes,
                 oldest_receive_time: oldest,
@@ -326,10 +354,7 @@ impl Log for SqliteLog {
         Box::pin(async move {
             loop {
                 let (answer, answered) = oneshot::channel();
-                self.send(Command::Retain {
-                    limits: retention::Limits::new(&self.config, self.clock.now()),
-                    answer,
-                })?;
+                self.send(Command::Retain { answer })?;
                 let step = answered.await.map_err(|_| Error::Closed)??;
                 if step == retention::Step::Done {
                     return Ok(());

@@ -242,20 +242,29 @@ pub(super) fn size_and_oldest(
     connection: &mut Connection,
 ) -> Result<(u64, Option<UnixMillis>), Error> {
     let size = used_bytes(connection).map_err(unreadable)?;
+    let oldest = oldest_receive_time(connection).map_err(unreadable)?;
+    Ok((size, oldest))
+}
+
+/// When the oldest record was received, if there is one.
+pub(super) fn oldest_receive_time(connection: &Connection) -> rusqlite::Result<Option<UnixMillis>> {
     let sql = "SELECT receive_time_ms FROM record ORDER BY position LIMIT 1";
-    let oldest = connection
-        .query_row(sql, [], |row| row.get(0))
-        .optional()
-        .map_err(unreadable)?;
-    Ok((size, oldest.map(UnixMillis::new)))
+    let oldest = connection.query_row(sql, [], |row| row.get(0)).optional()?;
+    Ok(oldest.map(UnixMillis::new))
 }
 
 /// Bytes of the file that are in use.
 pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let pages = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
-    let used: i64 = pages("page_count")? - pages("freelist_count")?;
-    let page_bytes: i64 = pages("page_size")?;
-    Ok((used * page_bytes).unsigned_abs())
+    let pages = |pragma: &str| -> rusqlite::Result<i64> {
+        connection.pragma_query_value(None, pragma, |row| row.get(0))
+    };
+    let used = pages("page_count")? - pages("freelist_count")?;
+    Ok(used.unsigned_abs() * page_bytes(connection)?)
+}
+
+pub(super) fn page_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    Ok(bytes.unsigned_abs())
 }
 
 fn position(row: &Row<'_>) -> rusqlite::Result<Position> {

@@ -1,19 +1,30 @@
 //! Retention: the oldest records go, a few at a time, so that no webhook waits long.
+//!
+//! It looks once a minute, and whenever a sixteenth of the bytes that may stay were
+//! committed: from then on, more goes with each batch than comes with it, until what is
+//! left may stay.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::tally::Counts;
+use super::tally::{self, Found};
 use super::{Config, Shared, reader};
 use crate::event::{Position, UnixMillis};
-use crate::log::DEDUPE_WINDOW;
+use crate::log::{DEDUPE_WINDOW, NewRecord};
 
 /// Records removed in one transaction.
-const STEP_RECORDS_MAX: usize = 500;
-/// What a remembered id takes up: 31 bytes, twice indexed, about two thirds filled pages.
-const RETIRED_ID_BYTES: u64 = 160;
+const STEP_RECORDS_MAX: u32 = 500;
+/// What a record takes up beside its texts and bodies: numbers, lengths, part of a page.
+const RECORD_BYTES: u64 = 256;
+/// After this part of the bytes that may stay, retention looks again.
+const LOOKS_PER_LIMIT: u64 = 16;
+/// Once retention is due, so many times the bytes go that come.
+const GOES_PER_COMMIT: u64 = 2;
+/// Between lines that say what was removed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What may stay, as of one moment.
 #[derive(Clone, Copy, Debug)]
@@ -45,39 +56,210 @@ pub(super) enum Step {
     Done,
 }
 
+/// What a step removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removed {
+    pub(super) step: Step,
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+}
+
+/// Ids that are remembered beyond their records.
+#[derive(Debug, Default)]
+pub(super) struct RetiredIds {
+    count: AtomicU64,
+    /// Of ids and their sources.
+    text_bytes: AtomicU64,
+}
+
+impl RetiredIds {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let sql = "SELECT count(*), coalesce(sum(octet_length(id) + octet_length(source)), 0) \
+                   FROM retired_id";
+        let (count, text_bytes) = connection.query_row(sql, [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })?;
+        Ok(Self {
+            count: AtomicU64::new(count.unsigned_abs()),
+            text_bytes: AtomicU64::new(text_bytes.unsigned_abs()),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// What they take up in the file: each lies in the table and in its index, with about
+    /// 13 bytes for the time and the lengths, on pages that are filled to about 85 %.
+    pub(super) fn bytes(&self) -> u64 {
+        let text_bytes = self.text_bytes.load(Ordering::Relaxed);
+        let entries = text_bytes + 13 * self.count.load(Ordering::Relaxed);
+        2 * entries * 118 / 100
+    }
+
+    fn note(&self, retired: Ids, forgotten: Ids) {
+        for (total, more, less) in [
+            (&self.count, retired.count, forgotten.count),
+            (&self.text_bytes, retired.text_bytes, forgotten.text_bytes),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+            total.fetch_sub(less, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ids that a statement retired or forgot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ids {
+    count: u64,
+    text_bytes: u64,
+}
+
+/// When the writer takes a step of its own, and what there is to say of those that it took.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    committed_bytes: u64,
+    is_due: bool,
+    records: u64,
+    bytes: u64,
+    unsaid_since: Option<Instant>,
+    said: Option<Instant>,
+}
+
+impl Retention {
+    /// After a commit. Returns how many bytes should go before the next.
+    pub(super) fn note_commit(&mut self, bytes: u64, bytes_max: Option<u64>) -> u64 {
+        let Some(bytes_max) = bytes_max else {
+            return 0;
+        };
+        self.committed_bytes += bytes;
+        self.is_due |= self.committed_bytes >= bytes_max / LOOKS_PER_LIMIT;
+        if self.is_due {
+            GOES_PER_COMMIT * bytes
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    /// After a step.
+    pub(super) fn note_step(&mut self, removed: Removed, now: Instant) {
+        self.is_due = removed.step == Step::More;
+        if !self.is_due {
+            self.committed_bytes = 0;
+        }
+        if removed.records > 0 {
+            self.records += removed.records;
+            self.bytes += removed.bytes;
+            self.unsaid_since.get_or_insert(now);
+        }
+    }
+
+    /// A step failed: the next look tries again.
+    pub(super) fn note_failure(&mut self) {
+        self.is_due = false;
+    }
+
+    /// When to look again without a command, if ever.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
+        if self.is_due {
+            return Some(Duration::ZERO);
+        }
+        self.unsaid_since?;
+        let due = self.said.map_or(now, |said| said + REPORT_INTERVAL);
+        Some(due.saturating_duration_since(now))
+    }
+
+    /// Records and bytes that were removed, where it is time to say so: once a minute, and
+    /// not in the middle unless that takes longer.
+    pub(super) fn take_report(&mut self, now: Instant) -> Option<(u64, u64)> {
+        let since = self.unsaid_since?;
+        let is_long_ago = |then: Instant| now.saturating_duration_since(then) >= REPORT_INTERVAL;
+        let is_due = self.said.is_none_or(is_long_ago) && (!self.is_due || is_long_ago(since));
+        if !is_due {
+            return None;
+        }
+        self.said = Some(now);
+        self.unsaid_since = None;
+        let report = (self.records, self.bytes);
+        (self.records, self.bytes) = (0, 0);
+        Some(report)
+    }
+}
+
+/// About what a record takes up in the file.
+pub(super) fn weight(record: &NewRecord) -> u64 {
+    let attributes = record.attributes.view();
+    let ids = [
+        attributes.user_id,
+        attributes.organization_id,
+        attributes.session_id,
+    ];
+    let ids = ids.into_iter().flatten().map(str::len).sum::<usize>();
+    let indexed = record.id.len() + attributes.source.len() + attributes.event_type.len() + ids;
+    weight_of(record.bytes() as u64, indexed as u64)
+}
+
+/// What is indexed lies there twice.
+fn weight_of(content_bytes: u64, indexed_bytes: u64) -> u64 {
+    content_bytes + 2 * indexed_bytes + RECORD_BYTES
+}
+
+/// Says what was removed, and what is left.
+pub(super) fn say(connection: &Connection, records: u64, bytes: u64) {
+    let oldest = reader::oldest_receive_time(connection).ok().flatten();
+    let oldest = oldest.map(|oldest| prost_types::Timestamp::from(oldest).to_string());
+    tracing::info!(
+        events = records,
+        bytes,
+        oldest = oldest.as_deref(),
+        "retention removed the oldest events"
+    );
+}
+
+/// Bytes in use beyond `bytes_max` that can be had by removing records.
+fn excess_bytes(
+    connection: &Connection,
+    bytes_max: Option<u64>,
+    shared: &Shared,
+) -> rusqlite::Result<u64> {
+    let Some(bytes_max) = bytes_max else {
+        return Ok(0);
+    };
+    // Each tree has a page, however empty it is.
+    let trees = "SELECT count(*) FROM sqlite_schema WHERE rootpage > 0";
+    let trees: i64 = connection
+        .prepare_cached(trees)?
+        .query_row([], |row| row.get(0))?;
+    let empty = trees.unsigned_abs() * reader::page_bytes(connection)?;
+    let stays = empty + shared.retired_ids.bytes() + shared.tallies().bytes();
+    let used = reader::used_bytes(connection)?;
+    Ok(used.saturating_sub(stays).saturating_sub(bytes_max))
+}
+
 /// Removes the oldest records that `limits` no longer allows, at most
 /// [`STEP_RECORDS_MAX`]. Always a prefix of the log.
 pub(super) fn remove_oldest(
     connection: &mut Connection,
     limits: &Limits,
     shared: &Shared,
-) -> rusqlite::Result<Step> {
-    let excess_bytes = match limits.bytes_max {
-        Some(bytes_max) => {
-            // Remembered ids must stay, so removing records for their sake is in vain.
-            let ids = shared.retired_ids.load(Ordering::Relaxed) * RETIRED_ID_BYTES;
-            let used = reader::used_bytes(connection)?.saturating_sub(ids);
-            used.saturating_sub(bytes_max)
-        }
-        None => 0,
-    };
+) -> rusqlite::Result<Removed> {
+    let excess_bytes = excess_bytes(connection, limits.bytes_max, shared)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let oldest = oldest_to_remove(&transaction, limits, excess_bytes)?;
-    let forgotten = transaction.execute(
-        "DELETE FROM retired_id WHERE (id, source) IN \
-         (SELECT id, source FROM retired_id WHERE receive_time_ms < ?1 LIMIT ?2)",
-        params![
-            limits.dedupe_since.milliseconds(),
-            STEP_RECORDS_MAX.cast_signed()
-        ],
-    )?;
-    let Some(through) = oldest.last().copied() else {
+    let (oldest, bytes) = oldest_to_remove(&transaction, limits, excess_bytes)?;
+    let forgotten = forget_ids(&transaction, limits.dedupe_since)?;
+    let Some(through) = oldest else {
         transaction.commit()?;
-        shared
-            .retired_ids
-            .fetch_sub(forgotten as u64, Ordering::Relaxed);
-        let more = forgotten == STEP_RECORDS_MAX;
-        return Ok(if more { Step::More } else { Step::Done });
+        shared.retired_ids.note(Ids::default(), forgotten);
+        let has_more = forgotten.count == u64::from(STEP_RECORDS_MAX);
+        return Ok(Removed {
+            step: if has_more { Step::More } else { Step::Done },
+            records: 0,
+            bytes: 0,
+        });
     };
     let removed = count_through(&transaction, through)?;
     let left = shared
@@ -85,14 +267,10 @@ pub(super) fn remove_oldest(
         .save_without(&removed, &transaction, shared.bounds().tail)?;
     let retired = remove_through(&transaction, through, limits.dedupe_since)?;
     transaction.commit()?;
-    shared
-        .retired_ids
-        .fetch_add(retired as u64, Ordering::Relaxed);
-    shared
-        .retired_ids
-        .fetch_sub(forgotten as u64, Ordering::Relaxed);
+    shared.retired_ids.note(retired, forgotten);
 
-    shared.metrics.retired.inc_by(removed.values().sum());
+    let records = removed.values().sum();
+    shared.metrics.retired.inc_by(records);
     *shared.tallies_mut() = left;
     let mut bounds = shared
         .bounds
@@ -103,60 +281,75 @@ pub(super) fn remove_oldest(
     // After the bounds: whoever finds a run missing finds its positions trimmed.
     shared.change_runs(|runs| runs.forget_before(through));
     shared.note_record_count();
-    Ok(Step::More)
+    Ok(Removed {
+        step: Step::More,
+        records,
+        bytes,
+    })
 }
 
+/// The last position that may go, and what the records up to there weigh.
 fn oldest_to_remove(
     transaction: &Transaction<'_>,
     limits: &Limits,
-    mut excess_bytes: u64,
-) -> rusqlite::Result<Vec<Position>> {
-    let mut oldest = Vec::new();
+    excess_bytes: u64,
+) -> rusqlite::Result<(Option<Position>, u64)> {
+    let mut last = None;
+    let mut bytes = 0;
     let mut statement = transaction.prepare_cached(
         "SELECT record.position, receive_time_ms, \
-         octet_length(event) + coalesce(octet_length(body.payload), octet_length(record.payload)) \
+         octet_length(event) + coalesce(octet_length(body.payload), octet_length(record.payload)), \
+         octet_length(id) + octet_length(source) + octet_length(type) \
+         + coalesce(octet_length(user_id), 0) + coalesce(octet_length(organization_id), 0) \
+         + coalesce(octet_length(session_id), 0) \
          FROM record LEFT JOIN body ON body.position = record.position \
          ORDER BY record.position LIMIT ?1",
     )?;
-    let mut rows = statement.query([i64::try_from(STEP_RECORDS_MAX).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([STEP_RECORDS_MAX])?;
     while let Some(row) = rows.next()? {
         let received = UnixMillis::new(row.get(1)?);
         let too_old = limits.received_since.is_some_and(|since| received < since);
-        if !too_old && excess_bytes == 0 {
+        if !too_old && bytes >= excess_bytes {
             break;
         }
-        oldest.push(Position::new(row.get::<_, i64>(0)?.unsigned_abs()));
-        excess_bytes = excess_bytes.saturating_sub(row.get::<_, i64>(2)?.unsigned_abs());
+        last = Some(Position::new(row.get::<_, i64>(0)?.unsigned_abs()));
+        let [content, indexed] = [row.get::<_, i64>(2)?, row.get::<_, i64>(3)?];
+        bytes += weight_of(content.unsigned_abs(), indexed.unsigned_abs());
     }
-    Ok(oldest)
+    Ok((last, bytes))
 }
 
 /// How many records up to `through` there are of each source and type.
-fn count_through(transaction: &Transaction<'_>, through: Position) -> rusqlite::Result<Counts> {
-    let mut counts = Counts::new();
-    let mut statement = transaction.prepare_cached(
-        "SELECT source, type, count(*) FROM record WHERE position <= ?1 GROUP BY source, type",
-    )?;
-    let mut rows = statement.query([through.number().cast_signed()])?;
-    while let Some(row) = rows.next()? {
-        let count: i64 = row.get(2)?;
-        counts.insert((row.get(0)?, row.get(1)?), count.unsigned_abs());
-    }
-    Ok(counts)
+fn count_through(transaction: &Transaction<'_>, through: Position) -> rusqlite::Result<Found> {
+    let sql = "SELECT source, type, count(*) FROM record WHERE position <= ?1 \
+               GROUP BY source, type";
+    tally::find(transaction, sql, [through.number().cast_signed()])
 }
 
-/// Removes the records up to `through`. Says how many of their ids are remembered.
+fn forget_ids(transaction: &Transaction<'_>, since: UnixMillis) -> rusqlite::Result<Ids> {
+    ids(
+        transaction,
+        "DELETE FROM retired_id WHERE (id, source) IN \
+         (SELECT id, source FROM retired_id WHERE receive_time_ms < ?1 LIMIT ?2) \
+         RETURNING octet_length(id) + octet_length(source)",
+        [since.milliseconds(), STEP_RECORDS_MAX.into()],
+    )
+}
+
+/// Removes the records up to `through`. Returns those of their ids that are remembered.
 fn remove_through(
     transaction: &Transaction<'_>,
     through: Position,
     dedupe_since: UnixMillis,
-) -> rusqlite::Result<usize> {
+) -> rusqlite::Result<Ids> {
     let through = through.number().cast_signed();
-    let retired = transaction.execute(
+    let retired = ids(
+        transaction,
         "INSERT OR IGNORE INTO retired_id (id, source, receive_time_ms) \
          SELECT id, source, receive_time_ms FROM record \
-         WHERE position <= ?1 AND receive_time_ms >= ?2",
-        params![through, dedupe_since.milliseconds()],
+         WHERE position <= ?1 AND receive_time_ms >= ?2 \
+         RETURNING octet_length(id) + octet_length(source)",
+        [through, dedupe_since.milliseconds()],
     )?;
     transaction.execute("DELETE FROM record WHERE position <= ?1", [through])?;
     transaction.execute("DELETE FROM body WHERE position <= ?1", [through])?;
@@ -168,4 +361,118 @@ fn remove_through(
         [through],
     )?;
     Ok(retired)
+}
+
+/// Runs a statement that returns the bytes of each id that it changed.
+fn ids(transaction: &Transaction<'_>, sql: &str, parameters: [i64; 2]) -> rusqlite::Result<Ids> {
+    let mut changed = Ids::default();
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    while let Some(row) = rows.next()? {
+        changed.count += 1;
+        changed.text_bytes += row.get::<_, i64>(0)?.unsigned_abs();
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::event::Attributes;
+    use crate::log::sqlite::SqliteLog;
+    use crate::log::{Log as _, Metrics, NewRecord};
+
+    fn record(id: String, age: Duration) -> NewRecord {
+        NewRecord {
+            id,
+            attributes: Attributes {
+                source: "default".to_owned(),
+                ..Attributes::default()
+            },
+            receive_time: UnixMillis::now().before(age),
+            event: Bytes::new(),
+            decoding: 1,
+            payload: Bytes::from_static(b"{}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn remembered_ids_weigh_what_they_weigh() {
+        let hour = Duration::from_secs(3600);
+        for length in [8, 31, 100, 256] {
+            let directory = tempfile::TempDir::new().expect("a temporary directory");
+            let config = Config {
+                data_dir: directory.path().to_owned(),
+                retain_for: Some(hour),
+                retain_bytes: None,
+            };
+            let metrics = Metrics::register(&mut Registry::default());
+            let log = SqliteLog::open(config, metrics).expect("opens");
+            // In no order, as nothing says that ids come in one.
+            let ids = (0..6_000_u64).map(|number| {
+                let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xffff_ffff;
+                format!("{id:08x}{}", "-".repeat(length - 8))
+            });
+            // The first third is no longer remembered.
+            let appends = ids.enumerate().map(|(index, id)| {
+                let age = if index < 2_000 { 30 * hour } else { 2 * hour };
+                log.append(record(id, age))
+            });
+            for answer in futures_util::future::join_all(appends).await {
+                answer.expect("durable");
+            }
+            log.apply_retention().await.expect("applied");
+            assert_eq!(log.shared.retired_ids.count.load(Ordering::Relaxed), 4_000);
+            let reckoned = log.shared.retired_ids.bytes();
+            let sql = "SELECT sum(pgsize) FROM dbstat \
+                       WHERE name IN ('retired_id', 'retired_id_receive_time')";
+            let database = Connection::open(directory.path().join("clerkcast.db"));
+            let found = database
+                .expect("opens")
+                .query_row(sql, [], |row| row.get(0));
+            let found: i64 = found.expect("measured");
+            let found = found.unsigned_abs();
+            assert!(
+                reckoned.abs_diff(found) * 5 <= found,
+                "{reckoned} for {found}, {length} bytes each"
+            );
+            log.close().await;
+            let database = Connection::open(directory.path().join("clerkcast.db"));
+            let loaded = RetiredIds::load(&database.expect("opens")).expect("read");
+            assert_eq!(loaded.bytes(), reckoned, "after a start");
+        }
+    }
+
+    #[test]
+    fn what_was_removed_is_reported_once_a_minute_at_most() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let removed = |step| Removed {
+            step,
+            records: 10,
+            bytes: 1_000,
+        };
+        let mut retention = Retention::default();
+        assert_eq!(retention.next_look(at(0)), None);
+        retention.note_step(removed(Step::More), at(0));
+        assert_eq!(retention.take_report(at(0)), None, "there is more to go");
+        retention.note_step(removed(Step::Done), at(1));
+        assert_eq!(retention.take_report(at(1)), Some((20, 2_000)));
+        assert_eq!(retention.next_look(at(1)), None);
+        retention.note_step(removed(Step::Done), at(2));
+        assert_eq!(retention.take_report(at(2)), None);
+        assert_eq!(retention.next_look(at(2)), Some(Duration::from_secs(59)));
+        retention.note_step(removed(Step::Done), at(3));
+        assert_eq!(retention.take_report(at(61)), Some((20, 2_000)));
+        // One that does not come to an end says so all the same.
+        for seconds in 100..160 {
+            retention.note_step(removed(Step::More), at(seconds));
+            assert_eq!(retention.take_report(at(seconds)), None);
+        }
+        retention.note_step(removed(Step::More), at(160));
+        assert_eq!(retention.take_report(at(160)), Some((610, 61_000)));
+    }
 }

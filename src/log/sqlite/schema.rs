@@ -9,10 +9,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::retention::RetiredIds;
 use super::runs::Runs;
 use super::tally::Tallies;
 use crate::event::{Epoch, Position, Run, UnixMillis};
-use crate::log::Bounds;
+use crate::log::{Bounds, IsDeclared};
 
 const FILE_NAME: &str = "clerkcast.db";
 const LOCK_NAME: &str = "clerkcast.lock";
@@ -195,7 +196,7 @@ pub(super) struct State {
     pub(super) runs: Runs,
     /// The one that begins with this start.
     pub(super) run: Run,
-    pub(super) retired_ids: u64,
+    pub(super) retired_ids: RetiredIds,
 }
 
 /// Creates the directory for its owner alone, since it holds personal data, and
@@ -243,7 +244,10 @@ pub fn exists(data_dir: &Path) -> bool {
     data_dir.join(FILE_NAME).is_file()
 }
 
-pub(super) fn open_for_writing(data_dir: &Path) -> Result<(Connection, State), OpenError> {
+pub(super) fn open_for_writing(
+    data_dir: &Path,
+    is_declared: IsDeclared,
+) -> Result<(Connection, State), OpenError> {
     let path = data_dir.join(FILE_NAME);
     let sqlite_error = |source| OpenError::of_file(&path, source);
     let directory_error = |source| OpenError::Directory {
@@ -256,7 +260,7 @@ pub(super) fn open_for_writing(data_dir: &Path) -> Result<(Connection, State), O
     configure_writer(&connection).map_err(sqlite_error)?;
     bring_up_to_date(&mut connection).map_err(sqlite_error)?;
     sync_directory(data_dir).map_err(directory_error)?;
-    let state = load_state(&connection).map_err(sqlite_error)?;
+    let state = load_state(&connection, is_declared).map_err(sqlite_error)?;
     Ok((connection, state))
 }
 
@@ -354,7 +358,7 @@ fn sync_directory(data_dir: &Path) -> io::Result<()> {
     File::open(data_dir)?.sync_all()
 }
 
-fn load_state(connection: &Connection) -> rusqlite::Result<State> {
+fn load_state(connection: &Connection, is_declared: IsDeclared) -> rusqlite::Result<State> {
     let (epoch, trimmed) = connection.query_row("SELECT epoch, trimmed FROM meta", [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
     })?;
@@ -369,17 +373,16 @@ fn load_state(connection: &Connection) -> rusqlite::Result<State> {
     };
     let trimmed = Position::new(trimmed.unsigned_abs());
     let runs = Runs::load(connection, trimmed)?;
-    let count = "SELECT count(*) FROM retired_id";
-    let retired_ids: i64 = connection.query_row(count, [], |row| row.get(0))?;
+    let tail = Position::new(tail.unsigned_abs());
     Ok(State {
-        retired_ids: retired_ids.unsigned_abs(),
+        retired_ids: RetiredIds::load(connection)?,
         epoch: Epoch::new(epoch.cast_unsigned()),
         bounds: Bounds {
             trimmed,
-            tail: Position::new(tail.unsigned_abs()),
+            tail,
             tail_receive_time: UnixMillis::new(tail_receive_time_ms),
         },
-        tallies: Tallies::load(connection)?,
+        tallies: Tallies::load(connection, is_declared, tail)?,
         run: draw_run(connection, &runs)?,
         runs,
     })

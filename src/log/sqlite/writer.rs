@@ -1,7 +1,6 @@
 //! The writer thread: group commit.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -12,8 +11,9 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::checkpoint::{Checkpoints, Requests};
-use super::{Shared, retention};
+use super::retention::{self, Removed, Retention, Step};
 use crate::event::Run;
 use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
 
@@ -51,8 +51,7 @@ pub(super) enum Command {
         answer: Answer,
     },
     Retain {
-        limits: retention::Limits,
-        answer: oneshot::Sender<Result<retention::Step, Error>>,
+        answer: oneshot::Sender<Result<Step, Error>>,
     },
     /// The checkpoint thread moved nearly all of the WAL: move the rest, so that the
     /// next commit starts the WAL anew instead of letting it grow.
@@ -75,6 +74,7 @@ pub(super) fn spawn(
         has_begun: false,
         queue,
         checkpoints: Checkpoints::new(checkpoint_requests),
+        retention: Retention::default(),
         shared,
         runtime: Handle::current(),
         last_batch_records: 0,
@@ -92,6 +92,7 @@ struct Writer {
     has_begun: bool,
     queue: Receiver<Command>,
     checkpoints: Checkpoints,
+    retention: Retention,
     shared: Arc<Shared>,
     /// Where those who wait for an answer run.
     runtime: Handle,
@@ -127,9 +128,9 @@ impl Writer {
                     self.append(batch);
                     next = interrupted_by;
                 }
-                Command::Retain { limits, answer } => {
-                    let step = self.retain(&limits);
-                    let _gone = answer.send(step);
+                Command::Retain { answer } => {
+                    let removed = self.retain();
+                    let _gone = answer.send(removed.map(|removed| removed.step));
                 }
                 Command::FinishCheckpoint => self.finish_checkpoint(),
                 Command::Close => return self.close(),
@@ -137,20 +138,28 @@ impl Writer {
         }
     }
 
-    /// Waits for a command; while the log refuses writes, tries them now and then.
+    /// Waits for a command; while the log refuses writes, tries them now and then, and
+    /// while retention is due, goes on with it.
     fn receive(&mut self) -> Option<Command> {
         let refuses = matches!(*self.shared.writability.borrow(), Writability::Refusing(_));
-        if !refuses {
+        let wait = if refuses {
+            Some(PROBE_INTERVAL)
+        } else {
+            self.retention.next_look(Instant::now())
+        };
+        let Some(wait) = wait else {
             return Some(self.queue.recv().unwrap_or(Command::Close));
-        }
-        match self.queue.recv_timeout(PROBE_INTERVAL) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Disconnected) => Some(Command::Close),
-            Err(RecvTimeoutError::Timeout) => {
-                self.probe();
-                None
+        };
+        match self.queue.recv_timeout(wait) {
+            Ok(command) => return Some(command),
+            Err(RecvTimeoutError::Disconnected) => return Some(Command::Close),
+            Err(RecvTimeoutError::Timeout) if refuses => self.probe(),
+            Err(RecvTimeoutError::Timeout) if self.retention.is_due() => {
+                let _noted = self.retain();
             }
+            Err(RecvTimeoutError::Timeout) => self.report_retention(),
         }
+        None
     }
 
     /// Takes what is ready, up to the batch's bounds, or up to another command.
@@ -194,8 +203,10 @@ impl Writer {
                     .batch_records
                     .observe(answered.map_or(f64::INFINITY, f64::from));
                 self.shared.set_writability(Writability::Writable);
+                let bytes = batch.committed_bytes(&appended);
                 self.publish(batch, &appended);
                 self.checkpoints.note_commit(&self.connection, &self.shared);
+                self.keep_up_with(bytes);
             }
             Err(error) => {
                 self.shared.metrics.failed_commits.inc();
@@ -217,12 +228,12 @@ impl Writer {
         let tallied = self.shared.tallies().save_if_due(&transaction, tail)?;
         {
             let mut is_retired = transaction.prepare_cached(IS_RETIRED)?;
-            let retired_ids = self.shared.retired_ids.load(Ordering::Relaxed);
+            let has_retired_ids = !self.shared.retired_ids.is_empty();
             let mut insert = transaction.prepare_cached(INSERT)?;
             let mut insert_body = transaction.prepare_cached(INSERT_BODY)?;
             for record in records {
                 let attributes = &record.attributes;
-                if retired_ids > 0 && is_retired.exists(params![record.id, attributes.source])? {
+                if has_retired_ids && is_retired.exists(params![record.id, attributes.source])? {
                     appended.push(Appended::Duplicate);
                     continue;
                 }
@@ -308,13 +319,43 @@ impl Writer {
         }
     }
 
-    fn retain(&mut self, limits: &retention::Limits) -> Result<retention::Step, Error> {
+    /// Where retention is due, removes more than was committed.
+    fn keep_up_with(&mut self, committed_bytes: u64) {
+        let bytes_max = self.shared.config().retain_bytes;
+        let mut bytes = self.retention.note_commit(committed_bytes, bytes_max);
+        while bytes > 0 && self.retention.is_due() {
+            match self.retain() {
+                Ok(removed) if removed.records > 0 => bytes = bytes.saturating_sub(removed.bytes),
+                _ => return,
+            }
+        }
+    }
+
+    /// Takes a step of retention.
+    fn retain(&mut self) -> Result<Removed, Error> {
         if let Some(error) = self.failed() {
             return Err(error);
         }
-        let step = retention::remove_oldest(&mut self.connection, limits, &self.shared);
+        let limits = self.shared.limits();
+        let removed = retention::remove_oldest(&mut self.connection, &limits, &self.shared);
         self.checkpoints.note_commit(&self.connection, &self.shared);
-        step.map_err(|error| self.shared.note_failure(&error))
+        match removed {
+            Ok(removed) => {
+                self.retention.note_step(removed, Instant::now());
+                self.report_retention();
+                Ok(removed)
+            }
+            Err(error) => {
+                self.retention.note_failure();
+                Err(self.shared.note_failure(&error))
+            }
+        }
+    }
+
+    fn report_retention(&mut self) {
+        if let Some((records, bytes)) = self.retention.take_report(Instant::now()) {
+            retention::say(&self.connection, records, bytes);
+        }
     }
 
     fn finish_checkpoint(&mut self) {
@@ -371,6 +412,14 @@ impl Pending {
         self.bytes += record.bytes();
         self.records.push(record);
         self.answers.push(answer);
+    }
+
+    /// What the records weigh that were no duplicates.
+    fn committed_bytes(&self, appended: &[Appended]) -> u64 {
+        let appended = self.records.iter().zip(appended);
+        let committed = appended.filter(|(_, it)| matches!(it, Appended::Committed(_)));
+        let weights = committed.map(|(record, _)| retention::weight(record));
+        weights.sum()
     }
 
     fn is_full(&self) -> bool {

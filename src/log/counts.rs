@@ -1,0 +1,326 @@
+//! Records per source and type, with a bound on the names that are kept.
+//!
+//! Whoever holds a source's secret chooses the names of types. So a name that is too long
+//! is counted as [`Tally::LONG`], and of those that are not declared, a source has so many
+//! and the rest is [`Tally::OTHER`]. All records of a type are counted under one name: one
+//! that is new gets its own only while nothing is under [`Tally::OTHER`]. Pure.
+
+use std::collections::BTreeMap;
+
+use super::Tally;
+
+/// Bytes of a name; no filter names a longer one.
+const NAME_BYTES_MAX: usize = 256;
+/// Names of a source that are not declared.
+const NAMES_MAX: usize = 1_000;
+/// Those of them that are kept after their last record has gone.
+const EMPTY_NAMES_MAX: usize = 100;
+
+/// Whether a type is one that the producer declares. Those are few, and always counted
+/// under their own names.
+pub type IsDeclared = fn(&str) -> bool;
+
+/// Records per source and name.
+#[derive(Clone, Debug)]
+pub(super) struct Counts {
+    sources: BTreeMap<String, Names>,
+    is_declared: IsDeclared,
+    record_count: u64,
+    names_version: u64,
+}
+
+/// The names of one source.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    counts: BTreeMap<String, u64>,
+    /// Those that are neither declared nor stand for several.
+    undeclared: usize,
+}
+
+impl Counts {
+    pub(super) fn new(is_declared: IsDeclared) -> Self {
+        Self {
+            sources: BTreeMap::new(),
+            is_declared,
+            record_count: 0,
+            names_version: 0,
+        }
+    }
+
+    /// Takes over a count as it was written, whatever its name.
+    pub(super) fn restore(&mut self, source: &str, name: &str, count: u64) {
+        self.count_as(source, name, count);
+    }
+
+    /// Brings names that were written by a version without bounds within them. Those with
+    /// the most records stay.
+    pub(super) fn mend(&mut self) {
+        for names in self.sources.values_mut() {
+            names.mend(self.is_declared);
+        }
+        self.names_version += 1;
+    }
+
+    /// Counts records of a type.
+    pub(super) fn add(&mut self, source: &str, event_type: &str, count: u64) {
+        let names = self.sources.get(source);
+        let name = match names {
+            Some(names) => names.name_of(event_type, self.is_declared),
+            None if event_type.len() > NAME_BYTES_MAX => Tally::LONG,
+            None => event_type,
+        };
+        self.count_as(source, name, count);
+    }
+
+    fn count_as(&mut self, source: &str, name: &str, count: u64) {
+        self.record_count += count;
+        if let Some(names) = self.sources.get_mut(source)
+            && let Some(known) = names.counts.get_mut(name)
+        {
+            *known += count;
+            return;
+        }
+        let names = self.sources.entry(source.to_owned()).or_default();
+        names.undeclared += usize::from(is_bounded(name, self.is_declared));
+        names.counts.insert(name.to_owned(), count);
+        self.names_version += 1;
+    }
+
+    /// No longer counts records of a type, which were added before.
+    pub(super) fn remove(&mut self, source: &str, event_type: &str, count: u64) {
+        let Some(names) = self.sources.get_mut(source) else {
+            return;
+        };
+        let name = names.counted_as(event_type);
+        if let Some(known) = names.counts.get_mut(name) {
+            let removed = count.min(*known);
+            *known -= removed;
+            self.record_count -= removed;
+        }
+    }
+
+    /// Forgets names without records beyond those that are kept.
+    pub(super) fn forget_empty(&mut self) {
+        for names in self.sources.values_mut() {
+            if names.forget_empty(self.is_declared) {
+                self.names_version += 1;
+            }
+        }
+    }
+
+    pub(super) fn get(&self, source: &str, name: &str) -> Option<u64> {
+        self.sources.get(source)?.counts.get(name).copied()
+    }
+
+    /// Of all sources.
+    pub(super) fn count_of(&self, name: &str) -> u64 {
+        let sources = self.sources.values();
+        sources.filter_map(|names| names.counts.get(name)).sum()
+    }
+
+    /// Source, name and count of each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        self.sources.iter().flat_map(|(source, names)| {
+            let counts = names.counts.iter();
+            counts.map(move |(name, count)| (source.as_str(), name.as_str(), *count))
+        })
+    }
+
+    pub(super) fn list(&self) -> Vec<Tally> {
+        let tallies = self.iter().map(|(source, name, count)| Tally {
+            source: source.to_owned(),
+            event_type: name.to_owned(),
+            count,
+        });
+        tallies.collect()
+    }
+
+    pub(super) fn record_count(&self) -> u64 {
+        self.record_count
+    }
+
+    /// Changes with the names.
+    pub(super) fn names_version(&self) -> u64 {
+        self.names_version
+    }
+}
+
+impl Names {
+    /// What a type is counted as that comes now.
+    fn name_of<'a>(&self, event_type: &'a str, is_declared: IsDeclared) -> &'a str {
+        if event_type.len() > NAME_BYTES_MAX {
+            return Tally::LONG;
+        }
+        let has_others = self.counts.contains_key(Tally::OTHER);
+        let is_full = has_others || self.undeclared >= NAMES_MAX;
+        if is_full && !self.counts.contains_key(event_type) && !is_declared(event_type) {
+            return Tally::OTHER;
+        }
+        event_type
+    }
+
+    /// What the records of a type are counted as that were added before.
+    fn counted_as<'a>(&self, event_type: &'a str) -> &'a str {
+        if event_type.len() > NAME_BYTES_MAX {
+            Tally::LONG
+        } else if self.counts.contains_key(event_type) {
+            event_type
+        } else {
+            Tally::OTHER
+        }
+    }
+
+    fn mend(&mut self, is_declared: IsDeclared) {
+        let counts = std::mem::take(&mut self.counts);
+        let (long, short): (Vec<_>, Vec<_>) = counts
+            .into_iter()
+            .partition(|(name, _)| name.len() > NAME_BYTES_MAX);
+        let (mut bounded, free): (Vec<_>, Vec<_>) = short
+            .into_iter()
+            .partition(|(name, _)| is_bounded(name, is_declared));
+        bounded.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let others = bounded.split_off(bounded.len().min(NAMES_MAX));
+        self.undeclared = bounded.len();
+        self.counts = free.into_iter().chain(bounded).collect();
+        for (name, folded) in [(Tally::LONG, long), (Tally::OTHER, others)] {
+            let count: u64 = folded.into_iter().map(|(_, count)| count).sum();
+            if count > 0 {
+                *self.counts.entry(name.to_owned()).or_default() += count;
+            }
+        }
+    }
+
+    /// Returns whether a name has gone.
+    fn forget_empty(&mut self, is_declared: IsDeclared) -> bool {
+        let before = self.counts.len();
+        let mut kept = 0;
+        let undeclared = &mut self.undeclared;
+        self.counts.retain(|name, count| {
+            if *count > 0 {
+                return true;
+            }
+            if is_bounded(name, is_declared) {
+                kept += 1;
+                let stays = kept <= EMPTY_NAMES_MAX;
+                *undeclared -= usize::from(!stays);
+                return stays;
+            }
+            !is_for_several(name)
+        });
+        self.counts.len() < before
+    }
+}
+
+fn is_for_several(name: &str) -> bool {
+    [Tally::LONG, Tally::OTHER].contains(&name)
+}
+
+/// Whether the name is one of those that a source has only so many of.
+fn is_bounded(name: &str, is_declared: IsDeclared) -> bool {
+    !is_for_several(name) && !is_declared(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn declared(name: &str) -> bool {
+        name.starts_with("user.")
+    }
+
+    fn named(counts: &Counts) -> usize {
+        counts.iter().filter(|(_, name, _)| !declared(name)).count()
+    }
+
+    #[test]
+    fn names_beyond_the_bounds_are_counted_together_and_given_back() {
+        let mut counts = Counts::new(declared);
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        let names: Vec<String> = (0..1_100).map(|number| format!("type.{number}")).collect();
+        counts.add("eu", &long, 3);
+        for name in &names {
+            counts.add("eu", name, 2);
+        }
+        counts.add("eu", "user.created", 1);
+        counts.add("us", "type.of_its_own", 1);
+        assert_eq!(counts.get("eu", Tally::LONG), Some(3));
+        assert_eq!(counts.get("eu", Tally::OTHER), Some(200));
+        assert_eq!(counts.get("eu", "user.created"), Some(1));
+        assert_eq!(counts.get("us", "type.of_its_own"), Some(1));
+        assert_eq!(counts.record_count(), 3 + 2_200 + 2);
+        assert_eq!(named(&counts), NAMES_MAX + 3);
+        // What was counted together is no name while some of it is left.
+        counts.remove("eu", "type.0", 2);
+        counts.forget_empty();
+        counts.add("eu", "type.1099", 1);
+        assert_eq!(counts.get("eu", "type.1099"), None);
+
+        let version = counts.names_version();
+        for name in &names {
+            counts.remove("eu", name, 3);
+        }
+        counts.remove("eu", &long, 3);
+        counts.forget_empty();
+        assert_ne!(counts.names_version(), version);
+        assert_eq!(counts.record_count(), 2);
+        assert_eq!(named(&counts), EMPTY_NAMES_MAX + 1);
+        counts.add("eu", "type.1099", 1);
+        assert_eq!(counts.get("eu", "type.1099"), Some(1));
+    }
+
+    #[test]
+    fn names_without_bounds_are_mended() {
+        let mut counts = Counts::new(declared);
+        counts.restore("eu", &"x".repeat(200_000), 0);
+        counts.restore("eu", &"y".repeat(200_000), 7);
+        for number in 0..1_500 {
+            counts.restore("eu", &format!("type.{number}"), number);
+        }
+        let all = counts.record_count();
+        counts.mend();
+        counts.forget_empty();
+        assert_eq!(counts.record_count(), all);
+        assert_eq!(named(&counts), NAMES_MAX + 2);
+        assert_eq!(counts.get("eu", "type.1499"), Some(1499));
+        assert_eq!(counts.get("eu", Tally::OTHER), Some((0..500).sum()));
+        assert_eq!(counts.get("eu", Tally::LONG), Some(7));
+    }
+
+    proptest! {
+        /// Whatever comes and goes, what is counted is what is there.
+        #[test]
+        fn counts_agree_with_a_naive_model(
+            steps in prop::collection::vec((0_usize..100, 1_u64..4, any::<bool>()), 0..500),
+        ) {
+            let mut counts = Counts::new(declared);
+            let mut model: BTreeMap<String, u64> = BTreeMap::new();
+            for number in 50..NAMES_MAX {
+                let name = format!("type.{number}");
+                counts.add("eu", &name, 1);
+                model.insert(name, 1);
+            }
+            for (number, count, adds) in steps {
+                let name = format!("type.{number}");
+                if adds {
+                    counts.add("eu", &name, count);
+                    *model.entry(name).or_default() += count;
+                } else if let Some(count) = model.remove(&name) {
+                    counts.remove("eu", &name, count);
+                    counts.forget_empty();
+                }
+            }
+            prop_assert_eq!(counts.record_count(), model.values().sum::<u64>());
+            let mut others = 0;
+            for (name, count) in &model {
+                match counts.get("eu", name) {
+                    Some(found) => prop_assert_eq!(found, *count, "{}", name),
+                    None => others += count,
+                }
+            }
+            prop_assert_eq!(counts.get("eu", Tally::OTHER).unwrap_or(0), others);
+            prop_assert!(named(&counts) <= NAMES_MAX + 1);
+        }
+    }
+}
