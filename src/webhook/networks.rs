@@ -3,7 +3,7 @@
 //! An allow-list is no authentication (Svix, "Static source IPs"): it keeps strangers
 //! from spending the gateway's time, and the signature says who wrote the body.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use axum::http::HeaderMap;
@@ -115,10 +115,25 @@ impl AllowList {
     }
 }
 
-/// Some proxies add the port.
+/// An address as proxies write it: IPv4 or IPv6, with or without a port, and IPv6 in
+/// brackets or not. Anything else is not an address.
 fn address_of(hop: &str) -> Option<IpAddr> {
-    let address = hop.parse::<IpAddr>().ok();
-    address.or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip()))
+    if let Some(bracketed) = hop.strip_prefix('[') {
+        let (address, rest) = bracketed.split_once(']')?;
+        let address = address.parse::<Ipv6Addr>().ok()?;
+        let has_port = rest.strip_prefix(':').is_some_and(is_port);
+        return (rest.is_empty() || has_port).then_some(address.into());
+    }
+    if let Ok(address) = hop.parse::<IpAddr>() {
+        return Some(address);
+    }
+    let (address, port) = hop.split_once(':')?;
+    let address = address.parse::<Ipv4Addr>().ok()?;
+    is_port(port).then_some(address.into())
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 #[cfg(test)]
@@ -174,6 +189,54 @@ mod tests {
         ));
         assert!(!allows("svix", "10.0.0.0/8", "10.1.1.1:1", &["unknown"]));
         assert!(!allows("svix", "10.0.0.0/8", "10.1.1.1:1", &[]));
+    }
+
+    #[test]
+    fn forwarded_addresses_in_every_form() {
+        let by_proxy = |hop: &str| {
+            allows(
+                "203.0.113.9,2001:db8::1",
+                "10.0.0.0/8",
+                "10.1.1.1:1",
+                &[hop],
+            )
+        };
+        for hop in [
+            "203.0.113.9",
+            "203.0.113.9:4711",
+            "::ffff:203.0.113.9",
+            "[::ffff:203.0.113.9]",
+            "[::ffff:203.0.113.9]:4711",
+            "2001:db8::1",
+            "2001:DB8:0:0::1",
+            "[2001:db8::1]",
+            "[2001:db8::1]:4711",
+            " [2001:db8::1] ",
+        ] {
+            assert!(by_proxy(hop), "{hop}");
+        }
+        for hop in [
+            "[203.0.113.9]",
+            "[203.0.113.9]:4711",
+            "[2001:db8::1",
+            "2001:db8::1]",
+            "[2001:db8::1]4711",
+            "[2001:db8::1]:",
+            "[2001:db8::1]:65536",
+            "[2001:db8::1]:+1",
+            "[[2001:db8::1]]",
+            "[]",
+            "203.0.113.9:",
+            "203.0.113.9:x",
+            "203.0.113.9:-1",
+            "203.0.113.09",
+            "\"203.0.113.9\"",
+            "for=203.0.113.9",
+            "_hidden",
+            "",
+        ] {
+            assert!(!by_proxy(hop), "{hop}");
+        }
     }
 
     #[test]
