@@ -133,6 +133,26 @@ impl Redaction {
         self.compiled.names.iter().filter(is_met).cloned().collect()
     }
 
+    /// Whether it leaves a field that `former` removed in events whose types match one of
+    /// `types`.
+    #[must_use]
+    pub fn leaves_more_than(&self, former: &Self, types: &[TypePattern]) -> bool {
+        let is_removed = |rule: &Rule| {
+            let mut rules = self.compiled.rules.iter();
+            rules.any(|own| own.removes_all_of(rule))
+        };
+        let is_granted = |set: &Sealed| {
+            let mut sealed = self.compiled.sealed.iter();
+            sealed.all(|own| own.name != set.name)
+        };
+        let mut sealed = former.compiled.sealed.iter();
+        let unsealed = sealed.any(|set| {
+            let is_met = types.iter().any(|asked| set.is_met_by(asked));
+            is_met && is_granted(set) && !set.rules().all(|rule| is_removed(&rule))
+        });
+        unsealed || !former.compiled.rules.iter().all(is_removed)
+    }
+
     fn plan(&self, seals: Seals) -> &Plan {
         &self.compiled.plans[seals]
     }

@@ -199,6 +199,16 @@ impl Rule {
         }
     }
 
+    /// Whether whatever `other` removes is removed by this rule too.
+    pub(super) fn removes_all_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::At(at), Self::At(path)) => path.starts_with(at),
+            (Self::Anywhere(name), Self::At(path)) => path.contains(name),
+            (Self::Anywhere(name), Self::Anywhere(other)) => name == other,
+            (Self::At(_), Self::Anywhere(_)) => false,
+        }
+    }
+
     fn is_known(&self) -> bool {
         let known = schema::json_paths();
         match self {
