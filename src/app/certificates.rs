@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::net::{CertificateFiles, Metrics, Tls};
+use super::Config;
+use crate::net::{CertificateFiles, Metrics, Renewal, Tls};
 
 /// How often the files are looked at without being asked.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
@@ -22,17 +23,36 @@ impl Certificates {
         metrics: &Metrics,
     ) -> anyhow::Result<Option<Tls>> {
         let Some(files) = files else { return Ok(None) };
-        let tls = Tls::load(port, files.clone(), protocol, metrics.clone());
+        let tls = Tls::load(port, files, protocol, metrics.clone());
         let tls = tls.with_context(|| format!("--{port}-tls-cert, --{port}-tls-key"))?;
         self.0.push(tls.clone());
         Ok(Some(tls))
+    }
+
+    /// Reads the files that replace those of each port which speaks TLS.
+    ///
+    /// # Errors
+    /// With the first that cannot be used; all stay as they are.
+    pub(super) fn read(&self, config: &Config) -> anyhow::Result<Vec<Renewal>> {
+        let mut renewals = Vec::new();
+        for tls in &self.0 {
+            let port = tls.port();
+            let files = match port {
+                "http" => &config.http_tls,
+                _ => &config.grpc_tls,
+            };
+            let Some(files) = files else { continue };
+            let read = tls.read(files);
+            renewals.push(read.with_context(|| format!("--{port}-tls-cert, --{port}-tls-key"))?);
+        }
+        Ok(renewals)
     }
 
     /// Reads all files again. What is wrong leaves the certificate in force that was.
     ///
     /// # Errors
     /// With what is wrong first; the other ports' certificates are taken nevertheless.
-    pub fn reload(&self) -> anyhow::Result<()> {
+    fn reload(&self) -> anyhow::Result<()> {
         let reloaded = self.0.iter().map(Tls::reload);
         let reloaded: Vec<_> = reloaded.collect();
         for outcome in reloaded {

@@ -6,15 +6,16 @@
 //!          ─► log closed ─► exit 0          (a deadline, and a second signal, cut it short)
 //! ```
 
+mod announce;
 mod certificates;
-mod config;
+pub mod config;
 mod copy;
-mod principals;
+mod reload;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -32,10 +33,11 @@ use crate::log::{self, Log, Writability};
 use crate::net::{self, Listener};
 use crate::{fanout, grpc, ops, webhook};
 
+pub use announce::{announce, seconds};
 pub use certificates::Certificates;
-pub use config::{Config, FileConfig, LogConfig, LogKind, SourceConfig};
+pub use config::{Config, LogConfig, SourceConfig};
 pub use copy::{Copied, Format as ArchiveFormat, Place, copy};
-pub use principals::FilePrincipal;
+pub use reload::{InForce, Reload};
 
 /// How often retention looks for what may go.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -54,8 +56,23 @@ pub struct Gateway {
     http: Listener,
     grpc: Listener,
     admin: TcpListener,
-    certificates: Certificates,
+    controls: Controls,
+    webhook_metrics: webhook::Metrics,
+    grpc_metrics: grpc::Metrics,
+    feed: JoinHandle<()>,
+    drain: CancellationToken,
+    recovered_in: Duration,
+}
+
+/// What can be replaced while the gateway runs; clones share it.
+#[derive(Clone, Debug)]
+pub struct Controls {
     access: Access,
+    certificates: Certificates,
+    sources: webhook::Sources,
+    fanout: Fanout,
+    log: Arc<dyn Log>,
+    metrics: reload::Metrics,
 }
 
 /// Where a gateway listens.
@@ -82,19 +99,42 @@ impl Gateway {
         let http_tls = certificates.load("http", &config.http_tls, b"http/1.1", &net_metrics)?;
         let grpc_tls = certificates.load("grpc", &config.grpc_tls, b"h2", &net_metrics)?;
         let (http_connections, grpc_connections) = connections_max(&config);
+        let opening = Instant::now();
         let log = open_log(config.log.clone(), log_metrics).await?;
+        let recovered_in = opening.elapsed();
         let http = bind("--http-listen", config.http_listen).await?;
         let http_limits = webhook::limits(http_connections);
         let grpc = bind("--grpc-listen", config.grpc_listen).await?;
         let grpc_limits = grpc::limits(grpc_connections);
+        let admin = bind("--admin-listen", config.admin_listen).await?;
+        let drain = CancellationToken::new();
+        let (fanout, feed) = Fanout::start(
+            Arc::clone(&log),
+            config.fanout(),
+            fanout::Metrics::register(&mut registry),
+            drain.clone(),
+        );
+        let webhook_metrics = webhook::Metrics::register(&mut registry);
+        let controls = Controls {
+            access: Access::new(config.principals.clone()),
+            certificates,
+            sources: webhook::Sources::new(config.webhook_sources(), webhook_metrics.clone()),
+            fanout,
+            log: Arc::clone(&log),
+            metrics: reload::Metrics::register(&mut registry),
+        };
         Ok(Self {
             http: Listener::new("http", http, http_limits, net_metrics.clone()).with_tls(http_tls),
             grpc: Listener::new("grpc", grpc, grpc_limits, net_metrics).with_tls(grpc_tls),
-            admin: bind("--admin-listen", config.admin_listen).await?,
+            admin,
             log,
+            grpc_metrics: grpc::Metrics::register(&mut registry),
             registry,
-            certificates,
-            access: Access::new(config.principals.clone()),
+            controls,
+            webhook_metrics,
+            feed,
+            drain,
+            recovered_in,
             config,
         })
     }
@@ -111,40 +151,41 @@ impl Gateway {
         })
     }
 
-    /// Recognises callers; their principals can be replaced while the gateway runs.
+    /// What can be replaced while the gateway runs.
     #[must_use]
-    pub fn access(&self) -> Access {
-        self.access.clone()
-    }
-
-    /// The certificates of the ports, to be read again while the gateway runs.
-    #[must_use]
-    pub fn certificates(&self) -> Certificates {
-        self.certificates.clone()
+    pub fn controls(&self) -> Controls {
+        self.controls.clone()
     }
 
     /// Serves until `stop` completes, then stops in order.
     ///
     /// # Errors
     /// When the log failed for good or a server did; the process should exit non-zero.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let drain = CancellationToken::new();
-        let log = self.log;
-        let (fanout, feed) = Fanout::start(
-            Arc::clone(&log),
-            self.config.fanout(),
-            fanout::Metrics::register(&mut self.registry),
-            drain.clone(),
-        );
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (log, drain, feed) = (self.log, self.drain, self.feed);
+        let Controls {
+            access,
+            certificates,
+            sources,
+            fanout,
+            ..
+        } = self.controls;
+        let receiving = webhook::Config {
+            sources,
+            body_bytes_max: self.config.body_bytes_max,
+            body_timeout: self.config.body_timeout,
+            in_flight_bytes_max: self.config.in_flight_bytes_max,
+            allow_list: self.config.allow_list.clone(),
+        };
         let webhooks = webhook::router(
-            self.config.webhook(),
+            receiving,
             Arc::clone(&log),
-            webhook::Metrics::register(&mut self.registry),
+            self.webhook_metrics,
             drain.clone(),
         );
         let services = grpc::Services {
             fanout: fanout.clone(),
-            guard: grpc::Guard::new(self.access, grpc::Metrics::register(&mut self.registry)),
+            guard: grpc::Guard::new(access, self.grpc_metrics),
             health: self.config.grpc_health,
             reflection: self.config.grpc_reflection,
         };
@@ -160,7 +201,7 @@ impl Gateway {
         // The admin port answers until the end: readiness is what tells of the drain.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
         let retention = tokio::spawn(keep_retention(Arc::clone(&log)));
-        let renewal = tokio::spawn(self.certificates.keep());
+        let renewal = tokio::spawn(certificates.keep());
 
         let outcome = tokio::select! {
             () = stop => Ok(()),
@@ -172,7 +213,7 @@ impl Gateway {
             ended = feed => Err(anyhow::anyhow!("the fan-out ended by itself: {ended:?}")),
         };
         tracing::info!(
-            deadline = ?self.config.drain_timeout,
+            deadline = %seconds(self.config.drain_timeout),
             subscribers = fanout.subscribers().len(),
             reason = outcome.as_ref().err().map_or("signal", |_| "failure"),
             "draining"

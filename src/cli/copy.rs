@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Failure;
-use super::nats::NatsArgs;
-use super::retention::RetentionArgs;
-use crate::app::{self, ArchiveFormat, Copied, FileConfig, Place};
-use crate::ops::{self, LogFormat};
+use super::options::{LogArgs, refusal};
+use crate::app::config::{Environment, Settings, check_stream};
+use crate::app::{self, ArchiveFormat, Copied, InForce, Place};
+use crate::ops::{self, Level, LogFormat};
 
 /// A line about so often, for whoever waits.
 const PROGRESS_EVENTS: u64 = 100_000;
@@ -27,26 +27,23 @@ pub(super) struct CopyArgs {
     config: Option<PathBuf>,
 
     #[command(flatten)]
-    retention: RetentionArgs,
-
-    #[command(flatten)]
-    nats: NatsArgs,
+    log: LogArgs,
 }
 
 pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
-    ops::init(LogFormat::default(), "warn").map_err(Failure::Usage)?;
+    let level = "warn".parse::<Level>().map_err(Failure::Usage)?;
+    ops::init(LogFormat::default(), &level).map_err(Failure::Usage)?;
     if args.from == args.to && args.from != "-" {
         return Err(Failure::Usage(format!(
             "{} is both where to copy from and where to copy to",
             args.from
         )));
     }
-    let file = match &args.config {
-        Some(path) => FileConfig::read(path).map_err(Failure::usage)?,
-        None => FileConfig::default(),
-    };
-    let from = args.place(&args.from, &file)?;
-    let to = args.place(&args.to, &file)?;
+    let given = args.log.given.clone();
+    let loaded = InForce::load(given, args.config.clone(), Environment::OfProcess);
+    let settings = loaded.map_err(refusal)?.settings;
+    let from = place(&args.from, &settings)?;
+    let to = place(&args.to, &settings)?;
     let mut told = 0;
     let progress = |copied: Copied| {
         let steps = copied.events / PROGRESS_EVENTS;
@@ -61,24 +58,21 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-impl CopyArgs {
-    fn place(&self, text: &str, file: &FileConfig) -> Result<Place, Failure> {
-        if text == "nats" {
-            let retention = self.retention.check(file)?;
-            let stream = self.nats.named_stream(file, &retention)?;
-            return Ok(Place::Stream(Box::new(stream)));
-        }
-        let path = PathBuf::from(text);
-        if text == "-" {
-            return Ok(Place::File(path, ArchiveFormat::Ndjson));
-        }
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("ndjson" | "jsonl") => Ok(Place::File(path, ArchiveFormat::Ndjson)),
-            Some("binpb") => Ok(Place::File(path, ArchiveFormat::Protobuf)),
-            Some(_) if !Path::new(text).is_dir() => Err(Failure::Usage(format!(
-                "{text}: write a data directory, `nats`, a file that ends in .ndjson or .binpb, or `-`"
-            ))),
-            _ => Ok(Place::DataDir(path)),
-        }
+fn place(text: &str, settings: &Settings) -> Result<Place, Failure> {
+    if text == "nats" {
+        let stream = check_stream(settings).map_err(refusal)?;
+        return Ok(Place::Stream(Box::new(stream)));
+    }
+    let path = PathBuf::from(text);
+    if text == "-" {
+        return Ok(Place::File(path, ArchiveFormat::Ndjson));
+    }
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ndjson" | "jsonl") => Ok(Place::File(path, ArchiveFormat::Ndjson)),
+        Some("binpb") => Ok(Place::File(path, ArchiveFormat::Protobuf)),
+        Some(_) if !Path::new(text).is_dir() => Err(Failure::Usage(format!(
+            "{text}: write a data directory, `nats`, a file that ends in .ndjson or .binpb, or `-`"
+        ))),
+        _ => Ok(Place::DataDir(path)),
     }
 }

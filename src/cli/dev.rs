@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Failure;
+use super::options::{ServeArgs, refusal};
 use super::post::{Poster, new_id};
 use super::send::sample_as_of_now;
-use super::serve::{ServeArgs, stop_signal};
+use super::serve::{start_logging, stop_signal};
 use super::tail::{Style, everything, print_events};
+use super::{Failure, secrets};
 use crate::access::{Identity, Policy, Principals, Token};
+use crate::app::config::{Checked, Environment, Origin, Settings, check};
 use crate::app::{Addresses, Gateway};
 use crate::clerk::samples::SAMPLES;
 use crate::client::Subscriber;
 use crate::webhook::{self, SigningSecret};
 
-const HTTP_LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+/// Other than those of `serve`.
+const DEFAULTS: &[(&str, &str)] = &[("http_listen", "127.0.0.1:8080"), ("log_level", "warn")];
 const SAMPLE_TYPES: [&str; 6] = [
     "user.created",
     "user.updated",
@@ -44,24 +47,28 @@ pub(super) struct DevArgs {
 }
 
 pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
-    let mut serve = args.serve;
-    let file = serve.start_logging("warn")?;
-    let directory = DataDir::choose(serve.data_dir.clone().or_else(|| file.data_dir.clone()))?;
-    serve.data_dir = Some(directory.path.clone());
-    serve.http_listen = serve
-        .http_listen
-        .or(file.http_listen)
-        .or(Some(HTTP_LISTEN.into()));
-    let (secret, shown) = match serve.default_secrets() {
-        Some((origin, text)) => (text, Shown::Origin(origin)),
-        None => {
-            let generated = SigningSecret::generate();
-            let (_, text) = generated.map_err(Failure::failed)?;
-            (text.clone(), Shown::ThrowAway(text))
+    let loaded = args.serve.load(Environment::OfProcess).map_err(refusal)?;
+    let mut settings = loaded.settings;
+    for (key, default) in DEFAULTS {
+        if !settings.has(key) {
+            settings.given.set(key, *default, Origin::Default);
         }
-    };
-    serve.signing_secret = Some(secret.clone());
-    let mut config = serve.check(&file)?;
+    }
+    start_logging(&settings)?;
+    let asked = settings.has("data_dir").then(|| settings.value("data_dir"));
+    let asked = asked.flatten().map(|(path, _)| PathBuf::from(path));
+    let directory = DataDir::choose(asked)?;
+    settings
+        .given
+        .set("data_dir", directory.path.clone(), Origin::Default);
+    let (secret, shown) = choose_secret(&mut settings, args.samples)?;
+    let Checked {
+        mut config,
+        warnings,
+    } = check(&settings).map_err(refusal)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     if config.http_tls.is_some() || config.grpc_tls.is_some() {
         return Err(Failure::Usage(
             "`clerkcast dev` stays on this machine and speaks no TLS: leave the certificates out, or run `clerkcast serve`".to_owned(),
@@ -69,8 +76,9 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     }
     let token = admit_printer(&mut config.principals).map_err(Failure::failed)?;
     let stop = stop_signal()?;
-    let gateway = Gateway::open(config).await;
-    let gateway = gateway.map_err(Failure::failed)?;
+    let gateway = Box::pin(Gateway::open(config))
+        .await
+        .map_err(Failure::failed)?;
     let addresses = gateway.addresses();
     let addresses = addresses.map_err(Failure::failed)?;
     introduce(addresses, &shown, args.samples);
@@ -99,6 +107,27 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     outcome.map_err(Failure::failed)
 }
 
+/// The secret of the default source, unparsed, which is made up where there is none; empty
+/// where the file has sources of its own.
+fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Shown), Failure> {
+    if settings.document.has_sources() {
+        return match samples {
+            true => Err(Failure::Usage(
+                "--samples posts to the default source, and the configuration file has [[sources]] of its own: leave one of them out".to_owned(),
+            )),
+            false => Ok((String::new(), Shown::Origin("[[sources]] of the file".to_owned()))),
+        };
+    }
+    let flag = settings.value("signing_secret");
+    let flag = flag.map(|(text, _)| text.to_string_lossy().into_owned());
+    if let Some((origin, text)) = secrets::find(flag.as_deref())? {
+        return Ok((text, Shown::Origin(origin)));
+    }
+    let (_, text) = SigningSecret::generate().map_err(Failure::failed)?;
+    settings.given.set("signing_secret", &text, Origin::Flag);
+    Ok((text.clone(), Shown::ThrowAway(text)))
+}
+
 /// Where the configuration lets nobody in without credentials, what prints the events
 /// needs some as well. They last as long as this process.
 fn admit_printer(principals: &mut Principals) -> Result<Option<String>, getrandom::Error> {
@@ -118,7 +147,7 @@ fn admit_printer(principals: &mut Principals) -> Result<Option<String>, getrando
 /// What is shown of the secret: a real one stays where it is.
 enum Shown {
     ThrowAway(String),
-    Origin(&'static str),
+    Origin(String),
 }
 
 /// To standard error: standard output is for the events.
@@ -139,7 +168,7 @@ fn introduce(addresses: Addresses, secret: &Shown, samples: bool) {
             format!("{text}   (for this run only)"),
             format!(" --secret {text}"),
         ),
-        Shown::Origin("--signing-secret") => {
+        Shown::Origin(origin) if origin == "--signing-secret" => {
             ("from --signing-secret".to_owned(), " --secret …".to_owned())
         }
         Shown::Origin(origin) => (format!("from {origin}"), String::new()),

@@ -3,19 +3,17 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 it
 //! worked, 1 it did not, 2 the command line or the configuration is wrong.
 
+mod config;
 mod copy;
 mod dev;
-mod nats;
-mod ports;
+mod options;
 mod post;
 mod reload;
-mod retention;
 mod secrets;
 mod send;
 mod serve;
 mod tail;
 mod token;
-mod units;
 mod verify;
 
 use std::io::Read as _;
@@ -35,11 +33,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// With the error's causes, where it can show them.
-    fn usage(error: impl std::fmt::Display) -> Self {
-        Self::Usage(format!("{error:#}"))
-    }
-
     /// With the error's causes, where it can show them.
     fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(format!("{error:#}"))
@@ -84,7 +77,7 @@ enum Command {
     /// A flag wins over its environment variable, that over the configuration file, that over
     /// the default.
     #[command(args_override_self = true)]
-    Serve(Box<serve::ServeArgs>),
+    Serve(Box<options::ServeArgs>),
     /// Run a gateway to try things with, printing each event as it arrives.
     ///
     /// The same gateway as `serve`, with its flags. Unless told otherwise it listens for
@@ -109,6 +102,11 @@ enum Command {
     /// From the embedded log to a stream of NATS or back, or to a file (NDJSON or protobuf) and
     /// from one. Ids, bodies, times and the order are kept; what is there already stays.
     Copy(Box<copy::CopyArgs>),
+    /// Look at a configuration before a gateway runs with it.
+    Config(config::ConfigArgs),
+    /// The same as `config check`.
+    #[command(hide = true, args_override_self = true)]
+    Check(Box<config::CheckArgs>),
     /// Make the token that a subscriber shows, and what the gateway's configuration holds of it.
     Token(token::TokenArgs),
 }
@@ -136,6 +134,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tail(args) => tail::run(args).await,
         Command::Verify(args) => verify::run(&args),
         Command::Copy(args) => copy::run(*args).await,
+        Command::Config(args) => config::run(args),
+        Command::Check(args) => config::run_check(*args),
         Command::Token(args) => token::run(&args),
     }
 }

@@ -1,31 +1,39 @@
-//! Where the commands look for a signing secret.
+//! Where the commands look for a signing secret or a token.
+
+use std::path::Path;
 
 use super::Failure;
+use crate::app::config::Environment;
+use crate::app::config::secrets::{FILE_SUFFIX, Held, VARIABLES, of_variable, read_file};
 use crate::webhook::SigningSecret;
 
-/// The older name, which most code outside Clerk uses.
-pub(super) const LEGACY_VARIABLE: &str = "CLERK_WEBHOOK_SECRET";
-const VARIABLES: [&str; 3] = [
-    "CLERKCAST_SIGNING_SECRET",
-    "CLERK_WEBHOOK_SIGNING_SECRET",
-    LEGACY_VARIABLE,
-];
+const TOKEN_VARIABLE: &str = "CLERKCAST_TOKEN";
 
 /// The secrets as they are written, and where: on the command line, or in the first of
-/// the variables that is not empty, which is how `${X:-}` says that X is not set.
-pub(super) fn find(flag: Option<&str>) -> Option<(&'static str, String)> {
+/// the variables that is not empty, or in the file that its twin names.
+pub(super) fn find(flag: Option<&str>) -> Result<Option<(String, String)>, Failure> {
     if let Some(text) = flag {
-        return Some(("--signing-secret", text.to_owned()));
+        return Ok(Some(("--signing-secret".to_owned(), text.to_owned())));
     }
-    let mut set = VARIABLES
-        .iter()
-        .filter_map(|name| Some((*name, std::env::var(name).ok()?)));
-    set.find(|(_, text)| !text.is_empty())
+    let mut first = None;
+    for variable in VARIABLES {
+        let held = of_variable(Environment::OfProcess, variable);
+        let held = held.map_err(|(name, message)| Failure::Usage(format!("{name}: {message}")))?;
+        first = first.or(held);
+    }
+    Ok(first.map(warned).map(|held| (held.variable, held.text)))
+}
+
+fn warned(held: Held) -> Held {
+    if let Some(warning) = &held.warning {
+        eprintln!("clerkcast: warning: {warning}");
+    }
+    held
 }
 
 /// The secrets for a command that cannot do without.
 pub(super) fn secrets_of(flag: Option<&str>) -> Result<Vec<SigningSecret>, Failure> {
-    let (origin, text) = find(flag).ok_or_else(no_secret)?;
+    let (origin, text) = find(flag)?.ok_or_else(no_secret)?;
     SigningSecret::parse_list(&text).map_err(|error| Failure::Usage(format!("{origin}: {error}")))
 }
 
@@ -33,4 +41,27 @@ pub(super) fn no_secret() -> Failure {
     Failure::Usage(
         "no signing secret: pass --secret, or set CLERK_WEBHOOK_SIGNING_SECRET; `clerkcast dev` prints one".to_owned(),
     )
+}
+
+/// The token that a flag or its variable holds, or the file that the variable's twin names.
+pub(super) fn token(given: Option<&str>) -> Result<Option<String>, Failure> {
+    let twin = format!("{TOKEN_VARIABLE}{FILE_SUFFIX}");
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let given = given.filter(|token| !token.is_empty());
+    match (given, set(&twin)) {
+        (Some(_), Some(_)) if set(TOKEN_VARIABLE).is_some() => Err(Failure::Usage(format!(
+            "{TOKEN_VARIABLE} and {twin} are both set: set one of them"
+        ))),
+        (Some(token), _) => Ok(Some(token.to_owned())),
+        (None, None) => Ok(None),
+        (None, Some(path)) => {
+            let read = read_file(Path::new(&path));
+            let (token, warning) =
+                read.map_err(|error| Failure::Usage(format!("{twin}: {error}")))?;
+            if let Some(warning) = warning {
+                eprintln!("clerkcast: warning: {warning}");
+            }
+            Ok(Some(token))
+        }
+    }
 }

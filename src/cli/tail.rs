@@ -9,6 +9,7 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
+use super::secrets;
 use super::{Failure, read_input};
 use crate::client::{self, Connection, Subscriber};
 use crate::proto;
@@ -188,8 +189,8 @@ pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
         Some(tls) => subscriber.tls(tls).map_err(usage)?,
         None => subscriber,
     };
-    let subscriber = match &args.token {
-        Some(token) => subscriber.token(token).map_err(usage)?,
+    let subscriber = match secrets::token(args.token.as_deref())? {
+        Some(token) => subscriber.token(&token).map_err(usage)?,
         None => subscriber,
     };
     print_events(subscriber.watch(report_connection), Style::new(args.json)).await

@@ -144,6 +144,13 @@ impl UnixMillis {
     }
 }
 
+/// As in RFC 3339.
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        prost_types::Timestamp::from(*self).fmt(formatter)
+    }
+}
+
 impl From<UnixMillis> for prost_types::Timestamp {
     fn from(instant: UnixMillis) -> Self {
         let nanos = instant.0.rem_euclid(1000) * 1_000_000;

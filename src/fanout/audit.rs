@@ -7,8 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Request;
 use super::metrics::Ending;
+use super::{Request, Start};
 use crate::proto::EventFilter;
 
 const TARGET: &str = "clerkcast::audit";
@@ -23,7 +23,7 @@ pub(super) fn opened(request: &Request) {
         subscriber = request.name.as_str(),
         peer = %request.peer,
         filter = %Shown(&request.asked_filter),
-        start = ?request.start,
+        start = %request.start,
         "subscriber connected"
     );
 }
@@ -35,7 +35,7 @@ pub(super) fn closed(request: &Request, reason: Ending, held_for: Duration, deli
         subscriber = request.name.as_str(),
         peer = %request.peer,
         filter = %Shown(&request.asked_filter),
-        ?reason,
+        reason = reason.name(),
         seconds = held_for.as_secs_f64(),
         delivered,
         "subscriber left"
@@ -58,6 +58,18 @@ pub(crate) fn listed(principal: &str, peer: &str, filter: &EventFilter, delivere
 pub(crate) fn got(principal: &str, peer: &str, id: &str, found: bool) {
     let id = plain(id);
     tracing::info!(target: TARGET, principal, peer, id, found, "event looked up");
+}
+
+/// As log lines show it: cursors and times as clients write them.
+impl fmt::Display for Start {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::After(cursor) => write!(formatter, "after {cursor}"),
+            Self::Latest => formatter.write_str("latest"),
+            Self::Earliest => formatter.write_str("earliest"),
+            Self::Time(time) => write!(formatter, "at {time}"),
+        }
+    }
 }
 
 /// A filter in a log line.

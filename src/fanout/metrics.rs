@@ -42,6 +42,31 @@ pub(super) enum Ending {
     access_ended,
 }
 
+impl Ending {
+    const ALL: [Self; 7] = [
+        Self::client_left,
+        Self::caught_up,
+        Self::max_events,
+        Self::cursor_expired,
+        Self::draining,
+        Self::log_unreadable,
+        Self::access_ended,
+    ];
+
+    /// As it stands in metrics and in log lines.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::client_left => "client_left",
+            Self::caught_up => "caught_up",
+            Self::max_events => "max_events",
+            Self::cursor_expired => "cursor_expired",
+            Self::draining => "draining",
+            Self::log_unreadable => "log_unreadable",
+            Self::access_ended => "access_ended",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndingLabel {
     reason: Ending,
@@ -116,6 +141,12 @@ impl Metrics {
             "Times that a subscriber left the window of recent events and went back to the log",
             metrics.fell_behind.clone(),
         );
+        for reason in Ending::ALL {
+            metrics
+                .ended
+                .get_or_create(&EndingLabel { reason })
+                .inc_by(0);
+        }
         metrics
     }
 

@@ -139,6 +139,8 @@ struct Inner {
     registry: Registry,
     drain: CancellationToken,
     metrics: Metrics,
+    /// The configured sources' names, which can be replaced.
+    sources: RwLock<BTreeSet<String>>,
 }
 
 impl Fanout {
@@ -161,6 +163,7 @@ impl Fanout {
             history: History::new(Arc::clone(&log)),
             registry: Registry::default(),
             log,
+            sources: RwLock::new(config.sources.iter().cloned().collect()),
             config,
             drain,
             metrics,
@@ -175,7 +178,10 @@ impl Fanout {
     pub fn known_names(&self, scope: &Scope) -> KnownNames {
         let mut types: BTreeSet<String> =
             CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect();
-        let mut sources: BTreeSet<String> = self.inner.config.sources.iter().cloned().collect();
+        let configured = &self.inner.sources;
+        let configured = configured.read().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = configured.clone();
+        drop(configured);
         for tally in self.inner.log.tallies() {
             if scope.allows_source(&tally.source) && scope.allows_type(&tally.event_type) {
                 types.insert(tally.event_type);
@@ -189,6 +195,13 @@ impl Fanout {
             sources,
             hidden_sources,
         }
+    }
+
+    /// Takes these for the configured sources from now on. A source that is not among them
+    /// can be asked for as long as the log has counted an event of it.
+    pub fn set_sources(&self, names: BTreeSet<String>) {
+        let configured = &self.inner.sources;
+        *configured.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Opens a subscription.

@@ -28,6 +28,9 @@ pub struct Guard {
     refusals_logged: Arc<LineLimit>,
 }
 
+/// Shown of a method's name, which is a caller's word.
+const METHOD_BYTES_MAX: usize = 100;
+
 impl Guard {
     /// A guard that asks `access`.
     #[must_use]
@@ -59,7 +62,7 @@ impl Guard {
         };
         let recognised = self.access.recognise(shown);
         let recognised = recognised.map_err(|unknown| {
-            self.note(unknown, request.extensions());
+            self.note(unknown, request);
             status::unauthenticated(unknown)
         })?;
         if let Some(peer) = peer {
@@ -68,13 +71,15 @@ impl Guard {
         Ok(recognised)
     }
 
-    fn note(&self, unknown: Unknown, extensions: &Extensions) {
+    fn note(&self, unknown: Unknown, request: &Request<Body>) {
         self.metrics.count_refused(unknown);
         if let Some(unlogged) = self.refusals_logged.admit() {
+            let path = request.uri().path().trim_start_matches('/');
             tracing::warn!(
                 target: "clerkcast::audit",
-                peer = peer(extensions),
-                unlogged,
+                peer = peer(request.extensions()),
+                method = path.get(..METHOD_BYTES_MAX).unwrap_or(path),
+                unlogged = (unlogged > 0).then_some(unlogged),
                 "caller refused: {unknown}"
             );
         }

@@ -29,12 +29,19 @@ pub struct Metrics {
 impl Metrics {
     /// Declares the metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let refused = Family::default();
+        let refused = Family::<ReasonLabel, Counter>::default();
         registry.register(
             "grpc_calls_unauthenticated",
             "Calls refused because the caller is not known, by reason",
             refused.clone(),
         );
+        for reason in [
+            Reason::no_credentials,
+            Reason::unknown_token,
+            Reason::unknown_certificate,
+        ] {
+            refused.get_or_create(&ReasonLabel { reason }).inc_by(0);
+        }
         Self { refused }
     }
 

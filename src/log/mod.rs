@@ -262,6 +262,10 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// Whether the log takes writes, and every change of that.
     fn writability(&self) -> watch::Receiver<Writability>;
 
+    /// Keeps records for this long and up to this size from now on, where the log itself
+    /// decides that; a store that others share goes by its own settings.
+    fn set_retention(&self, _retain_for: Option<Duration>, _retain_bytes: Option<u64>) {}
+
     /// Removes what retention no longer keeps.
     fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>>;
 

@@ -132,7 +132,7 @@ impl Listener {
                 port = self.port,
                 peer = %address,
                 limit = self.limits.connections_max,
-                unlogged,
+                unlogged = (unlogged > 0).then_some(unlogged),
                 "{what}: the oldest that has not shown who is behind it is closed, or else the new one"
             );
         }
@@ -207,7 +207,7 @@ impl Opening {
                 port = self.port,
                 peer = %self.address,
                 %error,
-                unlogged,
+                unlogged = (unlogged > 0).then_some(unlogged),
                 "TLS handshake failed"
             );
         }

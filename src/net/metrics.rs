@@ -44,6 +44,12 @@ impl Metrics {
             "When the certificate of a port expires, in Unix time; alert well before",
             metrics.certificate_expiry.clone(),
         );
+        for port in ["http", "grpc"] {
+            for reason in ["limit", "silent", "tls"] {
+                let label = RefusalLabel { port, reason };
+                metrics.refused.get_or_create(&label).inc_by(0);
+            }
+        }
         metrics
     }
 

@@ -23,4 +23,4 @@ pub use descriptors::raise_limit;
 pub use listener::{Limits, Listener};
 pub use metrics::Metrics;
 pub use standing::Standing;
-pub use tls::{CertificateFiles, Tls, TlsError};
+pub use tls::{CertificateFiles, Renewal, Tls, TlsError, check_authorities};

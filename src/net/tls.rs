@@ -64,7 +64,6 @@ pub enum TlsError {
 #[derive(Clone, Debug)]
 pub struct Tls {
     port: &'static str,
-    files: CertificateFiles,
     protocol: &'static [u8],
     metrics: Metrics,
     current: Arc<RwLock<Loaded>>,
@@ -72,8 +71,41 @@ pub struct Tls {
 
 #[derive(Clone, Debug)]
 struct Loaded {
+    files: CertificateFiles,
     config: Arc<ServerConfig>,
     source: Source,
+}
+
+/// Certificates that were read for a port, and are not in force yet.
+#[derive(Debug)]
+pub struct Renewal {
+    tls: Tls,
+    loaded: Loaded,
+}
+
+impl Renewal {
+    /// Puts them in force for connections that open from now on. Returns whether they
+    /// are others than before.
+    pub fn put_in_force(self) -> bool {
+        let Self { tls, loaded } = self;
+        let mut current = tls.current.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = current.source != loaded.source;
+        if is_other || current.files != loaded.files {
+            announce(tls.port, &loaded.source.chain, &tls.metrics);
+            *current = loaded;
+        }
+        is_other
+    }
+}
+
+impl CertificateFiles {
+    /// Reads the files without using them.
+    ///
+    /// # Errors
+    /// As [`Tls::load`].
+    pub fn check(&self) -> Result<(), TlsError> {
+        load(self, b"").map(|_| ())
+    }
 }
 
 /// What was in the files, to see whether they say something else now.
@@ -83,6 +115,14 @@ struct Source {
     authorities: Vec<CertificateDer<'static>>,
 }
 
+/// Reads a file of authorities without using it.
+///
+/// # Errors
+/// When it holds no certificate.
+pub fn check_authorities(path: &Path) -> Result<(), TlsError> {
+    certificates(path).map(|_| ())
+}
+
 impl Tls {
     /// Reads the files of a port whose connections speak `protocol` (ALPN).
     ///
@@ -90,18 +130,28 @@ impl Tls {
     /// When a file is not what it should be, or the key is not the certificate's.
     pub fn load(
         port: &'static str,
-        files: CertificateFiles,
+        files: &CertificateFiles,
         protocol: &'static [u8],
         metrics: Metrics,
     ) -> Result<Self, TlsError> {
-        let loaded = load(&files, protocol)?;
+        let loaded = load(files, protocol)?;
         announce(port, &loaded.source.chain, &metrics);
         Ok(Self {
             port,
-            files,
             protocol,
             metrics,
             current: Arc::new(RwLock::new(loaded)),
+        })
+    }
+
+    /// Reads `files`, which replace those of before once they are put in force.
+    ///
+    /// # Errors
+    /// As [`Tls::load`]; the former certificate stays in force.
+    pub fn read(&self, files: &CertificateFiles) -> Result<Renewal, TlsError> {
+        Ok(Renewal {
+            tls: self.clone(),
+            loaded: load(files, self.protocol)?,
         })
     }
 
@@ -111,14 +161,16 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`]; the former certificate stays in force.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let loaded = load(&self.files, self.protocol)?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.source == loaded.source {
-            return Ok(false);
-        }
-        announce(self.port, &loaded.source.chain, &self.metrics);
-        *current = loaded;
-        Ok(true)
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let files = current.files.clone();
+        drop(current);
+        Ok(self.read(&files)?.put_in_force())
+    }
+
+    /// The port's name.
+    #[must_use]
+    pub fn port(&self) -> &'static str {
+        self.port
     }
 
     pub(super) fn current(&self) -> Arc<ServerConfig> {
@@ -174,6 +226,7 @@ fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
         config.send_tls13_tickets = 0;
     }
     Ok(Loaded {
+        files: files.clone(),
         config: Arc::new(config),
         source: Source { chain, authorities },
     })

@@ -7,4 +7,4 @@ mod telemetry;
 
 pub use admin::{Probes, router};
 pub use line_limit::LineLimit;
-pub use telemetry::{LogFormat, init};
+pub use telemetry::{Level, LevelControl, LogFormat, init};

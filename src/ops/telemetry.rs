@@ -1,12 +1,14 @@
 //! Logs: structured, on standard error. Standard output is for results.
 
+use std::fmt;
 use std::io::IsTerminal as _;
+use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -15,34 +17,86 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `directives` are as in `info` or `clerkcast=debug,warn`.
+/// Changes what is logged while the gateway runs.
+pub struct LevelControl(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for LevelControl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("LevelControl")
+            .finish_non_exhaustive()
+    }
+}
+
+impl LevelControl {
+    /// Logs as `level` says from now on.
+    ///
+    /// # Errors
+    /// When logging has ended.
+    pub fn set(&self, level: &Level) -> Result<(), String> {
+        (self.0)(level.filter()?)
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    directives: String,
+}
+
+impl Level {
+    fn filter(&self) -> Result<EnvFilter, String> {
+        let directives = &self.directives;
+        // The NATS client reports as news what `log::jetstream` reports too.
+        EnvFilter::try_new(format!("async_nats=error,{directives}"))
+            .map_err(|error| format!("log level {directives:?}: {error}"))
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    /// Reads directives such as `info` or `clerkcast=debug,warn`.
+    fn from_str(directives: &str) -> Result<Self, String> {
+        // The filter takes a word that is no level for a module's name, and logs nothing.
+        let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+        let unknown = directives
+            .split(',')
+            .map(str::trim)
+            .find(|one| !one.contains(['=', '[']) && !is_level(one));
+        if let Some(unknown) = unknown {
+            return Err(format!(
+                "log level {unknown:?}: write error, warn, info, debug or trace, or a module's as in info,clerkcast::webhook=debug"
+            ));
+        }
+        let level = Self {
+            directives: directives.to_owned(),
+        };
+        level.filter().map(|_| level)
+    }
+}
+
+/// Starts logging.
 ///
 /// # Errors
-/// When `directives` cannot be parsed.
-pub fn init(format: LogFormat, directives: &str) -> Result<(), String> {
-    // The filter takes a word that is no level for a module's name, and logs nothing.
-    let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
-    let unknown = directives
-        .split(',')
-        .map(str::trim)
-        .find(|one| !one.contains(['=', '[']) && !is_level(one));
-    if let Some(unknown) = unknown {
-        return Err(format!(
-            "log level {unknown:?}: write error, warn, info, debug or trace, or a module's as in info,clerkcast::webhook=debug"
-        ));
-    }
-    // The NATS client reports as news what `log::jetstream` reports too.
-    let filter = EnvFilter::try_new(format!("async_nats=error,{directives}"))
-        .map_err(|error| format!("log level {directives:?}: {error}"))?;
+/// When logging has been started before.
+pub fn init(format: LogFormat, level: &Level) -> Result<LevelControl, String> {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(level.filter()?)
         .with_writer(std::io::stderr);
-    let started = match format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| error.to_string())
+    // The two formats are two types.
+    macro_rules! start {
+        ($builder:expr) => {{
+            let builder = $builder.with_filter_reloading();
+            let filter = builder.reload_handle();
+            builder.try_init().map_err(|error| error.to_string())?;
+            Ok(LevelControl(Box::new(move |level| {
+                filter.reload(level).map_err(|error| error.to_string())
+            })))
+        }};
+    }
+    match format {
+        LogFormat::Text => start!(builder.with_ansi(std::io::stderr().is_terminal())),
+        LogFormat::Json => start!(builder.json().flatten_event(true)),
+    }
 }

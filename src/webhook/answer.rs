@@ -73,6 +73,27 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every [`Refusal::name`].
+    pub(super) const NAMES: [&'static str; 17] = [
+        "missing_header",
+        "malformed_header",
+        "timestamp_too_old",
+        "timestamp_too_new",
+        "signature_mismatch",
+        "body_not_utf8",
+        "source_not_allowed",
+        "instance_mismatch",
+        "body_cut_short",
+        "body_too_slow",
+        "body_too_large",
+        "unknown_source",
+        "not_found",
+        "method_not_allowed",
+        "overloaded",
+        "draining",
+        "not_stored",
+    ];
+
     /// The name in the response body and in metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -24,7 +24,8 @@ struct SourceLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
+struct RejectedLabel {
+    source: String,
     reason: &'static str,
 }
 
@@ -48,10 +49,11 @@ pub struct Metrics {
     pub(super) received: Counter,
     pub(super) answer_seconds: Histogram,
     pub(super) in_flight_bytes: Gauge,
+    pub(super) not_found: Counter,
     accepted: Family<SourceLabel, Counter>,
     duplicates: Family<SourceLabel, Counter>,
     last_accepted: Family<SourceLabel, Gauge>,
-    rejected: Family<ReasonLabel, Counter>,
+    rejected: Family<RejectedLabel, Counter>,
     drift: Family<DriftLabel, Counter>,
     drift_fields: Arc<Mutex<HashSet<String>>>,
 }
@@ -63,6 +65,7 @@ impl Metrics {
             received: Counter::default(),
             answer_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             in_flight_bytes: Gauge::default(),
+            not_found: Counter::default(),
             accepted: Family::default(),
             duplicates: Family::default(),
             last_accepted: Family::default(),
@@ -104,26 +107,49 @@ impl Metrics {
         );
         registry.register(
             "webhook_rejected",
-            "Deliveries not answered 200, by reason",
+            "Deliveries not answered 200, by source (empty where unknown) and reason",
             metrics.rejected.clone(),
+        );
+        registry.register(
+            "http_not_found",
+            "Requests for paths outside /webhooks/, which scanners send",
+            metrics.not_found.clone(),
         );
         registry.register(
             "event_drift",
             "Fields of accepted events that the proto files do not know or could not hold, by type and field; they remain in payload_json",
             metrics.drift.clone(),
         );
+        metrics.expect_reasons("");
         metrics
     }
 
     /// A source that never delivers since the start must not look like one that is not
-    /// there: its age counts from the start.
+    /// there: its age counts from the start. The first failure must be an increase.
     pub(super) fn expect_source(&self, source: &str) {
         let label = SourceLabel {
             source: source.to_owned(),
         };
         let now = UnixMillis::now().milliseconds().div_euclid(1000);
         self.accepted.get_or_create(&label).inc_by(0);
+        self.duplicates.get_or_create(&label).inc_by(0);
         self.last_accepted.get_or_create(&label).set(now);
+        self.expect_reasons(source);
+    }
+
+    /// The age of a source that is not configured any more would alert for ever.
+    pub(super) fn forget_source(&self, source: &str) {
+        self.last_accepted.remove(&SourceLabel {
+            source: source.to_owned(),
+        });
+    }
+
+    fn expect_reasons(&self, source: &str) {
+        for reason in Refusal::NAMES {
+            let source = source.to_owned();
+            let label = RejectedLabel { source, reason };
+            self.rejected.get_or_create(&label).inc_by(0);
+        }
     }
 
     pub(super) fn count_accepted(&self, source: &str, duplicate: bool) {
@@ -139,9 +165,12 @@ impl Metrics {
         self.last_accepted.get_or_create(&label).set(now);
     }
 
-    pub(super) fn count_refused(&self, refusal: &Refusal) {
-        let reason = refusal.name();
-        self.rejected.get_or_create(&ReasonLabel { reason }).inc();
+    pub(super) fn count_refused(&self, source: Option<&str>, refusal: &Refusal) {
+        let label = RejectedLabel {
+            source: source.unwrap_or_default().to_owned(),
+            reason: refusal.name(),
+        };
+        self.rejected.get_or_create(&label).inc();
     }
 
     pub(super) fn count_drift(&self, event_type: &'static str, drift: &[Drift]) {

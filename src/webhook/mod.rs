@@ -13,9 +13,9 @@ mod metrics;
 mod networks;
 mod secret;
 mod server;
+mod sources;
 mod verify;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -45,6 +45,7 @@ pub use metrics::Metrics;
 pub use networks::{AllowList, InvalidNetwork, Networks};
 pub use secret::{InvalidSecret, SigningSecret};
 pub use server::{limits, serve};
+pub use sources::{Source, Sources};
 pub use verify::{Rejection, SignatureHeaders, Verified, Verifier};
 
 /// The path of the default source; others follow after a slash.
@@ -68,22 +69,11 @@ pub fn path(source: &str) -> String {
     }
 }
 
-/// One Clerk instance whose webhooks are accepted.
-#[derive(Debug)]
-pub struct Source {
-    /// Its name, in the URL and in `Event.source`.
-    pub name: String,
-    /// Its signing secrets.
-    pub verifier: Verifier,
-    /// The instance that its bodies must name, if they name one.
-    pub instance_id: Option<String>,
-}
-
 /// How to receive.
 #[derive(Debug)]
 pub struct Config {
     /// The accepted sources.
-    pub sources: Vec<Source>,
+    pub sources: Sources,
     /// The largest body.
     pub body_bytes_max: usize,
     /// How long a body may take to arrive.
@@ -101,14 +91,8 @@ pub fn router(
     metrics: Metrics,
     drain: CancellationToken,
 ) -> Router {
-    for source in &config.sources {
-        metrics.expect_source(&source.name);
-    }
-    let sources = config.sources.into_iter();
     let receiver = Arc::new(Receiver {
-        sources: sources
-            .map(|source| (source.name.clone(), source))
-            .collect(),
+        sources: config.sources,
         body_bytes_max: config.body_bytes_max,
         body_timeout: config.body_timeout,
         in_flight_bytes: Semaphore::new(config.in_flight_bytes_max.min(Semaphore::MAX_PERMITS)),
@@ -149,12 +133,17 @@ async fn admit(
     if allow_list.allows(peer.address, request.headers()) {
         return next.run(request).await;
     }
-    receiver.refuse(&Refusal::SourceNotAllowed, "unknown")
+    if is_below_webhooks(request.uri().path()) {
+        receiver.refuse(&Refusal::SourceNotAllowed, None)
+    } else {
+        receiver.metrics.not_found.inc();
+        Refusal::SourceNotAllowed.into_response()
+    }
 }
 
 #[derive(Debug)]
 struct Receiver {
-    sources: HashMap<String, Source>,
+    sources: Sources,
     body_bytes_max: usize,
     body_timeout: Duration,
     in_flight_bytes: Semaphore,
@@ -203,8 +192,8 @@ async fn receive(
         }
         Err(refusal) => {
             receiver.discard(body, &refusal).await;
-            let known = receiver.sources.get(&source);
-            receiver.refuse(&refusal, known.map_or("unknown", |known| &known.name))
+            let is_known = receiver.sources.check(&source).is_ok();
+            receiver.refuse(&refusal, is_known.then_some(source.as_str()))
         }
     }
 }
@@ -217,36 +206,36 @@ impl Receiver {
         headers: &HeaderMap,
         body: &mut Body,
     ) -> Result<Accepted, Refusal> {
-        let source = self.source(source)?;
+        self.sources.check(source)?;
         if self.drain.is_cancelled() {
             return Err(Refusal::Draining);
         }
         self.check_announced_length(headers)?;
         let signature = SignatureHeaders::read(headers)?;
         let (body, in_flight) = self.read(body).await?;
-        let verified = source.verifier.verify(signature, body, UnixMillis::now())?;
+        // Only now: the source may have been replaced while the body was on its way.
+        let (source, verified) = self.sources.with(source, |source| {
+            let verified = source.verifier.verify(signature, body, UnixMillis::now())?;
+            Ok((Arc::clone(source), verified))
+        })?;
         peer.standing.trust();
-        let accepted = self.store(source, verified).await;
+        let accepted = self.store(&source, verified).await;
         drop(in_flight);
         accepted
     }
 
-    fn refuse(&self, refusal: &Refusal, source: &str) -> Response {
-        self.metrics.count_refused(refusal);
+    fn refuse(&self, refusal: &Refusal, source: Option<&str>) -> Response {
+        self.metrics.count_refused(source, refusal);
         if let Some(unlogged) = self.refusals_logged.admit() {
             tracing::warn!(
                 reason = refusal.name(),
-                source,
+                source = source.unwrap_or("unknown"),
                 status = refusal.status().as_u16(),
-                unlogged,
+                unlogged = (unlogged > 0).then_some(unlogged),
                 "webhook refused: {refusal}"
             );
         }
         refusal.clone().into_response()
-    }
-
-    fn source(&self, name: &str) -> Result<&Source, Refusal> {
-        self.sources.get(name).ok_or(Refusal::UnknownSource)
     }
 
     /// A body that announces too much is refused before it is sent.
@@ -403,22 +392,44 @@ async fn describe(
     source: Result<Path<String>, PathRejection>,
 ) -> Response {
     let Path(source) = source.unwrap_or_else(|_| Path(String::new()));
-    match receiver.source(&source) {
-        Ok(source) => format!(
-            "Clerkcast receives Clerk webhooks here (source \"{}\"): enter this URL as an endpoint in the Clerk dashboard.\n",
-            source.name
+    match receiver.sources.check(&source) {
+        Ok(()) => format!(
+            "Clerkcast receives Clerk webhooks here (source \"{source}\"): enter this URL as an endpoint in the Clerk dashboard.\n"
         )
         .into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn wrong_method(State(receiver): State<Arc<Receiver>>) -> Response {
-    receiver.metrics.count_refused(&Refusal::WrongMethod);
+async fn wrong_method(State(receiver): State<Arc<Receiver>>, uri: Uri) -> Response {
+    let source = source_of(uri.path());
+    let is_known = receiver.sources.check(source).is_ok();
+    let source = is_known.then_some(source);
+    receiver
+        .metrics
+        .count_refused(source, &Refusal::WrongMethod);
     Refusal::WrongMethod.into_response()
 }
 
-async fn wrong_path(State(receiver): State<Arc<Receiver>>) -> Response {
-    receiver.metrics.count_refused(&Refusal::WrongPath);
+async fn wrong_path(State(receiver): State<Arc<Receiver>>, uri: Uri) -> Response {
+    if is_below_webhooks(uri.path()) {
+        receiver.metrics.count_refused(None, &Refusal::WrongPath);
+    } else {
+        receiver.metrics.not_found.inc();
+    }
     Refusal::WrongPath.into_response()
+}
+
+/// What is asked for elsewhere is asked by scanners, and says nothing of deliveries.
+fn is_below_webhooks(path: &str) -> bool {
+    path.starts_with("/webhooks/")
+}
+
+/// The source that a path names.
+fn source_of(path: &str) -> &str {
+    let rest = path.strip_prefix(PATH).unwrap_or_default();
+    match rest.trim_matches('/') {
+        "" => DEFAULT_SOURCE,
+        name => name,
+    }
 }

@@ -277,7 +277,7 @@ async fn only_listed_networks_are_answered_and_only_trusted_proxies_believed() {
         let answer = gateway.request("GET", "/webhooks/clerk", &headers, Bytes::new());
         assert_eq!(answer.await.expect("an answer").status, status);
     }
-    let reason = "clerkcast_webhook_rejected_total{reason=\"source_not_allowed\"}";
+    let reason = "clerkcast_webhook_rejected_total{source=\"\",reason=\"source_not_allowed\"}";
     assert_eq!(gateway.metric(reason).await, 1.0);
 }
 

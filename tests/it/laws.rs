@@ -32,5 +32,6 @@ hold! {
     a_cursor_is_read_as_it_was_written_and_nothing_else_is: CursorText,
     a_filter_matches_what_it_says: Filtering,
     a_policy_leaves_of_a_filter_what_both_allow: PolicyOnFilter,
+    a_configuration_file_that_is_cut_is_not_taken_for_the_whole: ConfigCut,
     a_configuration_file_is_taken_or_refused_without_its_secrets: ConfigFile,
 }

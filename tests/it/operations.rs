@@ -48,7 +48,7 @@ async fn probes_and_metrics_tell_what_happened() {
             1.0,
         ),
         (
-            "clerkcast_webhook_rejected_total{reason=\"signature_mismatch\"}",
+            "clerkcast_webhook_rejected_total{source=\"default\",reason=\"signature_mismatch\"}",
             1.0,
         ),
         ("clerkcast_log_committed_events_total", 1.0),

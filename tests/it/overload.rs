@@ -52,7 +52,7 @@ async fn durable_under_overload_deliveries_wait_their_turn_or_come_back_later() 
 
     std::fs::write(&control, "stall").expect("written");
     let stalled = async {
-        let rejected = "clerkcast_webhook_rejected_total{reason=\"overloaded\"}";
+        let rejected = "clerkcast_webhook_rejected_total{source=\"default\",reason=\"overloaded\"}";
         eventually("those without room are refused", || async {
             gateway.metric(rejected).await > 0.0
         })

@@ -1,12 +1,10 @@
 //! Who may subscribe, as the configuration file has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, bail, ensure};
-use serde::Deserialize;
-
-use super::FileConfig;
-use super::config::without_secrets;
+use super::SourceConfig;
+use super::check::Check;
+use super::document::{Fields, Located};
 use crate::access::{ANONYMOUS, Identity, Policy, Principals, Scope, TokenHash};
 use crate::clerk::Redaction;
 use crate::clerk::catalogue::CATALOGUE;
@@ -21,232 +19,275 @@ const STREAMS_MAX: usize = 1000;
 /// Places named in a warning.
 const PLACES_SHOWN: usize = 5;
 
-/// One `[[principals]]` table; or the `[anonymous]` table, which has neither a name nor
-/// credentials.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FilePrincipal {
-    #[serde(default)]
-    name: String,
-    /// What its token hashes to, as `clerkcast token new` prints it.
-    token_hash: Option<String>,
-    /// Several, while one token replaces another.
-    #[serde(default)]
-    token_hashes: Vec<String>,
-    /// A name of its certificate: DNS name, URI or common name; or `*` for any that is
-    /// verified.
-    client_certificate: Option<String>,
-    #[serde(default)]
-    client_certificates: Vec<String>,
-    #[serde(default)]
-    types: Vec<String>,
-    #[serde(default)]
-    exclude_types: Vec<String>,
-    #[serde(default)]
-    sources: Vec<String>,
-    #[serde(default)]
-    redact: Vec<String>,
-    #[serde(default)]
-    grant: Vec<String>,
-    payload: Option<bool>,
-    max_streams: Option<usize>,
-    all_subscribers: Option<bool>,
-}
-
-impl FileConfig {
-    /// Who may subscribe, checked. Callers without credentials are let in where nobody
-    /// else is named, or where `allow_anonymous` says so.
-    ///
-    /// # Errors
-    /// With the first that is wrong.
-    pub fn principals(
-        &self,
-        source_names: &BTreeSet<String>,
+impl Check<'_> {
+    /// Callers without credentials are let in where no principal is configured, or where
+    /// `allow_anonymous` says so.
+    pub(super) fn principals(
+        &mut self,
+        sources: &[SourceConfig],
         allow_anonymous: bool,
-    ) -> anyhow::Result<Principals> {
-        let checked = self.check_principals(source_names, allow_anonymous);
-        checked.map_err(|error| without_secrets(&error))
-    }
-
-    fn check_principals(
-        &self,
-        source_names: &BTreeSet<String>,
-        allow_anonymous: bool,
-    ) -> anyhow::Result<Principals> {
-        let mut names = BTreeSet::from([ANONYMOUS]);
-        let mut identities: Vec<Identity> = Vec::with_capacity(self.principals.len());
-        for principal in &self.principals {
-            let name = principal.name.as_str();
-            ensure!(
-                names.insert(name),
-                "principal {name:?} is configured twice, or has the name of callers without credentials"
-            );
-            let identity = principal.check(source_names);
-            let identity = identity.with_context(|| format!("principal {name:?}"))?;
-            for other in &identities {
-                ensure_distinct(&identity, other)?;
-            }
+    ) -> Principals {
+        let document = &self.settings.document;
+        let known = known_names(sources);
+        let mut taken = Taken::default();
+        let mut identities = Vec::with_capacity(document.principals.len());
+        for table in &document.principals {
+            let mut warnings = Vec::new();
+            let identity = table.read(document, &mut self.problems, |fields| {
+                let identity = read_identity(fields, &known, &mut warnings);
+                taken.check(&identity, fields);
+                identity
+            });
+            self.warnings.extend(warnings);
             identities.push(identity);
         }
         let lets_anonymous_in = allow_anonymous || identities.is_empty();
-        let anonymous = match &self.anonymous {
-            Some(anonymous) => anonymous
-                .check_anonymous(source_names)
-                .context("[anonymous]")?,
+        let anonymous = match &document.anonymous {
+            Some(table) => {
+                let mut warnings = Vec::new();
+                let policy = table.read(document, &mut self.problems, |fields| {
+                    read_anonymous(fields, &known, &mut warnings)
+                });
+                self.warnings.extend(warnings);
+                policy
+            }
             None => Policy::default(),
         };
         let beside_others = (!identities.is_empty()).then_some(STREAMS_MAX);
-        // Where nobody is told apart, everybody sees who is connected.
+        // Where callers are not told apart, all of them see who is connected.
         let sees_all_subscribers = anonymous.sees_all_subscribers || identities.is_empty();
-        Ok(Principals {
+        Principals {
             anonymous: lets_anonymous_in.then_some(Policy {
                 sees_all_subscribers,
                 streams_max: anonymous.streams_max.or(beside_others),
                 ..anonymous
             }),
             identities,
-        })
+        }
     }
 }
 
-/// Who calls must follow from what is shown.
-fn ensure_distinct(one: &Identity, other: &Identity) -> anyhow::Result<()> {
-    let same_token = one
-        .token_hashes
-        .iter()
-        .any(|hash| other.token_hashes.contains(hash));
-    ensure!(
-        !same_token,
-        "principals {:?} and {:?} have the same token_hash",
-        other.name,
-        one.name
-    );
-    let names = &other.certificate_names;
-    let same_certificate = one.certificate_names.iter().find(|it| names.contains(it));
-    if let Some(name) = same_certificate {
-        bail!(
-            "principals {:?} and {:?} have the same client_certificate {name:?}",
-            other.name,
-            one.name
-        );
+fn known_names(sources: &[SourceConfig]) -> KnownNames {
+    KnownNames {
+        types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
+        sources: sources.iter().map(|source| source.name.clone()).collect(),
+        ..KnownNames::default()
     }
-    Ok(())
 }
 
-impl FilePrincipal {
-    fn check(&self, source_names: &BTreeSet<String>) -> anyhow::Result<Identity> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        ensure!(
-            !self.name.is_empty() && self.name.len() <= 100 && self.name.chars().all(is_plain),
-            "a name has 1 to 100 letters, digits, `-`, `_` or `.`"
-        );
-        let hashes = self.token_hash.iter().chain(&self.token_hashes);
-        let token_hashes = hashes
-            .map(|text| text.parse::<TokenHash>())
-            .collect::<Result<Vec<_>, _>>()
-            .context("token_hash")?;
-        let certificates = self.client_certificate.iter();
-        let certificates = certificates.chain(&self.client_certificates);
-        let certificate_names: Vec<String> = certificates.cloned().collect();
-        ensure!(
-            !certificate_names.contains(&String::new()),
-            "client_certificate: must not be empty"
-        );
-        ensure!(
-            !token_hashes.is_empty() || !certificate_names.is_empty(),
-            "nothing to recognise it by: set token_hash (`clerkcast token new {}` prints one) or client_certificate",
-            self.name
-        );
-        warn_of_uncovered(&self.name, &self.redact);
-        Ok(Identity {
-            name: self.name.clone(),
-            token_hashes,
-            certificate_names,
-            policy: Policy {
-                streams_max: Some(self.max_streams.unwrap_or(STREAMS_MAX)),
-                ..self.policy(source_names)?
-            },
-        })
-    }
+/// What identifies the principals read up to here: a caller must not be two of them.
+#[derive(Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    hashes: BTreeMap<String, String>,
+    certificates: BTreeMap<String, String>,
+}
 
-    fn check_anonymous(&self, source_names: &BTreeSet<String>) -> anyhow::Result<Policy> {
-        let has_hash = self.token_hash.is_some() || !self.token_hashes.is_empty();
-        let has_certificate =
-            self.client_certificate.is_some() || !self.client_certificates.is_empty();
-        ensure!(
-            self.name.is_empty() && !has_hash && !has_certificate,
-            "it is for callers without credentials; name, token_hash and client_certificate belong in [[principals]]"
-        );
-        warn_of_uncovered(ANONYMOUS, &self.redact);
-        self.policy(source_names)
-    }
-
-    fn policy(&self, source_names: &BTreeSet<String>) -> anyhow::Result<Policy> {
-        self.check_names(source_names)?;
-        let redaction = Redaction::new(&self.redact, &self.grant).context("redact, grant")?;
-        ensure!(
-            self.max_streams != Some(0),
-            "max_streams: must be more than 0"
-        );
-        Ok(Policy {
-            scope: Scope {
-                types: patterns(&self.types).context("types")?,
-                exclude_types: patterns(&self.exclude_types).context("exclude_types")?,
-                sources: self.sources.iter().cloned().collect(),
-            },
-            redaction,
-            withholds_payload: self.payload == Some(false),
-            streams_max: self.max_streams,
-            sees_all_subscribers: self.all_subscribers == Some(true),
-        })
-    }
-
-    /// A slip of the pen would hide everything, or nothing: names are held to what is
-    /// known, as a subscriber's filter is.
-    fn check_names(&self, source_names: &BTreeSet<String>) -> anyhow::Result<()> {
-        let filter = EventFilter {
-            types: self.types.clone(),
-            exclude_types: self.exclude_types.clone(),
-            sources: self.sources.clone(),
-            ..EventFilter::default()
-        };
-        let known = KnownNames {
-            types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
-            sources: source_names.clone(),
-            ..KnownNames::default()
-        };
-        match Filter::compile(&filter, &known) {
-            Ok(_) => Ok(()),
-            Err(violations) => {
-                let told = violations.iter().map(|it| {
-                    let field = it.field.trim_start_matches("filter.");
-                    format!("{field}: {}", it.description)
-                });
-                bail!("{}", told.collect::<Vec<_>>().join("; "))
+impl Taken {
+    fn check(&mut self, identity: &Identity, fields: &mut Fields<'_>) {
+        let name = &identity.name;
+        if name == ANONYMOUS || !self.names.insert(name.clone()) {
+            fields.refuse("name", format!("principal {name:?} is configured twice, or has the name of callers without credentials"));
+        }
+        for hash in &identity.token_hashes {
+            let hash = hash.to_string();
+            if let Some(other) = self.hashes.insert(hash, name.clone()) {
+                fields.refuse(
+                    "token_hash",
+                    format!("principals {other:?} and {name:?} have the same token_hash"),
+                );
+            }
+        }
+        for certificate in &identity.certificate_names {
+            let former = self.certificates.insert(certificate.clone(), name.clone());
+            if let Some(other) = former {
+                fields.refuse("client_certificate", format!("principals {other:?} and {name:?} have the same client_certificate {certificate:?}"));
             }
         }
     }
 }
 
-fn patterns(texts: &[String]) -> anyhow::Result<BTreeSet<TypePattern>> {
-    texts
-        .iter()
-        .map(|text| Ok(text.parse::<TypePattern>()?))
-        .collect()
+fn read_identity(
+    fields: &mut Fields<'_>,
+    known: &KnownNames,
+    warnings: &mut Vec<String>,
+) -> Identity {
+    let name = fields.text("name").unwrap_or_default().value;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 100 || !name.chars().all(is_plain) {
+        fields.refuse(
+            "name",
+            "a name has 1 to 100 letters, digits, `-`, `_` or `.`",
+        );
+    }
+    let before = fields.problems.len();
+    let token_hashes = read_hashes(fields);
+    let certificates = fields.text("client_certificate").into_iter();
+    let certificates: Vec<_> = certificates
+        .chain(fields.texts("client_certificates"))
+        .collect();
+    if certificates.iter().any(|it| it.value.is_empty()) {
+        fields.refuse(
+            "client_certificate",
+            "client_certificate: must not be empty",
+        );
+    }
+    let certificate_names: Vec<String> = certificates.into_iter().map(|it| it.value).collect();
+    let is_unknown = token_hashes.is_empty() && certificate_names.is_empty();
+    if is_unknown && fields.problems.len() == before {
+        fields.refuse("token_hash", format!("nothing to recognise it by: set token_hash (`clerkcast token new {name}` prints one) or client_certificate"));
+    }
+    let policy = read_policy(fields, &name, known, warnings);
+    Identity {
+        policy: Policy {
+            streams_max: Some(policy.streams_max.unwrap_or(STREAMS_MAX)),
+            ..policy
+        },
+        name,
+        token_hashes,
+        certificate_names,
+    }
+}
+
+fn read_hashes(fields: &mut Fields<'_>) -> Vec<TokenHash> {
+    let one = fields.text("token_hash").into_iter();
+    let texts: Vec<_> = one.map(|it| ("token_hash", it)).collect();
+    let more = fields.texts("token_hashes").into_iter();
+    let mut hashes = Vec::new();
+    for (key, text) in texts.into_iter().chain(more.map(|it| ("token_hashes", it))) {
+        match text.value.parse::<TokenHash>() {
+            Ok(hash) => hashes.push(hash),
+            Err(error) => fields.refuse_at(text.line, key, error),
+        }
+    }
+    hashes
+}
+
+fn read_anonymous(
+    fields: &mut Fields<'_>,
+    known: &KnownNames,
+    warnings: &mut Vec<String>,
+) -> Policy {
+    let identifying = [
+        fields.text("name").map(|it| it.line),
+        fields.text("token_hash").map(|it| it.line),
+        fields.texts("token_hashes").first().map(|it| it.line),
+        fields.text("client_certificate").map(|it| it.line),
+        fields
+            .texts("client_certificates")
+            .first()
+            .map(|it| it.line),
+    ];
+    if let Some(line) = identifying.into_iter().flatten().next() {
+        fields.refuse_at(line, "", "it is for callers without credentials; name, token_hash and client_certificate belong in [[principals]]");
+    }
+    read_policy(fields, ANONYMOUS, known, warnings)
+}
+
+fn read_policy(
+    fields: &mut Fields<'_>,
+    principal: &str,
+    known: &KnownNames,
+    warnings: &mut Vec<String>,
+) -> Policy {
+    let lists = ["types", "exclude_types", "sources"].map(|key| fields.texts(key));
+    check_names(fields, &lists, known);
+    let [types, exclude_types, sources] = lists;
+    let removed = fields.texts("redact");
+    let granted = fields.texts("grant");
+    let redaction = read_redaction(fields, &removed, &granted);
+    warnings.extend(warning_of_uncovered(principal, &texts_of(&removed)));
+    let streams_max = fields.count("max_streams");
+    if streams_max.as_ref().is_some_and(|max| max.value == 0) {
+        fields.refuse("max_streams", "max_streams: must be more than 0");
+    }
+    Policy {
+        scope: Scope {
+            types: patterns(&types),
+            exclude_types: patterns(&exclude_types),
+            sources: sources.into_iter().map(|it| it.value).collect(),
+        },
+        redaction,
+        withholds_payload: fields.switch("payload").is_some_and(|it| !it.value),
+        streams_max: streams_max.map(|it| it.value),
+        sees_all_subscribers: fields.switch("all_subscribers").is_some_and(|it| it.value),
+    }
+}
+
+/// A slip of the pen would hide everything, or nothing: names are held to what is
+/// known, as a subscriber's filter is.
+fn check_names(fields: &mut Fields<'_>, lists: &[Vec<Located<String>>; 3], known: &KnownNames) {
+    let [types, exclude_types, sources] = lists;
+    let filter = EventFilter {
+        types: texts_of(types),
+        exclude_types: texts_of(exclude_types),
+        sources: texts_of(sources),
+        ..EventFilter::default()
+    };
+    let Err(violations) = Filter::compile(&filter, known) else {
+        return;
+    };
+    for violation in violations {
+        let field = violation.field.trim_start_matches("filter.");
+        let (key, index) = field.split_once('[').unwrap_or((field, ""));
+        let list = match key {
+            "types" => types,
+            "exclude_types" => exclude_types,
+            _ => sources,
+        };
+        let index = index.trim_end_matches(']').parse::<usize>().ok();
+        let item = index.and_then(|index| list.get(index));
+        let line = item.map_or_else(|| fields.line(key), |item| item.line);
+        let message = format!("{field}: {}", violation.description);
+        fields.refuse_at(line, key, message);
+    }
+}
+
+fn read_redaction(
+    fields: &mut Fields<'_>,
+    removed: &[Located<String>],
+    granted: &[Located<String>],
+) -> Redaction {
+    if let Ok(redaction) = Redaction::new(&texts_of(removed), &texts_of(granted)) {
+        return redaction;
+    }
+    for item in removed {
+        if let Err(error) = Redaction::new(std::slice::from_ref(&item.value), &[]) {
+            fields.refuse_at(item.line, "redact", error);
+        }
+    }
+    for item in granted {
+        if let Err(error) = Redaction::new(&[], std::slice::from_ref(&item.value)) {
+            fields.refuse_at(item.line, "grant", error);
+        }
+    }
+    Redaction::default()
+}
+
+fn texts_of(items: &[Located<String>]) -> Vec<String> {
+    items.iter().map(|item| item.value.clone()).collect()
+}
+
+/// Those that are patterns; what is wrong with the others is told by [`check_names`].
+fn patterns(items: &[Located<String>]) -> BTreeSet<TypePattern> {
+    let patterns = items.iter().map(|item| item.value.parse::<TypePattern>());
+    patterns.filter_map(Result::ok).collect()
 }
 
 /// A rule for one place removes nothing at others where the same field stands.
-fn warn_of_uncovered(principal: &str, redact: &[String]) {
+fn warning_of_uncovered(principal: &str, redact: &[String]) -> Option<String> {
     let places = uncovered_places(redact);
-    if places.is_empty() {
-        return;
-    }
-    let shown = places.iter().take(PLACES_SHOWN).map(String::as_str);
-    let shown: Vec<&str> = shown.collect();
-    tracing::warn!(
-        principal,
-        places = shown.join(", "),
-        more = places.len() - shown.len(),
-        "redact removes a field from one place and leaves it at others; write **.NAME to remove it wherever it stands"
-    );
+    let shown: Vec<&str> = places
+        .iter()
+        .take(PLACES_SHOWN)
+        .map(String::as_str)
+        .collect();
+    let more = match places.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!places.is_empty()).then(|| format!(
+        "principal {principal}: redact removes a field from one place and leaves it at others ({}{more}); write **.NAME to remove it wherever it stands",
+        shown.join(", ")
+    ))
 }

@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them.
+//! Sizes, durations and addresses as people write them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +36,45 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 /// `127.0.0.1:8080`, `[::1]:8080`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
-        .map_err(|_| "write IP:PORT, such as 127.0.0.1:8080".to_owned())
+        .map_err(|_| format!("{text:?} is not an address: write IP:PORT, such as 127.0.0.1:8080"))
+}
+
+/// `10000`.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is not a whole number"))
+}
+
+/// `true`, `false`.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is neither true nor false"))
+}
+
+/// The duration in its largest whole unit: `30d`, `36h`, `0.5s`.
+pub fn shown_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if duration.subsec_nanos() > 0 || seconds == 0 {
+        return format!("{}s", duration.as_secs_f64());
+    }
+    for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
+        if seconds.is_multiple_of(length) {
+            return format!("{}{unit}", seconds / length);
+        }
+    }
+    format!("{seconds}s")
+}
+
+/// The size in its largest whole unit: `10 GiB`, `1000 B`.
+pub fn shown_bytes(bytes: u64) -> String {
+    for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
+            return format!("{} {unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes} B")
 }
 
 /// `30d`, `28h`, `90s`.
@@ -69,6 +107,16 @@ mod tests {
         for wrong in ["", "MiB", "-1", "1.5GiB", "ten", "99999999999TiB"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn sizes_and_durations_are_shown_in_their_largest_whole_unit() {
+        for (seconds, shown) in [(30 * 86_400, "30d"), (36 * 3600, "36h"), (90, "90s")] {
+            assert_eq!(shown_duration(Duration::from_secs(seconds)), shown);
+        }
+        assert_eq!(shown_duration(Duration::from_millis(500)), "0.5s");
+        assert_eq!(shown_bytes(10 << 30), "10 GiB");
+        assert_eq!(shown_bytes(1000), "1000 B");
     }
 
     #[test]

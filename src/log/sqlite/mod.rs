@@ -350,6 +350,12 @@ impl Log for SqliteLog {
         self.shared.writability.subscribe()
     }
 
+    fn set_retention(&self, retain_for: Option<Duration>, retain_bytes: Option<u64>) {
+        let mut config = self.shared.config();
+        config.retain_for = retain_for;
+        config.retain_bytes = retain_bytes;
+    }
+
     fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             loop {

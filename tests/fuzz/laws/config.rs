@@ -1,9 +1,7 @@
 //! What an operator writes.
 
-use std::collections::BTreeSet;
-
 use arbitrary::Arbitrary;
-use clerkcast::app::FileConfig;
+use clerkcast::app::config::{Document, Environment, Settings, check, check_whole};
 
 use super::SECRET;
 
@@ -32,10 +30,11 @@ enum Value {
 }
 
 const TABLES: [&str; 4] = ["[[sources]]", "[[principals]]", "[anonymous]", "[other]"];
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "name",
     "signing_secrets",
     "signing_secrets_env",
+    "signing_secrets_file",
     "instance_id",
     "token_hash",
     "token_hashes",
@@ -56,24 +55,53 @@ const KEYS: [&str; 18] = [
 const SECRET_PART: &str = "C2FVsBQIhrscChlQIMV";
 
 impl ConfigFile {
-    pub(crate) fn hold(self) {
+    fn text(&self) -> String {
         let lines = self.lines.iter().map(Line::text);
-        let text = lines.collect::<Vec<_>>().join("\n");
-        let keeps = |error: anyhow::Error| {
-            let said = format!("{error:#}");
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn hold(self) {
+        keep_secrets(&self.text());
+    }
+}
+
+/// Everything that can be said of a file, without its secrets.
+fn keep_secrets(text: &str) {
+    let settings = Settings {
+        document: Document::parse("clerkcast.toml", text),
+        environment: Environment::LeftOut,
+        ..Settings::default()
+    };
+    for problem in check(&settings).err().unwrap_or_default() {
+        for said in [problem.to_string(), problem.as_line()] {
             assert!(!said.contains(SECRET_PART), "{said}");
-        };
-        let file = match FileConfig::parse("clerkcast.toml", &text) {
-            Ok(file) => file,
-            Err(error) => return keeps(error),
-        };
-        if let Err(error) = file.sources() {
-            keeps(error);
         }
-        let sources = BTreeSet::from(["default".to_owned()]);
-        if let Err(error) = file.principals(&sources, false) {
-            keeps(error);
+    }
+}
+
+/// Wherever a file is cut, what is left of it is not taken in its place.
+#[derive(Arbitrary, Debug)]
+pub(crate) struct ConfigCut {
+    file: ConfigFile,
+    ends_with_newline: bool,
+    cut: u16,
+}
+
+impl ConfigCut {
+    pub(crate) fn hold(self) {
+        let mut whole = self.file.text();
+        if self.ends_with_newline {
+            whole.push('\n');
         }
+        let mut cut = usize::from(self.cut) % (whole.len() + 1);
+        while !whole.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        let left = &whole[..cut];
+        let is_taken = check_whole(left, &whole).is_ok();
+        assert_eq!(is_taken, left == whole, "{left:?} of {whole:?}");
+        // At a start there is nothing to compare it with; it is read like any other.
+        keep_secrets(left);
     }
 }
 

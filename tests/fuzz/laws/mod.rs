@@ -10,7 +10,7 @@ mod event;
 mod filter;
 mod free_json;
 
-pub(crate) use config::ConfigFile;
+pub(crate) use config::{ConfigCut, ConfigFile};
 pub(crate) use delivery::Delivery;
 pub(crate) use event::{Body, CursorText};
 pub(crate) use filter::{Filtering, PolicyOnFilter};

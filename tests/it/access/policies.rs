@@ -7,7 +7,7 @@ use clerkcast::proto::{EventFilter, SubscribeRequest};
 use tonic::{Code, Status};
 
 use super::{Caller, Guarded, new_token, reason};
-use crate::harness::{Gateway, OTHER_SECRET, body, from_earliest, types};
+use crate::harness::{Gateway, OTHER_SECRET, SECRET, body, from_earliest, types};
 
 fn all_with_payload() -> SubscribeRequest {
     SubscribeRequest {
@@ -85,6 +85,7 @@ async fn a_policy_decides_on_types_sources_fields_and_payload_in_every_call() {
     let guarded = Guarded::start(&format!(
         "{}\ntypes = [\"user.*\", \"session.created\"]\nexclude_types = [\"user.deleted\"]\nsources = [\"default\"]\n\
          redact = [\"contact\", \"**.private_metadata\", \"network\"]\npayload = false\n\
+         [[sources]]\nname = \"default\"\nsigning_secrets = [\"{SECRET}\"]\n\
          [[sources]]\nname = \"staging\"\nsigning_secrets = [\"{OTHER_SECRET}\"]\n",
         token.stanza
     ));

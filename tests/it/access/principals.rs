@@ -9,7 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{Caller, Guarded, Token, new_token, reason};
-use crate::harness::{OTHER_SECRET, PATIENCE, binary, body, eventually, from_earliest};
+use crate::harness::{OTHER_SECRET, PATIENCE, SECRET, binary, body, eventually, from_earliest};
 
 #[tokio::test]
 async fn only_a_known_token_is_let_in_and_every_call_asks_for_it() {
@@ -141,14 +141,14 @@ async fn a_removed_principal_s_streams_end_and_a_bad_file_changes_nothing() {
     guarded
         .reload(
             "[[principals]]\nname = 1",
-            "the principals stay as they were",
+            "configuration not taken; the former stays in force",
         )
         .await;
     let with_types = format!(
         "{}\n{}\ntypes = [\"user.*\"]\n",
         kept.stanza, changed.stanza
     );
-    guarded.reload(&with_types, "principals read again").await;
+    guarded.reload(&with_types, "configuration reloaded").await;
     let mut ends = Vec::new();
     for stream in &mut streams[1..] {
         let end = async {
@@ -190,7 +190,9 @@ async fn a_removed_principal_s_streams_end_and_a_bad_file_changes_nothing() {
 #[tokio::test]
 async fn a_file_that_names_nobody_any_more_does_not_open_the_port() {
     let guarded = Guarded::start(&new_token("billing").stanza);
-    guarded.reload("", "names no principal any more").await;
+    guarded
+        .reload("# none\n", "names no principal any more")
+        .await;
     let mut anonymous = Caller::anonymous(&guarded.gateway).await;
     let refused = anonymous.subscribe(SubscribeRequest::default()).await;
     let refused = refused.expect_err("nobody is let in without a token");
@@ -219,7 +221,8 @@ async fn only_what_token_new_makes_is_taken_for_a_token() {
 async fn a_caller_learns_of_no_source_that_it_may_not_receive() {
     let token = new_token("billing");
     let config = format!(
-        "[[sources]]\nname = \"staging\"\nsigning_secrets = [\"{OTHER_SECRET}\"]\n{}\nsources = [\"default\"]\n",
+        "[[sources]]\nname = \"default\"\nsigning_secrets = [\"{SECRET}\"]\n\
+         [[sources]]\nname = \"staging\"\nsigning_secrets = [\"{OTHER_SECRET}\"]\n{}\nsources = [\"default\"]\n",
         token.stanza
     );
     let guarded = Guarded::start(&config);

@@ -1,0 +1,99 @@
+//! What a gateway says when it starts: what it runs, from where, and who may use it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::config::shown_duration;
+use super::{Addresses, Gateway, LogConfig, SourceConfig};
+use crate::access::Principals;
+use crate::webhook;
+
+/// The commit that this was built from.
+const COMMIT: Option<&str> = option_env!("CLERKCAST_COMMIT");
+/// The embedded log's file.
+const DATABASE: &str = "clerkcast.db";
+
+/// As log lines show a duration: `0.086s`.
+#[must_use]
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.3}s", duration.as_secs_f64())
+}
+
+/// Announces `gateway`, whose configuration file is `file`.
+///
+/// # Errors
+/// When the log or the system cannot say what is asked of it.
+pub async fn announce(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<()> {
+    announce_start(gateway, file).await?;
+    let config = &gateway.config;
+    let Addresses { http, grpc, admin } = gateway.addresses()?;
+    let http_scheme = config.http_tls.as_ref().map_or("http", |_| "https");
+    let grpc_scheme = config.grpc_tls.as_ref().map_or("http", |_| "https");
+    for source in &config.sources {
+        announce_source(http, http_scheme, source);
+    }
+    announce_principals(&config.principals);
+    tracing::info!(address = %http, scheme = http_scheme, "listening for webhooks on {http_scheme}://{http}");
+    tracing::info!(address = %grpc, scheme = grpc_scheme, "listening for subscribers on {grpc_scheme}://{grpc}");
+    tracing::info!(address = %admin, scheme = "http", "listening for operators on http://{admin}");
+    Ok(())
+}
+
+async fn announce_start(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<()> {
+    let config = &gateway.config;
+    let described = gateway.log.describe().await?;
+    let (log, data_dir, stream) = match &config.log {
+        LogConfig::Embedded(config) => ("embedded", Some(&config.data_dir), None),
+        LogConfig::Nats(config) => ("nats", None, Some(config.stream.as_str())),
+    };
+    let file_bytes = data_dir.and_then(|directory| {
+        let database = std::fs::metadata(directory.join(DATABASE));
+        Some(database.ok()?.len())
+    });
+    let (retain_for, retain_bytes) = config.log.retention();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        commit = COMMIT.unwrap_or("unknown"),
+        config = file.map(|file| display(file.display())),
+        log,
+        data_dir = data_dir.map(|directory| display(directory.display())),
+        stream,
+        epoch = %gateway.log.epoch(),
+        events = described.record_count,
+        oldest = described.oldest_receive_time.map(display),
+        newest = described.newest_receive_time.map(display),
+        used_bytes = described.size_bytes,
+        file_bytes,
+        retain_for = retain_for.map_or_else(|| "off".to_owned(), shown_duration),
+        retain_bytes = retain_bytes.map_or_else(|| "off".to_owned(), |bytes| bytes.to_string()),
+        sources = config.sources.len(),
+        principals = config.principals.identities.len(),
+        anonymous = config.principals.anonymous.is_some(),
+        recovered_in = seconds(gateway.recovered_in),
+        "clerkcast starts"
+    );
+    Ok(())
+}
+
+fn announce_source(http: SocketAddr, scheme: &str, source: &SourceConfig) {
+    let path = webhook::path(&source.name);
+    tracing::info!(
+        source = %source.name,
+        url = %format_args!("{scheme}://{http}{path}"),
+        secrets = source.fingerprints().join(","),
+        instance_id = source.instance_id.as_deref().unwrap_or("any"),
+        "source configured; secrets are shown by the start of their key's SHA-256"
+    );
+}
+
+fn announce_principals(principals: &Principals) {
+    let names = principals.identities.iter();
+    let names: Vec<&str> = names.map(|identity| identity.name.as_str()).collect();
+    tracing::info!(
+        target: "clerkcast::audit",
+        principals = names.join(","),
+        anonymous = principals.anonymous.is_some(),
+        "principals loaded"
+    );
+}

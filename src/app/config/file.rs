@@ -1,0 +1,112 @@
+//! Reading the configuration file, which an editor or a tool may be writing at the same
+//! moment: a file that was cut short can be valid, and allow more than the whole one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::problem::{Place, Problem};
+
+/// Between two looks at a file; whoever writes it in pieces is not that slow.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Looks that may differ from the one before.
+const LOOKS_MAX: usize = 3;
+const CUT_SHORT: &str = "the configuration file looks cut short; write it beside and rename it";
+
+/// Reads the file at `path` once, as at a start.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> Result<String, Problem> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let message = format!(
+            "cannot read the configuration file {}: {error}",
+            path.display()
+        );
+        Problem::new(Place::Nowhere, "config", message)
+    })
+}
+
+/// What an operator should know of a file that was read at a start.
+#[must_use]
+pub fn warning_at_start(text: &str) -> Option<&'static str> {
+    let is_cut = !text.is_empty() && !text.ends_with('\n');
+    is_cut.then_some("the configuration file has no newline at its end; was it cut short?")
+}
+
+/// Reads the file at `path` in place of `in_force`. Blocks for some hundred milliseconds.
+///
+/// # Errors
+/// When it cannot be read, changes while it is read, or looks cut short.
+pub fn read_again(path: &Path, in_force: &str) -> Result<String, Problem> {
+    let pause = || std::thread::sleep(LOOK_INTERVAL);
+    let text = read_twice(|| read(path), pause)?;
+    check_whole(&text, in_force)?;
+    Ok(text)
+}
+
+/// The text once two looks in a row show the same.
+fn read_twice(
+    mut look: impl FnMut() -> Result<String, Problem>,
+    mut pause: impl FnMut(),
+) -> Result<String, Problem> {
+    let mut former = look()?;
+    for _ in 0..LOOKS_MAX {
+        pause();
+        let latter = look()?;
+        if latter == former {
+            return Ok(latter);
+        }
+        former = latter;
+    }
+    Err(Problem::new(
+        Place::Nowhere,
+        "config",
+        "the configuration file changes while it is read; write it beside and rename it",
+    ))
+}
+
+/// Fails where `text` can be what is left of `in_force`.
+///
+/// # Errors
+/// With what to do.
+pub fn check_whole(text: &str, in_force: &str) -> Result<(), Problem> {
+    let is_prefix = text.len() < in_force.len() && in_force.starts_with(text);
+    let has_lost_its_end = in_force.ends_with('\n') && !text.ends_with('\n');
+    if is_prefix || has_lost_its_end {
+        return Err(Problem::new(Place::Nowhere, "config", CUT_SHORT));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = "[[principals]]\nname = \"a\"\n# ä\ntypes = [\"user.*\"]\n";
+
+    #[test]
+    fn every_part_of_what_is_in_force_is_refused() {
+        for at in (0..WHOLE.len()).filter(|at| WHOLE.is_char_boundary(*at)) {
+            check_whole(&WHOLE[..at], WHOLE).expect_err(&WHOLE[..at]);
+        }
+        check_whole(WHOLE, WHOLE).expect("the same");
+        check_whole("# other\n", WHOLE).expect("another file");
+        check_whole(&format!("{WHOLE}# more\n"), WHOLE).expect("a longer file");
+        check_whole("# other", WHOLE).expect_err("it has lost its newline");
+        check_whole("# other", "# without").expect("there never was a newline");
+        check_whole("", "").expect("as empty as before");
+    }
+
+    #[test]
+    fn a_file_is_taken_once_two_looks_show_the_same() {
+        let looks = |texts: &'static [&'static str]| {
+            let mut texts = texts.iter();
+            let look = || Ok((*texts.next().expect("no further look")).to_owned());
+            read_twice(look, || {}).ok()
+        };
+        assert_eq!(looks(&["a", "a"]), Some("a".to_owned()));
+        assert_eq!(looks(&["a", "ab", "ab"]), Some("ab".to_owned()));
+        assert_eq!(looks(&["a", "ab", "abc", "abc"]), Some("abc".to_owned()));
+        assert_eq!(looks(&["a", "ab", "abc", "abcd"]), None);
+    }
+}

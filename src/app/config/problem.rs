@@ -1,0 +1,116 @@
+//! What is wrong with a configuration, and where that stands.
+
+use std::fmt;
+
+/// At most this much of a word that looks like a secret is shown, such as `whsec_123`.
+const SHOWN_OF_SECRET: usize = 8;
+
+/// One thing that is wrong. Its text holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it stands.
+    pub place: Place,
+    /// The option, as a path such as `sources[1].signing_secrets`; empty where there is none.
+    pub key: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// Where a value stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the file.
+    File {
+        /// Its path.
+        name: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// In a flag.
+    Flag(String),
+    /// In an environment variable.
+    Variable(String),
+    /// Nowhere: it is missing.
+    Nowhere,
+}
+
+impl Problem {
+    pub(super) fn new(place: Place, key: impl Into<String>, message: impl fmt::Display) -> Self {
+        Self {
+            place,
+            key: without_secrets(&key.into()),
+            message: without_secrets(&message.to_string()),
+        }
+    }
+
+    /// About the configuration as a whole.
+    pub(in crate::app) fn of_config(message: impl fmt::Display) -> Self {
+        Self::new(Place::Nowhere, "config", message)
+    }
+
+    /// The line in the file; beyond all lines where it is elsewhere.
+    pub(super) fn line(&self) -> usize {
+        match &self.place {
+            Place::File { line, .. } => *line,
+            _ => usize::MAX,
+        }
+    }
+
+    /// As `config check` prints it: `FILE:LINE: KEY: message`.
+    #[must_use]
+    pub fn as_line(&self) -> String {
+        let place = match &self.place {
+            Place::File { name, line } => format!("{name}:{line}: "),
+            Place::Flag(name) => format!("{name}: "),
+            Place::Variable(name) => format!("{name}: "),
+            Place::Nowhere => String::new(),
+        };
+        let key = match self.key.as_str() {
+            "" => String::new(),
+            key => format!("{key}: "),
+        };
+        format!("{place}{key}{}", self.message)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            key,
+            message,
+        } = self;
+        match place {
+            Place::File { name, line } if key.is_empty() => {
+                write!(formatter, "{name}, line {line}: {message}")
+            }
+            Place::File { name, line } => {
+                // The line says in which table.
+                let key = key.rsplit('.').next().unwrap_or_default();
+                write!(formatter, "{name}, line {line}, {key}: {message}")
+            }
+            Place::Flag(name) | Place::Variable(name) => write!(formatter, "{name}: {message}"),
+            Place::Nowhere => formatter.write_str(message),
+        }
+    }
+}
+
+/// A value in the wrong place may be a secret: only its first letters are shown.
+fn without_secrets(text: &str) -> String {
+    const PREFIXES: [&str; 4] = ["whsec_", "cct_", "sk_live_", "sk_test_"];
+    let mut shown = text.to_owned();
+    let is_of_secret = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
+    for prefix in PREFIXES {
+        let mut from = 0;
+        while let Some(found) = shown.get(from..).and_then(|rest| rest.find(prefix)) {
+            let start = from + found + prefix.len();
+            let secret = shown.get(start..).unwrap_or_default();
+            let length = secret.find(|c| !is_of_secret(c)).unwrap_or(secret.len());
+            if length > SHOWN_OF_SECRET {
+                shown.replace_range(start..start + length, "…");
+            }
+            from = start;
+        }
+    }
+    shown
+}

@@ -1,0 +1,144 @@
+//! Signing secrets, where they may be held: in the file, in environment variables, and in
+//! files that either of them names.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::settings::Environment;
+use crate::webhook::SigningSecret;
+
+/// The older name, which most code outside Clerk uses.
+pub const LEGACY_VARIABLE: &str = "CLERK_WEBHOOK_SECRET";
+/// Where the default source's secrets are looked for, in this order.
+pub const VARIABLES: [&str; 3] = [
+    "CLERKCAST_SIGNING_SECRET",
+    "CLERK_WEBHOOK_SIGNING_SECRET",
+    LEGACY_VARIABLE,
+];
+/// Before the name of a file that holds what a variable would hold.
+pub const FILE_SUFFIX: &str = "_FILE";
+/// The largest file that holds secrets.
+const FILE_BYTES_MAX: u64 = 4 << 10;
+
+/// A secret's text, and who holds it.
+pub struct Held {
+    /// The text; may hold several secrets.
+    pub text: String,
+    /// The variable, which names the file where it ends with `_FILE`.
+    pub variable: String,
+    /// What an operator should know of the file.
+    pub warning: Option<String>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut held = formatter.debug_struct("Held");
+        held.field("variable", &self.variable);
+        held.finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// Whether the text is in the environment, which a running process keeps as it was.
+    #[must_use]
+    pub fn is_in_environment(&self) -> bool {
+        !self.variable.ends_with(FILE_SUFFIX)
+    }
+}
+
+/// The names of those of `variables` and their twins that are set.
+pub(super) fn set_variables(environment: Environment) -> Vec<String> {
+    let names = VARIABLES.iter().flat_map(|name| {
+        let twin = format!("{name}{FILE_SUFFIX}");
+        [(*name).to_owned(), twin]
+    });
+    names
+        .filter(|name| environment.get(name).is_some())
+        .collect()
+}
+
+/// What `variable` holds, or the file that its twin names.
+///
+/// # Errors
+/// With the variable that is wrong, and what is wrong with it; never with the content.
+pub fn of_variable(
+    environment: Environment,
+    variable: &str,
+) -> Result<Option<Held>, (String, String)> {
+    if variable.ends_with(FILE_SUFFIX) {
+        let path = environment.get(variable);
+        return path.map(|path| of_file(variable, &path)).transpose();
+    }
+    let twin = format!("{variable}{FILE_SUFFIX}");
+    match (environment.get(variable), environment.get(&twin)) {
+        (Some(_), Some(_)) => Err((
+            variable.to_owned(),
+            format!("{twin} is set too: set one of them"),
+        )),
+        (Some(text), None) => match text.into_string() {
+            Ok(text) => Ok(Some(Held {
+                text,
+                variable: variable.to_owned(),
+                warning: None,
+            })),
+            Err(_) => Err((variable.to_owned(), "it is not UTF-8".to_owned())),
+        },
+        (None, Some(path)) => of_file(&twin, &path).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn of_file(variable: &str, path: &OsStr) -> Result<Held, (String, String)> {
+    match read_file(Path::new(path)) {
+        Ok((text, warning)) => Ok(Held {
+            text,
+            variable: variable.to_owned(),
+            warning,
+        }),
+        Err(error) => Err((variable.to_owned(), error)),
+    }
+}
+
+/// The content of a file that holds secrets, less one newline at its end, and what an
+/// operator should know of it.
+///
+/// # Errors
+/// With the path and what is wrong, never with the content.
+pub fn read_file(path: &Path) -> Result<(String, Option<String>), String> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| format!("cannot read {shown}: {error}");
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    // A pipe would keep the gateway waiting, and is empty at the next look.
+    if !metadata.is_file() {
+        return Err(format!("{shown} is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("{shown} is larger than 4 KiB: it is not a secret"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(format!("{shown} is empty"));
+    }
+    let is_for_all = metadata.permissions().mode() & 0o004 != 0;
+    let warning = is_for_all
+        .then(|| format!("{shown} holds a secret, and every user of this machine can read it"));
+    Ok((text.to_owned(), warning))
+}
+
+/// Adds those secrets that are not there yet.
+pub(super) fn add(secrets: &mut Vec<SigningSecret>, more: Vec<SigningSecret>) {
+    for secret in more {
+        if !secrets.contains(&secret) {
+            secrets.push(secret);
+        }
+    }
+}

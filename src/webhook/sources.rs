@@ -1,0 +1,75 @@
+//! The accepted sources, which can be replaced while webhooks arrive.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use super::answer::Refusal;
+use super::metrics::Metrics;
+use super::verify::Verifier;
+
+/// One Clerk instance whose webhooks are accepted.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name, in the URL and in `Event.source`.
+    pub name: String,
+    /// Its signing secrets.
+    pub verifier: Verifier,
+    /// The instance that its bodies must name, if they name one.
+    pub instance_id: Option<String>,
+}
+
+/// The accepted sources by name; clones share them.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    current: Arc<RwLock<ByName>>,
+    metrics: Metrics,
+}
+
+type ByName = HashMap<String, Arc<Source>>;
+
+impl Sources {
+    /// Accepts the webhooks of these.
+    #[must_use]
+    pub fn new(sources: Vec<Source>, metrics: Metrics) -> Self {
+        let accepted = Self {
+            current: Arc::default(),
+            metrics,
+        };
+        accepted.replace(sources);
+        accepted
+    }
+
+    /// Accepts the webhooks of these from now on, and of no other. When it returns, nothing is
+    /// verified with a former secret any more, not even a body that was on its way.
+    pub fn replace(&self, sources: Vec<Source>) {
+        let by_name = |source: Source| (source.name.clone(), Arc::new(source));
+        let replacement: ByName = sources.into_iter().map(by_name).collect();
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut *current, replacement);
+        for added in current.keys().filter(|name| !former.contains_key(*name)) {
+            self.metrics.expect_source(added);
+        }
+        for removed in former.keys().filter(|name| !current.contains_key(*name)) {
+            self.metrics.forget_source(removed);
+        }
+    }
+
+    /// Fails unless the source is accepted.
+    pub(super) fn check(&self, name: &str) -> Result<(), Refusal> {
+        self.with(name, |_| Ok(()))
+    }
+
+    /// Judges a delivery by its source. The source stays in force meanwhile, so that
+    /// [`Sources::replace`] waits for the judgment.
+    pub(super) fn with<T>(
+        &self,
+        name: &str,
+        judge: impl FnOnce(&Arc<Source>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        judge(self.read().get(name).ok_or(Refusal::UnknownSource)?)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, ByName> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,210 @@
+//! Secrets that stand in files, beside the variables that would hold them.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use tempfile::TempDir;
+
+use super::{Configured, line, source, write};
+use crate::harness::{Gateway, OTHER_SECRET, Options, SECRET, binary, body};
+use crate::refused::refused_start;
+
+const VARIABLES: [&str; 3] = [
+    "CLERKCAST_SIGNING_SECRET",
+    "CLERK_WEBHOOK_SIGNING_SECRET",
+    "CLERK_WEBHOOK_SECRET",
+];
+
+async fn status(gateway: &Gateway, path: &str, secret: &str, id: &str) -> u16 {
+    let event = body("user.created", "user_1").into();
+    gateway.post_signed(path, secret, id, event).await.status
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    owned.collect()
+}
+
+#[tokio::test]
+async fn secrets_from_files() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let at = directory.path();
+    let other = write(at, "other", &format!("{OTHER_SECRET}\n"));
+    for variable in VARIABLES {
+        // Empty is how `${X:-}` says that X is not set.
+        let gateway = Gateway::start_with(Options {
+            args: Vec::new(),
+            env: env(&[
+                ("CLERK_WEBHOOK_SIGNING_SECRET", ""),
+                (&format!("{variable}_FILE"), &other),
+            ]),
+        });
+        assert_eq!(
+            status(&gateway, "", OTHER_SECRET, "msg_1").await,
+            200,
+            "{variable}"
+        );
+        assert_eq!(
+            status(&gateway, "", SECRET, "msg_1").await,
+            400,
+            "{variable}"
+        );
+        // Whoever signs looks in the same places.
+        let sent = binary()
+            .args(["send", "user.created", "--url", &gateway.webhook_url()])
+            .env(format!("{variable}_FILE"), &other)
+            .output()
+            .expect("it runs");
+        assert!(sent.status.success(), "{variable}: {sent:?}");
+    }
+    let configured = Configured::start_with(
+        &format!(
+            "{}{}",
+            source("a", &format!("signing_secrets_file = [\"{other}\"]")),
+            source("b", "signing_secrets_env = [\"B_SECRET\"]")
+        ),
+        env(&[("B_SECRET_FILE", &other)]),
+    );
+    assert_eq!(
+        status(&configured.gateway, "/a", OTHER_SECRET, "msg_1").await,
+        200
+    );
+    assert_eq!(
+        status(&configured.gateway, "/b", OTHER_SECRET, "msg_1").await,
+        200
+    );
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o644)).expect("set");
+    let lines = configured.hang_up().await;
+    assert!(lines.iter().any(|line| {
+        line["level"] == "WARN"
+            && line["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("every user of this machine"))
+    }));
+}
+
+#[test]
+fn a_file_that_holds_no_secret_is_told_by_its_variable() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let at = directory.path();
+    let right = write(at, "right", OTHER_SECRET);
+    let empty = write(at, "empty", "\n");
+    let large = write(at, "large", &OTHER_SECRET.repeat(200));
+    let two = write(at, "two", &format!("{OTHER_SECRET}\n\n"));
+    let none = at.join("none").display().to_string();
+    for variable in VARIABLES {
+        let twin = format!("{variable}_FILE");
+        for (path, expected) in [
+            (&empty, "is empty"),
+            (&large, "larger than 4 KiB"),
+            (&two, "newline"),
+            (&none, "cannot read"),
+            (&at.display().to_string(), "not a regular file"),
+        ] {
+            let (code, said) = refused_start(|command| {
+                command
+                    .env_remove("CLERK_WEBHOOK_SIGNING_SECRET")
+                    .env(&twin, path);
+            });
+            assert_eq!(code, Some(2), "{twin}={path}: {said}");
+            assert!(
+                said.contains(&twin) && said.contains(expected),
+                "{twin}={path}: {said}"
+            );
+            assert!(!said.contains(&OTHER_SECRET[6..20]), "{said}");
+        }
+        let (code, said) = refused_start(|command| {
+            command.env_remove("CLERK_WEBHOOK_SIGNING_SECRET");
+            command.env(variable, OTHER_SECRET).env(&twin, &right);
+        });
+        assert_eq!(code, Some(2), "{variable}: {said}");
+        assert!(said.contains(variable) && said.contains(&twin), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_file_that_changed_is_in_force_after_hangup() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let secret = write(directory.path(), "secret", SECRET);
+    let kept = write(directory.path(), "kept", SECRET);
+    let configured = Configured::start_with(
+        &format!(
+            "{}{}",
+            source("a", &format!("signing_secrets_file = [\"{secret}\"]")),
+            source("b", "signing_secrets_env = [\"B_SECRET\"]"),
+        ),
+        env(&[("B_SECRET", SECRET)]),
+    );
+    let by_twin = Gateway::start_with(Options {
+        args: Vec::new(),
+        env: env(&[
+            ("CLERK_WEBHOOK_SIGNING_SECRET", ""),
+            ("CLERK_WEBHOOK_SIGNING_SECRET_FILE", &kept),
+        ]),
+    });
+    write(directory.path(), "secret", OTHER_SECRET);
+    let lines = configured.hang_up().await;
+    let reloaded = line(&lines, "configuration reloaded");
+    assert_eq!(reloaded["sources_changed"], "a");
+    assert_eq!(
+        reloaded["secrets_of_environment"], "b",
+        "a process keeps its environment"
+    );
+    assert_eq!(
+        status(&configured.gateway, "/a", SECRET, "msg_1").await,
+        400
+    );
+    assert_eq!(
+        status(&configured.gateway, "/a", OTHER_SECRET, "msg_1").await,
+        200
+    );
+    // A file that is gone changes nothing.
+    std::fs::remove_file(&secret).expect("removed");
+    line(&configured.hang_up().await, "configuration not taken");
+    assert_eq!(
+        status(&configured.gateway, "/a", OTHER_SECRET, "msg_2").await,
+        200
+    );
+
+    // Without a configuration file, too.
+    write(directory.path(), "kept", OTHER_SECRET);
+    by_twin.signal("-HUP");
+    crate::harness::eventually("a reload", || async {
+        by_twin.log_text().contains("configuration reloaded")
+    })
+    .await;
+    assert_eq!(status(&by_twin, "", SECRET, "msg_1").await, 400);
+    assert_eq!(status(&by_twin, "", OTHER_SECRET, "msg_1").await, 200);
+}
+
+#[tokio::test]
+async fn tail_takes_its_token_from_a_file() {
+    let gateway = Gateway::start();
+    let directory = TempDir::new().expect("a temporary directory");
+    let token = write(directory.path(), "token", "cct_token\n");
+    let tail = |more: &[(&str, &str)]| {
+        let server = format!("http://{}", gateway.grpc);
+        let mut command = binary();
+        command.args(["tail", "--server", &server, "--until-caught-up"]);
+        command.envs(more.iter().copied());
+        let output = command.output().expect("it runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    // No principal has it, and a wrong token is refused whoever else is let in.
+    let (code, said) = tail(&[("CLERKCAST_TOKEN_FILE", &token)]);
+    assert_eq!(code, Some(1), "{said}");
+    let (code, said) = tail(&[("CLERKCAST_TOKEN_FILE", "/does/not/exist")]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("CLERKCAST_TOKEN_FILE"), "{said}");
+    let both = [
+        ("CLERKCAST_TOKEN_FILE", token.as_str()),
+        ("CLERKCAST_TOKEN", "cct_x"),
+    ];
+    let (code, said) = tail(&both);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(!said.contains("cct_token"), "{said}");
+}
