@@ -20,8 +20,7 @@ impl Check<'_> {
     ) -> jetstream::Config {
         let servers = self.parsed_if_given("nats_url", |text| {
             let servers = text.split(',').map(|url| url.trim().parse::<ServerUrl>());
-            let servers = servers.collect::<Result<Vec<_>, _>>();
-            servers.map_err(|error| error.to_string())
+            servers.collect::<Result<Vec<_>, _>>()
         });
         let duplicate_window = self.parsed("nats_duplicate_window", units::duration);
         if let Err(message) = check_window(duplicate_window, retain_for) {
