@@ -1,18 +1,27 @@
 //! Reading without subscribing: one page, or one event.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::frame::{View, event_message};
 use super::subscription::Start;
 use super::{Error, Fanout, Filter};
 use crate::access::Scope;
 use crate::event::{AttributesRef, Cursor, Position};
-use crate::log::{self, Query, Record};
+use crate::log::{self, Matches, Query, Record};
 use crate::proto;
 
 /// A page ends with the record that reaches this, and stays below the 4 MiB that gRPC
 /// clients accept by default: typed, JSON can take six times its size.
 const PAGE_BYTES_MAX: usize = 256 << 10;
+/// A page ends after this long, with what was found, so that a caller whose filter matches
+/// next to nothing learns how far it has come.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
+/// And after this many rows.
+const PAGE_ROWS_MAX: usize = 100_000;
 
 /// One page to list.
 #[derive(Clone, Debug)]
@@ -38,8 +47,37 @@ pub struct Listed {
     pub has_more: bool,
 }
 
+/// What a page has taken.
+#[derive(Debug)]
+struct Effort {
+    begun: Instant,
+    rows: Arc<AtomicUsize>,
+}
+
+impl Effort {
+    fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            rows: Arc::default(),
+        }
+    }
+
+    /// The filter, which counts what it is asked about.
+    fn counting(&self, filter: Filter) -> Matches {
+        let rows = Arc::clone(&self.rows);
+        Arc::new(move |attributes| {
+            rows.fetch_add(1, Ordering::Relaxed);
+            filter.matches(attributes)
+        })
+    }
+
+    fn is_spent(&self) -> bool {
+        self.begun.elapsed() >= PAGE_TIME_MAX || self.rows.load(Ordering::Relaxed) >= PAGE_ROWS_MAX
+    }
+}
+
 impl Fanout {
-    /// Lists one page of matching events.
+    /// Lists one page of matching events, perhaps none where that takes much to find out.
     ///
     /// # Errors
     /// When the cursor cannot be honoured or the log not be read.
@@ -55,12 +93,12 @@ impl Fanout {
         };
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
+        let effort = Effort::begin();
         while position < tail && records.len() < listing.events_max && bytes < PAGE_BYTES_MAX {
-            let filter = listing.filter.clone();
             let query = Query {
                 after: position,
-                narrow: filter.narrow().clone(),
-                matches: Arc::new(move |attributes| filter.matches(attributes)),
+                narrow: listing.filter.narrow().clone(),
+                matches: effort.counting(listing.filter.clone()),
                 records_max: listing.events_max - records.len(),
                 bytes_max: PAGE_BYTES_MAX - bytes,
             };
@@ -69,21 +107,23 @@ impl Fanout {
             let page = inner.log.read(query).await;
             drop(turn);
             let page = match page {
+                // What was found is right; the next page finds out.
+                Err(log::Error::Expired { .. }) if !records.is_empty() => break,
                 // Retention moved the oldest event, which is where this starts anyway.
-                Err(log::Error::Expired { trimmed }) if has_no_cursor && records.is_empty() => {
+                Err(log::Error::Expired { trimmed }) if has_no_cursor => {
                     position = trimmed;
                     continue;
                 }
                 Err(log::Error::Expired { .. }) => return Err(inner.expired()),
                 page => page?,
             };
-            bytes += page
-                .records
-                .iter()
-                .map(|record| record.content.bytes())
-                .sum::<usize>();
+            let sizes = page.records.iter().map(|record| record.content.bytes());
+            bytes += sizes.sum::<usize>();
             records.extend(page.records);
             position = page.through;
+            if effort.is_spent() {
+                break;
+            }
         }
         let events = records
             .iter()

@@ -20,6 +20,7 @@ mod harness;
 mod hostile;
 mod interop;
 mod laws;
+mod listing;
 mod nats;
 mod observability;
 mod operations;

@@ -26,7 +26,7 @@ fn events() -> u64 {
 }
 
 /// Copies of one event under other ids, by way of SQLite: in minutes, not hours.
-fn fill(gateway: &Gateway, events: u64) {
+pub(crate) fn fill(gateway: &Gateway, events: u64) {
     let database = rusqlite::Connection::open(gateway.database()).expect("opens");
     let copies = format!(
         "PRAGMA synchronous = OFF;
