@@ -28,7 +28,7 @@ use crate::access::Access;
 use crate::clerk::catalogue;
 use crate::fanout::Fanout;
 use crate::log::jetstream::JetStreamLog;
-use crate::log::sqlite::SqliteLog;
+use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{self, Log, Writability};
 use crate::net::{self, Listener};
 use crate::{fanout, grpc, ops, webhook};
@@ -237,12 +237,18 @@ impl Gateway {
     }
 }
 
+fn open_embedded(config: sqlite::Config, metrics: log::Metrics) -> anyhow::Result<Arc<SqliteLog>> {
+    let is_declared = |name: &str| catalogue::find(name).is_some();
+    Ok(Arc::new(SqliteLog::open_declaring(
+        config,
+        metrics,
+        is_declared,
+    )?))
+}
+
 async fn open_log(config: LogConfig, metrics: log::Metrics) -> anyhow::Result<Arc<dyn Log>> {
     Ok(match config {
-        LogConfig::Embedded(config) => {
-            let is_declared = |name: &str| catalogue::find(name).is_some();
-            Arc::new(SqliteLog::open_declaring(config, metrics, is_declared)?)
-        }
+        LogConfig::Embedded(config) => open_embedded(config, metrics)?,
         LogConfig::Nats(config) => Arc::new(Box::pin(JetStreamLog::open(config, metrics)).await?),
     })
 }

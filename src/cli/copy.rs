@@ -53,8 +53,15 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
         }
     };
     let copied = app::copy(from, to, progress).await;
-    let Copied { events, duplicates } = copied.map_err(Failure::failed)?;
+    let Copied {
+        events,
+        duplicates,
+        retired_ids,
+    } = copied.map_err(Failure::failed)?;
     eprintln!("clerkcast: {events} events copied, {duplicates} were there already");
+    if retired_ids > 0 {
+        eprintln!("clerkcast: {retired_ids} ids of removed events are remembered");
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use clerkcast::proto::subscribe_request::Start;
 use clerkcast::proto::{Event, SubscribeRequest};
 use tempfile::TempDir;
 
-use crate::harness::{Gateway, Options, binary, from_earliest, start_unsealed};
+use crate::harness::{Gateway, Options, binary, body, eventually, from_earliest, start_unsealed};
 use crate::nats::place::on;
 use crate::nats::server::Server;
 
@@ -106,6 +106,59 @@ async fn lossless_a_log_is_copied_to_a_stream_and_files_and_back() {
     .expect("moved");
     let gateway = Gateway::start_in(again, unsealed(here, Options::default()));
     assert_eq!(everything(&gateway).await, expected);
+}
+
+/// Retention has removed an event, and Svix still resends it: also to the copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn unique_ids_outlive_their_records_and_a_copy() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let here = directory.path();
+    let retaining = Options::args(&["--retain-for", "1h"]);
+    let gateway = Gateway::start_with(retaining.clone());
+    let event = body("user.created", "user_1");
+    for id in ["msg_old", "msg_forgotten", "msg_kept"] {
+        gateway.accept(id, event.clone()).await;
+    }
+    let stopped = gateway.stopped();
+    let database = rusqlite::Connection::open(stopped.database()).expect("opens");
+    let age = "UPDATE record SET receive_time_ms = receive_time_ms - ?1 WHERE position = ?2";
+    for (hours, position) in [(2, 1), (30, 2)] {
+        let aged = database.execute(age, [hours * 3_600_000, position]);
+        assert_eq!(aged.expect("aged"), 1);
+    }
+    drop(database);
+    let gateway = stopped.restarted();
+    eventually("retention has removed both", || async {
+        gateway.metric("clerkcast_log_events").await == 1.0
+    })
+    .await;
+    let stopped = gateway.stopped();
+    let from = stopped.data_dir().display().to_string();
+    let said = copied(here, &[&from, "copy"]);
+    assert!(
+        said.contains("1 events copied, 0 were there already"),
+        "{said}"
+    );
+    assert!(said.contains("1 ids of removed events"), "{said}");
+    let said = copied(here, &[&from, "copy"]);
+    assert!(
+        said.contains("0 events copied, 1 were there already"),
+        "{said}"
+    );
+    assert!(!said.contains("ids of removed events"), "{said}");
+
+    let copy = std::sync::Arc::new(TempDir::new_in(here).expect("a directory"));
+    let database = "clerkcast.db";
+    std::fs::rename(here.join("copy").join(database), copy.path().join(database)).expect("moved");
+    let gateway = Gateway::start_in(copy, retaining);
+    for (id, is_duplicate) in [
+        ("msg_old", true),
+        ("msg_kept", true),
+        ("msg_forgotten", false),
+    ] {
+        let answer = gateway.post(id, event.clone()).await;
+        assert_eq!(answer.json()["duplicate"], is_duplicate, "{id}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@
 //! Ids, bodies and times are kept, and the order. Positions are the new log's own: it is
 //! another log with another epoch, and subscribers say from when they go on. What is in
 //! the target already stays as it is, so that a copy that broke off can be begun again;
-//! into a stream, within its duplicate window.
+//! into a stream, within its duplicate window. From data directory to data directory, the
+//! ids of events that retention removed are copied too; a stream or a file has none.
 
 mod archive;
 
@@ -22,10 +23,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use prometheus_client::registry::Registry;
 
-use super::{LogConfig, open_log};
+use super::{LogConfig, open_embedded, open_log};
 use crate::event::Position;
 use crate::log::jetstream::{self, Missing};
-use crate::log::{Appended, Error, Log, Metrics, Narrow, NewRecord, Query, sqlite};
+use crate::log::sqlite::{self, SqliteLog};
+use crate::log::{Appended, Error, Log, Metrics, Narrow, NewRecord, Query};
 pub use archive::Format;
 
 /// Records read from a log at once.
@@ -54,6 +56,8 @@ pub struct Copied {
     pub events: u64,
     /// Events that it had.
     pub duplicates: u64,
+    /// Ids of removed events that it did not know.
+    pub retired_ids: u64,
 }
 
 /// Copies everything that is in `from` to `to`. Calls `progress` now and then.
@@ -71,6 +75,10 @@ pub async fn copy(
     loop {
         let records = source.next().await?;
         if records.is_empty() {
+            if let (Some(from), Some(to)) = (source.embedded(), target.embedded()) {
+                copied.retired_ids = copy_retired_ids(from, to).await?;
+            }
+            source.finish().await;
             target.finish().await?;
             return Ok(copied);
         }
@@ -79,9 +87,24 @@ pub async fn copy(
     }
 }
 
+async fn copy_retired_ids(from: &SqliteLog, to: &SqliteLog) -> anyhow::Result<u64> {
+    let mut copied = 0;
+    let mut last = None;
+    loop {
+        let retired = from.retired_ids(last).await.context("reading the log")?;
+        let Some(newest) = retired.last() else {
+            return Ok(copied);
+        };
+        last = Some(newest.clone());
+        let repeat = "the ids of removed events were not all copied: repeat the command";
+        copied += to.remember(retired).await.context(repeat)?;
+    }
+}
+
 enum Source {
     Log {
         log: Arc<dyn Log>,
+        embedded: Option<Arc<SqliteLog>>,
         after: Position,
         tail: Position,
         has_begun: bool,
@@ -91,7 +114,7 @@ enum Source {
 
 impl Source {
     async fn open(place: Place) -> anyhow::Result<Self> {
-        let log = match place {
+        let (log, embedded) = match place {
             Place::File(path, format) => {
                 return Ok(Self::File(archive::Reader::open(path, format)?));
             }
@@ -101,14 +124,15 @@ impl Source {
                     "{}: there is no log in this directory",
                     data_dir.display()
                 );
-                open(LogConfig::Embedded(everything(data_dir))).await?
+                let log = open_directory(data_dir)?;
+                (Arc::clone(&log) as Arc<dyn Log>, Some(log))
             }
             Place::Stream(config) => {
                 let config = jetstream::Config {
                     missing: Missing::Refuse,
                     ..*config
                 };
-                open(LogConfig::Nats(config)).await?
+                (open_stream(config).await?, None)
             }
         };
         let bounds = log.bounds();
@@ -117,6 +141,7 @@ impl Source {
             tail: bounds.tail,
             has_begun: false,
             log,
+            embedded,
         })
     }
 
@@ -129,6 +154,7 @@ impl Source {
                 after,
                 tail,
                 has_begun,
+                embedded: _,
             } => (log, after, tail, has_begun),
         };
         while *after < *tail {
@@ -154,14 +180,27 @@ impl Source {
                 return Ok(records.map(|record| record.content).collect());
             }
         }
-        log.close().await;
         Ok(Vec::new())
+    }
+
+    fn embedded(&self) -> Option<&SqliteLog> {
+        match self {
+            Self::Log { embedded, .. } => embedded.as_deref(),
+            Self::File(_) => None,
+        }
+    }
+
+    async fn finish(self) {
+        if let Self::Log { log, .. } = self {
+            log.close().await;
+        }
     }
 }
 
 enum Target {
     Log {
         log: Arc<dyn Log>,
+        embedded: Option<Arc<SqliteLog>>,
         appends_max: usize,
     },
     File(archive::Writer),
@@ -171,12 +210,17 @@ impl Target {
     async fn open(place: Place) -> anyhow::Result<Self> {
         Ok(match place {
             Place::File(path, format) => Self::File(archive::Writer::create(path, format)?),
-            Place::DataDir(data_dir) => Self::Log {
-                log: open(LogConfig::Embedded(everything(data_dir))).await?,
-                appends_max: APPENDS_MAX,
-            },
+            Place::DataDir(data_dir) => {
+                let log = open_directory(data_dir)?;
+                Self::Log {
+                    log: Arc::clone(&log) as Arc<dyn Log>,
+                    embedded: Some(log),
+                    appends_max: APPENDS_MAX,
+                }
+            }
             Place::Stream(config) => Self::Log {
-                log: open(LogConfig::Nats(*config)).await?,
+                log: open_stream(*config).await?,
+                embedded: None,
                 appends_max: APPENDS_MAX_OF_STREAM,
             },
         })
@@ -188,7 +232,9 @@ impl Target {
                 copied.events += records.len() as u64;
                 return writer.write(&records);
             }
-            Self::Log { log, appends_max } => (log, *appends_max),
+            Self::Log {
+                log, appends_max, ..
+            } => (log, *appends_max),
         };
         let mut records = records.into_iter();
         let mut under_way = FuturesOrdered::new();
@@ -204,6 +250,13 @@ impl Target {
                 Some(Ok(Appended::Duplicate)) => copied.duplicates += 1,
                 Some(Err(error)) => return Err(broken_off(error, under_way, copied.events).await),
             }
+        }
+    }
+
+    fn embedded(&self) -> Option<&SqliteLog> {
+        match self {
+            Self::Log { embedded, .. } => embedded.as_deref(),
+            Self::File(_) => None,
         }
     }
 
@@ -235,14 +288,16 @@ async fn broken_off(
 }
 
 /// Retention is the gateway's: it decides when it runs.
-fn everything(data_dir: PathBuf) -> sqlite::Config {
-    sqlite::Config {
+fn open_directory(data_dir: PathBuf) -> anyhow::Result<Arc<SqliteLog>> {
+    let config = sqlite::Config {
         data_dir,
         retain_for: None,
         retain_bytes: None,
-    }
+    };
+    open_embedded(config, Metrics::register(&mut Registry::default()))
 }
 
-async fn open(config: LogConfig) -> anyhow::Result<Arc<dyn Log>> {
-    open_log(config, Metrics::register(&mut Registry::default())).await
+async fn open_stream(config: jetstream::Config) -> anyhow::Result<Arc<dyn Log>> {
+    let metrics = Metrics::register(&mut Registry::default());
+    open_log(LogConfig::Nats(config), metrics).await
 }

@@ -15,6 +15,7 @@ mod age;
 mod checkpoint;
 mod reader;
 mod retention;
+mod retired;
 mod runs;
 mod schema;
 mod tally;
@@ -30,23 +31,28 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Error, IsDeclared, Lineage, Log, Matches, Metrics,
-    Narrow, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, IsDeclared, Lineage, Log, Matches,
+    Metrics, Narrow, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use age::SteadyClock;
 use reader::ReaderPool;
-use retention::{Limits, RetiredIds};
+use retention::Limits;
+use retired::RetiredIds;
 use runs::Runs;
 use tally::Tallies;
 use writer::Command;
 
+pub use retired::RetiredId;
 pub use schema::{OpenError, exists};
 
 /// Requests that wait for the writer; more are refused as overload.
 const QUEUE_REQUESTS_MAX: usize = 16_384;
 /// Batches kept for a follower that is late; one that is later reads the log.
 const FOLLOWED_BATCHES_MAX: usize = 64;
+
+/// Retired ids in one page.
+const RETIRED_IDS_MAX: u32 = 4_096;
 
 /// How to open the embedded log.
 #[derive(Clone, Debug)]
@@ -234,6 +240,29 @@ impl SqliteLog {
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         })
+    }
+
+    /// The next page of the ids that are remembered beyond their records; none at the end.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn retired_ids(&self, after: Option<RetiredId>) -> Result<Vec<RetiredId>, Error> {
+        let since = self.shared.clock.now().before(DEDUPE_WINDOW);
+        let list = move |connection: &mut _| {
+            let listed = retired::list(connection, after.as_ref(), since, RETIRED_IDS_MAX);
+            listed.map_err(|error| Error::Unreadable(error.to_string()))
+        };
+        self.readers.run(list).await
+    }
+
+    /// Remembers ids that another log has retired. Returns how many are new here.
+    ///
+    /// # Errors
+    /// When they do not become durable.
+    pub async fn remember(&self, retired: Vec<RetiredId>) -> Result<u64, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Remember { retired, answer })?;
+        answered.await.map_err(|_| Error::Closed)?
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {

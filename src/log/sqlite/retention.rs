@@ -5,11 +5,11 @@
 //! left may stay.
 
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::retired::{self, Ids};
 use super::tally::{self, Found};
 use super::{Config, Shared, reader};
 use crate::event::{Position, UnixMillis};
@@ -62,57 +62,6 @@ pub(super) struct Removed {
     pub(super) step: Step,
     pub(super) records: u64,
     pub(super) bytes: u64,
-}
-
-/// Ids that are remembered beyond their records.
-#[derive(Debug, Default)]
-pub(super) struct RetiredIds {
-    count: AtomicU64,
-    /// Of ids and their sources.
-    text_bytes: AtomicU64,
-}
-
-impl RetiredIds {
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let sql = "SELECT count(*), coalesce(sum(octet_length(id) + octet_length(source)), 0) \
-                   FROM retired_id";
-        let (count, text_bytes) = connection.query_row(sql, [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-        })?;
-        Ok(Self {
-            count: AtomicU64::new(count.unsigned_abs()),
-            text_bytes: AtomicU64::new(text_bytes.unsigned_abs()),
-        })
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
-    }
-
-    /// What they take up in the file: each lies in the table and in its index, with about
-    /// 13 bytes for the time and the lengths, on pages that are filled to about 85 %.
-    pub(super) fn bytes(&self) -> u64 {
-        let text_bytes = self.text_bytes.load(Ordering::Relaxed);
-        let entries = text_bytes + 13 * self.count.load(Ordering::Relaxed);
-        2 * entries * 118 / 100
-    }
-
-    fn note(&self, retired: Ids, forgotten: Ids) {
-        for (total, more, less) in [
-            (&self.count, retired.count, forgotten.count),
-            (&self.text_bytes, retired.text_bytes, forgotten.text_bytes),
-        ] {
-            total.fetch_add(more, Ordering::Relaxed);
-            total.fetch_sub(less, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Ids that a statement retired or forgot.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ids {
-    count: u64,
-    text_bytes: u64,
 }
 
 /// When the writer takes a step of its own, and what there is to say of those that it took.
@@ -250,7 +199,7 @@ pub(super) fn remove_oldest(
     let excess_bytes = excess_bytes(connection, limits.bytes_max, shared)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (oldest, bytes) = oldest_to_remove(&transaction, limits, excess_bytes)?;
-    let forgotten = forget_ids(&transaction, limits.dedupe_since)?;
+    let forgotten = retired::forget(&transaction, limits.dedupe_since, STEP_RECORDS_MAX)?;
     let Some(through) = oldest else {
         transaction.commit()?;
         shared.retired_ids.note(Ids::default(), forgotten);
@@ -265,7 +214,8 @@ pub(super) fn remove_oldest(
     let left = shared
         .tallies()
         .save_without(&removed, &transaction, shared.bounds().tail)?;
-    let retired = remove_through(&transaction, through, limits.dedupe_since)?;
+    let retired = retired::retire_through(&transaction, through, limits.dedupe_since)?;
+    remove_through(&transaction, through)?;
     transaction.commit()?;
     shared.retired_ids.note(retired, forgotten);
 
@@ -326,31 +276,9 @@ fn count_through(transaction: &Transaction<'_>, through: Position) -> rusqlite::
     tally::find(transaction, sql, [through.number().cast_signed()])
 }
 
-fn forget_ids(transaction: &Transaction<'_>, since: UnixMillis) -> rusqlite::Result<Ids> {
-    ids(
-        transaction,
-        "DELETE FROM retired_id WHERE (id, source) IN \
-         (SELECT id, source FROM retired_id WHERE receive_time_ms < ?1 LIMIT ?2) \
-         RETURNING octet_length(id) + octet_length(source)",
-        [since.milliseconds(), STEP_RECORDS_MAX.into()],
-    )
-}
-
-/// Removes the records up to `through`. Returns those of their ids that are remembered.
-fn remove_through(
-    transaction: &Transaction<'_>,
-    through: Position,
-    dedupe_since: UnixMillis,
-) -> rusqlite::Result<Ids> {
+/// Removes the records up to `through`.
+fn remove_through(transaction: &Transaction<'_>, through: Position) -> rusqlite::Result<()> {
     let through = through.number().cast_signed();
-    let retired = ids(
-        transaction,
-        "INSERT OR IGNORE INTO retired_id (id, source, receive_time_ms) \
-         SELECT id, source, receive_time_ms FROM record \
-         WHERE position <= ?1 AND receive_time_ms >= ?2 \
-         RETURNING octet_length(id) + octet_length(source)",
-        [through, dedupe_since.milliseconds()],
-    )?;
     transaction.execute("DELETE FROM record WHERE position <= ?1", [through])?;
     transaction.execute("DELETE FROM body WHERE position <= ?1", [through])?;
     transaction.execute("UPDATE meta SET trimmed = ?1", [through])?;
@@ -360,91 +288,12 @@ fn remove_through(
          (SELECT max(first_position) FROM run WHERE first_position <= ?1)",
         [through],
     )?;
-    Ok(retired)
-}
-
-/// Runs a statement that returns the bytes of each id that it changed.
-fn ids(transaction: &Transaction<'_>, sql: &str, parameters: [i64; 2]) -> rusqlite::Result<Ids> {
-    let mut changed = Ids::default();
-    let mut statement = transaction.prepare_cached(sql)?;
-    let mut rows = statement.query(parameters)?;
-    while let Some(row) = rows.next()? {
-        changed.count += 1;
-        changed.text_bytes += row.get::<_, i64>(0)?.unsigned_abs();
-    }
-    Ok(changed)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use prometheus_client::registry::Registry;
-
     use super::*;
-    use crate::event::Attributes;
-    use crate::log::sqlite::SqliteLog;
-    use crate::log::{Log as _, Metrics, NewRecord};
-
-    fn record(id: String, age: Duration) -> NewRecord {
-        NewRecord {
-            id,
-            attributes: Attributes {
-                source: "default".to_owned(),
-                ..Attributes::default()
-            },
-            receive_time: UnixMillis::now().before(age),
-            event: Bytes::new(),
-            decoding: 1,
-            payload: Bytes::from_static(b"{}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn remembered_ids_weigh_what_they_weigh() {
-        let hour = Duration::from_secs(3600);
-        for length in [8, 31, 100, 256] {
-            let directory = tempfile::TempDir::new().expect("a temporary directory");
-            let config = Config {
-                data_dir: directory.path().to_owned(),
-                retain_for: Some(hour),
-                retain_bytes: None,
-            };
-            let metrics = Metrics::register(&mut Registry::default());
-            let log = SqliteLog::open(config, metrics).expect("opens");
-            // In no order, as nothing says that ids come in one.
-            let ids = (0..6_000_u64).map(|number| {
-                let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xffff_ffff;
-                format!("{id:08x}{}", "-".repeat(length - 8))
-            });
-            // The first third is no longer remembered.
-            let appends = ids.enumerate().map(|(index, id)| {
-                let age = if index < 2_000 { 30 * hour } else { 2 * hour };
-                log.append(record(id, age))
-            });
-            for answer in futures_util::future::join_all(appends).await {
-                answer.expect("durable");
-            }
-            log.apply_retention().await.expect("applied");
-            assert_eq!(log.shared.retired_ids.count.load(Ordering::Relaxed), 4_000);
-            let reckoned = log.shared.retired_ids.bytes();
-            let sql = "SELECT sum(pgsize) FROM dbstat \
-                       WHERE name IN ('retired_id', 'retired_id_receive_time')";
-            let database = Connection::open(directory.path().join("clerkcast.db"));
-            let found = database
-                .expect("opens")
-                .query_row(sql, [], |row| row.get(0));
-            let found: i64 = found.expect("measured");
-            let found = found.unsigned_abs();
-            assert!(
-                reckoned.abs_diff(found) * 5 <= found,
-                "{reckoned} for {found}, {length} bytes each"
-            );
-            log.close().await;
-            let database = Connection::open(directory.path().join("clerkcast.db"));
-            let loaded = RetiredIds::load(&database.expect("opens")).expect("read");
-            assert_eq!(loaded.bytes(), reckoned, "after a start");
-        }
-    }
 
     #[test]
     fn what_was_removed_is_reported_once_a_minute_at_most() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::retention::RetiredIds;
+use super::retired::RetiredIds;
 use super::runs::Runs;
 use super::tally::Tallies;
 use crate::event::{Epoch, Position, Run, UnixMillis};

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::checkpoint::{Checkpoints, Requests};
 use super::retention::{self, Removed, Retention, Step};
+use super::retired::{self, RetiredId};
 use crate::event::Run;
 use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
 
@@ -52,6 +53,10 @@ pub(super) enum Command {
     },
     Retain {
         answer: oneshot::Sender<Result<Step, Error>>,
+    },
+    Remember {
+        retired: Vec<RetiredId>,
+        answer: oneshot::Sender<Result<u64, Error>>,
     },
     /// The checkpoint thread moved nearly all of the WAL: move the rest, so that the
     /// next commit starts the WAL anew instead of letting it grow.
@@ -131,6 +136,10 @@ impl Writer {
                 Command::Retain { answer } => {
                     let removed = self.retain();
                     let _gone = answer.send(removed.map(|removed| removed.step));
+                }
+                Command::Remember { retired, answer } => {
+                    let remembered = self.remember(&retired);
+                    let _gone = answer.send(remembered);
                 }
                 Command::FinishCheckpoint => self.finish_checkpoint(),
                 Command::Close => return self.close(),
@@ -350,6 +359,16 @@ impl Writer {
                 Err(self.shared.note_failure(&error))
             }
         }
+    }
+
+    fn remember(&mut self, retired: &[RetiredId]) -> Result<u64, Error> {
+        if let Some(error) = self.failed() {
+            return Err(error);
+        }
+        let known = &self.shared.retired_ids;
+        let remembered = retired::remember(&mut self.connection, retired, known);
+        self.checkpoints.note_commit(&self.connection, &self.shared);
+        remembered.map_err(|error| self.shared.note_failure(&error))
     }
 
     fn report_retention(&mut self) {
