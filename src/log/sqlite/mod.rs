@@ -19,6 +19,7 @@ mod retired;
 mod runs;
 mod schema;
 mod tally;
+mod times;
 mod writer;
 
 use std::fs::File;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{OnceCell, broadcast, oneshot, watch};
 
 use super::{
     Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, IsDeclared, Lineage, Log, Matches,
@@ -41,6 +42,7 @@ use retention::Limits;
 use retired::RetiredIds;
 use runs::Runs;
 use tally::Tallies;
+use times::LatestTimes;
 use writer::Command;
 
 pub use retired::RetiredId;
@@ -89,6 +91,9 @@ struct Shared {
     /// Held by each read while it lasts, and by the writer to keep readers out.
     reading: Arc<RwLock<()>>,
     retired_ids: RetiredIds,
+    /// What [`Log::position_before`] looks at, once it has been asked.
+    times: Mutex<Option<LatestTimes>>,
+    gathered_times: OnceCell<()>,
     batches: broadcast::Sender<Arc<Batch>>,
     writability: watch::Sender<Writability>,
     metrics: Metrics,
@@ -177,6 +182,17 @@ impl Shared {
         change(Arc::make_mut(&mut runs));
     }
 
+    fn begin_times(&self) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.get_or_insert_default();
+    }
+
+    /// None until somebody has asked for a time.
+    fn times<T>(&self, look: impl FnOnce(&mut LatestTimes) -> T) -> Option<T> {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.as_mut().map(look)
+    }
+
     /// For the writer.
     fn tallies_mut(&self) -> RwLockWriteGuard<'_, Tallies> {
         self.tallies.write().unwrap_or_else(PoisonError::into_inner)
@@ -223,6 +239,8 @@ impl SqliteLog {
             runs: RwLock::new(Arc::new(state.runs)),
             reading,
             retired_ids: state.retired_ids,
+            times: Mutex::new(None),
+            gathered_times: OnceCell::new(),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
             metrics,
@@ -240,6 +258,24 @@ impl SqliteLog {
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         })
+    }
+
+    /// Gathers the receive times of what is in the log. The writer notes what comes from
+    /// before that on.
+    async fn gather_times(&self) -> Result<(), Error> {
+        let gather = || async {
+            self.shared.begin_times();
+            let gathered = self.readers.run(reader::latest_times).await?;
+            self.shared.times(|times| {
+                for (first, latest) in gathered {
+                    times.note(first, latest);
+                }
+                times.forget_through(self.shared.bounds().trimmed);
+            });
+            Ok(())
+        };
+        let gathered = self.shared.gathered_times.get_or_try_init(gather);
+        gathered.await.copied()
     }
 
     /// The next page of the ids that are remembered beyond their records; none at the end.
@@ -334,13 +370,22 @@ impl Log for SqliteLog {
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
         let bounds = self.shared.bounds();
         Box::pin(async move {
-            let first = self
-                .readers
-                .run(move |connection| reader::first_received_at_or_after(connection, time))
-                .await?;
-            Ok(first.map_or(bounds.tail, |first| {
-                Position::new(first.number().saturating_sub(1))
-            }))
+            self.gather_times().await?;
+            let mut after = None;
+            loop {
+                let candidate = self.shared.times(|times| times.candidate(time, after));
+                let Some(block) = candidate.flatten() else {
+                    return Ok(bounds.tail);
+                };
+                let find = move |connection: &mut _| {
+                    reader::first_received_at_or_after(connection, time, block)
+                };
+                if let Some(first) = self.readers.run(find).await? {
+                    return Ok(Position::new(first.number().saturating_sub(1)));
+                }
+                // What made it one has been removed.
+                after = Some(block.1);
+            }
         })
     }
 

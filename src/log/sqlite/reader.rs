@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::runs::Runs;
 use super::schema::{self, OpenError};
+use super::times::BLOCK_POSITIONS;
 use crate::event::{AttributesRef, Position, Run, UnixMillis};
 use crate::log::{Bodies, Error, Matches, Narrow, Reader, Record, RecordRef, Scan};
 
@@ -224,18 +225,39 @@ fn find_first(
     Ok(None)
 }
 
-/// The least such position, not the one of the least such time: where the clock went
-/// back, that delivers more, never less.
+/// The first record in a block of positions that was received at or after `time`.
 pub(super) fn first_received_at_or_after(
     connection: &mut Connection,
     time: UnixMillis,
+    (first, last): (Position, Position),
 ) -> Result<Option<Position>, Error> {
-    let sql = "SELECT min(position) FROM record INDEXED BY record_receive_time \
-               WHERE receive_time_ms >= ?1";
+    let sql = "SELECT position FROM record NOT INDEXED \
+               WHERE position BETWEEN ?1 AND ?2 AND receive_time_ms >= ?3 \
+               ORDER BY position LIMIT 1";
+    let [first, last] = [first, last].map(|it| it.number().cast_signed());
     let position: Option<i64> = connection
-        .query_row(sql, [time.milliseconds()], |row| row.get(0))
+        .query_row(sql, [first, last, time.milliseconds()], |row| row.get(0))
+        .optional()
         .map_err(unreadable)?;
     Ok(position.map(|position| Position::new(position.unsigned_abs())))
+}
+
+/// The latest receive time of each block of positions, with the block's first position.
+pub(super) fn latest_times(
+    connection: &mut Connection,
+) -> Result<Vec<(Position, UnixMillis)>, Error> {
+    let sql = "SELECT position / ?1 * ?1, max(receive_time_ms) \
+               FROM record INDEXED BY record_receive_time GROUP BY 1";
+    let gather = || {
+        let mut statement = connection.prepare(sql)?;
+        let rows = statement.query_map([BLOCK_POSITIONS.cast_signed()], |row| {
+            let first: i64 = row.get(0)?;
+            let latest = UnixMillis::new(row.get(1)?);
+            Ok((Position::new(first.unsigned_abs()), latest))
+        })?;
+        rows.collect::<rusqlite::Result<_>>()
+    };
+    gather().map_err(unreadable)
 }
 
 pub(super) fn size_and_oldest(

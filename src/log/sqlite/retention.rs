@@ -230,6 +230,7 @@ pub(super) fn remove_oldest(
     drop(bounds);
     // After the bounds: whoever finds a run missing finds its positions trimmed.
     shared.change_runs(|runs| runs.forget_before(through));
+    shared.times(|times| times.forget_through(through));
     shared.note_record_count();
     Ok(Removed {
         step: Step::More,

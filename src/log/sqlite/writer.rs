@@ -301,6 +301,11 @@ impl Writer {
             self.shared.metrics.committed.inc_by(records.len() as u64);
             self.shared.tallies_mut().add(&records);
             self.shared.note_record_count();
+            self.shared.times(|times| {
+                for record in &records {
+                    times.note(record.position, record.content.receive_time);
+                }
+            });
             let mut bounds = self
                 .shared
                 .bounds
