@@ -10,6 +10,7 @@ use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, ErrorCode};
 use tokio::time::{Instant, sleep};
 
+use super::admission::{Refusal, Ticket};
 use super::{ACKNOWLEDGED_WITHIN, Shared, record, subject};
 use crate::event::{Position, UnixMillis};
 use crate::log::{Appended, Error, NewRecord, Writability};
@@ -26,13 +27,8 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
     if shared.closed.is_cancelled() {
         return Err(Error::Closed);
     }
-    // While NATS is known to be away, nobody has to wait to hear it.
-    match &*shared.writability.borrow() {
-        Writability::Writable => {}
-        Writability::Refusing(reason) | Writability::Failed(reason) => {
-            return Err(Error::Refusing(reason.clone()));
-        }
-    }
+    // While the stream is known to store nothing, no webhook has to wait to hear it.
+    let ticket = shared.admit()?;
     let started = Instant::now();
     let tail = shared.bounds().tail;
     let receive_time = record.receive_time;
@@ -48,20 +44,25 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
             }
             Ok(Acknowledged::Stored(position)) => {
                 shared.recent.insert([(id, position)]);
+                shared.judge(|admission| admission.note_stored(ticket));
                 note_committed(&shared, position, receive_time, started);
                 return Ok(Appended::Committed(position));
             }
-            Ok(Acknowledged::Known) => return Ok(Appended::Duplicate),
+            Ok(Acknowledged::Known) => {
+                undecided(&shared, ticket);
+                return Ok(Appended::Duplicate);
+            }
             Ok(Acknowledged::OnItsWay) if started.elapsed() < ACKNOWLEDGED_WITHIN => {
                 sleep(FIRST_COPY_DELAY).await;
             }
             Ok(Acknowledged::OnItsWay) => {
+                undecided(&shared, ticket);
                 let reason = "another delivery of this event has not become durable yet";
                 return Err(Error::Refusing(reason.to_owned()));
             }
             Err(error) => {
                 shared.metrics.failed_commits.inc();
-                return Err(error);
+                return Err(note_refused(&shared, ticket, &error));
             }
         }
     }
@@ -91,7 +92,7 @@ async fn publish(
     shared: &Shared,
     subject: &str,
     message: &PublishMessage,
-) -> Result<Acknowledged, Error> {
+) -> Result<Acknowledged, PublishError> {
     let sent = shared
         .publisher
         .send_publish(subject.to_owned(), message.clone())
@@ -112,43 +113,69 @@ async fn publish(
         }) => Ok(Acknowledged::Known),
         Ok(ack) => Ok(Acknowledged::Stored(Position::new(ack.sequence))),
         Err(error) if is_first_copy_on_its_way(&error) => Ok(Acknowledged::OnItsWay),
-        Err(error) => Err(refusal(shared, &error)),
+        Err(error) => Err(error),
     }
 }
 
 fn is_first_copy_on_its_way(error: &PublishError) -> bool {
-    let answered = error.source();
-    let answered = answered.and_then(|error| error.downcast_ref::<jetstream::Error>());
-    answered.is_some_and(|error| error.error_code() == ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)
+    code(error) == Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)
 }
 
-/// What to answer, and whether others should be told before they try.
-fn refusal(shared: &Shared, error: &PublishError) -> Error {
-    let reason = match error.kind() {
-        PublishErrorKind::MaxAckPending => return Error::Overloaded,
+/// The stream's own, where it answered.
+fn code(error: &PublishError) -> Option<ErrorCode> {
+    let answered = error.source()?.downcast_ref::<jetstream::Error>()?;
+    Some(answered.error_code())
+}
+
+fn undecided(shared: &Shared, ticket: Ticket) {
+    shared.judge(|admission| admission.note_undecided(ticket, Instant::now().into_std()));
+}
+
+/// What to answer. Others are told before they try, where it is not this record's own fault.
+fn note_refused(shared: &Shared, ticket: Ticket, error: &PublishError) -> Error {
+    let (refusal, reason) = match error.kind() {
+        PublishErrorKind::MaxAckPending => {
+            undecided(shared, ticket);
+            return Error::Overloaded;
+        }
         PublishErrorKind::MaxPayloadExceeded => {
+            undecided(shared, ticket);
             return Error::Refusing(
                 "the event is larger than the NATS server's max_payload: raise it to 4MB"
                     .to_owned(),
             );
         }
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => (
+            Refusal::Unanswered,
             "NATS did not acknowledge the event within 5 s: is a majority of its servers up?"
-                .to_owned()
-        }
-        PublishErrorKind::StreamNotFound => {
+                .to_owned(),
+        ),
+        PublishErrorKind::StreamNotFound => (
+            Refusal::Unanswered,
             "no NATS server answers for the stream: is one electing a leader, or is it gone?"
-                .to_owned()
+                .to_owned(),
+        ),
+        _ => {
+            let is_of_cluster = matches!(
+                code(error),
+                Some(ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::CLUSTER_NOT_LEADER)
+            );
+            let refusal = if is_of_cluster {
+                Refusal::Unanswered
+            } else {
+                Refusal::Answered
+            };
+            (refusal, format!("NATS did not store the event: {error}"))
         }
-        _ => format!("NATS did not store the event: {error}"),
     };
-    shared.refuse(reason.clone());
+    let now = Instant::now().into_std();
+    shared.judge(|admission| admission.note_refused(ticket, now, refusal, reason.clone()));
+    shared.changed.notify_one();
     Error::Refusing(reason)
 }
 
 fn note_committed(shared: &Shared, position: Position, received: UnixMillis, started: Instant) {
     shared.reach(position, received);
-    shared.note_append();
     let metrics = &shared.metrics;
     metrics.committed.inc();
     metrics

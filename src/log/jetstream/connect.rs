@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
 use async_nats::jetstream::{Context, ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::servers::ServerChoice;
 use super::stream::{self, Mismatches, Unusable};
 use super::{ACKNOWLEDGED_WITHIN, Config, OUTSTANDING_MAX};
 
@@ -121,11 +122,12 @@ pub(super) struct Connected {
 pub(super) async fn connect(
     config: &Config,
     changed: &Arc<Notify>,
+    choice: &Arc<ServerChoice>,
 ) -> Result<Connected, OpenError> {
     let deadline = Instant::now() + STARTED_WITHIN;
     let mut reason = "no answer".to_owned();
     loop {
-        let attempt = timeout_at(deadline, attempt(config, changed)).await;
+        let attempt = timeout_at(deadline, attempt(config, changed, choice)).await;
         match attempt {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(Failed::ForGood(error))) => return Err(error),
@@ -148,8 +150,14 @@ enum Failed {
     ForGood(OpenError),
 }
 
-async fn attempt(config: &Config, changed: &Arc<Notify>) -> Result<Connected, Failed> {
-    let options = options(config, changed).await.map_err(Failed::ForGood)?;
+async fn attempt(
+    config: &Config,
+    changed: &Arc<Notify>,
+    choice: &Arc<ServerChoice>,
+) -> Result<Connected, Failed> {
+    let options = options(config, changed, choice)
+        .await
+        .map_err(Failed::ForGood)?;
     let servers = config
         .servers
         .iter()
@@ -190,8 +198,13 @@ async fn attempt(config: &Config, changed: &Arc<Notify>) -> Result<Connected, Fa
     })
 }
 
-async fn options(config: &Config, changed: &Arc<Notify>) -> Result<ConnectOptions, OpenError> {
+async fn options(
+    config: &Config,
+    changed: &Arc<Notify>,
+    choice: &Arc<ServerChoice>,
+) -> Result<ConnectOptions, OpenError> {
     let changed = Arc::clone(changed);
+    let (choosing, noting) = (Arc::clone(choice), Arc::clone(choice));
     let mut options = ConnectOptions::new()
         .name("clerkcast")
         .max_reconnects(None)
@@ -203,8 +216,12 @@ async fn options(config: &Config, changed: &Arc<Notify>) -> Result<ConnectOption
                 .saturating_mul(attempts)
                 .min(RECONNECT_DELAY_MAX)
         })
+        .reconnect_to_server_callback(move |servers, _last| {
+            let chosen = choosing.choose(&servers);
+            async move { chosen }
+        })
         .event_callback(move |event| {
-            note(&event);
+            noting.note(&event);
             changed.notify_one();
             async {}
         });
@@ -230,13 +247,4 @@ async fn options(config: &Config, changed: &Arc<Notify>) -> Result<ConnectOption
             .require_tls(true);
     }
     Ok(options)
-}
-
-fn note(event: &Event) {
-    match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Disconnected => tracing::warn!("the connection to NATS is lost; reconnecting"),
-        Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
-        _ => tracing::debug!(?event, "the connection to NATS changed"),
-    }
 }

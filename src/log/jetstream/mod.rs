@@ -7,8 +7,9 @@
 //!   scan   ◄── pages from any replica; the end is confirmed by the leader
 //! ```
 //!
-//! A position is a sequence of the stream, the epoch its name and when it was created.
-//! Replication, retention and failover are JetStream's. What differs from the embedded
+//! A position is a sequence of the stream, the epoch its name and when it was created. A
+//! stream that `nats stream restore` made has another time of creation (seen with 2.15), so
+//! the epoch refuses cursors of the history that was lost, and positions have no run. Replication, retention and failover are JetStream's. What differs from the embedded
 //! log:
 //!
 //! * **Unique** holds for the stream's duplicate window, which its servers keep in memory,
@@ -19,23 +20,26 @@
 //!   search through the stream shows; only [`search::SEARCHES_MAX`] run at once.
 //! * **Times**: [`Log::position_before`] is as exact as the gateways' clocks agree.
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
-//!   [`Error::Unreachable`]. Both go on by themselves. A stream that is gone or made
+//!   [`Error::Unreachable`]. Both go on by themselves, through another server where this one
+//!   is of no use. A stream whose settings are not as configured takes no writes. A stream that is gone or made
 //!   anew is another log: [`Writability::Failed`].
 
+mod admission;
 mod append;
 mod connect;
 mod feed;
 mod find;
 mod foreign;
-mod keep;
 mod recent;
 mod record;
 mod scan;
 mod search;
+mod servers;
 mod shared;
 mod start;
 mod stream;
 mod subject;
+mod watcher;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -54,6 +58,7 @@ use crate::event::{Epoch, Position, Run, UnixMillis};
 use foreign::ForeignMessages;
 use recent::RecentIds;
 use search::Searches;
+use servers::ServerChoice;
 use shared::{Shared, millis};
 
 pub use connect::{OpenError, Security, ServerUrl};
@@ -136,7 +141,8 @@ impl JetStreamLog {
     /// configured.
     pub async fn open(config: Config, metrics: Metrics) -> Result<Self, OpenError> {
         let changed = Arc::new(Notify::new());
-        let connected = connect::connect(&config, &changed).await?;
+        let choice = Arc::new(ServerChoice::default());
+        let connected = connect::connect(&config, &changed, &choice).await?;
         let info = connected.info;
         let shared = Arc::new(Shared {
             config,
@@ -148,12 +154,13 @@ impl JetStreamLog {
             tallies: RwLock::default(),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
-            pause: Mutex::default(),
+            admission: Mutex::default(),
             unreachable: RwLock::default(),
             not_followed: RwLock::default(),
             foreign: ForeignMessages::default(),
             recent: RecentIds::default(),
             searches: Searches::default(),
+            choice,
             changed,
             closed: CancellationToken::new(),
             metrics,
@@ -161,11 +168,11 @@ impl JetStreamLog {
         shared.metrics.writable.set(1);
         shared.note_state(&info.state);
         let tail = shared.read_tail().await?;
-        if let Err(error) = keep::count(&shared).await {
+        if let Err(error) = watcher::count(&shared).await {
             return Err(Error::Unreachable(error).into());
         }
         let tasks = vec![
-            tokio::spawn(keep::run(Arc::clone(&shared))),
+            tokio::spawn(watcher::run(Arc::clone(&shared))),
             tokio::spawn(feed::run(Arc::clone(&shared), tail)),
         ];
         Ok(Self {

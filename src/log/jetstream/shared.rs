@@ -1,29 +1,29 @@
 //! What the log's tasks and callers share, and what they ask the stream's leader.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State as Connection;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Info, RawMessageErrorKind, State};
+use async_nats::jetstream::stream::{Info, PeerInfo, RawMessageErrorKind, State};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::admission::{Admission, Ticket};
 use super::foreign::ForeignMessages;
 use super::recent::RecentIds;
 use super::record::StoredRecord;
 use super::search::Searches;
+use super::servers::ServerChoice;
 use super::{Config, stream, subject};
 use crate::event::{Epoch, Position, UnixMillis};
 use crate::log::{Batch, Bounds, Error, Metrics, Record, Writability};
 
-const PAUSE_MIN: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// Replicas tell their leader once a second that they are there.
 const REPLICA_SILENT_FOR: Duration = Duration::from_secs(4);
 
@@ -39,8 +39,7 @@ pub(super) struct Shared {
     pub(super) tallies: RwLock<Tallies>,
     pub(super) batches: broadcast::Sender<Arc<Batch>>,
     pub(super) writability: watch::Sender<Writability>,
-    /// After a refused append.
-    pub(super) pause: Mutex<Pause>,
+    pub(super) admission: Mutex<Admission>,
     /// Why the stream cannot be read, if it cannot.
     pub(super) unreachable: RwLock<Option<String>>,
     /// Why events are not followed, if they are not.
@@ -48,27 +47,11 @@ pub(super) struct Shared {
     pub(super) foreign: ForeignMessages,
     pub(super) recent: RecentIds,
     pub(super) searches: Searches,
+    pub(super) choice: Arc<ServerChoice>,
     /// The stream should be looked at now.
     pub(super) changed: Arc<Notify>,
     pub(super) closed: CancellationToken,
     pub(super) metrics: Metrics,
-}
-
-/// After an append that was refused, the log takes none for a while, the longer the more
-/// often: that the stream answers does not say that it takes records.
-#[derive(Debug)]
-pub(super) struct Pause {
-    until: Option<Instant>,
-    length: Duration,
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self {
-            until: None,
-            length: PAUSE_MIN,
-        }
-    }
 }
 
 /// Records per source and type.
@@ -301,16 +284,28 @@ impl Shared {
         *tallies = new;
     }
 
-    /// Stops taking records for a while, and has the stream looked at.
-    pub(super) fn refuse(&self, reason: String) {
-        let mut pause = self.pause();
-        if pause.until.is_none_or(|until| until < Instant::now()) {
-            pause.until = Some(Instant::now() + pause.length);
-            pause.length = (2 * pause.length).min(PAUSE_MAX);
+    /// Lets a record be sent to the stream, or says why not.
+    pub(super) fn admit(&self) -> Result<Ticket, Error> {
+        if let Writability::Failed(reason) = &*self.writability.borrow() {
+            return Err(Error::Refusing(reason.clone()));
         }
-        drop(pause);
-        self.set_writability(Writability::Refusing(reason));
-        self.changed.notify_one();
+        let admitted = self.judge(|admission| admission.admit(Instant::now()));
+        admitted.map_err(Error::Refusing)
+    }
+
+    /// Has something noted that decides whether records are taken, and says so.
+    pub(super) fn judge<T>(&self, note: impl FnOnce(&mut Admission) -> T) -> T {
+        let admission = &self.admission;
+        let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_open = admission.refusal().is_none();
+        let noted = note(&mut admission);
+        // In the lock, so that no older judgment follows on a newer one.
+        match admission.refusal() {
+            Some(reason) => self.set_writability(Writability::Refusing(reason.to_owned())),
+            None if was_open => {}
+            None => self.set_writability(Writability::Writable),
+        }
+        noted
     }
 
     /// Notes why events are not followed, or that they are again.
@@ -320,34 +315,16 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Records are taken again.
-    pub(super) fn note_append(&self) {
-        self.pause().length = PAUSE_MIN;
-    }
-
-    pub(super) fn is_paused(&self) -> bool {
-        self.pause()
-            .until
-            .is_some_and(|until| Instant::now() < until)
-    }
-
-    fn pause(&self) -> MutexGuard<'_, Pause> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a change, once; nothing follows on [`Writability::Failed`].
+    /// Notes a change. Each outage has one line at its beginning and one at its end, whatever
+    /// becomes the reason meanwhile. Nothing follows on [`Writability::Failed`].
     pub(super) fn set_writability(&self, new: Writability) {
         self.writability.send_if_modified(|current| {
-            let kinds = (&*current, &new);
-            if matches!(
-                kinds,
-                (Writability::Failed(_), _)
-                    | (Writability::Writable, Writability::Writable)
-                    | (Writability::Refusing(_), Writability::Refusing(_))
-            ) {
+            if matches!(current, Writability::Failed(_)) || *current == new {
                 return false;
             }
+            let is_refusing = matches!(current, Writability::Refusing(_));
             match &new {
+                Writability::Refusing(_) if is_refusing => {}
                 Writability::Writable => tracing::info!("the log takes writes again"),
                 Writability::Refusing(reason) => tracing::error!(
                     %reason,
@@ -368,10 +345,17 @@ impl Shared {
 /// knows the end of the log.
 fn reaches_majority(info: &Info) -> bool {
     let others = info.cluster.as_ref().map_or(&[][..], |it| &it.replicas);
-    let reached = others
-        .iter()
-        .filter(|it| !it.offline && it.active < REPLICA_SILENT_FOR);
-    2 * (1 + reached.count()) > 1 + others.len()
+    let has_leader = info
+        .cluster
+        .as_ref()
+        .is_none_or(|cluster| cluster.leader.is_some());
+    // A leader that has just ceased to be one has heard of nobody, which it calls no time.
+    let is_reached = |peer: &&PeerInfo| {
+        let was_heard = peer.current || !peer.active.is_zero();
+        was_heard && !peer.offline && peer.active < REPLICA_SILENT_FOR
+    };
+    let reached = others.iter().filter(is_reached).count();
+    has_leader && 2 * (1 + reached) > 1 + others.len()
 }
 
 pub(super) fn millis(nanoseconds: i128) -> UnixMillis {

@@ -14,6 +14,9 @@ use aws_lc_rs::digest;
 use super::{Config, Missing, subject};
 use crate::event::Epoch;
 
+/// Consumers that a gateway needs.
+const CONSUMERS_MIN: i32 = 2;
+
 /// Settings of a stream that are not what is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatches {
@@ -145,6 +148,7 @@ fn bytes_max(config: &Config) -> i64 {
 pub(super) fn check(config: &Config, found: &Settings) -> Result<(), Mismatches> {
     let mut mismatches = Comparison::default();
     mismatches.limits(config, found);
+    mismatches.absent_limits(config, found);
     mismatches.nature(config, found);
     if mismatches.found.is_empty() {
         return Ok(());
@@ -205,6 +209,40 @@ impl Comparison {
         }
     }
 
+    /// Limits that nothing configures: each would take records away, or have them refused.
+    fn absent_limits(&mut self, config: &Config, found: &Settings) {
+        let edit = |option: &str| format!("nats stream edit {} {option}", config.stream);
+        let unlimited = || limit(-1);
+        self.expect(
+            "max messages",
+            limit(found.max_messages),
+            unlimited(),
+            edit("--max-msgs=-1"),
+        );
+        let per_subject = limit(found.max_messages_per_subject);
+        self.expect(
+            "max messages per subject",
+            per_subject,
+            unlimited(),
+            edit("--max-msgs-per-subject=-1"),
+        );
+        self.expect(
+            "max message size",
+            limit(found.max_message_size.into()),
+            unlimited(),
+            edit("--max-msg-size=-1"),
+        );
+        // The follower has one, and a search another.
+        if (1..CONSUMERS_MIN).contains(&found.max_consumers) {
+            self.expect(
+                "max consumers",
+                found.max_consumers.to_string(),
+                format!("{CONSUMERS_MIN} or more"),
+                edit("--max-consumers=-1"),
+            );
+        }
+    }
+
     /// What the log relies on, whatever is configured.
     fn nature(&mut self, config: &Config, found: &Settings) {
         let stream = &config.stream;
@@ -229,26 +267,6 @@ impl Comparison {
             text(&DiscardPolicy::Old),
             edit("--discard old"),
         );
-        let unlimited = || limit(-1);
-        self.expect(
-            "max messages",
-            limit(found.max_messages),
-            unlimited(),
-            edit("--max-msgs=-1"),
-        );
-        let per_subject = limit(found.max_messages_per_subject);
-        self.expect(
-            "max messages per subject",
-            per_subject,
-            unlimited(),
-            edit("--max-msgs-per-subject=-1"),
-        );
-        self.expect(
-            "max message size",
-            limit(found.max_message_size.into()),
-            unlimited(),
-            edit("--max-msg-size=-1"),
-        );
         self.expect(
             "direct get",
             on(found.allow_direct),
@@ -262,7 +280,12 @@ impl Comparison {
             edit("--ack"),
         );
         self.expect("sealed", on(found.sealed), on(false), anew());
-        self.expect("rollup headers", on(found.allow_rollup), on(false), anew());
+        let rollup = on(found.allow_rollup);
+        let remedy = edit("--no-allow-rollup");
+        self.expect("rollup headers", rollup, on(false), remedy);
+        let republish = on(found.republish.is_some());
+        let remedy = edit("--no-republish");
+        self.expect("republish", republish, on(false), remedy);
         self.expect("mirror", on(found.mirror.is_some()), on(false), anew());
         let transforms = on(found.subject_transform.is_some());
         self.expect(

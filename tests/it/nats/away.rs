@@ -104,6 +104,17 @@ async fn durable_nats_away_is_answered_503_and_all_goes_on_when_it_is_back() {
         .await;
     assert_eq!(again.json()["duplicate"], true);
     assert_eq!(gateway.history(from_earliest()).await.len(), 20);
+    // One line per change, however often the server was looked for meanwhile.
+    let lines = gateway.log_text();
+    let count = |said: &str| lines.lines().filter(|line| line.contains(said)).count();
+    assert_eq!(
+        count("the connection to NATS is lost; reconnecting"),
+        1,
+        "{lines}"
+    );
+    assert_eq!(count("connected to NATS"), 2, "{lines}");
+    assert_eq!(count("the log refuses writes"), 1, "{lines}");
+    assert_eq!(count("the log takes writes again"), 1, "{lines}");
 }
 
 /// A server that holds its connections and answers nothing.

@@ -39,17 +39,22 @@ impl Site {
     fn on(servers: [Server; 3]) -> Self {
         let gateways = (0..3).map(|first| {
             let order = [first, (first + 1) % 3, (first + 2) % 3];
-            let mut options = on(&order.map(|index| &servers[index]));
-            options
-                .args
-                .extend(["--nats-replicas".to_owned(), "3".to_owned()]);
-            Gateway::start_with(options)
+            gateway_on(&order.map(|index| &servers[index]))
         });
         Self {
             gateways: gateways.collect(),
             servers,
             accepted: Accepted::default(),
         }
+    }
+
+    /// All gateways begin at the server that leads the stream.
+    async fn on_leader(servers: [Server; 3]) -> Self {
+        let mut site = Self::on(servers);
+        let leader = site.leader().await;
+        let gateways = (0..3).map(|_| gateway_on(&[&site.servers[leader]]));
+        site.gateways = gateways.collect();
+        site
     }
 
     /// Posts and reads while `fault` happens, then compares what everybody saw.
@@ -174,6 +179,14 @@ impl Site {
         })
         .await;
     }
+}
+
+fn gateway_on(servers: &[&Server]) -> Gateway {
+    let mut options = on(servers);
+    options
+        .args
+        .extend(["--nats-replicas".to_owned(), "3".to_owned()]);
+    Gateway::start_with(options)
 }
 
 async fn leader_of(context: &async_nats::jetstream::Context) -> Option<String> {
@@ -346,6 +359,20 @@ async fn cluster_the_network_is_cut_between_the_leader_and_the_others() {
         links.mend();
     };
     Site::on(servers).survives(fault).await;
+}
+
+/// The same, where no gateway has a connection to the others: each must find them.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_gateways_leave_a_server_that_is_cut_off_from_the_others() {
+    let (servers, links) = Server::linked_cluster();
+    let fault = async |site: &mut Site| {
+        let leader = site.leader().await;
+        links.cut_off(leader);
+        site.accepted_more().await;
+        links.mend();
+        site.replicated().await;
+    };
+    Site::on_leader(servers).await.survives(fault).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod readme;
 mod searches;
 mod security;
 pub(crate) mod server;
+mod settings;
 mod start_up;
 
 pub(crate) use log::JetStream;

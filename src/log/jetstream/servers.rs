@@ -1,0 +1,120 @@
+//! Which server to connect to: the one that was tried least lately.
+//!
+//! A server that is cut off from the others keeps its clients, and can neither store nor
+//! read for them. A client that asks for another connection must not come back to the same
+//! server by chance.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_nats::{Event, ReconnectToServer, Server, ServerAddr};
+
+/// The order in which servers are tried, and what is said of it.
+#[derive(Debug, Default)]
+pub(super) struct ServerChoice {
+    tried: Mutex<Tried>,
+    /// Makes gateways that try none twice begin with different ones.
+    hasher: RandomState,
+    /// The connection was given up on purpose, which is no news.
+    is_moving: AtomicBool,
+    /// The last error that a server reported.
+    reported: Mutex<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Tried {
+    /// When each address was tried last, counted in attempts.
+    last: HashMap<String, u64>,
+    attempts: u64,
+}
+
+impl ServerChoice {
+    /// Chooses among the known servers, and notes that this one is tried.
+    pub(super) fn choose(&self, servers: &[Server]) -> Option<ReconnectToServer> {
+        let addresses = servers.iter().map(|server| &server.addr);
+        let addr = self.choose_address(addresses)?.clone();
+        Some(ReconnectToServer { addr, delay: None })
+    }
+
+    fn choose_address<'a>(
+        &self,
+        addresses: impl Iterator<Item = &'a ServerAddr>,
+    ) -> Option<&'a ServerAddr> {
+        let name = |address: &ServerAddr| format!("{}:{}", address.host(), address.port());
+        let tried = &self.tried;
+        let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let chosen = addresses.min_by_key(|address| {
+            let name = name(address);
+            let last = tried.last.get(&name).copied().unwrap_or_default();
+            (last, self.hasher.hash_one(&name))
+        })?;
+        tried.attempts += 1;
+        let attempts = tried.attempts;
+        tried.last.insert(name(chosen), attempts);
+        Some(chosen)
+    }
+
+    /// The connection is about to be given up for another one.
+    pub(super) fn note_move(&self) {
+        self.is_moving.store(true, Ordering::Relaxed);
+    }
+
+    /// Reports a change of the connection: one line per change, however often servers are
+    /// tried meanwhile.
+    pub(super) fn note(&self, event: &Event) {
+        let is_moving = self.is_moving.load(Ordering::Relaxed);
+        match event {
+            Event::Connected if is_moving => {
+                self.is_moving.store(false, Ordering::Relaxed);
+                tracing::debug!("connected to another NATS server");
+            }
+            Event::Disconnected if is_moving => {
+                tracing::debug!("the connection to NATS is given up for another one");
+            }
+            Event::Connected => tracing::info!("connected to NATS"),
+            Event::Disconnected => {
+                tracing::warn!("the connection to NATS is lost; reconnecting");
+            }
+            Event::ServerError(error) if self.is_new(error.to_string()) => {
+                tracing::warn!(%error, "NATS reports an error");
+            }
+            _ => tracing::debug!(?event, "the connection to NATS changed"),
+        }
+    }
+
+    fn is_new(&self, error: String) -> bool {
+        let reported = &self.reported;
+        let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = reported.as_ref() != Some(&error);
+        *reported = Some(error);
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_server_is_tried_again_before_the_others() {
+        let servers = [1, 2, 3].map(|number| {
+            let url = format!("nats://10.0.0.{number}");
+            url.parse::<ServerAddr>().expect("a URL")
+        });
+        let choice = ServerChoice::default();
+        let mut chosen = Vec::new();
+        for _ in 0..9 {
+            let address = choice.choose_address(servers.iter());
+            chosen.push(address.expect("there are some").host().to_owned());
+        }
+        for three in chosen.windows(3) {
+            let different: HashSet<&String> = three.iter().collect();
+            assert_eq!(different.len(), 3, "{chosen:?}");
+        }
+        assert_eq!(choice.choose_address([].iter()), None);
+    }
+}

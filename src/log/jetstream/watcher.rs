@@ -1,0 +1,157 @@
+//! Watching the stream: where it begins and ends, what it holds, whether its settings are
+//! still as configured, and whether the server that is connected is of use.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use tokio::time::{Instant, sleep};
+
+use super::admission::Look;
+use super::shared::{Refreshed, Shared, Tallies};
+use super::{stream, subject};
+use crate::event::Position;
+use crate::log::Writability;
+
+/// How often the stream is asked for its state.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The same, while it takes no records.
+const INTERVAL_WHILE_REFUSING: Duration = Duration::from_millis(250);
+/// How often records are counted anew; between, those that come by are added.
+const TALLIES_INTERVAL: Duration = Duration::from_secs(5);
+/// A server through which the stream is not reached for this long is given up for another
+/// one. As long as JetStream waits before it elects a leader.
+const MOVED_AFTER: Duration = Duration::from_secs(4);
+/// A stream that is said not to exist so often in a row is gone: a cluster that is
+/// starting can say so of one that it has not read yet.
+const MISSING_MAX: u32 = 8;
+
+/// Watches the stream until the log is closed.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut watcher = Watcher {
+        shared: &shared,
+        missing: 0,
+        lost_since: None,
+    };
+    let watching = async {
+        let mut counted = Instant::now();
+        loop {
+            let is_writable = *shared.writability.borrow() == Writability::Writable;
+            let pause = if is_writable {
+                INTERVAL
+            } else {
+                INTERVAL_WHILE_REFUSING
+            };
+            tokio::select! {
+                () = shared.changed.notified() => {}
+                () = sleep(pause) => {}
+            }
+            watcher.look().await;
+            if counted.elapsed() >= TALLIES_INTERVAL {
+                if let Err(error) = count(&shared).await {
+                    tracing::debug!(%error, "the records of the stream could not be counted");
+                }
+                counted = Instant::now();
+            }
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        () = shared.closed.cancelled() => {}
+    }
+}
+
+struct Watcher<'a> {
+    shared: &'a Shared,
+    /// Looks in a row that found no stream.
+    missing: u32,
+    /// Since when this server has not been of use, though connected.
+    lost_since: Option<Instant>,
+}
+
+impl Watcher<'_> {
+    /// Asks the stream for its state and its settings, and judges by both whether records can
+    /// be stored.
+    async fn look(&mut self) {
+        let shared = self.shared;
+        let asked = Instant::now();
+        let info = shared.info().await;
+        self.missing = match info {
+            Err(Refreshed::Missing) => self.missing + 1,
+            _ => 0,
+        };
+        if self.missing >= MISSING_MAX {
+            shared.set_writability(Writability::Failed(format!(
+                "the stream {} is gone; a new one is another log",
+                shared.config.stream
+            )));
+        }
+        let unreachable = info.as_ref().err().map(ToString::to_string);
+        *shared
+            .unreachable
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = unreachable.clone();
+        let not_followed = shared
+            .not_followed
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mismatches = info.ok().and_then(|info| {
+            shared.note_state(&info.state);
+            stream::check(&shared.config, &info.config).err()
+        });
+        self.move_if_lost(unreachable.is_some() || not_followed.is_some())
+            .await;
+        let mismatches = mismatches.map(|mismatches| mismatches.to_string());
+        let look = Look {
+            asked: asked.into_std(),
+            finding: unreachable.or(mismatches).or(not_followed),
+            tail: shared.bounds().tail,
+        };
+        shared.judge(|admission| admission.note_look(look));
+    }
+
+    /// Gives up a server that has been connected and of no use for some time: where it is cut
+    /// off from the others, these may well elect a leader without it.
+    async fn move_if_lost(&mut self, is_lost: bool) {
+        let is_connected = self.shared.check_connection().is_ok();
+        if !is_lost || !is_connected {
+            self.lost_since = None;
+            return;
+        }
+        let lost_since = *self.lost_since.get_or_insert_with(Instant::now);
+        if lost_since.elapsed() < MOVED_AFTER {
+            return;
+        }
+        self.lost_since = None;
+        self.shared.choice.note_move();
+        let _closed = self.shared.client.force_reconnect().await;
+    }
+}
+
+/// Counts the records per source and type.
+pub(super) async fn count(shared: &Shared) -> Result<(), String> {
+    let Shared {
+        context, config, ..
+    } = shared;
+    let stream = context.get_stream_no_info(&config.stream).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    let all = subject::all(&config.subject_prefix);
+    let subjects = stream.info_with_subjects(all).await;
+    let subjects = subjects.map_err(|error| error.to_string())?;
+    let through = Position::new(subjects.info.state.last_sequence);
+    let found: Vec<(String, usize)> = subjects
+        .try_collect()
+        .await
+        .map_err(|error| error.to_string())?;
+    let counts = found.into_iter().filter_map(|(subject, count)| {
+        let parsed = subject::parse(&config.subject_prefix, &subject)?;
+        Some((parsed, count as u64))
+    });
+    shared.replace_tallies(Tallies {
+        counts: counts.collect(),
+        through,
+        names_version: 0,
+    });
+    Ok(())
+}
