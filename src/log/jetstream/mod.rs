@@ -32,6 +32,7 @@ mod find;
 mod foreign;
 mod recent;
 mod record;
+mod room;
 mod scan;
 mod search;
 mod servers;

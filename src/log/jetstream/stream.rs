@@ -11,7 +11,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 use aws_lc_rs::digest;
 
-use super::{Config, Missing, subject};
+use super::{Config, Missing, room, subject};
 use crate::event::Epoch;
 
 /// Consumers that a gateway needs.
@@ -100,6 +100,12 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
                 "{description}; --nats-replicas {} needs as many servers in one cluster, each with room for the stream",
                 config.replicas
             ))),
+            ErrorCode::STORAGE_RESOURCES_EXCEEDED => {
+                Err(Unusable::Never(match config.retain_bytes {
+                    Some(bytes) => room::explain(context, config, bytes).await,
+                    None => description,
+                }))
+            }
             _ => Err(Unusable::Never(description)),
         },
         _ => Err(Unusable::NotNow(description)),

@@ -24,6 +24,7 @@ pub(crate) struct Server {
     routes: Vec<u16>,
     /// More lines of its configuration.
     more: String,
+    more_of_jetstream: String,
     more_of_cluster: &'static str,
 }
 
@@ -35,6 +36,10 @@ impl Server {
 
     /// The same, with more lines of configuration.
     pub(crate) fn start_with(more: String) -> Self {
+        Self::start_as(String::new(), more)
+    }
+
+    fn start_as(more_of_jetstream: String, more: String) -> Self {
         let directory = Arc::new(TempDir::new().expect("a temporary directory"));
         let mut server = Self {
             process: None,
@@ -44,10 +49,17 @@ impl Server {
             route_port: None,
             routes: Vec::new(),
             more,
+            more_of_jetstream,
             more_of_cluster: "",
         };
         server.run();
         server
+    }
+
+    /// The same, with a limit to what JetStream may keep in files.
+    pub(crate) fn start_with_room(max_file_store: &str, more: &str) -> Self {
+        let room = format!(", max_file_store: {max_file_store}");
+        Self::start_as(room, more.to_owned())
     }
 
     /// Three that form a cluster.
@@ -83,6 +95,7 @@ impl Server {
                 route_port: Some(listening[index]),
                 routes: routes(index),
                 more: String::new(),
+                more_of_jetstream: String::new(),
                 more_of_cluster: more,
             };
             server.run();
@@ -216,10 +229,11 @@ impl Server {
     fn config(&self) -> String {
         let port = |port: u16| if port == 0 { -1 } else { i32::from(port) };
         let mut config = format!(
-            "server_name: {}\nlisten: \"127.0.0.1:{}\"\nmax_payload: 4MB\njetstream {{ store_dir: {:?} }}\n",
+            "server_name: {}\nlisten: \"127.0.0.1:{}\"\nmax_payload: 4MB\njetstream {{ store_dir: {:?}{} }}\n",
             self.name,
             port(self.client_port),
             self.home().join("store"),
+            self.more_of_jetstream,
         );
         config.push_str(&self.more);
         if let Some(route_port) = self.route_port {

@@ -90,6 +90,43 @@ async fn a_stream_with_other_settings_is_explained() {
     );
 }
 
+#[tokio::test]
+async fn nats_too_little_room_is_told_with_both_sizes() {
+    for (servers, account, room) in [
+        ("64MB", "", "64 MB"),
+        (
+            "1GB",
+            "accounts { A { jetstream { max_file: 96MB }, users: [{ user: a, password: b }] } }\nno_auth_user: a\n",
+            "96 MB",
+        ),
+        ("512KB", "", "less than 1 MB"),
+    ] {
+        let server = Server::start_with_room(servers, account);
+        let url = server.url();
+        let output =
+            tokio::task::spawn_blocking(move || serve(&["--log", "nats", "--nats-url", &url]));
+        let output = output.await.expect("it runs");
+        let text = format!(
+            "cannot create the stream CLERKCAST: the servers have room for {room}, and --retain-bytes sets 10 GiB aside on each: lower it, or raise max_file_store"
+        );
+        said(&output, 1, &text);
+        // Nothing is left of finding out.
+        let context = server.jetstream().await;
+        let account = context.query_account().await.expect("answered");
+        assert_eq!(account.streams, 0);
+    }
+    // What there is room for is made.
+    let server = Server::start_with_room("64MB", "");
+    let mut options = on(&[&server]);
+    options
+        .args
+        .extend(["--retain-bytes", "64MiB"].map(str::to_owned));
+    let gateway = Gateway::start_with(options);
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+}
+
 /// Everything that the flags can say, from the configuration file.
 #[tokio::test]
 async fn the_file_says_it_as_well() {

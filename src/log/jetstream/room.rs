@@ -1,0 +1,91 @@
+//! How much room the servers have for the stream. They report it to their own operators
+//! only, so it is found by making streams of other sizes, which are deleted at once.
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::{Config as Settings, StorageType};
+
+use super::Config;
+
+/// How exactly the room is found.
+const STEP: u64 = 1 << 20;
+
+/// Says that a stream of the configured size has no room.
+pub(super) async fn explain(context: &Context, config: &Config, retain_bytes: u64) -> String {
+    // Not to be dropped half-way: that would leave a stream behind.
+    let (context, replicas) = (context.clone(), config.replicas);
+    let measured = tokio::spawn(async move { measure(&context, replicas, retain_bytes).await });
+    let room = match measured.await.ok().flatten() {
+        Some(0) => format!("less than {}", as_servers_write(STEP)),
+        Some(bytes) => as_servers_write(bytes),
+        None => "less".to_owned(),
+    };
+    let aside = as_flags_write(retain_bytes);
+    format!(
+        "the servers have room for {room}, and --retain-bytes sets {aside} aside on each: lower it, or raise max_file_store"
+    )
+}
+
+/// The most that there is room for, in whole steps. None where it cannot be found out.
+async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u64> {
+    let inbox = context.client().new_inbox();
+    let unique = inbox.rsplit('.').next()?.to_owned();
+    let (mut fits, mut exceeds) = (0, too_much.div_ceil(STEP));
+    while fits + 1 < exceeds {
+        let middle = fits + (exceeds - fits) / 2;
+        let settings = Settings {
+            name: format!("CLERKCAST_ROOM_{unique}"),
+            subjects: vec![format!("_CLERKCAST_ROOM.{unique}")],
+            storage: StorageType::File,
+            num_replicas: replicas,
+            max_bytes: i64::try_from(middle * STEP).ok()?,
+            ..Settings::default()
+        };
+        let name = settings.name.clone();
+        if context.create_stream(settings).await.is_ok() {
+            context.delete_stream(name).await.ok()?;
+            fits = middle;
+        } else {
+            exceeds = middle;
+        }
+    }
+    Some(fits * STEP)
+}
+
+/// As in a server's configuration, where a MB has 1,048,576 bytes.
+fn as_servers_write(bytes: u64) -> String {
+    in_units(bytes, ["bytes", "KB", "MB", "GB"])
+}
+
+/// As `--retain-bytes` takes it.
+fn as_flags_write(bytes: u64) -> String {
+    in_units(bytes, ["bytes", "KiB", "MiB", "GiB"])
+}
+
+/// In the largest unit of which it is a whole number.
+fn in_units(bytes: u64, units: [&str; 4]) -> String {
+    let mut number = bytes;
+    let mut units = units.into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while number >= 1024
+        && number.is_multiple_of(1024)
+        && let Some(larger) = units.next()
+    {
+        number /= 1024;
+        unit = larger;
+    }
+    format!("{number} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_they_are_configured() {
+        assert_eq!(as_servers_write(64 << 20), "64 MB");
+        assert_eq!(as_flags_write(10 << 30), "10 GiB");
+        assert_eq!(as_flags_write(1536 << 20), "1536 MiB");
+        assert_eq!(as_flags_write(16 << 40), "16384 GiB");
+        assert_eq!(as_flags_write(100_000_001), "100000001 bytes");
+    }
+}
