@@ -8,6 +8,7 @@ mod links;
 mod log;
 pub(crate) mod place;
 mod readme;
+mod restored;
 mod searches;
 mod security;
 pub(crate) mod server;
