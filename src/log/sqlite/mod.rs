@@ -18,6 +18,7 @@ mod retention;
 mod retired;
 mod runs;
 mod schema;
+mod seek;
 mod tally;
 mod times;
 mod writer;
@@ -32,8 +33,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, IsDeclared, Lineage, Log, Matches,
-    Metrics, Narrow, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, Description, Error, IsDeclared, Lineage, Log, Matches, Metrics,
+    Narrow, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use age::SteadyClock;
@@ -52,9 +53,6 @@ pub use schema::{OpenError, exists};
 const QUEUE_REQUESTS_MAX: usize = 16_384;
 /// Batches kept for a follower that is late; one that is later reads the log.
 const FOLLOWED_BATCHES_MAX: usize = 64;
-
-/// Retired ids in one page.
-const RETIRED_IDS_MAX: u32 = 4_096;
 
 /// How to open the embedded log.
 #[derive(Clone, Debug)]
@@ -182,17 +180,6 @@ impl Shared {
         change(Arc::make_mut(&mut runs));
     }
 
-    fn begin_times(&self) {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.get_or_insert_default();
-    }
-
-    /// None until somebody has asked for a time.
-    fn times<T>(&self, look: impl FnOnce(&mut LatestTimes) -> T) -> Option<T> {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.as_mut().map(look)
-    }
-
     /// For the writer.
     fn tallies_mut(&self) -> RwLockWriteGuard<'_, Tallies> {
         self.tallies.write().unwrap_or_else(PoisonError::into_inner)
@@ -258,47 +245,6 @@ impl SqliteLog {
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         })
-    }
-
-    /// Gathers the receive times of what is in the log. The writer notes what comes from
-    /// before that on.
-    async fn gather_times(&self) -> Result<(), Error> {
-        let gather = || async {
-            self.shared.begin_times();
-            let gathered = self.readers.run(reader::latest_times).await?;
-            self.shared.times(|times| {
-                for (first, latest) in gathered {
-                    times.note(first, latest);
-                }
-                times.forget_through(self.shared.bounds().trimmed);
-            });
-            Ok(())
-        };
-        let gathered = self.shared.gathered_times.get_or_try_init(gather);
-        gathered.await.copied()
-    }
-
-    /// The next page of the ids that are remembered beyond their records; none at the end.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub async fn retired_ids(&self, after: Option<RetiredId>) -> Result<Vec<RetiredId>, Error> {
-        let since = self.shared.clock.now().before(DEDUPE_WINDOW);
-        let list = move |connection: &mut _| {
-            let listed = retired::list(connection, after.as_ref(), since, RETIRED_IDS_MAX);
-            listed.map_err(|error| Error::Unreadable(error.to_string()))
-        };
-        self.readers.run(list).await
-    }
-
-    /// Remembers ids that another log has retired. Returns how many are new here.
-    ///
-    /// # Errors
-    /// When they do not become durable.
-    pub async fn remember(&self, retired: Vec<RetiredId>) -> Result<u64, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Command::Remember { retired, answer })?;
-        answered.await.map_err(|_| Error::Closed)?
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {
@@ -368,25 +314,7 @@ impl Log for SqliteLog {
     }
 
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
-        let bounds = self.shared.bounds();
-        Box::pin(async move {
-            self.gather_times().await?;
-            let mut after = None;
-            loop {
-                let candidate = self.shared.times(|times| times.candidate(time, after));
-                let Some(block) = candidate.flatten() else {
-                    return Ok(bounds.tail);
-                };
-                let find = move |connection: &mut _| {
-                    reader::first_received_at_or_after(connection, time, block)
-                };
-                if let Some(first) = self.readers.run(find).await? {
-                    return Ok(Position::new(first.number().saturating_sub(1)));
-                }
-                // What made it one has been removed.
-                after = Some(block.1);
-            }
-        })
+        Box::pin(self.seek(time))
     }
 
     fn tallies(&self) -> Vec<Tally> {
