@@ -242,13 +242,6 @@ impl Access {
         }
     }
 
-    /// Whether anybody is told apart by credentials.
-    #[must_use]
-    pub fn knows_principals(&self) -> bool {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        !known.principals.is_empty()
-    }
-
     /// Recognises these from now on. Whoever was recognised before and would now be
     /// somebody else, or nobody, has ended.
     pub fn replace(&self, principals: Principals) -> Replaced {

@@ -89,7 +89,7 @@ impl Scope {
 }
 
 impl Policy {
-    /// Whether somebody may receive something under this policy that `former` kept back:
+    /// Whether a caller may receive something under this policy that `former` kept back:
     /// events, fields of them, or their bodies. Limits of number do not count.
     #[must_use]
     pub fn allows_more_than(&self, former: &Self) -> bool {

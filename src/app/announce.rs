@@ -83,7 +83,7 @@ fn announce_source(http: SocketAddr, scheme: &str, source: &SourceConfig) {
         url = %format_args!("{scheme}://{http}{path}"),
         secrets = source.fingerprints().join(","),
         instance_id = source.instance_id.as_deref().unwrap_or("any"),
-        "source configured; secrets are shown by the start of their key's SHA-256"
+        "source configured"
     );
 }
 

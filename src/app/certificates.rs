@@ -61,7 +61,7 @@ impl Certificates {
         Ok(())
     }
 
-    /// Reads the files again and again, for whoever renews them without a signal.
+    /// Reads the files again and again: a program that renews them may send no signal.
     pub(super) async fn keep(self) {
         let mut told = None;
         loop {

@@ -170,15 +170,8 @@ impl Gateway {
             fanout,
             ..
         } = self.controls;
-        let receiving = webhook::Config {
-            sources,
-            body_bytes_max: self.config.body_bytes_max,
-            body_timeout: self.config.body_timeout,
-            in_flight_bytes_max: self.config.in_flight_bytes_max,
-            allow_list: self.config.allow_list.clone(),
-        };
         let webhooks = webhook::router(
-            receiving,
+            self.config.webhook(sources),
             Arc::clone(&log),
             self.webhook_metrics,
             drain.clone(),
@@ -206,11 +199,11 @@ impl Gateway {
         let outcome = tokio::select! {
             () = stop => Ok(()),
             reason = log_failure(&*log) => Err(anyhow::anyhow!(
-                "the log failed for good: {reason}; it is looked at anew on the next start"
+                "the log failed permanently: {reason}; restart to recover"
             )),
             ended = &mut grpc => Err(ended_early(ended)),
-            ended = &mut http => Err(anyhow::anyhow!("the webhook server ended by itself: {ended:?}")),
-            ended = feed => Err(anyhow::anyhow!("the fan-out ended by itself: {ended:?}")),
+            ended = &mut http => Err(ended_alone("the webhook server", ended)),
+            ended = feed => Err(ended_alone("the fan-out", ended)),
         };
         tracing::info!(
             deadline = %seconds(self.config.drain_timeout),
@@ -285,6 +278,13 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn end_of<T>(task: JoinHandle<T>) {
     if !task.is_finished() {
         let _panicked = task.await;
+    }
+}
+
+fn ended_alone(what: &str, ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("{what} ended by itself"),
+        Err(panic) => anyhow::anyhow!("{what} panicked: {panic}"),
     }
 }
 

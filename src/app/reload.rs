@@ -195,8 +195,8 @@ impl Reload {
         })
     }
 
-    /// A file that names nobody, since somebody writes it at this moment, must not open the
-    /// port to everybody.
+    /// A file without principals, such as one that is being written, must not open the port
+    /// to callers without credentials.
     fn check_still_guarded(&self, config: &Config) -> Result<(), Vec<Problem>> {
         let was_guarded = !self.principals.identities.is_empty();
         let is_guarded = !config.principals.identities.is_empty() || config.allows_anonymous;
@@ -204,7 +204,7 @@ impl Reload {
             return Ok(());
         }
         Err(vec![Problem::of_config(
-            "it names no principal any more, which would let everybody subscribe: restart the gateway if that is meant",
+            "it names no principal any more, which would allow anonymous access: restart the gateway if that is intended",
         )])
     }
 
@@ -267,7 +267,7 @@ fn widened(former: &Principals, latter: &Principals) -> Vec<String> {
     let former = policies(former);
     let is_widened = |(name, policy): &(String, Policy)| match former.get(name) {
         Some(former) => policy.allows_more_than(former),
-        // Everybody who connects, and not somebody who was given a token.
+        // Every caller that connects, rather than one that was given a token.
         None => name == ANONYMOUS,
     };
     let latter = policies(latter).into_iter();

@@ -121,7 +121,7 @@ fn as_flag(option: &'static Declaration) -> Arg {
         "" => option.help.to_owned(),
         default => format!("{} [default: {default}]", option.help),
     };
-    // Any text: what is wrong with it is told together with what else is wrong.
+    // Any text: the check reports what is wrong with it, together with all else.
     let flag = Arg::new(option.key)
         .long(option.flag())
         .value_name(option.value_name)

@@ -275,3 +275,21 @@ async fn counters_exist_before_their_first_event() {
     }
     assert_eq!(gateway.metric("clerkcast_http_not_found_total").await, 3.0);
 }
+
+#[tokio::test]
+async fn scanners_from_elsewhere_are_no_rejected_deliveries() {
+    let gateway = Gateway::start_with(Options::args(&["--http-allow-from", "10.0.0.0/8"]));
+    for path in ["/.env", "/webhooks/clerk"] {
+        let answer = gateway.request("GET", path, &[], Bytes::new()).await;
+        assert_eq!(answer.expect("answered").status, 403, "{path}");
+    }
+    for (series, count) in [
+        ("clerkcast_http_not_found_total", 1.0),
+        (
+            "clerkcast_webhook_rejected_total{source=\"\",reason=\"source_not_allowed\"}",
+            1.0,
+        ),
+    ] {
+        assert_eq!(gateway.metric(series).await, count, "{series}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Each value that is wrong is noted and its default taken in its place, so that one pass
 //! finds all. It reads the files that the configuration names, binds nothing and contacts
-//! nobody.
+//! no server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -337,7 +337,7 @@ impl<'a> Check<'a> {
         Some(files)
     }
 
-    /// Events are not offered to a network unless somebody said to whom.
+    /// Events are not offered to a network unless the configuration says to whom.
     fn check_exposure(
         &mut self,
         grpc_listen: SocketAddr,

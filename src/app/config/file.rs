@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::problem::{Place, Problem};
 
-/// Between two looks at a file; whoever writes it in pieces is not that slow.
+/// Between two looks at a file: a program that writes it in pieces is faster.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Looks that may differ from the one before.
 const LOOKS_MAX: usize = 3;

@@ -29,8 +29,8 @@ use crate::access::Principals;
 use crate::grpc::Door;
 use crate::net::CertificateFiles;
 use crate::ops::Level;
-use crate::webhook::{AllowList, SigningSecret, Source, Verifier};
-use crate::{fanout, log};
+use crate::webhook::{AllowList, SigningSecret, Source, Sources, Verifier};
+use crate::{fanout, log, webhook};
 
 pub use check::{Checked, check, check_stream, check_with_files, logging};
 pub use document::Document;
@@ -171,6 +171,16 @@ impl Config {
     pub(super) fn source_names(&self) -> BTreeSet<String> {
         let names = self.sources.iter().map(|source| source.name.clone());
         names.collect()
+    }
+
+    pub(super) fn webhook(&self, sources: Sources) -> webhook::Config {
+        webhook::Config {
+            sources,
+            body_bytes_max: self.body_bytes_max,
+            body_timeout: self.body_timeout,
+            in_flight_bytes_max: self.in_flight_bytes_max,
+            allow_list: self.allow_list.clone(),
+        }
     }
 
     pub(super) fn webhook_sources(&self) -> Vec<Source> {

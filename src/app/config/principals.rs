@@ -268,7 +268,7 @@ fn texts_of(items: &[Located<String>]) -> Vec<String> {
     items.iter().map(|item| item.value.clone()).collect()
 }
 
-/// Those that are patterns; what is wrong with the others is told by [`check_names`].
+/// Those that are patterns; [`check_names`] reports the others.
 fn patterns(items: &[Located<String>]) -> BTreeSet<TypePattern> {
     let patterns = items.iter().map(|item| item.value.parse::<TypePattern>());
     patterns.filter_map(Result::ok).collect()

@@ -18,7 +18,7 @@ pub enum Origin {
     Variable(&'static str),
     /// This line of the file.
     File(usize),
-    /// Nobody gave one.
+    /// The option's declaration.
     Default,
 }
 
@@ -96,7 +96,7 @@ impl Settings {
         Some((default.as_ref(), origin))
     }
 
-    /// Whether somebody gave the option a value.
+    /// Whether the option was given a value.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         let value = self.value(key);

@@ -35,7 +35,7 @@ impl Check<'_> {
                 "instance_id",
                 "--instance-id is for the default source, which has no signing secret: set instance_id in its [[sources]] table",
             ),
-            // That there is no secret is told already.
+            // The missing secret is among the problems already.
             None => {}
         }
         sources

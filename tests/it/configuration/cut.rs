@@ -36,6 +36,15 @@ async fn a_file_cut_anywhere_changes_nothing() {
     line(&lines, "configuration not taken");
 }
 
+#[test]
+fn a_file_without_a_newline_at_its_end_is_warned_of_at_a_start() {
+    for (config, is_warned) in [(BILLING.trim_end(), true), (BILLING, false), ("", false)] {
+        let log = Configured::start(config).gateway.log_text();
+        let warned = log.contains("has no newline at its end");
+        assert_eq!(warned, is_warned, "{log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_read_while_it_is_written_is_not_taken() {
     let configured = Configured::start(&format!("# narrow\n{BILLING}types = [\"user.*\"]\n"));

@@ -1,4 +1,4 @@
-//! The configuration: what is taken of it, what is told of it, and what a reload does.
+//! The configuration: what is taken of it, what is reported, and what a reload does.
 
 mod check;
 mod cut;

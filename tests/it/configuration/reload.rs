@@ -212,7 +212,7 @@ async fn a_wrong_file_changes_nothing() {
     );
 }
 
-/// Posts to a source with one secret until it is told to stop; all must be accepted.
+/// Posts to a source with one secret until it is asked to stop; all must be accepted.
 struct Posting {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<u64>,

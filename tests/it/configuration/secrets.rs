@@ -194,7 +194,7 @@ async fn tail_takes_its_token_from_a_file() {
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
     };
-    // No principal has it, and a wrong token is refused whoever else is let in.
+    // No principal has it, and a wrong token is refused even where anonymous callers are let in.
     let (code, said) = tail(&[("CLERKCAST_TOKEN_FILE", &token)]);
     assert_eq!(code, Some(1), "{said}");
     let (code, said) = tail(&[("CLERKCAST_TOKEN_FILE", "/does/not/exist")]);
