@@ -2,13 +2,19 @@
 //! event is known by.
 
 mod cursor;
+mod excerpt;
+mod id;
 mod pattern;
+mod values;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 pub use cursor::{Cursor, InvalidCursor};
-pub use pattern::{InvalidPattern, TypePattern};
+pub use excerpt::Excerpt;
+pub use id::{IdKind, InvalidId};
+pub use pattern::{InvalidPattern, Patterns, TypePattern};
+pub use values::Values;
 
 /// A place in the log.
 ///
