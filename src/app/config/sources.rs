@@ -10,6 +10,7 @@ use super::document::{Fields, Located};
 use super::problem::Place;
 use super::secrets::{self, FILE_SUFFIX, LEGACY_VARIABLE, VARIABLES};
 use super::settings::Environment;
+use crate::event::IdKind;
 use crate::webhook::{DEFAULT_SOURCE, SigningSecret};
 
 const NAME_RULE: &str = "a name is 1 to 64 of a-z, 0-9, - and _, since it is part of the URL";
@@ -28,6 +29,9 @@ impl Check<'_> {
             return sources;
         };
         let id = id.to_string_lossy().into_owned();
+        if let Err(invalid) = IdKind::Instance.check(&id) {
+            self.refuse("instance_id", invalid);
+        }
         let mut named = sources.iter_mut();
         match named.find(|source| source.name == DEFAULT_SOURCE) {
             Some(default) => default.instance_id = Some(id),
@@ -227,7 +231,12 @@ fn read_source(
             format!("source {name:?} has no signing secret: set signing_secrets, signing_secrets_env or signing_secrets_file"),
         );
     }
-    source.instance_id = fields.text("instance_id").map(|id| id.value);
+    if let Some(id) = fields.text("instance_id") {
+        if let Err(invalid) = IdKind::Instance.check(&id.value) {
+            fields.refuse_at(id.line, "instance_id", invalid);
+        }
+        source.instance_id = Some(id.value);
+    }
     source
 }
 
