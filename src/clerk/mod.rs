@@ -17,6 +17,7 @@ mod promote;
 pub mod redaction;
 pub mod samples;
 mod schema;
+pub mod suggestions;
 mod transcode;
 mod wire;
 

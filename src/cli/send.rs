@@ -13,7 +13,8 @@ use super::post::{Answer, Poster, new_id};
 use super::secrets::{no_secret, secrets_of};
 use super::{Failure, read_input};
 use crate::clerk::samples::SAMPLES;
-use crate::event::UnixMillis;
+use crate::clerk::suggestions::Suggestions;
+use crate::event::{Excerpt, UnixMillis};
 
 /// Sends one of every type where no TYPE and no --file is given.
 #[derive(Clone, Debug, Args)]
@@ -154,11 +155,24 @@ fn bodies(args: &SendArgs) -> Result<Vec<Body>, Failure> {
         }));
         if bodies.len() == before {
             return Err(Failure::Usage(format!(
-                "no sample of type {wanted:?}; `clerkcast send` without a type sends one of every type"
+                "no sample of type {}; {}",
+                Excerpt(wanted),
+                advice(wanted)
             )));
         }
     }
     Ok(bodies)
+}
+
+/// What to write instead of a type that there is no sample of.
+fn advice(wanted: &str) -> String {
+    let suggestions = Suggestions::new(SAMPLES.iter().map(|sample| sample.event_type));
+    let samples = suggestions.allowed(|_| true);
+    let name = wanted.trim_end_matches('*').trim_end_matches('.');
+    match samples.nearest(name) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("there are {}", samples.families()),
+    }
 }
 
 fn pace(rate: Option<f64>) -> Result<Option<Interval>, Failure> {
