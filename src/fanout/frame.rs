@@ -85,6 +85,25 @@ impl Frame {
         follows
     }
 
+    /// The chunk that it keeps from being freed: where it lies, and its size.
+    #[cfg(test)]
+    pub(super) fn chunk(&self) -> (*const u8, usize) {
+        (self.chunk.as_ptr(), self.chunk.len())
+    }
+
+    /// Lets go of a chunk of which little is wanted: what is less than a quarter of its
+    /// chunk is copied. So frames that wait for a connection occupy at most four times
+    /// their size.
+    fn compact(&mut self) {
+        if self.size() * 4 < self.chunk.len() {
+            *self = Self {
+                chunk: Bytes::copy_from_slice(&self.bytes()),
+                start: 0,
+                end: self.size(),
+            };
+        }
+    }
+
     /// A frame that says how the stream is doing.
     pub(super) fn control(cursor: Cursor, kind: Kind) -> Self {
         let response = proto::SubscribeResponse {
@@ -177,6 +196,12 @@ impl Frames {
         });
     }
 
+    /// Bytes of memory that they occupy.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
+        chunks + size_of_val(self.chunks.as_slice()) + size_of_val(self.places.as_slice())
+    }
+
     /// All of them, as few runs.
     pub(super) fn into_runs(mut self) -> Vec<Frame> {
         self.close();
@@ -189,7 +214,8 @@ impl Frames {
     }
 
     /// Appends the frame of the record with this index to `runs`, where frames that
-    /// follow each other are one. Returns its size.
+    /// follow each other are one. Returns its size. A run that is complete keeps no more
+    /// than four times its size from being freed.
     pub(super) fn append_to(&self, runs: &mut Vec<Frame>, index: usize) -> usize {
         let Some(Place { chunk, start, end }) = self.places.get(index).copied() else {
             return 0;
@@ -201,6 +227,9 @@ impl Frames {
             .last_mut()
             .is_some_and(|run| run.extend_to(chunk, start, end));
         if !extended {
+            if let Some(complete) = runs.last_mut() {
+                complete.compact();
+            }
             let chunk = chunk.clone();
             runs.push(Frame { chunk, start, end });
         }

@@ -32,3 +32,54 @@ impl Ready {
         self.received = Some((first, received));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+
+    use super::super::frame::{Payload, View};
+    use super::*;
+    use crate::clerk::{self, Redaction};
+    use crate::event::{Attributes, Epoch, Position};
+    use crate::log::RecordRef;
+
+    /// Of each batch, one small event: what a page of such keeps from being freed is not
+    /// the batches' chunks.
+    #[test]
+    fn memory_of_a_picky_reader_is_bounded() {
+        const PAGE_EVENTS: usize = 1024;
+        const BOUND: usize = 1 << 20;
+        let view = View {
+            payload: Payload::Omitted,
+            redaction: Redaction::default(),
+        };
+        let attributes = Attributes::default();
+        for (events, event_bytes) in [(100, 100), (30, 240), (8, 240), (3, 3_000)] {
+            let event = Bytes::from(vec![0; event_bytes]);
+            let record = RecordRef {
+                position: Position::new(1),
+                id: "msg_1",
+                attributes: attributes.view(),
+                receive_time: UnixMillis::new(1),
+                event: &event,
+                decoding: clerk::decoding(),
+                payload: &[],
+            };
+            let mut ready = Ready::default();
+            while ready.runs.len() < PAGE_EVENTS && ready.event_bytes < 256 << 10 {
+                let batch = std::iter::repeat_n(record, events);
+                let frames = Frames::encode(Epoch::new(1), batch, &view);
+                ready.push_event(&frames, events / 2, record.receive_time);
+            }
+            let chunks = ready.runs.iter().map(Frame::chunk);
+            let chunks: HashMap<_, usize> = chunks.collect();
+            let kept: usize = chunks.values().sum();
+            assert!(
+                kept <= BOUND,
+                "{events} events of {event_bytes} bytes: {kept}"
+            );
+        }
+    }
+}
