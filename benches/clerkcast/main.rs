@@ -14,6 +14,7 @@
 
 mod backlog;
 mod fan_out;
+mod filters;
 mod growth;
 mod ingest;
 mod latency;
@@ -26,7 +27,7 @@ mod support;
 
 use support::process;
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "ingest",
     "fan-out",
     "selective",
@@ -36,6 +37,7 @@ const TABLES: [&str; 10] = [
     "backlog",
     "growth",
     "overload",
+    "filters",
     "nats",
 ];
 
@@ -70,6 +72,7 @@ async fn main() {
             "backlog" => backlog::run().await,
             "growth" => growth::run().await,
             "overload" => overload::run().await,
+            "filters" => filters::run().await,
             "nats" => nats::run().await,
             other => unreachable!("{other} is not in TABLES"),
         }
