@@ -6,7 +6,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Inner;
-use super::ring::Recent;
+use super::index::Shown;
 use crate::log::Batch;
 
 pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
@@ -24,7 +24,6 @@ fn publish(inner: &Inner, batch: &Arc<Batch>) {
     let Some(last) = batch.records.last() else {
         return;
     };
-    let views = inner.registry.distinct_views();
     let mut ring = inner.ring.write().unwrap_or_else(PoisonError::into_inner);
     let head = ring.head();
     if last.position <= head {
@@ -34,8 +33,7 @@ fn publish(inner: &Inner, batch: &Arc<Batch>) {
     if missed_some {
         ring.restart_after(batch.after);
     }
-    let recent = Recent::new(inner.log.epoch(), Arc::clone(batch), views);
-    ring.push(Arc::new(recent));
+    ring.push(inner.log.epoch(), Arc::clone(batch));
     drop(ring);
 
     if missed_some {
@@ -44,5 +42,6 @@ fn publish(inner: &Inner, batch: &Arc<Batch>) {
     let unseen = batch.records.iter();
     let unseen = unseen.filter(|record| record.position > head);
     let events = unseen.map(|record| (record.position, &record.content.attributes));
-    inner.waiting.show(events);
+    let events: Vec<Shown<'_>> = events.collect();
+    inner.waiting.show(&events);
 }

@@ -3,36 +3,27 @@
 //! Pure: no clock, no waiting. What can be known never to match is refused here, since
 //! its subscriber would wait for ever in silence. A wildcard is always accepted.
 
+mod check;
+mod known;
 mod within;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
-use crate::event::{AttributesRef, InvalidPattern, TypePattern};
+use crate::access::Scope;
+use crate::event::{AttributesRef, Patterns, TypePattern, Values};
 use crate::log::Narrow;
 use crate::proto::EventFilter;
+use check::Check;
 
+pub use known::KnownNames;
 pub use within::Denied;
 
-/// Values in one field of a filter.
-const VALUES_MAX: usize = 10_000;
-/// Bytes of one value: ids are far shorter, and finding the nearest name takes time.
-const VALUE_BYTES_MAX: usize = 256;
-/// Bytes of all values: each stream keeps its filter.
-const BYTES_MAX: usize = 512 << 10;
-/// A suggestion must be at least this much like what was asked for.
-const SIMILARITY_MIN: f64 = 0.5;
-
-/// The types and sources that exist, so that a slip of the pen can be told.
-#[derive(Clone, Debug, Default)]
-pub struct KnownNames {
-    /// The catalogue's types and the log's.
-    pub types: BTreeSet<String>,
-    /// The configured sources and the log's.
-    pub sources: BTreeSet<String>,
-    /// Those of the sources that the caller need not hear of.
-    pub hidden_sources: BTreeSet<String>,
-}
+/// What the index of waiting subscribers holds for each value that a filter is filed under.
+const FILED_VALUE_BYTES: usize = 64;
+/// What a filter occupies beside its values, with its place in the index.
+const FILTER_BYTES: usize = 1 << 10;
 
 /// What is wrong with a field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,54 +35,56 @@ pub struct Violation {
 }
 
 /// A compiled filter; clones share it. Filters that ask for the same are equal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default)]
 pub struct Filter {
-    clauses: Arc<Clauses>,
+    compiled: Arc<Compiled>,
 }
 
+#[derive(Debug, Default)]
+struct Compiled {
+    clauses: Clauses,
+    narrow: Narrow,
+    /// Of the clauses, so that filters that differ are told apart at once.
+    hash: u64,
+}
+
+/// Nothing in a field stands for everything; but nothing is excluded by no patterns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Clauses {
-    types: BTreeSet<TypePattern>,
-    exclude_types: BTreeSet<TypePattern>,
-    user_ids: BTreeSet<String>,
-    organization_ids: BTreeSet<String>,
-    session_ids: BTreeSet<String>,
-    sources: BTreeSet<String>,
-    instance_ids: BTreeSet<String>,
-    narrow: Narrow,
+    types: Patterns,
+    exclude_types: Patterns,
+    user_ids: Values,
+    organization_ids: Values,
+    session_ids: Values,
+    sources: Values,
+    instance_ids: Values,
 }
 
 impl Filter {
-    /// Compiles a filter.
+    /// Compiles a filter of a caller that may receive what lies in `scope`.
     ///
     /// # Errors
-    /// With every field that is malformed, or that can never match.
-    pub fn compile(filter: &EventFilter, known: &KnownNames) -> Result<Self, Vec<Violation>> {
-        let mut check = Check {
-            known,
-            bytes: 0,
-            violations: Vec::new(),
+    /// With the fields that are malformed, or that can never match: the first ten, and
+    /// how many more there are.
+    pub fn compile(
+        filter: &EventFilter,
+        known: &KnownNames,
+        scope: &Scope,
+    ) -> Result<Self, Vec<Violation>> {
+        Check::new(known, scope).clauses(filter).map(Self::new)
+    }
+
+    fn new(clauses: Clauses) -> Self {
+        /// Callers choose what is hashed, and must not choose what collides.
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let compiled = Compiled {
+            narrow: clauses.narrowest(),
+            hash: SEED.hash_one(&clauses),
+            clauses,
         };
-        let types = check.patterns("types", &filter.types);
-        let exclude_types = check.patterns("exclude_types", &filter.exclude_types);
-        check.some_type_is_left(&types, &exclude_types);
-        let mut clauses = Clauses {
-            types,
-            exclude_types,
-            user_ids: check.ids("user_ids", &filter.user_ids),
-            organization_ids: check.ids("organization_ids", &filter.organization_ids),
-            session_ids: check.ids("session_ids", &filter.session_ids),
-            instance_ids: check.ids("instance_ids", &filter.instance_ids),
-            sources: check.sources(&filter.sources),
-            narrow: Narrow::All,
-        };
-        if !check.violations.is_empty() {
-            return Err(check.violations);
+        Self {
+            compiled: Arc::new(compiled),
         }
-        clauses.narrow = clauses.narrowest();
-        Ok(Self {
-            clauses: Arc::new(clauses),
-        })
     }
 
     /// Whether an event with these attributes is wanted.
@@ -105,217 +98,115 @@ impl Filter {
             session_ids,
             sources,
             instance_ids,
-            narrow: _,
-        } = &*self.clauses;
-        let any =
-            |patterns: &BTreeSet<TypePattern>| patterns.iter().any(|p| p.matches(event.event_type));
-        let has = |wanted: &BTreeSet<String>, id: Option<&str>| {
+        } = &self.compiled.clauses;
+        let has = |wanted: &Values, id: Option<&str>| {
             wanted.is_empty() || id.is_some_and(|id| wanted.contains(id))
         };
-        (types.is_empty() || any(types))
-            && !any(exclude_types)
+        has(session_ids, event.session_id)
             && has(user_ids, event.user_id)
             && has(organization_ids, event.organization_id)
-            && has(session_ids, event.session_id)
-            && (sources.is_empty() || sources.contains(event.source))
             && has(instance_ids, event.instance_id)
+            && has(sources, Some(event.source))
+            && (types.is_empty() || types.matches(event.event_type))
+            && !exclude_types.matches(event.event_type)
     }
 
     /// The types that it asks for; what it excludes is still among them.
     #[must_use]
     pub fn types(&self) -> Vec<TypePattern> {
-        let types = &self.clauses.types;
+        let types = &self.compiled.clauses.types;
         if types.is_empty() {
             vec![TypePattern::everything()]
         } else {
-            types.iter().cloned().collect()
+            types.iter().collect()
         }
     }
 
     /// The index of the log that may answer this filter.
     #[must_use]
     pub fn narrow(&self) -> &Narrow {
-        &self.clauses.narrow
+        &self.compiled.narrow
+    }
+
+    /// Bytes of memory that it occupies while a stream has it, the index's among them;
+    /// streams with equal filters share them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let Clauses {
+            types,
+            exclude_types,
+            user_ids,
+            organization_ids,
+            session_ids,
+            sources,
+            instance_ids,
+        } = &self.compiled.clauses;
+        let ids = [
+            user_ids,
+            organization_ids,
+            session_ids,
+            sources,
+            instance_ids,
+        ];
+        let ids: usize = ids.into_iter().map(Values::bytes).sum();
+        let filed = match self.narrow() {
+            Narrow::All => 0,
+            Narrow::Types(values)
+            | Narrow::Users(values)
+            | Narrow::Organizations(values)
+            | Narrow::Sessions(values) => values.len() * FILED_VALUE_BYTES,
+        };
+        FILTER_BYTES + types.bytes() + exclude_types.bytes() + ids + filed
+    }
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (&self.compiled, &other.compiled);
+        Arc::ptr_eq(one, other) || (one.hash == other.hash && one.clauses == other.clauses)
+    }
+}
+
+impl Eq for Filter {}
+
+impl Hash for Filter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.compiled.hash);
     }
 }
 
 impl Clauses {
     /// By the most selective field: a user has few events, a type has many.
     fn narrowest(&self) -> Narrow {
-        let listed = |ids: &BTreeSet<String>| ids.iter().cloned().collect();
         if !self.session_ids.is_empty() {
-            return Narrow::Sessions(listed(&self.session_ids));
+            return Narrow::Sessions(self.session_ids.clone());
         }
         if !self.user_ids.is_empty() {
-            return Narrow::Users(listed(&self.user_ids));
+            return Narrow::Users(self.user_ids.clone());
         }
         if !self.organization_ids.is_empty() {
-            return Narrow::Organizations(listed(&self.organization_ids));
+            return Narrow::Organizations(self.organization_ids.clone());
         }
         // What a wildcard matches cannot be listed: types that are not known yet, too.
-        let exact = self.types.iter().map(|pattern| match pattern {
-            TypePattern::Exact(exact) => Some(exact.clone()),
-            TypePattern::Prefix(_) => None,
-        });
-        match exact.collect::<Option<Vec<String>>>() {
-            Some(types) if !types.is_empty() => Narrow::Types(types),
+        match self.types.all_exact() {
+            Some(types) if !types.is_empty() => Narrow::Types(types.clone()),
             _ => Narrow::All,
         }
     }
 }
 
-/// Collects what is wrong, so that a caller learns of all of it at once.
-struct Check<'a> {
-    known: &'a KnownNames,
-    bytes: usize,
-    violations: Vec<Violation>,
-}
-
-impl Check<'_> {
-    fn violation(&mut self, field: &str, description: String) {
-        let field = format!("filter.{field}");
-        self.violations.push(Violation { field, description });
-    }
-
-    /// Whether the values are few and short enough to be looked at.
-    fn fits(&mut self, field: &str, values: &[String]) -> bool {
-        let count = values.len();
-        self.bytes += values.iter().map(String::len).sum::<usize>();
-        let longest = values.iter().map(String::len).max().unwrap_or(0);
-        let description = if count > VALUES_MAX {
-            format!("{count} values; at most {VALUES_MAX} are accepted")
-        } else if longest > VALUE_BYTES_MAX {
-            format!("a value of {longest} bytes; at most {VALUE_BYTES_MAX} are accepted")
-        } else if self.bytes > BYTES_MAX {
-            format!("the filter is larger than the {BYTES_MAX} bytes that are accepted")
-        } else {
-            return true;
-        };
-        self.violation(field, description);
-        false
-    }
-
-    fn patterns(&mut self, field: &str, values: &[String]) -> BTreeSet<TypePattern> {
-        let mut patterns = BTreeSet::new();
-        if !self.fits(field, values) {
-            return patterns;
-        }
-        for (index, value) in values.iter().enumerate() {
-            match self.pattern(value) {
-                Ok(pattern) => drop(patterns.insert(pattern)),
-                Err(description) => self.violation(&format!("{field}[{index}]"), description),
-            }
-        }
-        patterns
-    }
-
-    fn pattern(&self, value: &str) -> Result<TypePattern, String> {
-        let pattern = value
-            .parse()
-            .map_err(|error: InvalidPattern| error.to_string())?;
-        match &pattern {
-            TypePattern::Exact(exact) if !self.known.types.contains(exact) => {
-                Err(unknown("event type", value, &self.known.types))
-            }
-            _ => Ok(pattern),
-        }
-    }
-
-    fn some_type_is_left(
-        &mut self,
-        types: &BTreeSet<TypePattern>,
-        excluded: &BTreeSet<TypePattern>,
-    ) {
-        let everything = BTreeSet::from([TypePattern::everything()]);
-        let wanted = if types.is_empty() { &everything } else { types };
-        let is_excluded =
-            |pattern: &TypePattern| excluded.iter().any(|other| other.covers(pattern));
-        if wanted.iter().all(is_excluded) {
-            self.violation(
-                "exclude_types",
-                "excludes every type that `types` asks for, so nothing could ever match".to_owned(),
-            );
-        }
-    }
-
-    fn ids(&mut self, field: &str, values: &[String]) -> BTreeSet<String> {
-        if !self.fits(field, values) {
-            return BTreeSet::new();
-        }
-        for (index, value) in values.iter().enumerate() {
-            let field_of_value = field_for_prefix(value);
-            let description = if value.is_empty() {
-                "empty; leave the field out for all".to_owned()
-            } else if let Some(right) = field_of_value.filter(|right| *right != field) {
-                format!("{value:?} can never be there; did you mean `{right}`?")
-            } else {
-                continue;
-            };
-            self.violation(&format!("{field}[{index}]"), description);
-        }
-        values.iter().cloned().collect()
-    }
-
-    fn sources(&mut self, values: &[String]) -> BTreeSet<String> {
-        if !self.fits("sources", values) {
-            return BTreeSet::new();
-        }
-        for (index, value) in values.iter().enumerate() {
-            if !self.known.sources.contains(value) {
-                let told = &self.known.sources - &self.known.hidden_sources;
-                let description = unknown("source", value, &told);
-                self.violation(&format!("sources[{index}]"), description);
-            }
-        }
-        values.iter().cloned().collect()
-    }
-}
-
-/// Clerk's ids say what they are of.
-fn field_for_prefix(id: &str) -> Option<&'static str> {
-    match id.split_once('_')?.0 {
-        "user" => Some("user_ids"),
-        "org" => Some("organization_ids"),
-        "sess" => Some("session_ids"),
-        "ins" => Some("instance_ids"),
-        _ => None,
-    }
-}
-
-fn unknown(what: &str, value: &str, known: &BTreeSet<String>) -> String {
-    match nearest(value, known) {
-        Some(nearest) => format!("unknown {what} {value}; did you mean {nearest}?"),
-        None => format!("unknown {what} {value}"),
-    }
-}
-
-/// The known name most like `value`, if one is like it at all.
-fn nearest<'a>(value: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
-    let plain = |name: &str| name.to_lowercase().replace(['_', '-', ' '], "");
-    let asked = plain(value);
-    let scored = known.iter().filter(|name| !name.is_empty()).map(|name| {
-        let score = strsim::normalized_damerau_levenshtein(&asked, &plain(name));
-        (score, name.as_str())
-    });
-    let (score, name) = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (score >= SIMILARITY_MIN).then_some(name)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::clerk::catalogue::CATALOGUE;
 
     fn known() -> KnownNames {
-        KnownNames {
-            types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
-            sources: ["default", "staging"].map(str::to_owned).into(),
-            ..KnownNames::default()
-        }
+        KnownNames::new(["default", "staging"].map(str::to_owned), &[])
     }
 
     pub(crate) fn compile(filter: &EventFilter) -> Result<Filter, Vec<Violation>> {
-        Filter::compile(filter, &known())
+        Filter::compile(filter, &known(), &Scope::default())
     }
 
     pub(crate) fn types(types: &[&str]) -> EventFilter {
@@ -408,5 +299,89 @@ pub(super) mod tests {
         assert!(violations[0].description.contains("did you mean staging?"));
         assert!(compile(&types(&["us*r.created"])).is_err());
         assert!(compile(&types(&[""])).is_err());
+    }
+
+    /// Few names, so that patterns cover and meet each other.
+    fn filters() -> impl Strategy<Value = EventFilter> {
+        let pattern = prop_oneof![
+            prop::sample::select(vec!["user.created", "user.updated", "session.ended"])
+                .prop_map(str::to_owned),
+            "(user|session|organization)?\\.?[a-c]?".prop_map(|prefix| format!("{prefix}*")),
+        ];
+        let patterns = prop::collection::vec(pattern, 0..6);
+        let ids = |prefix: &'static str| {
+            let id = (1..4_usize).prop_map(move |number| format!("{prefix}_{number}"));
+            prop::collection::vec(id, 0..3)
+        };
+        let sources = prop::sample::subsequence(vec!["default", "staging"], 0..=2);
+        let fields = (
+            patterns.clone(),
+            patterns,
+            ids("user"),
+            ids("org"),
+            ids("sess"),
+            sources,
+        );
+        fields.prop_map(
+            |(types, exclude_types, user_ids, organization_ids, session_ids, sources)| {
+                EventFilter {
+                    types,
+                    exclude_types,
+                    user_ids,
+                    organization_ids,
+                    session_ids,
+                    sources: sources.into_iter().map(str::to_owned).collect(),
+                    instance_ids: Vec::new(),
+                }
+            },
+        )
+    }
+
+    fn naive(filter: &EventFilter, event: AttributesRef<'_>) -> bool {
+        let is_like = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => event.event_type.starts_with(prefix),
+            None => pattern == event.event_type,
+        };
+        let has = |wanted: &[String], id: Option<&str>| {
+            wanted.is_empty() || wanted.iter().any(|wanted| Some(wanted.as_str()) == id)
+        };
+        (filter.types.is_empty() || filter.types.iter().any(is_like))
+            && !filter.exclude_types.iter().any(is_like)
+            && has(&filter.user_ids, event.user_id)
+            && has(&filter.organization_ids, event.organization_id)
+            && has(&filter.session_ids, event.session_id)
+            && has(&filter.sources, Some(event.source))
+    }
+
+    proptest! {
+        #[test]
+        fn filtered_a_compiled_filter_agrees_with_a_naive_one(
+            asked in filters(),
+            event_type in "(user|session|organization)?\\.?(created|updated|ended|[a-c])?",
+            source in prop::sample::select(vec!["default", "staging", "other"]),
+            user in prop::option::of("user_[1-4]"),
+            organization in prop::option::of("org_[1-4]"),
+            session in prop::option::of("sess_[1-4]"),
+        ) {
+            let event = AttributesRef {
+                event_type: &event_type,
+                source,
+                user_id: user.as_deref(),
+                organization_id: organization.as_deref(),
+                session_id: session.as_deref(),
+                instance_id: None,
+            };
+            match compile(&asked) {
+                Ok(compiled) => {
+                    prop_assert_eq!(compiled.matches(event), naive(&asked, event));
+                    let mut turned = asked.clone();
+                    turned.types.reverse();
+                    turned.user_ids.reverse();
+                    turned.types.extend(asked.types);
+                    prop_assert_eq!(compile(&turned), Ok(compiled));
+                }
+                Err(_) => prop_assert!(!naive(&asked, event)),
+            }
+        }
     }
 }

@@ -20,8 +20,8 @@ use crate::log::{Bodies, Error, Log, Reader, RecordRef, Scan};
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Events in a page.
 const PAGE_EVENTS_MAX: u64 = 1024;
-/// Pages kept for others, in bytes of events: so far may subscribers be apart that go
-/// through history together.
+/// Pages kept for others, in bytes of events and filters: so far may subscribers be apart
+/// that go through history together.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 /// And so far in time. In a log that others change too, what is gone may be heard of late.
 const KEPT_FOR: Duration = Duration::from_secs(5);
@@ -144,7 +144,7 @@ impl History {
 #[derive(Debug, Default)]
 struct Kept {
     pages: VecDeque<KeptPage>,
-    event_bytes: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -155,6 +155,10 @@ struct KeptPage {
 }
 
 impl KeptPage {
+    fn bytes(&self) -> usize {
+        self.page.event_bytes + self.wanted.filter.bytes()
+    }
+
     fn is_too_old(&self) -> bool {
         self.read.elapsed() > KEPT_FOR
     }
@@ -172,16 +176,17 @@ impl Kept {
     }
 
     fn push(&mut self, wanted: Wanted, page: Arc<Page>) {
-        self.event_bytes += page.event_bytes;
-        self.pages.push_back(KeptPage {
+        let kept = KeptPage {
             wanted,
             page,
             read: Instant::now(),
-        });
+        };
+        self.bytes += kept.bytes();
+        self.pages.push_back(kept);
         while let Some(oldest) = self.pages.front()
-            && (self.event_bytes > KEPT_BYTES_MAX || oldest.is_too_old())
+            && (self.bytes > KEPT_BYTES_MAX || oldest.is_too_old())
         {
-            self.event_bytes -= oldest.page.event_bytes;
+            self.bytes -= oldest.bytes();
             self.pages.pop_front();
         }
     }

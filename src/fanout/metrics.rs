@@ -79,6 +79,7 @@ pub struct Metrics {
     lag_events: Family<SubscriberLabel, Gauge>,
     lag_seconds: Family<SubscriberLabel, Gauge>,
     ended: Family<EndingLabel, Counter>,
+    filter_bytes: Gauge,
     pub(super) delivered: Counter,
     pub(super) delivered_bytes: Counter,
     pub(super) event_age: Histogram,
@@ -93,6 +94,7 @@ impl Metrics {
             lag_events: Family::default(),
             lag_seconds: Family::default(),
             ended: Family::default(),
+            filter_bytes: Gauge::default(),
             delivered: Counter::default(),
             delivered_bytes: Counter::default(),
             event_age: Histogram::new(exponential_buckets(0.000_5, 2.0, 20)),
@@ -118,6 +120,12 @@ impl Metrics {
             "subscriptions_ended",
             "Subscriptions that ended, by reason",
             metrics.ended.clone(),
+        );
+        registry.register_with_unit(
+            "filter",
+            "Memory that the filters of open subscriptions occupy; equal ones count once",
+            Unit::Bytes,
+            metrics.filter_bytes.clone(),
         );
         registry.register(
             "delivered_events",
@@ -154,7 +162,9 @@ impl Metrics {
         self.ended.get_or_create(&EndingLabel { reason }).inc();
     }
 
-    pub(super) fn observe(&self, subscribers: &[SubscriberView]) {
+    pub(super) fn observe(&self, subscribers: &[SubscriberView], filter_bytes: usize) {
+        let filter_bytes = i64::try_from(filter_bytes).unwrap_or(i64::MAX);
+        self.filter_bytes.set(filter_bytes);
         for (state, name) in [
             (State::CatchingUp, StateName::catching_up),
             (State::Live, StateName::live),

@@ -19,6 +19,7 @@
 //! What this module does not do: gRPC (it yields encoded [`Frame`]s), and recognising
 //! who calls.
 
+mod asked;
 pub(crate) mod audit;
 mod feed;
 mod filter;
@@ -35,13 +36,11 @@ mod subscription;
 mod waiting;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Scope;
-use crate::clerk::catalogue::CATALOGUE;
 use crate::event::{Cursor, Position};
 use crate::log::{self, Bounds, Lineage, Log};
 use history::History;
@@ -49,6 +48,7 @@ use registry::Registry;
 use ring::Ring;
 use waiting::WaitingRoom;
 
+pub use asked::AskedFilter;
 pub use filter::{Denied, Filter, KnownNames, Violation};
 pub use frame::{Frame, Payload, View};
 pub use metrics::Metrics;
@@ -109,6 +109,16 @@ pub enum Error {
         /// How many.
         limit: usize,
     },
+    /// The filters of open streams would occupy more memory than they may.
+    #[error(
+        "the filters of the open streams occupy {limit} bytes, which is the limit; ask for fewer values, or for the same ones on every stream"
+    )]
+    FiltersTooLarge {
+        /// Whose stream it would have been.
+        principal: String,
+        /// In bytes: the principal's own limit, or that of all principals together.
+        limit: usize,
+    },
     /// The principal may not call any more.
     #[error("the gateway's operator has removed the principal that this stream belongs to")]
     PrincipalRemoved,
@@ -137,10 +147,19 @@ struct Inner {
     waiting: WaitingRoom,
     history: History,
     registry: Registry,
+    names: Mutex<Names>,
     drain: CancellationToken,
     metrics: Metrics,
-    /// The configured sources' names, which can be replaced.
-    sources: RwLock<BTreeSet<String>>,
+}
+
+/// The names that filters may use, as they were prepared last.
+#[derive(Debug)]
+struct Names {
+    /// Those of the configured sources, which can be replaced.
+    sources: BTreeSet<String>,
+    known: Arc<KnownNames>,
+    /// The log's, then.
+    version: Option<u64>,
 }
 
 impl Fanout {
@@ -162,8 +181,12 @@ impl Fanout {
             waiting: WaitingRoom::new(tail),
             history: History::new(Arc::clone(&log)),
             registry: Registry::default(),
+            names: Mutex::new(Names {
+                sources: config.sources.iter().cloned().collect(),
+                known: Arc::default(),
+                version: None,
+            }),
             log,
-            sources: RwLock::new(config.sources.iter().cloned().collect()),
             config,
             drain,
             metrics,
@@ -172,36 +195,27 @@ impl Fanout {
         (Self { inner }, feed)
     }
 
-    /// The names that a filter may use. Of types that only the log knows, those that may
-    /// be received within `scope`.
+    /// The names that filters may use, shared by all calls until there are others.
     #[must_use]
-    pub fn known_names(&self, scope: &Scope) -> KnownNames {
-        let mut types: BTreeSet<String> =
-            CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect();
-        let configured = &self.inner.sources;
-        let configured = configured.read().unwrap_or_else(PoisonError::into_inner);
-        let mut sources = configured.clone();
-        drop(configured);
-        for tally in self.inner.log.tallies() {
-            if scope.allows_source(&tally.source) && scope.allows_type(&tally.event_type) {
-                types.insert(tally.event_type);
-            }
-            sources.insert(tally.source);
+    pub fn known_names(&self) -> Arc<KnownNames> {
+        let Inner { log, names, .. } = &*self.inner;
+        let version = Some(log.names_version());
+        let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.version != version {
+            let sources = names.sources.iter().cloned();
+            names.known = Arc::new(KnownNames::new(sources, &log.tallies()));
+            names.version = version;
         }
-        let hidden = sources.iter().filter(|source| !scope.allows_source(source));
-        let hidden_sources = hidden.cloned().collect();
-        KnownNames {
-            types,
-            sources,
-            hidden_sources,
-        }
+        Arc::clone(&names.known)
     }
 
     /// Takes these for the configured sources from now on. A source that is not among them
     /// can be asked for as long as the log has counted an event of it.
     pub fn set_sources(&self, names: BTreeSet<String>) {
-        let configured = &self.inner.sources;
-        *configured.write().unwrap_or_else(PoisonError::into_inner) = names;
+        let known = &self.inner.names;
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.sources = names;
+        known.version = None;
     }
 
     /// Opens a subscription.
@@ -231,7 +245,9 @@ impl Fanout {
 
     /// Brings the gauges up to date.
     pub fn observe(&self) {
-        self.inner.metrics.observe(&self.subscribers());
+        let filter_bytes = self.inner.waiting.filter_bytes();
+        let metrics = &self.inner.metrics;
+        metrics.observe(&self.subscribers(), filter_bytes);
     }
 
     /// Where the log begins and ends, as cursors.
@@ -302,5 +318,10 @@ impl Inner {
 
     fn ring(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shed_ring(&self) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        ring.shed();
     }
 }

@@ -37,13 +37,14 @@ impl Ready {
 mod tests {
     use std::collections::HashMap;
 
-    use bytes::Bytes;
+    use prost::Message as _;
 
     use super::super::frame::{Payload, View};
     use super::*;
     use crate::clerk::{self, Redaction};
-    use crate::event::{Attributes, Epoch, Position};
+    use crate::event::{Attributes, Epoch, Position, Run};
     use crate::log::RecordRef;
+    use crate::proto;
 
     /// Of each batch, one small event: what a page of such keeps from being freed is not
     /// the batches' chunks.
@@ -57,9 +58,14 @@ mod tests {
         };
         let attributes = Attributes::default();
         for (events, event_bytes) in [(100, 100), (30, 240), (8, 240), (3, 3_000)] {
-            let event = Bytes::from(vec![0; event_bytes]);
+            let event = proto::Event {
+                id: "x".repeat(event_bytes),
+                ..proto::Event::default()
+            };
+            let event = event.encode_to_vec();
             let record = RecordRef {
                 position: Position::new(1),
+                run: Run::NONE,
                 id: "msg_1",
                 attributes: attributes.view(),
                 receive_time: UnixMillis::new(1),

@@ -7,16 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::frame::{Payload, View};
-use super::ring::Views;
-use super::{Error, Request};
+use super::{AskedFilter, Error, Request};
 use crate::access::Principal;
 use crate::event::{Position, UnixMillis};
 use crate::log::Bounds;
 use crate::proto::EventFilter;
-
-/// Values of each field of a filter that are kept for listings.
-const FILTER_VALUES_SHOWN: usize = 10;
 
 /// What a subscriber is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +66,6 @@ struct Entries {
     connected: BTreeMap<u64, Arc<Entry>>,
     /// How many streams each principal holds.
     streams: BTreeMap<String, usize>,
-    /// The views of those who are connected, each with how many have it: a few, since
-    /// principals with equal policies share one.
-    views: Vec<(View, usize)>,
 }
 
 /// The part of a subscription that others may look at while it runs.
@@ -82,8 +74,7 @@ pub(super) struct Entry {
     name: String,
     principal: String,
     peer: String,
-    filter: EventFilter,
-    view: View,
+    filter: AskedFilter,
     connect_time: UnixMillis,
     is_live: AtomicBool,
     position: AtomicU64,
@@ -97,8 +88,7 @@ impl Entry {
             name: request.name.clone(),
             principal: request.principal.name().to_owned(),
             peer: request.peer.clone(),
-            filter: abridged(request.asked_filter.clone()),
-            view: request.view.clone(),
+            filter: request.asked_filter.clone(),
             connect_time: UnixMillis::now(),
             is_live: AtomicBool::new(false),
             position: AtomicU64::new(0),
@@ -157,7 +147,7 @@ impl Entry {
             name: self.name.clone(),
             principal: self.principal.clone(),
             peer: self.peer.clone(),
-            filter: self.filter.clone(),
+            filter: self.filter.filter().clone(),
             state: if self.is_live.load(Ordering::Relaxed) {
                 State::Live
             } else {
@@ -179,29 +169,7 @@ impl Entries {
                 self.streams.remove(&entry.principal);
             }
         }
-        for (view, count) in &mut self.views {
-            if *view == entry.view {
-                *count -= 1;
-            }
-        }
-        self.views.retain(|(_, count)| *count > 0);
     }
-}
-
-/// A filter may hold thousands of ids, and there may be thousands of subscribers.
-fn abridged(mut filter: EventFilter) -> EventFilter {
-    for values in [
-        &mut filter.types,
-        &mut filter.exclude_types,
-        &mut filter.user_ids,
-        &mut filter.organization_ids,
-        &mut filter.session_ids,
-        &mut filter.sources,
-        &mut filter.instance_ids,
-    ] {
-        values.truncate(FILTER_VALUES_SHOWN);
-    }
-    filter
 }
 
 impl Registry {
@@ -223,14 +191,6 @@ impl Registry {
             return Err(Error::TooManyStreams { principal, limit });
         }
         entries.streams.insert(entry.principal.clone(), held + 1);
-        match entries
-            .views
-            .iter_mut()
-            .find(|(view, _)| *view == entry.view)
-        {
-            Some((_, count)) => *count += 1,
-            None => entries.views.push((entry.view.clone(), 1)),
-        }
         let number = entries.next;
         entries.next += 1;
         let entry = Arc::new(entry);
@@ -245,19 +205,6 @@ impl Registry {
         }
         drop(entries);
         self.left.notify_waiters();
-    }
-
-    /// How many different views those who are connected have.
-    pub(super) fn distinct_views(&self) -> Views {
-        let entries = self.lock();
-        let views = entries.views.iter();
-        let with_payload = views.filter(|(view, _)| view.payload == Payload::Included);
-        let with_payload = with_payload.count();
-        Views {
-            with_payload,
-            // Somebody may come before the next event.
-            without_payload: (entries.views.len() - with_payload).max(1),
-        }
     }
 
     pub(super) async fn emptied(&self) {

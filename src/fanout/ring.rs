@@ -3,11 +3,15 @@
 //! Pure: no clock, no waiting, no locks.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::frame::{Frames, View};
 use crate::event::{Epoch, Position};
 use crate::log::{Batch, Record};
+
+/// What a record occupies beside its bytes.
+const RECORD_BYTES: usize = 512;
 
 /// A recent batch, encoded once for everybody with the same view, by the first of them
 /// that wants one of its events.
@@ -16,8 +20,8 @@ pub(super) struct Recent {
     batch: Arc<Batch>,
     epoch: Epoch,
     encoded: OnceLock<Box<Encoded>>,
-    /// What it may come to occupy.
-    bytes: usize,
+    weight: Mutex<Weight>,
+    scales: Arc<Scales>,
 }
 
 /// The batch as one view has it, then as the next has it, in the order in which they came.
@@ -28,20 +32,45 @@ struct Encoded {
     next: OnceLock<Box<Self>>,
 }
 
+/// What a batch occupies: itself, and each view's frames from when they are made.
+#[derive(Debug)]
+struct Weight {
+    bytes: usize,
+    is_in_ring: bool,
+}
+
+/// What all batches in a ring occupy together.
+#[derive(Debug, Default)]
+struct Scales {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Scales {
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.bytes() > self.bytes_max
+    }
+}
+
 impl Recent {
-    /// `views` are those that subscribers have now: each may come to keep its frames here.
-    pub(super) fn new(epoch: Epoch, batch: Arc<Batch>, views: Views) -> Self {
+    fn new(epoch: Epoch, batch: Arc<Batch>, scales: Arc<Scales>) -> Self {
         let records = batch.records.iter();
-        let weights = records.map(|Record { content, .. }| {
-            let [event, payload] = [content.event.len(), content.payload.len()];
-            let views_in_all = views.with_payload + views.without_payload;
-            event + payload + views_in_all * event + views.with_payload * payload + 512
-        });
+        let bytes = records.map(|record| record.content.bytes() + RECORD_BYTES);
+        let bytes = bytes.sum();
+        scales.bytes.fetch_add(bytes, Ordering::Relaxed);
         Self {
-            bytes: weights.sum(),
             batch,
             epoch,
             encoded: OnceLock::new(),
+            weight: Mutex::new(Weight {
+                bytes,
+                is_in_ring: true,
+            }),
+            scales,
         }
     }
 
@@ -66,11 +95,35 @@ impl Recent {
 
     fn encode(&self, view: &View) -> Encoded {
         let records = self.batch.records.iter();
+        let frames = Frames::encode(self.epoch, records.map(Record::view), view);
+        let mut weight = self.weight();
+        weight.bytes += frames.memory_bytes();
+        if weight.is_in_ring {
+            let scales = &self.scales.bytes;
+            scales.fetch_add(frames.memory_bytes(), Ordering::Relaxed);
+        }
+        drop(weight);
         Encoded {
             view: view.clone(),
-            frames: Frames::encode(self.epoch, records.map(Record::view), view),
+            frames,
             next: OnceLock::new(),
         }
+    }
+
+    /// Whether the ring holds more than it may, since frames were made: [`Ring::shed`].
+    pub(super) fn overfills_ring(&self) -> bool {
+        self.scales.is_over()
+    }
+
+    fn leave(&self) {
+        let mut weight = self.weight();
+        weight.is_in_ring = false;
+        let scales = &self.scales.bytes;
+        scales.fetch_sub(weight.bytes, Ordering::Relaxed);
+    }
+
+    fn weight(&self) -> MutexGuard<'_, Weight> {
+        self.weight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn last(&self) -> Position {
@@ -79,21 +132,13 @@ impl Recent {
     }
 }
 
-/// How many different views subscribers have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Views {
-    pub(super) without_payload: usize,
-    pub(super) with_payload: usize,
-}
-
 /// The events in `(base, head]`.
 #[derive(Debug)]
 pub(super) struct Ring {
     batches: VecDeque<Arc<Recent>>,
     base: Position,
     head: Position,
-    bytes: usize,
-    bytes_max: usize,
+    scales: Arc<Scales>,
 }
 
 /// What the ring has after a position.
@@ -113,8 +158,10 @@ impl Ring {
             batches: VecDeque::new(),
             base: tail,
             head: tail,
-            bytes: 0,
-            bytes_max,
+            scales: Arc::new(Scales {
+                bytes: AtomicUsize::new(0),
+                bytes_max,
+            }),
         }
     }
 
@@ -129,20 +176,24 @@ impl Ring {
 
     /// Forgets everything up to `tail`, because what lies between was missed.
     pub(super) fn restart_after(&mut self, tail: Position) {
-        *self = Self::new(tail, self.bytes_max);
+        *self = Self::new(tail, self.scales.bytes_max);
     }
 
-    /// Adds the next batch, and forgets the oldest ones beyond the bound. The newest
-    /// stays, however large it is.
-    pub(super) fn push(&mut self, batch: Arc<Recent>) {
-        self.head = batch.last();
-        self.bytes += batch.bytes;
-        self.batches.push_back(batch);
-        while self.bytes > self.bytes_max && self.batches.len() > 1 {
+    /// Adds the next batch.
+    pub(super) fn push(&mut self, epoch: Epoch, batch: Arc<Batch>) {
+        let recent = Recent::new(epoch, batch, Arc::clone(&self.scales));
+        self.head = recent.last();
+        self.batches.push_back(Arc::new(recent));
+        self.shed();
+    }
+
+    /// Forgets the oldest batches beyond the bound. The newest stays, however large it is.
+    pub(super) fn shed(&mut self) {
+        while self.scales.is_over() && self.batches.len() > 1 {
             let Some(oldest) = self.batches.pop_front() else {
                 break;
             };
-            self.bytes -= oldest.bytes;
+            oldest.leave();
             self.base = oldest.last();
         }
     }
@@ -166,19 +217,25 @@ impl Ring {
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::super::frame::Payload;
     use super::*;
     use crate::clerk::Redaction;
     use crate::event::{Attributes, Run, UnixMillis};
     use crate::log::NewRecord;
+    use crate::proto;
 
     fn record(position: u64, size: usize) -> Record {
+        let event = proto::Event {
+            id: "x".repeat(size),
+            ..proto::Event::default()
+        };
         let content = NewRecord {
             id: format!("msg_{position}"),
             attributes: Attributes::default(),
             receive_time: UnixMillis::new(0),
-            event: Bytes::from(vec![0; size]),
+            event: event.encode_to_vec().into(),
             decoding: crate::clerk::decoding(),
             payload: Bytes::new(),
         };
@@ -196,7 +253,7 @@ mod tests {
             records: vec![record(1, 10)],
             after: Position::START,
         };
-        let recent = Recent::new(Epoch::new(1), Arc::new(batch), Views::default());
+        let recent = Recent::new(Epoch::new(1), Arc::new(batch), Arc::default());
         let view = |payload, removed: &[&str]| {
             let removed: Vec<String> = removed.iter().map(|it| (*it).to_owned()).collect();
             let redaction = Redaction::new(&removed, &[]).expect("known fields");
@@ -226,7 +283,6 @@ mod tests {
                 prop::collection::vec((1_u64..4, 0_usize..4000), 1..5), 0..30),
             after in 0_u64..200,
         ) {
-            let views = Views { without_payload: 1, with_payload: 1 };
             let view = View { payload: Payload::Omitted, redaction: Redaction::default() };
             let mut ring = Ring::new(Position::START, 40_000);
             let mut model = Vec::new();
@@ -239,8 +295,7 @@ mod tests {
                     record(position, size)
                 });
                 let batch = Batch { records: records.collect(), after: batch_after };
-                let recent = Recent::new(Epoch::new(1), Arc::new(batch), views);
-                ring.push(Arc::new(recent));
+                ring.push(Epoch::new(1), Arc::new(batch));
             }
             let after = after.min(position);
             let mut reached = Position::new(after);
@@ -264,7 +319,42 @@ mod tests {
                 let expected: Vec<u64> = model.iter().copied().filter(|it| *it > after).collect();
                 prop_assert_eq!(found, expected);
             }
-            prop_assert!(ring.bytes <= 40_000 || ring.batches.len() == 1);
+            ring.shed();
+            prop_assert!(ring.scales.bytes() <= 40_000 || ring.batches.len() == 1);
+        }
+
+        /// Views come when they like, and have batches encoded that are long in the ring,
+        /// or have left it.
+        #[test]
+        fn the_ring_weighs_every_view(
+            steps in prop::collection::vec((0_usize..4, 0_usize..30), 1..60),
+        ) {
+            let removed = [&[][..], &["contact"], &["metadata"], &["names"]];
+            let views = removed.map(|names| {
+                let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+                let redaction = Redaction::new(&names, &[]).expect("known sets");
+                View { payload: Payload::Included, redaction }
+            });
+            let bytes_max = 20_000;
+            let mut ring = Ring::new(Position::START, bytes_max);
+            let mut seen: Vec<Arc<Recent>> = Vec::new();
+            for (position, (view, place)) in steps.into_iter().enumerate() {
+                let batch = Batch {
+                    after: Position::new(position as u64),
+                    records: vec![record(position as u64 + 1, 1_000)],
+                };
+                ring.push(Epoch::new(1), Arc::new(batch));
+                seen.extend(ring.batches.back().cloned());
+                let read = &seen[place % seen.len()];
+                let frames = read.frames(&views[view]);
+                prop_assert!(frames.memory_bytes() > 1_000);
+                let in_ring = ring.batches.iter().map(|batch| batch.weight().bytes);
+                prop_assert_eq!(ring.scales.bytes(), in_ring.sum::<usize>());
+                if read.overfills_ring() {
+                    ring.shed();
+                }
+                prop_assert!(ring.scales.bytes() <= bytes_max);
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::ready::Ready;
 use super::registry::{Entry, Lag, State};
 use super::ring::{Lookup, Recent};
 use super::starting::{end_of_history, starting_position};
-use super::{Error, Filter, Inner};
+use super::{AskedFilter, Error, Filter, Inner};
 use crate::access::{Ended, Principal};
 use crate::event::{Cursor, Position, UnixMillis};
 use crate::log;
@@ -24,7 +24,7 @@ use crate::proto::subscribe_response::Kind;
 
 /// Frames taken ahead of the connection, in bytes of events. With what HTTP/2 buffers,
 /// this is what a subscriber that never reads costs; where its filter picks single
-/// events, it also keeps the chunks that they lie in, ten times as much at the worst.
+/// events, four times as much.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Events taken ahead of the connection.
 const PAGE_EVENTS_MAX: usize = 1024;
@@ -65,7 +65,7 @@ pub struct Request {
     /// What its policy took away, if it took anything.
     pub narrowed: Option<proto::Narrowed>,
     /// The filter in the subscriber's words, for listings.
-    pub asked_filter: proto::EventFilter,
+    pub asked_filter: AskedFilter,
     /// Where to start.
     pub start: Start,
     /// What to do when retention was faster.
@@ -134,7 +134,16 @@ impl Subscription {
         entry.set_position(position);
         let limit = inner.config.subscribers_max;
         let (number, entry) = inner.registry.join(entry, &request.principal, limit)?;
-        let (filter, woken) = inner.waiting.join(number, request.filter);
+        let joined = inner
+            .waiting
+            .join(number, request.filter, request.principal.name());
+        let (filter, woken) = joined.map_err(|too_large| {
+            inner.registry.leave(number);
+            Error::FiltersTooLarge {
+                principal: request.principal.name().to_owned(),
+                limit: too_large.limit,
+            }
+        })?;
         request.filter = filter;
         let mut subscription = Self {
             follows_oldest: matches!(request.start, Start::Earliest | Start::Time(_)),
@@ -280,7 +289,11 @@ impl Subscription {
                 Lookup::Behind => return Recency::Behind,
                 Lookup::Head => return Recency::Within,
                 Lookup::Next(recent) => {
-                    if self.take(&recent, events_max).is_break() {
+                    let is_full = self.take(&recent, events_max).is_break();
+                    if recent.overfills_ring() {
+                        self.inner.shed_ring();
+                    }
+                    if is_full {
                         return Recency::Within;
                     }
                 }
@@ -459,6 +472,7 @@ fn ending(error: &Error) -> Ending {
         | Error::OtherHistory { .. }
         | Error::TooManySubscribers(_)
         | Error::TooManyStreams { .. }
+        | Error::FiltersTooLarge { .. }
         | Error::Log(_) => Ending::log_unreadable,
     }
 }

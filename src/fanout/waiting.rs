@@ -5,27 +5,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::Filter;
-use super::index::Index;
-use crate::event::{Attributes, Position};
+use super::index::{Index, Limits, Questions, Shown, TooLarge};
+use crate::event::Position;
 
 /// Where subscribers wait.
 #[derive(Debug)]
 pub(super) struct WaitingRoom {
     index: Mutex<Index<Arc<Notify>>>,
+    /// Locked for as long as a batch is shown.
+    questions: Mutex<Questions<Arc<Notify>>>,
 }
 
 impl WaitingRoom {
     pub(super) fn new(tail: Position) -> Self {
         Self {
-            index: Mutex::new(Index::new(tail)),
+            index: Mutex::new(Index::new(tail, Limits::default())),
+            questions: Mutex::default(),
         }
     }
 
     /// Adds a subscriber. Returns its filter, shared with its equals, and what wakes it.
-    pub(super) fn join(&self, number: u64, filter: Filter) -> (Filter, Arc<Notify>) {
+    ///
+    /// # Errors
+    /// See [`Index::join`].
+    pub(super) fn join(
+        &self,
+        number: u64,
+        filter: Filter,
+        principal: &str,
+    ) -> Result<(Filter, Arc<Notify>), TooLarge> {
         let waker = Arc::new(Notify::new());
-        let filter = self.lock().join(number, filter, Arc::clone(&waker));
-        (filter, waker)
+        let joined = self
+            .lock()
+            .join(number, filter, principal, Arc::clone(&waker));
+        Ok((joined?, waker))
     }
 
     pub(super) fn leave(&self, number: u64) {
@@ -47,25 +60,35 @@ impl WaitingRoom {
         self.lock().waits_at(number)
     }
 
+    /// See [`Index::filter_bytes`].
+    pub(super) fn filter_bytes(&self) -> usize {
+        self.lock().filter_bytes()
+    }
+
     /// Wakes whoever waits for one of these events. They must be in the ring.
-    pub(super) fn show<'a>(&self, events: impl Iterator<Item = (Position, &'a Attributes)>) {
-        let woken = self.lock().show(events);
-        wake(&woken);
+    pub(super) fn show(&self, events: &[Shown<'_>]) {
+        let mut questions = self
+            .questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.lock().announce(events, &mut questions);
+        // However long it takes: no subscriber waits for it.
+        questions.ask(events);
+        self.lock().settle(events, &mut questions);
+        for waker in questions.woken.drain(..) {
+            waker.notify_one();
+        }
     }
 
     /// Wakes everyone, because what lies before `position` was missed.
     pub(super) fn skip_to(&self, position: Position) {
         let woken = self.lock().skip_to(position);
-        wake(&woken);
+        for waker in woken {
+            waker.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Index<Arc<Notify>>> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn wake(woken: &[Arc<Notify>]) {
-    for waker in woken {
-        waker.notify_one();
     }
 }

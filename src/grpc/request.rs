@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::access::Principal;
+use crate::access::{Principal, Scope};
 use crate::event::{Cursor, UnixMillis};
 use crate::fanout::{
-    Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, View, Violation,
+    AskedFilter, Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, View, Violation,
 };
 use crate::proto;
 use crate::proto::subscribe_request::Start as AskedStart;
@@ -42,7 +42,8 @@ pub(super) fn subscribe(
 ) -> Result<Request, Refused> {
     let mut check = Check::default();
     let asked_filter = asked.filter.unwrap_or_default();
-    let filter = check.filter(&asked_filter, known);
+    let scope = &principal.policy().scope;
+    let filter = check.filter(&asked_filter, known, scope);
     let start = match &asked.start {
         None => Start::Latest,
         Some(AskedStart::AfterCursor(cursor)) => check.cursor("after_cursor", cursor),
@@ -69,7 +70,7 @@ pub(super) fn subscribe(
         principal,
         narrowed: narrowed_by(&filter, narrowed, &view),
         filter,
-        asked_filter,
+        asked_filter: AskedFilter::new(asked_filter),
         start,
         on_expired,
         stop_when_caught_up: asked.stop_when_caught_up,
@@ -89,7 +90,7 @@ pub(super) fn list(
 ) -> Result<Listing, Refused> {
     let mut check = Check::default();
     let filter = match &asked.filter {
-        Some(filter) => check.filter(filter, known),
+        Some(filter) => check.filter(filter, known, &principal.policy().scope),
         None => Filter::default(),
     };
     let start = if !asked.page_token.is_empty() {
@@ -172,8 +173,8 @@ impl Check {
         instead
     }
 
-    fn filter(&mut self, filter: &proto::EventFilter, known: &KnownNames) -> Filter {
-        Filter::compile(filter, known).unwrap_or_else(|violations| {
+    fn filter(&mut self, filter: &proto::EventFilter, known: &KnownNames, scope: &Scope) -> Filter {
+        Filter::compile(filter, known, scope).unwrap_or_else(|violations| {
             self.violations.extend(violations);
             Filter::default()
         })
@@ -230,3 +231,6 @@ impl Check {
         name
     }
 }
+
+#[cfg(test)]
+mod tests;

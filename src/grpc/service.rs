@@ -9,7 +9,7 @@ use crate::access::Scope;
 use crate::clerk::catalogue;
 use crate::event::UnixMillis;
 use crate::fanout::audit;
-use crate::fanout::{Fanout, State, SubscriberView, Violation};
+use crate::fanout::{AskedFilter, Fanout, State, SubscriberView, Violation};
 use crate::log::Tally;
 use crate::proto;
 use crate::proto::server::event_service_server::EventService;
@@ -61,13 +61,13 @@ impl EventService for Service {
         request: Request<proto::ListEventsRequest>,
     ) -> Result<Response<proto::ListEventsResponse>, Status> {
         let principal = caller(&request)?;
-        let known = self.fanout.known_names(&principal.policy().scope);
+        let known = self.fanout.known_names();
         let listing = request::list(request.get_ref(), &known, &principal);
         let listing = listing.map_err(status::refused)?;
         let listed = self.fanout.list(listing).await;
         let listed = listed.map_err(|error| status::from_fanout(&error))?;
-        let asked = request.get_ref().filter.clone().unwrap_or_default();
         let peer = peer(request.extensions());
+        let asked = AskedFilter::new(request.into_inner().filter.unwrap_or_default());
         audit::listed(principal.name(), &peer, &asked, listed.events.len());
         let cursor = listed.cursor.to_string();
         Ok(Response::new(proto::ListEventsResponse {

@@ -122,6 +122,11 @@ pub(super) fn from_fanout(error: &Error) -> Status {
             metadata.insert("limit".to_owned(), limit.to_string());
             (Code::ResourceExhausted, "TOO_MANY_STREAMS")
         }
+        Error::FiltersTooLarge { principal, limit } => {
+            metadata.insert("principal".to_owned(), principal.clone());
+            metadata.insert("limit".to_owned(), limit.to_string());
+            (Code::ResourceExhausted, "FILTERS_TOO_LARGE")
+        }
         Error::PrincipalRemoved => (Code::Unauthenticated, "PRINCIPAL_REMOVED"),
         Error::PolicyChanged => (Code::Unavailable, "POLICY_CHANGED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),

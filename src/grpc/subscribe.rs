@@ -87,7 +87,7 @@ async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Subscription, S
     let mut messages = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
     let message = messages.message().await?;
     let message = message.ok_or_else(|| Status::internal("the request holds no message"))?;
-    let known = fanout.known_names(&principal.policy().scope);
+    let known = fanout.known_names();
     let request = request::subscribe(message, &known, principal, peer);
     let request = request.map_err(status::refused)?;
     let opened = fanout.subscribe(request).await;

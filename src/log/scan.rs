@@ -9,22 +9,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Error, Log, NewRecord, Record};
-use crate::event::{AttributesRef, Position, Run, UnixMillis};
+use crate::event::{AttributesRef, Position, Run, UnixMillis, Values};
 
-/// Which index may answer a scan. It only narrows: [`Reader::wants`] decides.
+/// Which index may answer a scan. It only narrows: [`Reader::wants`] decides. Clones share
+/// the values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Narrow {
     /// Every record is a candidate.
     #[default]
     All,
     /// Only records of these types.
-    Types(Vec<String>),
+    Types(Values),
     /// Only records that concern these users.
-    Users(Vec<String>),
+    Users(Values),
     /// Only records that concern these organizations.
-    Organizations(Vec<String>),
+    Organizations(Values),
     /// Only records of these sessions.
-    Sessions(Vec<String>),
+    Sessions(Values),
 }
 
 /// Whose verified bodies a scan must show. Those of others may be shown as empty: a store

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clerkcast::event::{Attributes, AttributesRef, Position, UnixMillis};
+use clerkcast::event::{Attributes, AttributesRef, Position, UnixMillis, Values};
 use clerkcast::log::sqlite::{Config, SqliteLog};
 use clerkcast::log::{
     Appended, DEDUPE_WINDOW, Error, Log, Metrics, Narrow, NewRecord, Page, Query, Record,
@@ -297,12 +297,7 @@ async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>()
     }
     let all = read_all(&*log, everything_after(Position::START)).await;
     assert_eq!(all.len(), 400);
-    let wanted = |values: &[&str]| {
-        values
-            .iter()
-            .map(|value| (*value).to_owned())
-            .collect::<Vec<_>>()
-    };
+    let wanted = |values: &[&str]| values.iter().collect::<Values>();
     for narrow in [
         Narrow::Types(wanted(&["sms.created"])),
         Narrow::Types(wanted(&["sms.created", "sms.created"])),
@@ -323,7 +318,7 @@ async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>()
                 Narrow::Organizations(ids) => (ids, attributes.organization_id),
                 Narrow::Sessions(ids) => (ids, attributes.session_id),
             };
-            wanted.iter().any(|wanted| Some(wanted.as_str()) == found)
+            found.is_some_and(|found| wanted.contains(found))
         };
         let expected: Vec<Record> = all
             .iter()

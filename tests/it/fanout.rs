@@ -8,13 +8,13 @@ use clerkcast::access::{Policy, Principal};
 use clerkcast::clerk::{self, Delivery, Redaction};
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{
-    Config, Error, Fanout, Filter, Frame, Metrics, OnExpired, Payload, Request, Start,
+    AskedFilter, Config, Error, Fanout, Filter, Frame, Metrics, OnExpired, Payload, Request, Start,
     Subscription, View,
 };
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{self, Log, Narrow, NewRecord, Query};
+use clerkcast::proto::SubscribeResponse;
 use clerkcast::proto::subscribe_response::Kind;
-use clerkcast::proto::{EventFilter, SubscribeResponse};
 use prometheus_client::registry::Registry;
 use prost::Message as _;
 use tempfile::TempDir;
@@ -78,7 +78,7 @@ fn request(start: Start, on_expired: OnExpired) -> Request {
         principal: Principal::anonymous(Policy::default()),
         filter: Filter::default(),
         narrowed: None,
-        asked_filter: EventFilter::default(),
+        asked_filter: AskedFilter::default(),
         start,
         on_expired,
         stop_when_caught_up: false,

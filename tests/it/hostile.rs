@@ -37,7 +37,7 @@ fn flood() -> usize {
 
 impl Gateway {
     /// Resident memory, in bytes.
-    fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

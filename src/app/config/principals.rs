@@ -7,7 +7,6 @@ use super::check::Check;
 use super::document::{Fields, Located};
 use crate::access::{ANONYMOUS, Identity, Policy, Principals, Scope, TokenHash};
 use crate::clerk::Redaction;
-use crate::clerk::catalogue::CATALOGUE;
 use crate::clerk::redaction::uncovered_places;
 use crate::event::TypePattern;
 use crate::fanout::{Filter, KnownNames};
@@ -68,11 +67,7 @@ impl Check<'_> {
 }
 
 fn known_names(sources: &[SourceConfig]) -> KnownNames {
-    KnownNames {
-        types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
-        sources: sources.iter().map(|source| source.name.clone()).collect(),
-        ..KnownNames::default()
-    }
+    KnownNames::new(sources.iter().map(|source| source.name.clone()), &[])
 }
 
 /// What identifies the principals read up to here: a caller must not be two of them.
@@ -224,7 +219,7 @@ fn check_names(fields: &mut Fields<'_>, lists: &[Vec<Located<String>>; 3], known
         sources: texts_of(sources),
         ..EventFilter::default()
     };
-    let Err(violations) = Filter::compile(&filter, known) else {
+    let Err(violations) = Filter::compile(&filter, known, &Scope::default()) else {
         return;
     };
     for violation in violations {

@@ -1,12 +1,12 @@
 //! What is left of a filter where a policy allows only a part of it.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use super::{Clauses, Filter};
 use crate::access::Scope;
-use crate::event::TypePattern;
+use crate::event::{Excerpt, Patterns, TypePattern, Values};
 use crate::proto::Narrowed;
+
+/// What is named of the types or sources that are not allowed.
+const NAMED_MAX: usize = 10;
 
 /// None of what a filter asks for may be received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,76 +15,97 @@ pub struct Denied {
     pub asked: String,
 }
 
+impl Denied {
+    fn new(field: &str, asked: impl Iterator<Item = String>) -> Self {
+        let mut asked = asked.peekable();
+        let named = asked.by_ref().take(NAMED_MAX);
+        let named: Vec<String> = named.map(|value| Excerpt(&value).to_string()).collect();
+        let more = if asked.peek().is_some() { ", …" } else { "" };
+        Self {
+            asked: format!("{field}: {}{more}", named.join(", ")),
+        }
+    }
+}
+
 impl Filter {
     /// The filter for what it asks for and `scope` allows, and what the scope takes away.
     ///
     /// # Errors
     /// When nothing of it is allowed.
     pub fn within(&self, scope: &Scope) -> Result<(Self, Narrowed), Denied> {
-        let everything = BTreeSet::from([TypePattern::everything()]);
-        let asked = &*self.clauses;
+        let everything = Patterns::everything();
+        let asked = &self.compiled.clauses;
         let asked_types = if asked.types.is_empty() {
             &everything
         } else {
             &asked.types
         };
         let mut narrowed = Narrowed::default();
-        let mut types = BTreeSet::new();
-        for pattern in asked_types {
-            let part = scope.allowed_part(pattern);
+        let mut types = Vec::new();
+        for pattern in asked_types.iter() {
+            let part = scope.allowed_part(&pattern);
             if part.is_empty() {
                 narrowed.withheld_types.push(pattern.to_string());
             }
             types.extend(part);
         }
-        let is_excluded = |part: &TypePattern| asked.exclude_types.iter().any(|it| it.covers(part));
-        if types.iter().all(is_excluded) {
-            let asked: Vec<String> = asked_types.iter().map(ToString::to_string).collect();
-            let asked = format!("types: {}", asked.join(", "));
-            return Err(Denied { asked });
+        if types.iter().all(|part| asked.exclude_types.covers(part)) {
+            let asked = asked_types.iter().map(|pattern| pattern.to_string());
+            return Err(Denied::new("types", asked));
         }
+        let types: Patterns = types.into_iter().collect();
         let sources = asked.sources_within(scope, &mut narrowed)?;
         if types != *asked_types {
-            narrowed.types = types.iter().map(ToString::to_string).collect();
+            narrowed.types = types.iter().map(|it| it.to_string()).collect();
         }
-        let meets = |excluded: &&TypePattern| types.iter().any(|it| it.common(excluded).is_some());
+        let parts: Vec<TypePattern> = types.iter().collect();
+        let meets = |excluded: &&TypePattern| parts.iter().any(|it| it.common(excluded).is_some());
         let excluded = scope.exclude_types.iter().filter(meets);
         narrowed.exclude_types = excluded.map(ToString::to_string).collect();
-        let is_unlimited = types == everything;
-        let mut clauses = Clauses {
+        let excluded_by_scope = scope.exclude_types.iter().cloned();
+        let clauses = Clauses {
             exclude_types: asked
                 .exclude_types
-                .union(&scope.exclude_types)
-                .cloned()
+                .iter()
+                .chain(excluded_by_scope)
                 .collect(),
-            types: if is_unlimited { BTreeSet::new() } else { types },
+            types: if types == everything {
+                Patterns::default()
+            } else {
+                types
+            },
             sources,
             ..asked.clone()
         };
-        clauses.narrow = clauses.narrowest();
-        let clauses = Arc::new(clauses);
-        Ok((Self { clauses }, narrowed))
+        let is_all_of_it = clauses == *asked;
+        let filter = if is_all_of_it {
+            self.clone()
+        } else {
+            Self::new(clauses)
+        };
+        Ok((filter, narrowed))
     }
 }
 
 impl Clauses {
-    fn sources_within(
-        &self,
-        scope: &Scope,
-        narrowed: &mut Narrowed,
-    ) -> Result<BTreeSet<String>, Denied> {
-        let sources: BTreeSet<String> = match (self.sources.is_empty(), scope.sources.is_empty()) {
-            (_, true) => return Ok(self.sources.clone()),
-            (true, false) => scope.sources.clone(),
-            (false, false) => self.sources.intersection(&scope.sources).cloned().collect(),
+    fn sources_within(&self, scope: &Scope, narrowed: &mut Narrowed) -> Result<Values, Denied> {
+        if scope.sources.is_empty() {
+            return Ok(self.sources.clone());
+        }
+        let allowed: Values = scope.sources.iter().collect();
+        let sources = if self.sources.is_empty() {
+            allowed
+        } else {
+            self.sources.intersection(&allowed)
         };
         if sources.is_empty() {
-            let asked: Vec<&str> = self.sources.iter().map(String::as_str).collect();
-            let asked = format!("sources: {}", asked.join(", "));
-            return Err(Denied { asked });
+            return Err(Denied::new(
+                "sources",
+                self.sources.iter().map(str::to_owned),
+            ));
         }
         if sources != self.sources {
-            narrowed.sources = sources.iter().cloned().collect();
+            narrowed.sources = sources.iter().map(str::to_owned).collect();
         }
         Ok(sources)
     }
@@ -92,6 +113,8 @@ impl Clauses {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::tests::{compile, event, types};
     use super::*;
     use crate::event::AttributesRef;
@@ -130,7 +153,7 @@ mod tests {
         let (part, narrowed) = within(&types(&["session.*", "email.*"])).expect("some is allowed");
         assert_eq!(
             part.narrow(),
-            &Narrow::Types(vec!["session.ended".to_owned()])
+            &Narrow::Types(["session.ended"].into_iter().collect())
         );
         assert_eq!(narrowed.withheld_types, ["email.*"]);
         assert_eq!(narrowed.types, ["session.ended"]);

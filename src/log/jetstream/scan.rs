@@ -16,7 +16,6 @@
 //! one, once it has shown that it knows the end of the log, and only its word that there
 //! is none counts.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -68,13 +67,11 @@ pub(super) async fn scan(
 
 fn subjects(shared: &Shared, narrow: &Narrow) -> Vec<String> {
     let prefix = &shared.config.subject_prefix;
-    if let Narrow::Types(types) = narrow {
-        // Once each: a type that is asked for twice would find its records twice.
-        let types: BTreeSet<&String> = types.iter().collect();
-        if (1..=TYPES_MAX).contains(&types.len()) {
-            let subjects = types.into_iter().map(|name| subject::of_type(prefix, name));
-            return subjects.collect();
-        }
+    if let Narrow::Types(types) = narrow
+        && (1..=TYPES_MAX).contains(&types.len())
+    {
+        let subjects = types.iter().map(|name| subject::of_type(prefix, name));
+        return subjects.collect();
     }
     vec![subject::all(prefix)]
 }

@@ -1,6 +1,5 @@
 //! Reading: a few read-only connections, each used by one blocking thread at a time.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -169,8 +168,6 @@ fn select(scan: &Scan) -> (String, Vec<&str>) {
         Narrow::Organizations(values) => ("record_organization", "organization_id", values),
         Narrow::Sessions(values) => ("record_session", "session_id", values),
     };
-    // Once each: a value that is asked for twice would find its records twice.
-    let values: BTreeSet<&str> = values.iter().map(String::as_str).collect();
     if values.is_empty() || values.len() > NARROW_VALUES_MAX {
         return (select_all(&payload), Vec::new());
     }
@@ -188,7 +185,7 @@ fn select(scan: &Scan) -> (String, Vec<&str>) {
         "SELECT {COLUMNS}, {payload} FROM ({merged} ORDER BY position LIMIT ?3) AS found \
          CROSS JOIN record ON record.position = found.position ORDER BY found.position"
     );
-    (sql, values.into_iter().collect())
+    (sql, values.iter().collect())
 }
 
 fn select_all(payload: &str) -> String {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Params, params};
 
-use crate::event::Position;
+use crate::event::{Position, Values};
 use crate::log::counts::{Counts, IsDeclared};
 use crate::log::{Record, Tally};
 
@@ -172,7 +172,7 @@ impl Tallies {
         self.counts.record_count()
     }
 
-    pub(super) fn count_of_types(&self, types: &[String]) -> u64 {
+    pub(super) fn count_of_types(&self, types: &Values) -> u64 {
         let counts = types.iter().map(|name| self.counts.count_of(name));
         counts.sum()
     }

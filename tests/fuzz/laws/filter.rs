@@ -5,10 +5,9 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use clerkcast::access::Scope;
-use clerkcast::clerk::catalogue::CATALOGUE;
-use clerkcast::event::{AttributesRef, TypePattern};
+use clerkcast::event::{AttributesRef, IdKind, TypePattern, Values};
 use clerkcast::fanout::{Filter, KnownNames};
-use clerkcast::log::Narrow;
+use clerkcast::log::{Narrow, Tally};
 use clerkcast::proto::EventFilter;
 
 /// Few enough names that filters, policies and events meet.
@@ -21,8 +20,8 @@ enum Name {
 }
 
 impl Name {
-    fn id(self) -> String {
-        format!("{self:?}")
+    fn id(self, prefix: &str) -> String {
+        format!("{prefix}{self:?}")
     }
 
     fn event_type(self) -> &'static str {
@@ -67,25 +66,39 @@ fn texts(patterns: &[Pattern]) -> Vec<String> {
     patterns.iter().map(Pattern::text).collect()
 }
 
-fn ids(names: &[Name]) -> Vec<String> {
-    names.iter().map(|name| name.id()).collect()
+/// What stands where an id should.
+#[derive(Arbitrary, Clone, Debug)]
+enum Id {
+    Of(Name),
+    Any(String),
 }
 
-static KNOWN: LazyLock<KnownNames> = LazyLock::new(|| KnownNames {
-    types: CATALOGUE.iter().map(|kind| kind.name.to_owned()).collect(),
-    sources: BTreeSet::from(["default", "staging"].map(str::to_owned)),
-    ..KnownNames::default()
+fn ids(ids: &[Id], kind: IdKind) -> Vec<String> {
+    let texts = ids.iter().map(|id| match id {
+        Id::Of(name) => name.id(kind.prefix()),
+        Id::Any(text) => text.clone(),
+    });
+    texts.collect()
+}
+
+static KNOWN: LazyLock<KnownNames> = LazyLock::new(|| {
+    let tally = Tally {
+        source: "staging".to_owned(),
+        event_type: "user.unheardOf".to_owned(),
+        count: 1,
+    };
+    KnownNames::new(["default", "staging"].map(str::to_owned), &[tally])
 });
 
 #[derive(Arbitrary, Debug)]
 struct Asked {
     types: Vec<Pattern>,
     exclude_types: Vec<Pattern>,
-    user_ids: Vec<Name>,
-    organization_ids: Vec<Name>,
-    session_ids: Vec<Name>,
+    user_ids: Vec<Id>,
+    organization_ids: Vec<Id>,
+    session_ids: Vec<Id>,
     sources: Vec<Name>,
-    instance_ids: Vec<Name>,
+    instance_ids: Vec<Id>,
 }
 
 impl Asked {
@@ -93,33 +106,52 @@ impl Asked {
         EventFilter {
             types: texts(&self.types),
             exclude_types: texts(&self.exclude_types),
-            user_ids: ids(&self.user_ids),
-            organization_ids: ids(&self.organization_ids),
-            session_ids: ids(&self.session_ids),
+            user_ids: ids(&self.user_ids, IdKind::User),
+            organization_ids: ids(&self.organization_ids, IdKind::Organization),
+            session_ids: ids(&self.session_ids, IdKind::Session),
             sources: self
                 .sources
                 .iter()
                 .map(|it| it.source().to_owned())
                 .collect(),
-            instance_ids: ids(&self.instance_ids),
+            instance_ids: ids(&self.instance_ids, IdKind::Instance),
         }
     }
 
-    fn compiled(&self) -> Option<Filter> {
+    /// The filter of a caller that may receive what lies in `scope`.
+    fn compiled(&self, scope: &Scope) -> Option<Filter> {
         let filter = self.filter();
-        let compiled = Filter::compile(&filter, &KNOWN);
-        assert_eq!(compiled, Filter::compile(&filter, &KNOWN));
+        let compiled = Filter::compile(&filter, &KNOWN, scope);
+        assert_eq!(compiled, Filter::compile(&filter, &KNOWN, scope));
         match compiled {
             Ok(compiled) => Some(compiled),
             Err(violations) => {
-                assert!(!violations.is_empty());
+                assert!((1..=11).contains(&violations.len()));
                 for violation in violations {
-                    assert!(violation.field.starts_with("filter."), "{violation:?}");
+                    assert!(violation.field.starts_with("filter"), "{violation:?}");
+                    suggests_only_what_is_allowed(&violation.description, scope);
                 }
                 None
             }
         }
     }
+}
+
+fn suggests_only_what_is_allowed(text: &str, scope: &Scope) {
+    let suggested = text.split_once("; did you mean ");
+    let Some((_, suggested)) = suggested else {
+        return;
+    };
+    let (suggested, _) = suggested.split_once('?').expect("a question");
+    let is_allowed = if text.starts_with("unknown source") {
+        scope.allows_source(suggested)
+    } else if text.starts_with("unknown event type") {
+        let pattern: TypePattern = suggested.parse().expect("a pattern");
+        !scope.allowed_part(&pattern).is_empty()
+    } else {
+        true
+    };
+    assert!(is_allowed, "{text}: {scope:?}");
 }
 
 #[derive(Arbitrary, Debug)]
@@ -134,14 +166,14 @@ struct Happened {
 
 impl Happened {
     fn seen<T>(&self, see: impl FnOnce(AttributesRef<'_>) -> T) -> T {
-        let id = |name: Option<Name>| name.map(Name::id);
+        let id = |name: Option<Name>, kind: IdKind| name.map(|name| name.id(kind.prefix()));
         see(AttributesRef {
             event_type: self.event_type.event_type(),
             source: self.source.source(),
-            instance_id: id(self.instance_id).as_deref(),
-            user_id: id(self.user_id).as_deref(),
-            organization_id: id(self.organization_id).as_deref(),
-            session_id: id(self.session_id).as_deref(),
+            instance_id: id(self.instance_id, IdKind::Instance).as_deref(),
+            user_id: id(self.user_id, IdKind::User).as_deref(),
+            organization_id: id(self.organization_id, IdKind::Organization).as_deref(),
+            session_id: id(self.session_id, IdKind::Session).as_deref(),
         })
     }
 }
@@ -156,7 +188,7 @@ pub(crate) struct Filtering {
 
 impl Filtering {
     pub(crate) fn hold(self) {
-        let Some(compiled) = self.asked.compiled() else {
+        let Some(compiled) = self.asked.compiled(&Scope::default()) else {
             return;
         };
         let expected = self
@@ -165,8 +197,7 @@ impl Filtering {
         self.happened.seen(|event| {
             assert_eq!(compiled.matches(event), expected);
             if expected {
-                let is_in =
-                    |ids: &[String], id: Option<&str>| ids.iter().any(|it| Some(&**it) == id);
+                let is_in = |ids: &Values, id: Option<&str>| id.is_some_and(|id| ids.contains(id));
                 assert!(match compiled.narrow() {
                     Narrow::All => true,
                     Narrow::Types(types) => is_in(types, Some(event.event_type)),
@@ -228,7 +259,10 @@ impl PolicyOnFilter {
                 .map(|it| it.source().to_owned())
                 .collect(),
         };
-        let Some(filter) = self.asked.compiled() else {
+        // Whether it is known what the policy allows decides on what is told, and on nothing
+        // that is sent.
+        let filter = self.asked.compiled(&scope);
+        let Some(filter) = filter.or_else(|| self.asked.compiled(&Scope::default())) else {
             return;
         };
         self.happened.seen(|event| {

@@ -21,14 +21,14 @@ use crate::harness::{Gateway, Options, binary, eventually};
 use crate::nats::Place;
 
 /// A gateway with principals, whose configuration can be changed.
-struct Guarded {
-    gateway: Gateway,
+pub(crate) struct Guarded {
+    pub(crate) gateway: Gateway,
     file: PathBuf,
     _directory: TempDir,
 }
 
 impl Guarded {
-    fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         Self::start_on(&Place::embedded(), config)
     }
 
@@ -62,13 +62,13 @@ impl Guarded {
 }
 
 /// A subscriber that shows a token.
-struct Caller {
-    client: EventServiceClient<Channel>,
+pub(crate) struct Caller {
+    pub(crate) client: EventServiceClient<Channel>,
     token: Option<String>,
 }
 
 impl Caller {
-    async fn of(gateway: &Gateway, token: &Token) -> Self {
+    pub(crate) async fn of(gateway: &Gateway, token: &Token) -> Self {
         Self {
             client: gateway.client().await,
             token: Some(token.secret.clone()),
@@ -82,7 +82,7 @@ impl Caller {
         }
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = &self.token {
             let value = format!("Bearer {token}").parse().expect("ASCII");
@@ -91,7 +91,7 @@ impl Caller {
         request
     }
 
-    async fn subscribe(
+    pub(crate) async fn subscribe(
         &mut self,
         request: SubscribeRequest,
     ) -> Result<Streaming<SubscribeResponse>, Status> {
@@ -124,12 +124,12 @@ impl Caller {
 }
 
 /// What `clerkcast token new` printed.
-struct Token {
+pub(crate) struct Token {
     secret: String,
-    stanza: String,
+    pub(crate) stanza: String,
 }
 
-fn new_token(name: &str) -> Token {
+pub(crate) fn new_token(name: &str) -> Token {
     let output = binary().args(["token", "new", name]).output();
     let output = output.expect("the binary runs");
     assert!(output.status.success());
@@ -142,7 +142,7 @@ fn new_token(name: &str) -> Token {
     }
 }
 
-fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     let details = status.get_error_details();
     details
         .error_info()

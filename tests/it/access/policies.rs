@@ -2,8 +2,8 @@
 
 use clerkcast::clerk::samples::SAMPLES;
 use clerkcast::proto;
+use clerkcast::proto::SubscribeRequest;
 use clerkcast::proto::event::Data;
-use clerkcast::proto::{EventFilter, SubscribeRequest};
 use tonic::{Code, Status};
 
 use super::{Caller, Guarded, new_token, reason};
@@ -120,13 +120,6 @@ async fn a_policy_decides_on_types_sources_fields_and_payload_in_every_call() {
     for (filter, named) in [
         (types(&["email.created"]), "types: email.created"),
         (types(&["user.deleted"]), "types: user.deleted"),
-        (
-            Some(EventFilter {
-                sources: vec!["staging".to_owned()],
-                ..EventFilter::default()
-            }),
-            "sources: staging",
-        ),
     ] {
         let request = SubscribeRequest {
             filter: filter.clone(),

@@ -119,7 +119,7 @@ async fn complete_a_read_across_removed_messages_fails_instead_of_skipping() {
     before.await.expect("purged");
     for narrow in [
         clerkcast::log::Narrow::All,
-        clerkcast::log::Narrow::Types(vec!["user.updated".to_owned()]),
+        clerkcast::log::Narrow::Types(["user.updated"].into_iter().collect()),
     ] {
         let mut query = everything_after(Position::START);
         query.narrow = narrow.clone();
@@ -149,7 +149,7 @@ async fn complete_holes_are_passed_over() {
     let mut query = everything_after(Position::START);
     for narrow in [
         clerkcast::log::Narrow::All,
-        clerkcast::log::Narrow::Types(vec!["user.created".to_owned()]),
+        clerkcast::log::Narrow::Types(["user.created"].into_iter().collect()),
     ] {
         query.narrow = narrow;
         let left = read_all(&*log, query.clone()).await;

@@ -1,0 +1,146 @@
+//! A filter as it was asked for, as listings and the audit trail show it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::proto::EventFilter;
+
+/// Values kept of each field.
+const VALUES_MAX: usize = 10;
+/// Bytes kept of each value.
+const VALUE_BYTES_MAX: usize = 64;
+
+/// A filter in the caller's words, abridged: a filter may hold thousands of ids, and there
+/// may be thousands of subscribers. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct AskedFilter {
+    abridged: Arc<Abridged>,
+}
+
+#[derive(Debug, Default)]
+struct Abridged {
+    filter: EventFilter,
+    /// How many values of each field are left out.
+    left_out: [usize; FIELDS],
+}
+
+const FIELDS: usize = 7;
+
+impl AskedFilter {
+    /// The first ten values of each field, and 64 bytes of each value.
+    #[must_use]
+    pub fn new(mut filter: EventFilter) -> Self {
+        let fields = [
+            &mut filter.types,
+            &mut filter.exclude_types,
+            &mut filter.user_ids,
+            &mut filter.organization_ids,
+            &mut filter.session_ids,
+            &mut filter.sources,
+            &mut filter.instance_ids,
+        ];
+        let left_out = fields.map(|values| {
+            let left_out = values.len().saturating_sub(VALUES_MAX);
+            // With a new vector: the old one may have room for thousands.
+            *values = values.drain(..).take(VALUES_MAX).map(cut).collect();
+            left_out
+        });
+        Self {
+            abridged: Arc::new(Abridged { filter, left_out }),
+        }
+    }
+
+    /// What is left of it.
+    #[must_use]
+    pub fn filter(&self) -> &EventFilter {
+        &self.abridged.filter
+    }
+}
+
+fn cut(mut value: String) -> String {
+    const MARK: &str = "…";
+    if value.len() > VALUE_BYTES_MAX {
+        value.truncate(value.floor_char_boundary(VALUE_BYTES_MAX - MARK.len()));
+        value.push_str(MARK);
+    }
+    value.shrink_to_fit();
+    value
+}
+
+/// As log lines show it. Ids are shown only where they look like Clerk's: whatever else
+/// stands in a filter may be an e-mail address.
+impl fmt::Display for AskedFilter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Abridged { filter, left_out } = &*self.abridged;
+        let fields = [
+            ("types", &filter.types),
+            ("exclude_types", &filter.exclude_types),
+            ("user_ids", &filter.user_ids),
+            ("organization_ids", &filter.organization_ids),
+            ("session_ids", &filter.session_ids),
+            ("sources", &filter.sources),
+            ("instance_ids", &filter.instance_ids),
+        ];
+        let mut separator = "";
+        for ((name, values), left_out) in fields.into_iter().zip(left_out) {
+            if values.is_empty() {
+                continue;
+            }
+            let shown: Vec<&str> = values.iter().map(|value| plain(value)).collect();
+            write!(formatter, "{separator}{name}={}", shown.join(","))?;
+            if *left_out > 0 {
+                write!(formatter, ",+{left_out}")?;
+            }
+            separator = " ";
+        }
+        if separator.is_empty() {
+            formatter.write_str("everything")?;
+        }
+        Ok(())
+    }
+}
+
+/// The value if it is made of what ids, types and sources are made of.
+pub(super) fn plain(value: &str) -> &str {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*');
+    if value.len() <= VALUE_BYTES_MAX && value.chars().all(is_plain) {
+        value
+    } else {
+        "(not shown)"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_shown_without_what_could_be_personal() {
+        let mut filter = EventFilter::default();
+        assert_eq!(AskedFilter::new(filter.clone()).to_string(), "everything");
+        filter.types = vec!["user.*".to_owned()];
+        filter.user_ids = vec!["ada@example.com".to_owned()];
+        filter
+            .user_ids
+            .extend((1..=12).map(|number| format!("user_{number}")));
+        assert_eq!(
+            AskedFilter::new(filter).to_string(),
+            "types=user.* user_ids=(not shown),user_1,user_2,user_3,user_4,user_5,user_6,user_7,user_8,user_9,+3"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_of_a_filter_is_small() {
+        let asked = AskedFilter::new(EventFilter {
+            user_ids: (0..10_000).map(|number| format!("user_{number}")).collect(),
+            types: vec!["é".repeat(100)],
+            ..EventFilter::default()
+        });
+        let kept = asked.filter();
+        assert_eq!(kept.user_ids.len(), 10);
+        assert!(kept.user_ids.capacity() < 100);
+        assert_eq!(kept.types, [format!("{}…", "é".repeat(30))]);
+        assert!(kept.types[0].capacity() <= 64);
+        assert!(asked.to_string().ends_with(",+9990"));
+    }
+}

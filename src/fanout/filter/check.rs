@@ -1,0 +1,345 @@
+//! What is wrong with a filter.
+//!
+//! A caller decides what is looked at here, so that the least is done for what is refused:
+//! counts and lengths come first, and a name is looked for only where it is told.
+
+use super::{Clauses, KnownNames, Violation};
+use crate::access::Scope;
+use crate::clerk::suggestions::{self, Allowed};
+use crate::event::{Excerpt, IdKind, Patterns, TypePattern};
+use crate::proto::EventFilter;
+
+/// Patterns in `types`, and in `exclude_types`.
+const PATTERNS_MAX: usize = 256;
+/// Values in one other field.
+const VALUES_MAX: usize = 10_000;
+/// Bytes of one value. Ids are far shorter.
+const VALUE_BYTES_MAX: usize = 256;
+/// Bytes of all values: each stream keeps its filter.
+const BYTES_MAX: usize = 512 << 10;
+/// Violations that are told. Of the others, their number is.
+const TOLD_MAX: usize = 10;
+/// Sources that are listed where one is not known.
+const SOURCES_LISTED: usize = 10;
+
+/// Collects what is wrong, so that a caller learns of it at once.
+pub(super) struct Check<'a> {
+    known: &'a KnownNames,
+    scope: &'a Scope,
+    bytes: usize,
+    told: Vec<Violation>,
+    untold: usize,
+    /// What may be suggested, once a type is not known.
+    allowed: Option<Allowed<'a>>,
+    /// Whether the families, and the sources, have been listed: once is enough.
+    families_listed: bool,
+    sources_listed: bool,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(known: &'a KnownNames, scope: &'a Scope) -> Self {
+        Self {
+            known,
+            scope,
+            bytes: 0,
+            told: Vec::new(),
+            untold: 0,
+            allowed: None,
+            families_listed: false,
+            sources_listed: false,
+        }
+    }
+
+    /// The filter's clauses, if nothing is wrong.
+    pub(super) fn clauses(mut self, filter: &EventFilter) -> Result<Clauses, Vec<Violation>> {
+        let ids = [
+            (IdKind::User, &filter.user_ids),
+            (IdKind::Organization, &filter.organization_ids),
+            (IdKind::Session, &filter.session_ids),
+            (IdKind::Instance, &filter.instance_ids),
+        ];
+        let mut all_fit = self.fits("types", &filter.types, PATTERNS_MAX);
+        all_fit &= self.fits("exclude_types", &filter.exclude_types, PATTERNS_MAX);
+        all_fit &= self.fits("sources", &filter.sources, VALUES_MAX);
+        for (kind, values) in ids {
+            all_fit &= self.fits(kind.field(), values, VALUES_MAX);
+        }
+        if !all_fit {
+            return Err(self.violations());
+        }
+        let trusts_unknown = self.known.has_others(&filter.sources, self.scope);
+        let types = self.patterns("types", &filter.types, trusts_unknown);
+        let exclude_types = self.patterns("exclude_types", &filter.exclude_types, trusts_unknown);
+        self.check_sources(&filter.sources);
+        for (kind, values) in ids {
+            self.check_ids(kind, values);
+        }
+        if self.told.is_empty() {
+            self.check_that_a_type_is_left(&types, &exclude_types);
+        }
+        if !self.told.is_empty() {
+            return Err(self.violations());
+        }
+        let asks_for_all = types.covers(&TypePattern::everything());
+        Ok(Clauses {
+            types: if asks_for_all {
+                Patterns::default()
+            } else {
+                types
+            },
+            exclude_types,
+            user_ids: filter.user_ids.iter().collect(),
+            organization_ids: filter.organization_ids.iter().collect(),
+            session_ids: filter.session_ids.iter().collect(),
+            sources: filter.sources.iter().collect(),
+            instance_ids: filter.instance_ids.iter().collect(),
+        })
+    }
+
+    /// What is told, and how many more there are.
+    fn violations(self) -> Vec<Violation> {
+        let mut violations = self.told;
+        if self.untold > 0 {
+            violations.push(Violation {
+                field: "filter".to_owned(),
+                description: format!("and {} more", self.untold),
+            });
+        }
+        violations
+    }
+
+    fn violation(&mut self, field: &str, describe: impl FnOnce(&mut Self) -> String) {
+        if self.told.len() >= TOLD_MAX {
+            self.untold += 1;
+            return;
+        }
+        let field = format!("filter.{field}");
+        let description = describe(self);
+        self.told.push(Violation { field, description });
+    }
+
+    /// Whether the values are few and short enough to be looked at.
+    fn fits(&mut self, field: &str, values: &[String], count_max: usize) -> bool {
+        let count = values.len();
+        self.bytes += values.iter().map(String::len).sum::<usize>();
+        let longest = values.iter().map(String::len).max().unwrap_or(0);
+        let description = if count > count_max {
+            format!("{count} values; at most {count_max} are accepted")
+        } else if longest > VALUE_BYTES_MAX {
+            format!("a value of {longest} bytes; at most {VALUE_BYTES_MAX} are accepted")
+        } else if self.bytes > BYTES_MAX {
+            format!("the filter is larger than the {BYTES_MAX} bytes that are accepted")
+        } else {
+            return true;
+        };
+        self.violation(field, |_| description);
+        false
+    }
+
+    fn patterns(&mut self, field: &str, values: &[String], trusts_unknown: bool) -> Patterns {
+        let mut patterns = Vec::with_capacity(values.len());
+        for (index, value) in values.iter().enumerate() {
+            let field = || format!("{field}[{index}]");
+            match value.parse::<TypePattern>() {
+                Ok(TypePattern::Exact(exact))
+                    if !trusts_unknown && !self.known.has_type(&exact, self.scope) =>
+                {
+                    self.violation(&field(), |check| check.unknown_type(value));
+                }
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => self.violation(&field(), |_| error.to_string()),
+            }
+        }
+        patterns.into_iter().collect()
+    }
+
+    fn unknown_type(&mut self, value: &str) -> String {
+        let mut text = format!("unknown event type {}", Excerpt(value));
+        let (known, scope) = (self.known, self.scope);
+        let allowed = self.allowed.get_or_insert_with(|| known.allowed(scope));
+        if let Some(nearest) = allowed.nearest(value) {
+            text += &format!("; did you mean {nearest}?");
+        } else if !std::mem::replace(&mut self.families_listed, true) {
+            text += &format!("; there are {}", allowed.families());
+        }
+        text
+    }
+
+    fn check_that_a_type_is_left(&mut self, types: &Patterns, excluded: &Patterns) {
+        let is_left = if types.is_empty() {
+            !excluded.covers(&TypePattern::everything())
+        } else {
+            types.iter().any(|pattern| !excluded.covers(&pattern))
+        };
+        if !is_left {
+            self.violation("exclude_types", |_| {
+                "excludes every type that `types` asks for, so nothing could ever match".to_owned()
+            });
+        }
+    }
+
+    fn check_ids(&mut self, kind: IdKind, values: &[String]) {
+        for (index, value) in values.iter().enumerate() {
+            if let Err(invalid) = kind.check(value) {
+                let field = format!("{}[{index}]", kind.field());
+                self.violation(&field, |_| invalid.to_string());
+            }
+        }
+    }
+
+    fn check_sources(&mut self, values: &[String]) {
+        for (index, value) in values.iter().enumerate() {
+            if !self.known.has_source(value, self.scope) {
+                let field = format!("sources[{index}]");
+                self.violation(&field, |check| check.unknown_source(value));
+            }
+        }
+    }
+
+    /// What the caller may not receive is told as what does not exist.
+    fn unknown_source(&mut self, value: &str) -> String {
+        let mut text = format!("unknown source {}", Excerpt(value));
+        let known = || self.known.sources_within(self.scope);
+        if let Some(nearest) = suggestions::nearest_name(value, known()) {
+            text += &format!("; did you mean {nearest}?");
+        }
+        if !self.sources_listed {
+            let mut listed: Vec<&str> = known().take(SOURCES_LISTED).collect();
+            if known().nth(SOURCES_LISTED).is_some() {
+                listed.push("…");
+            }
+            text += &format!("; known sources: {}", listed.join(", "));
+        }
+        self.sources_listed = true;
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{compile, types};
+    use super::super::{Filter, Violation};
+    use super::*;
+    use crate::log::Tally;
+
+    fn refusal(filter: &EventFilter) -> Vec<Violation> {
+        compile(filter).expect_err("refused")
+    }
+
+    #[test]
+    fn ten_violations_are_told_and_the_others_are_counted() {
+        let many = EventFilter {
+            user_ids: vec!["x".to_owned(); 5_000],
+            types: vec!["no.such.type".to_owned(); 8],
+            ..EventFilter::default()
+        };
+        let violations = refusal(&many);
+        assert_eq!(violations.len(), 11);
+        assert_eq!(violations[10].description, "and 4998 more");
+        let listed = violations
+            .iter()
+            .filter(|it| it.description.contains("session.*"));
+        assert_eq!(listed.count(), 1, "{violations:?}");
+    }
+
+    #[test]
+    fn what_is_repeated_of_a_value_is_short() {
+        let long = EventFilter {
+            types: vec!["x".repeat(256), format!("{}*x", "y".repeat(250))],
+            sources: vec!["z".repeat(256)],
+            ..EventFilter::default()
+        };
+        for violation in refusal(&long) {
+            assert!(violation.description.contains('…'), "{violation:?}");
+            let longest = ["x", "y", "z"].map(|it| it.repeat(65));
+            assert!(!longest.iter().any(|it| violation.description.contains(it)));
+        }
+    }
+
+    #[test]
+    fn counts_are_looked_at_before_values() {
+        let refused = |filter: &EventFilter| refusal(filter)[0].description.clone();
+        let types = EventFilter {
+            types: vec!["no.such.type".to_owned(); 257],
+            ..EventFilter::default()
+        };
+        assert_eq!(refused(&types), "257 values; at most 256 are accepted");
+        let ids = EventFilter {
+            session_ids: vec![String::new(); 10_001],
+            ..EventFilter::default()
+        };
+        assert_eq!(refused(&ids), "10001 values; at most 10000 are accepted");
+    }
+
+    #[test]
+    fn an_unknown_source_lists_ten_that_exist() {
+        let names = (1..=12).map(|number| format!("source-{number:02}"));
+        let known = KnownNames::new(names, &[]);
+        let asked = EventFilter {
+            sources: vec!["nowhere".to_owned()],
+            ..EventFilter::default()
+        };
+        let told = |scope: &Scope| {
+            let refused = Filter::compile(&asked, &known, scope).expect_err("unknown");
+            refused[0].description.clone()
+        };
+        let all = told(&Scope::default());
+        assert!(all.ends_with("source-10, …"), "{all}");
+        let one = Scope {
+            sources: ["source-12".to_owned()].into(),
+            ..Scope::default()
+        };
+        assert_eq!(
+            told(&one),
+            "unknown source nowhere; known sources: source-12"
+        );
+    }
+
+    #[test]
+    fn an_unknown_type_is_trusted_where_the_log_has_more_than_it_names() {
+        let tally = |source: &str, event_type: &str| Tally {
+            source: source.to_owned(),
+            event_type: event_type.to_owned(),
+            count: 1,
+        };
+        let tallies = [tally("staging", Tally::OTHER), tally("default", "ping")];
+        let sources = ["default", "staging"].map(str::to_owned);
+        let known = KnownNames::new(sources, &tallies);
+        let accepts = |sources: &[&str], scope: &Scope| {
+            let asked = EventFilter {
+                types: vec!["user.unheardOf".to_owned()],
+                sources: sources.iter().map(|it| (*it).to_owned()).collect(),
+                ..EventFilter::default()
+            };
+            Filter::compile(&asked, &known, scope).is_ok()
+        };
+        let everything = Scope::default();
+        assert!(accepts(&[], &everything) && accepts(&["staging"], &everything));
+        assert!(!accepts(&["default"], &everything));
+        let default = Scope {
+            sources: ["default".to_owned()].into(),
+            ..Scope::default()
+        };
+        assert!(!accepts(&[], &default));
+    }
+
+    #[test]
+    fn a_logged_type_is_known_to_whom_it_may_be_sent() {
+        let tally = Tally {
+            source: "staging".to_owned(),
+            event_type: "ping".to_owned(),
+            count: 1,
+        };
+        let known = KnownNames::new(["default".to_owned()], &[tally]);
+        let asked = types(&["ping"]);
+        let within = |sources: &[&str]| Scope {
+            sources: sources.iter().map(|it| (*it).to_owned()).collect(),
+            ..Scope::default()
+        };
+        assert!(Filter::compile(&asked, &known, &within(&[])).is_ok());
+        assert!(Filter::compile(&asked, &known, &within(&["staging"])).is_ok());
+        let refused = Filter::compile(&asked, &known, &within(&["default"]));
+        let told = refused.expect_err("hidden")[0].description.clone();
+        assert!(!told.contains("did you mean"), "{told}");
+    }
+}

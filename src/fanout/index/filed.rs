@@ -1,0 +1,184 @@
+//! Groups by what their filters demand of an event.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
+
+use crate::event::{AttributesRef, Values};
+use crate::log::Narrow;
+
+/// Growing moves all entries of a map, so there are several, which grow one by one.
+const SHARDS: usize = 64;
+/// A smaller map is not shrunk.
+const SHRINK_ENTRIES_MIN: usize = 64;
+
+/// Groups, each filed under the values that its filter demands of a field.
+///
+/// The values themselves stay in the filter. Here is a hash of each, with a seed that
+/// callers do not know. Should two values have the same, a group is asked in vain.
+#[derive(Debug)]
+pub(super) struct Filed {
+    seed: RandomState,
+    shards: Vec<Shard>,
+}
+
+type Shard = HashMap<u64, Groups, BuildHasherDefault<AsItIs>>;
+
+#[expect(
+    clippy::box_collection,
+    reason = "most values are of one group, and an entry stays small"
+)]
+#[derive(Debug)]
+enum Groups {
+    One(u64),
+    Many(Box<BTreeSet<u64>>),
+}
+
+#[derive(Clone, Copy, Debug, Hash)]
+enum Field {
+    Session,
+    User,
+    Organization,
+    Type,
+}
+
+impl Filed {
+    pub(super) fn new() -> Self {
+        Self {
+            seed: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+        }
+    }
+
+    /// Files a group. Returns whether its filter demands anything to be filed under.
+    pub(super) fn insert(&mut self, group: u64, narrow: &Narrow) -> bool {
+        let Some((field, values)) = field(narrow) else {
+            return false;
+        };
+        for value in values.iter() {
+            let key = self.key(field, value);
+            let Some(shard) = self.shard_mut(key) else {
+                continue;
+            };
+            let groups = shard.entry(key).or_insert(Groups::One(group));
+            groups.insert(group);
+        }
+        true
+    }
+
+    pub(super) fn remove(&mut self, group: u64, narrow: &Narrow) {
+        let Some((field, values)) = field(narrow) else {
+            return;
+        };
+        for value in values.iter() {
+            let key = self.key(field, value);
+            let Some(shard) = self.shard_mut(key) else {
+                continue;
+            };
+            if shard
+                .get_mut(&key)
+                .is_some_and(|it| it.remove(group).is_none())
+            {
+                shard.remove(&key);
+            }
+        }
+        for shard in &mut self.shards {
+            if shard.capacity() > SHRINK_ENTRIES_MIN.max(4 * shard.len()) {
+                shard.shrink_to(2 * shard.len());
+            }
+        }
+    }
+
+    /// Calls `ask` with each group that an event concerns, perhaps more than once.
+    pub(super) fn for_each(&self, event: AttributesRef<'_>, mut ask: impl FnMut(u64)) {
+        for (field, value) in [
+            (Field::Type, Some(event.event_type)),
+            (Field::Session, event.session_id),
+            (Field::User, event.user_id),
+            (Field::Organization, event.organization_id),
+        ] {
+            let Some(value) = value else { continue };
+            let key = self.key(field, value);
+            match self.shards.get(shard_of(key)).and_then(|it| it.get(&key)) {
+                None => {}
+                Some(Groups::One(group)) => ask(*group),
+                Some(Groups::Many(groups)) => groups.iter().copied().for_each(&mut ask),
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.iter().all(HashMap::is_empty)
+    }
+
+    fn key(&self, field: Field, value: &str) -> u64 {
+        self.seed.hash_one((field, value))
+    }
+
+    fn shard_mut(&mut self, key: u64) -> Option<&mut Shard> {
+        self.shards.get_mut(shard_of(key))
+    }
+}
+
+/// By bits that the map itself does not look at first.
+fn shard_of(key: u64) -> usize {
+    usize::from((key >> 32).to_le_bytes()[0]) % SHARDS
+}
+
+/// What a filter is filed under.
+fn field(narrow: &Narrow) -> Option<(Field, &Values)> {
+    match narrow {
+        Narrow::All => None,
+        Narrow::Sessions(ids) => Some((Field::Session, ids)),
+        Narrow::Users(ids) => Some((Field::User, ids)),
+        Narrow::Organizations(ids) => Some((Field::Organization, ids)),
+        Narrow::Types(types) => Some((Field::Type, types)),
+    }
+}
+
+impl Groups {
+    fn insert(&mut self, group: u64) {
+        match self {
+            Self::One(only) if *only == group => {}
+            Self::One(only) => *self = Self::Many(Box::new(BTreeSet::from([*only, group]))),
+            Self::Many(groups) => {
+                groups.insert(group);
+            }
+        }
+    }
+
+    /// Takes a group out. None if none is left.
+    fn remove(&mut self, group: u64) -> Option<()> {
+        match self {
+            Self::One(only) => (*only != group).then_some(()),
+            Self::Many(groups) => {
+                groups.remove(&group);
+                match (groups.len(), groups.first()) {
+                    (1, Some(only)) => {
+                        *self = Self::One(*only);
+                        Some(())
+                    }
+                    (0, _) => None,
+                    _ => Some(()),
+                }
+            }
+        }
+    }
+}
+
+/// The hasher of what is a hash already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,177 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::access::Policy;
+use crate::log::Tally;
+use crate::proto::EventFilter;
+
+/// What judging a request may cost. Without optimization it takes several times as long.
+const JUDGED_WITHIN: Duration =
+    Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
+
+/// Values of a field: many or long, known or not.
+fn values() -> impl Strategy<Value = Vec<String>> {
+    let numbered = |prefix: &'static str, suffix: &'static str| {
+        move |number: usize| format!("{prefix}{number:07}{suffix}")
+    };
+    let long = "x".repeat(248);
+    let to_value: Vec<Box<dyn Fn(usize) -> String>> = vec![
+        // As in the names that exist, and of the length that is compared with most effort.
+        Box::new(numbered(
+            "organizationMembership.created",
+            "organizationInvi",
+        )),
+        Box::new(numbered("organization_invitation_accepted_", "")),
+        Box::new(numbered("user_", "")),
+        Box::new(numbered("", "@example.com")),
+        Box::new(move |number| format!("{long}{number:07}")),
+        Box::new(numbered("u", "*")),
+        Box::new(numbered("subscription.", "*")),
+        Box::new(numbered("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p", "")),
+    ];
+    let count = prop::sample::select(vec![0, 1, 11, 255, 256, 2_000, 10_000, 20_000]);
+    (count, 0..to_value.len()).prop_map(move |(count, kind)| {
+        // In no order.
+        let numbers = (0..count).map(|number| number * 7_919 % 20_011);
+        numbers.map(&to_value[kind]).collect()
+    })
+}
+
+fn filters() -> impl Strategy<Value = EventFilter> {
+    let fields = prop::array::uniform7(prop_oneof![3 => Just(Vec::new()), 1 => values()]);
+    fields.prop_map(
+        |[
+            types,
+            exclude_types,
+            user_ids,
+            organization_ids,
+            session_ids,
+            sources,
+            instance_ids,
+        ]| {
+            EventFilter {
+                types,
+                exclude_types,
+                user_ids,
+                organization_ids,
+                session_ids,
+                sources,
+                instance_ids,
+            }
+        },
+    )
+}
+
+/// A log with thousands of names, and a policy with as many patterns as it may have.
+fn names_and_principals() -> (KnownNames, [Principal; 2]) {
+    let tallies = (0..3_000).map(|number| Tally {
+        source: format!("source-{}", number % 3),
+        event_type: format!("organizationMembership.created{number}"),
+        count: 1,
+    });
+    let known = KnownNames::new([], &tallies.collect::<Vec<_>>());
+    let patterns = |prefix: &str| {
+        let patterns = (0..256).map(|number| format!("{prefix}{number}*"));
+        patterns
+            .map(|text| text.parse().expect("a pattern"))
+            .collect()
+    };
+    let narrow = Policy {
+        scope: Scope {
+            types: patterns("u"),
+            exclude_types: patterns("user."),
+            sources: BTreeSet::from(["source-1".to_owned()]),
+        },
+        ..Policy::default()
+    };
+    let principals = [Policy::default(), narrow].map(Principal::anonymous);
+    (known, principals)
+}
+
+/// Processor time that this thread has used.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    let nanoseconds = stat.split_whitespace().next().expect("a number");
+    Duration::from_nanos(nanoseconds.parse().expect("a number"))
+}
+
+/// All requests that hold a filter, judged.
+fn judge(method: &str, filter: &EventFilter, known: &KnownNames, principal: &Principal) {
+    let filter = Some(filter.clone());
+    match method {
+        "Subscribe" => {
+            let request = proto::SubscribeRequest {
+                filter,
+                ..proto::SubscribeRequest::default()
+            };
+            let _refused = subscribe(request, known, principal.clone(), String::new());
+        }
+        "ListEvents" => {
+            let request = proto::ListEventsRequest {
+                filter,
+                ..proto::ListEventsRequest::default()
+            };
+            let _refused = list(&request, known, principal);
+        }
+        other => panic!("judge the filter of {other} here, too"),
+    }
+}
+
+fn methods_with_a_filter() -> Vec<String> {
+    let service = proto::DESCRIPTORS.get_service_by_name(proto::EVENT_SERVICE);
+    let service = service.expect("the service");
+    let with_filter = service.methods().filter(|method| {
+        let mut fields = method.input().fields().collect::<Vec<_>>().into_iter();
+        fields.any(|field| {
+            let message = field.kind();
+            let message = message.as_message();
+            message.is_some_and(|message| message.name() == "EventFilter")
+        })
+    });
+    with_filter.map(|method| method.name().to_owned()).collect()
+}
+
+#[test]
+fn a_request_is_judged_in_fifty_milliseconds() {
+    let (known, principals) = names_and_principals();
+    let methods = methods_with_a_filter();
+    assert!(methods.len() >= 2);
+    let config = ProptestConfig {
+        cases: 60,
+        max_shrink_iters: 0,
+        ..ProptestConfig::default()
+    };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let judged = runner.run(&filters(), |filter| {
+        let all = methods
+            .iter()
+            .flat_map(|method| principals.iter().map(move |it| (method, it)));
+        for (method, principal) in all {
+            // What else runs on this processor spoils one measurement, not three.
+            let took = (0..3).map(|_| {
+                let started = processor_time();
+                judge(method, &filter, &known, principal);
+                processor_time().saturating_sub(started)
+            });
+            let took = took.min().unwrap_or_default();
+            let counts = [
+                &filter.types,
+                &filter.exclude_types,
+                &filter.user_ids,
+                &filter.sources,
+            ];
+            let counts = counts.map(Vec::len);
+            prop_assert!(took <= JUDGED_WITHIN, "{method} of {counts:?}: {took:?}");
+        }
+        Ok(())
+    });
+    judged.unwrap_or_else(|failed| {
+        panic!(
+            "{}",
+            failed.to_string().chars().take(500).collect::<String>()
+        )
+    });
+}
