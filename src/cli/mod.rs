@@ -93,9 +93,11 @@ enum Command {
     ///
     /// Runs until interrupted. When the gateway is away, it tries again and goes on where it was.
     Tail(tail::TailArgs),
-    /// Say offline why a delivery does or does not verify.
+    /// Explain offline why a delivery's signature is valid or not.
     ///
-    /// Exit code 0 where the signature matches, 1 where it does not.
+    /// Where frameworks, proxies or editors changed the body, it finds what they did. Exit code 0
+    /// where the signature matches, 1 where it does not.
+    #[command(arg_required_else_help = true, after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
     /// Copy a log into another one, into a file, or from a file.
     ///

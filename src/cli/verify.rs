@@ -13,7 +13,15 @@ use serde_json::json;
 use super::secrets::secrets_of;
 use super::{Failure, read_input};
 use crate::event::UnixMillis;
-use crate::webhook::{Rejection, SignatureHeaders, Verifier};
+use crate::webhook::{Diagnosis, Rejection, SignatureHeaders, Verifier, diagnose};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerkcast verify --id msg_2xJk… --timestamp 1744276393 \\
+      --signature 'v1,K5oZ…=' --payload body.json
+      the three headers and the body, as your endpoint received them
+  npx clerk webhooks listen --json --forward-to http://127.0.0.1:3000/ | head -n 1 > delivery.json
+  CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerkcast verify --delivery delivery.json";
 
 /// Exit code 0 where the signature matches, 1 where it does not.
 #[derive(Clone, Debug, Args)]
@@ -79,7 +87,9 @@ struct Verdict {
     /// Why a gateway would refuse it now although it is signed.
     age: Option<Rejection>,
     /// What would have to change for it to verify.
-    hint: Option<&'static str>,
+    diagnosis: Option<Diagnosis>,
+    /// What else the body shows.
+    note: Option<&'static str>,
 }
 
 fn judge(verifier: &Verifier, headers: &HeaderMap, body: &Bytes) -> Verdict {
@@ -94,46 +104,36 @@ fn judge(verifier: &Verifier, headers: &HeaderMap, body: &Bytes) -> Verdict {
     };
     let verifies = |body: &[u8]| verifier.verify_signature(&headers, body);
     let rejection = verifies(body).err();
-    let hint = match rejection {
-        Some(Rejection::NoSignatureMatches) => likely_originals(body)
-            .into_iter()
-            .find(|(_, original)| verifies(original).is_ok())
-            .map(|(hint, _)| hint),
-        _ => None,
-    };
+    let is_body_in_doubt = matches!(
+        rejection,
+        Some(Rejection::NoSignatureMatches | Rejection::NotUtf8)
+    );
+    let diagnosis = is_body_in_doubt
+        .then(|| diagnose(body, |original| verifies(original).is_ok()))
+        .flatten();
+    let is_unexplained = is_body_in_doubt && diagnosis.is_none();
     Verdict {
         rejection,
         age: headers.check_age(UnixMillis::now()).err(),
-        hint,
+        diagnosis,
+        note: is_unexplained.then(|| what_differs(body)),
     }
 }
 
-/// The body without the changes that bodies most often suffer on their way.
-fn likely_originals(body: &Bytes) -> Vec<(&'static str, Bytes)> {
-    let text = String::from_utf8_lossy(body);
-    let mut originals = vec![
-        (
-            "it verifies without the white space at the end of the body; an editor or `echo` added it",
-            Bytes::from(text.trim_end().to_owned()),
-        ),
-        (
-            "it verifies with a newline at the end of the body; something removed it",
-            Bytes::from(format!("{text}\n")),
-        ),
-        (
-            "it verifies with LF instead of CRLF; something changed the line endings",
-            Bytes::from(text.replace("\r\n", "\n")),
-        ),
-    ];
-    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) {
-        let reserialised = "it verifies once the JSON is written compactly; something parsed the body and wrote it anew, and only the raw bytes are signed";
-        originals.push((reserialised, value.to_string().into()));
+/// What is left where no change is found that would explain it.
+fn what_differs(body: &[u8]) -> &'static str {
+    if body.is_empty() {
+        "the body is empty: something read it before it was saved"
+    } else if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
+        "the body is JSON, and no change of its form explains this: the secret is another endpoint's, or the content or a header differs from what was signed"
+    } else {
+        "the body is not JSON: it is cut short or something else than a delivery, or both secret and content differ from what was signed"
     }
-    originals
 }
 
 impl Verdict {
     fn print(&self, as_json: bool) {
+        let hint = self.diagnosis.as_ref().map(|found| found.hint.as_str());
         if as_json {
             let reason = self
                 .rejection
@@ -142,7 +142,9 @@ impl Verdict {
                 "verified": self.rejection.is_none(),
                 "reason": reason.as_ref().map(|(name, _)| name),
                 "message": reason.as_ref().map(|(_, message)| message),
-                "hint": self.hint,
+                "hint": hint,
+                "hint_kind": self.diagnosis.as_ref().map(|found| found.kind.name()),
+                "note": self.note,
                 "too_old_or_new": self.age.map(|age| age.to_string()),
             });
             println!("{line}");
@@ -152,8 +154,11 @@ impl Verdict {
             None => println!("verified: the secret made this signature"),
             Some(rejection) => println!("not verified: {rejection}"),
         }
-        if let Some(hint) = self.hint {
+        if let Some(hint) = hint {
             println!("hint: {hint}");
+        }
+        if let Some(note) = self.note {
+            println!("note: {note}");
         }
         if let Some(age) = self.age {
             println!("note: a gateway would refuse it now: {age}");

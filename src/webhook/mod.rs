@@ -9,6 +9,7 @@
 //! never refused for its content. What this module does not know: who subscribes.
 
 mod answer;
+mod diagnose;
 mod metrics;
 mod networks;
 mod secret;
@@ -41,6 +42,7 @@ use crate::net::Peer;
 use crate::ops::LineLimit;
 
 pub use answer::{Accepted, Refusal};
+pub use diagnose::{Diagnosis, HintKind, diagnose};
 pub use metrics::Metrics;
 pub use networks::{AllowList, InvalidNetwork, Networks};
 pub use secret::{InvalidSecret, SigningSecret};

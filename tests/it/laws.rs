@@ -29,6 +29,7 @@ hold! {
     what_is_accepted_is_what_svix_signs: Delivery,
     any_body_becomes_an_event_that_decodes: Body,
     fidelity_free_json_is_exact_or_absent: FreeJson,
+    what_a_body_suffered_is_found_or_not_and_never_made_up: Rewriting,
     a_cursor_is_read_as_it_was_written_and_nothing_else_is: CursorText,
     a_filter_matches_what_it_says: Filtering,
     a_policy_leaves_of_a_filter_what_both_allow: PolicyOnFilter,

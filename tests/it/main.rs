@@ -36,4 +36,5 @@ mod restore;
 mod retention;
 mod subscribe;
 mod tls;
+mod verify;
 mod webhook;

@@ -9,11 +9,13 @@ mod delivery;
 mod event;
 mod filter;
 mod free_json;
+mod rewriting;
 
 pub(crate) use config::{ConfigCut, ConfigFile};
 pub(crate) use delivery::Delivery;
 pub(crate) use event::{Body, CursorText};
 pub(crate) use filter::{Filtering, PolicyOnFilter};
 pub(crate) use free_json::FreeJson;
+pub(crate) use rewriting::Rewriting;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
