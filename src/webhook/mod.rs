@@ -42,13 +42,13 @@ use crate::net::Peer;
 use crate::ops::LineLimit;
 
 pub use answer::{Accepted, Refusal};
-pub use diagnose::{Diagnosis, HintKind, diagnose};
+pub use diagnose::{Diagnosis, HintKind, diagnose, pretty};
 pub use metrics::Metrics;
 pub use networks::{AllowList, InvalidNetwork, Networks};
 pub use secret::{InvalidSecret, SigningSecret};
 pub use server::{limits, serve};
 pub use sources::{Source, Sources};
-pub use verify::{Rejection, SignatureHeaders, Verified, Verifier};
+pub use verify::{BodyFault, Rejection, SignatureHeaders, Verified, Verifier};
 
 /// The path of the default source; others follow after a slash.
 pub const PATH: &str = "/webhooks/clerk";
@@ -217,7 +217,9 @@ impl Receiver {
         let (body, in_flight) = self.read(body).await?;
         // Only now: the source may have been replaced while the body was on its way.
         let (source, verified) = self.sources.with(source, |source| {
-            let verified = source.verifier.verify(signature, body, UnixMillis::now())?;
+            let verifier = &source.verifier;
+            let verified = verifier.verify(signature, body.clone(), UnixMillis::now());
+            let verified = verified.map_err(|rejection| rejection.explained(headers, &body))?;
             Ok((Arc::clone(source), verified))
         })?;
         peer.standing.trust();

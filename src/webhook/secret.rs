@@ -34,6 +34,14 @@ pub enum InvalidSecret {
         /// How it begins.
         prefix: &'static str,
     },
+    /// `ep_…`
+    #[error(
+        "this is the id of an endpoint (ep_…), not its signing secret; copy the Signing Secret (whsec_…) from the endpoint's page under Webhooks in the Clerk dashboard"
+    )]
+    EndpointId,
+    /// `whsec_whsec_…`
+    #[error("the secret begins with whsec_ twice; leave one of them out")]
+    DoubledPrefix,
     /// `whpk_…`
     #[error(
         "this is a public key (whpk_…) for asymmetric signatures; Clerk signs with a whsec_… secret"
@@ -177,6 +185,15 @@ fn reject_other_keys(text: &str) -> Result<(), InvalidSecret> {
     if text.starts_with("whpk_") {
         return Err(InvalidSecret::PublicKey);
     }
+    if text.strip_prefix(PREFIX).unwrap_or(text).starts_with("ep_") {
+        return Err(InvalidSecret::EndpointId);
+    }
+    if text
+        .strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.starts_with(PREFIX))
+    {
+        return Err(InvalidSecret::DoubledPrefix);
+    }
     Ok(())
 }
 
@@ -247,6 +264,9 @@ mod tests {
                     prefix: "pk_",
                 },
             ),
+            ("ep_2xJkPlJ3nmyCDGBK", E::EndpointId),
+            ("whsec_ep_2xJkPlJ3nmyCDGBK", E::EndpointId),
+            ("whsec_whsec_plJ3nmyCDGBKInavdOK15jsl", E::DoubledPrefix),
             ("whsec_123", E::Placeholder),
             ("whsec_your_secret_here", E::Placeholder),
             ("whsec_xxxxxxxxxxxxxxxx", E::Placeholder),

@@ -321,3 +321,48 @@ async fn no_redirect_is_ever_answered() {
         assert!(answer.status >= 400, "{path}: {}", answer.status);
     }
 }
+
+/// What shows at a body that does not verify is named, instead of doubts about the secret.
+#[tokio::test]
+async fn a_body_that_something_changed_is_named_in_the_answer() {
+    use base64::Engine as _;
+    let gateway = Gateway::start();
+    let signed = body("user.created", "user_1");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&signed);
+    for (received, encoding, named) in [
+        ("", None, "the body is empty"),
+        (encoded.as_str(), None, "base64"),
+        ("payload=1", None, "not JSON"),
+        (&signed[..40], None, "not JSON"),
+        (&format!("{signed} "), Some("gzip"), "content-encoding"),
+        (&format!("{signed} "), None, "signing secret"),
+    ] {
+        let mut headers = sign(SECRET, "msg_1", now_seconds(), signed.as_bytes()).to_vec();
+        headers.extend(encoding.map(|name: &str| ("content-encoding".to_owned(), name.to_owned())));
+        let answer = gateway.request(
+            "POST",
+            "/webhooks/clerk",
+            &headers,
+            received.to_owned().into(),
+        );
+        let answer = answer.await.expect("answered");
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.json()["error"], "signature_mismatch");
+        let message = answer.json()["message"].to_string();
+        assert!(message.contains(named), "{received}: {message}");
+        assert_eq!(
+            message.contains("secret"),
+            named.contains("secret"),
+            "{message}"
+        );
+    }
+    let headers = sign(SECRET, "msg_1", now_seconds() * 1000, signed.as_bytes());
+    let answer = gateway.request("POST", "/webhooks/clerk", &headers, signed.into());
+    let answer = answer.await.expect("answered");
+    assert_eq!(answer.json()["error"], "timestamp_too_new");
+    let message = answer.json()["message"].to_string();
+    assert!(
+        message.contains("milliseconds?") && !message.contains("clock"),
+        "{message}"
+    );
+}

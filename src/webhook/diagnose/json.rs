@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::de::IgnoredAny;
 
-use super::style::{LAYOUTS, Layout, STYLES, Style, class, is_disputed};
+use super::style::{INDENTED, LAYOUTS, Layout, STYLES, Style, class, is_disputed};
 use super::{HintKind, Undone};
 
 const REPARSED: &str = "the body was parsed and re-serialized, and only the raw bytes are signed; hand on the body as it came (express.raw(), await request.text(), php://input)";
@@ -150,6 +150,11 @@ impl<'a> Json<'a> {
         let bytes = words.map(|word| self.slice(word.range.clone()).parse().ok());
         let bytes: Option<Vec<u8>> = bytes.collect();
         bytes.filter(|bytes| bytes.len() > 1)
+    }
+
+    /// Two spaces a level.
+    pub(super) fn indented(&self) -> Vec<u8> {
+        self.write(&INDENTED, None)
     }
 
     /// With other white space.

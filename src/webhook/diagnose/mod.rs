@@ -86,6 +86,13 @@ pub fn diagnose(body: &[u8], is_signed: impl Fn(&[u8]) -> bool) -> Option<Diagno
         .or_else(|| search.pairs(body, json.as_ref(), &covers))
 }
 
+/// JSON on lines of its own, with its keys in their order.
+#[must_use]
+pub fn pretty(body: &str) -> Option<String> {
+    let json = Json::parse(body)?;
+    String::from_utf8(json.indented()).ok()
+}
+
 struct Search<F> {
     is_signed: F,
     bytes_left: usize,

@@ -35,6 +35,9 @@ const fn indented(indent: &'static str, line_end: &'static str, end: &'static st
     }
 }
 
+/// As most tools do.
+pub(super) const INDENTED: Layout = indented("  ", "\n", "");
+
 /// The likely ones first: Clerk's bodies have no white space.
 pub(super) const LAYOUTS: &[Layout] = &[
     on_one_line("once the white space between its tokens is gone", ",", ":"),
