@@ -15,6 +15,8 @@
 //! # Ok(()) }
 //! ```
 
+mod fault;
+
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -27,6 +29,7 @@ use crate::proto::event_service_client::EventServiceClient;
 use crate::proto::subscribe_request::Start;
 use crate::proto::subscribe_response::Kind;
 use crate::proto::{SubscribeRequest, SubscribeResponse};
+use fault::Fault;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -44,14 +47,19 @@ const SILENCE_MAX_AT_START: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is not one.
-    #[error("{0:?} is not the address of a gateway, such as http://127.0.0.1:50051")]
+    #[error(
+        "{0:?} is not the address of a gateway, such as http://127.0.0.1:50051; with TLS, https://"
+    )]
     Address(String),
     /// The token cannot be sent.
-    #[error("the token is not one: it holds characters that `clerkcast token new` never prints")]
+    #[error("invalid token: unexpected characters")]
     Token,
     /// A certificate or key cannot be used.
     #[error("TLS: {0}")]
     Tls(String),
+    /// The first connection failed by what waiting cannot mend.
+    #[error("cannot connect by TLS: {0}")]
+    TlsFailed(String),
     /// The gateway refused the request, and would again.
     #[error("the gateway refused the subscription: {} ({:?})", .0.message(), .0.code())]
     Refused(Box<Status>),
@@ -84,11 +92,15 @@ pub struct Subscriber {
     broken_in_a_row: u32,
     events_left: Option<i64>,
     authorization: Option<MetadataValue<Ascii>>,
+    /// Whether the stream that is open has shown itself by a frame.
+    is_open: bool,
+    was_open: bool,
     watcher: fn(&Connection),
 }
 
 impl Subscriber {
-    /// A subscriber to the gateway at `address`. It connects when first asked for a frame.
+    /// A subscriber to the gateway at `address`: `http://` or `grpc://`, with TLS `https://` or
+    /// `grpcs://`; without a scheme, none. It connects when first asked for a frame.
     ///
     /// # Errors
     /// When `address` is not one.
@@ -104,6 +116,8 @@ impl Subscriber {
             backoff: BACKOFF_MIN,
             broken_in_a_row: 0,
             authorization: None,
+            is_open: false,
+            was_open: false,
             watcher: |_| {},
         })
     }
@@ -157,8 +171,12 @@ impl Subscriber {
                 Ok(None) if self.request.stop_when_caught_up => return Ok(None),
                 // An end that was not asked for, such as a proxy's.
                 Ok(None) => self.lost(&Status::unavailable("the stream ended")).await,
-                Err(status) if self.can_be_mended(&status) => self.lost(&status).await,
-                Err(status) => return Err(Error::Refused(Box::new(status))),
+                Err(status) => match self.first_fault(&status) {
+                    Fault::Tls(text) => return Err(Error::TlsFailed(text)),
+                    Fault::NoGrpc => self.lost(&status).await,
+                    Fault::Other if self.can_be_mended(&status) => self.lost(&status).await,
+                    Fault::Other => return Err(Error::Refused(Box::new(status))),
+                },
             }
         }
     }
@@ -175,13 +193,28 @@ impl Subscriber {
             }
             let opened = timeout(SILENCE_MAX_AT_START, self.client.subscribe(request)).await;
             self.stream = Some(opened.map_err(|_| silence())??.into_inner());
-            (self.watcher)(&Connection::Open);
+            self.is_open = false;
         }
         let Some(stream) = &mut self.stream else {
             return Ok(None);
         };
         let message = timeout(self.silence_max, stream.message()).await;
-        message.map_err(|_| silence())?
+        let frame = message.map_err(|_| silence())??;
+        if frame.is_some() && !self.is_open {
+            self.is_open = true;
+            self.was_open = true;
+            (self.watcher)(&Connection::Open);
+        }
+        Ok(frame)
+    }
+
+    /// What the failure shows about the address. Once a stream was open, the address is right.
+    fn first_fault(&self, status: &Status) -> Fault {
+        if self.was_open {
+            Fault::Other
+        } else {
+            fault::of(status)
+        }
     }
 
     /// From here on, a reconnection resumes after this frame.
@@ -232,10 +265,15 @@ impl Subscriber {
         let asked = details.retry_info().and_then(|info| info.retry_delay);
         let retry_in = asked.unwrap_or_default().max(self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-        (self.watcher)(&Connection::Lost {
-            reason: reason(status),
-            retry_in,
-        });
+        let mut reason = reason(status);
+        if self.first_fault(status) == Fault::NoGrpc {
+            let hint = match self.endpoint.uri().scheme_str() {
+                Some("https") => "if the gateway does not speak TLS, use http://",
+                _ => "if the gateway speaks TLS, use https://",
+            };
+            reason = format!("{reason}; does this port speak gRPC? {hint}");
+        }
+        (self.watcher)(&Connection::Lost { reason, retry_in });
         sleep(retry_in).await;
     }
 }
@@ -245,8 +283,18 @@ fn client(endpoint: &Endpoint) -> EventServiceClient<Channel> {
     EventServiceClient::new(channel).max_decoding_message_size(FRAME_BYTES_MAX)
 }
 
+/// The address with the scheme that HTTP knows it by.
+pub(crate) fn with_scheme(address: &str) -> String {
+    match address.split_once("://") {
+        Some(("grpc", rest)) => format!("http://{rest}"),
+        Some(("grpcs", rest)) => format!("https://{rest}"),
+        Some(_) => address.to_owned(),
+        None => format!("http://{address}"),
+    }
+}
+
 fn endpoint(address: &str) -> Option<Endpoint> {
-    let endpoint = Endpoint::from_shared(address.to_owned()).ok()?;
+    let endpoint = Endpoint::from_shared(with_scheme(address)).ok()?;
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
     match endpoint.uri().scheme_str()? {
         "http" => Some(endpoint),

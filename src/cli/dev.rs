@@ -9,7 +9,7 @@ use super::options::{ServeArgs, refusal};
 use super::post::{Poster, new_id};
 use super::send::sample_as_of_now;
 use super::serve::{start_logging, stop_signal};
-use super::tail::{Style, everything, print_events};
+use super::tail::{Printer, Style, everything};
 use super::{Failure, secrets};
 use crate::access::{Identity, Policy, Principals, Token};
 use crate::app::config::{Checked, Environment, Origin, Settings, check};
@@ -91,8 +91,10 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
         None => subscriber,
     };
     let style = Style::new(args.json);
+    let mut subscriber = subscriber;
     let printing = tokio::spawn(async move {
-        if let Err(failure) = print_events(subscriber, style).await {
+        let mut printer = Printer::new(style, false).without_narrowing();
+        if let Err(failure) = printer.print(&mut subscriber).await {
             eprintln!("clerkcast: {failure}");
         }
     });

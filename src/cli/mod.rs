@@ -30,6 +30,9 @@ pub enum Failure {
     /// It did not work: exit code 1.
     #[error("{0}")]
     Failed(String),
+    /// It was told to stop before it was done: exit code 130.
+    #[error("{0}")]
+    Interrupted(String),
 }
 
 impl Failure {
@@ -44,6 +47,7 @@ impl Failure {
         match self {
             Self::Usage(_) => 2,
             Self::Failed(_) => 1,
+            Self::Interrupted(_) => 130,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `clerkcast tail`: a reconnecting subscriber in the terminal.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -12,15 +13,18 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use super::secrets;
 use super::{Failure, read_input};
 use crate::client::{self, Connection, Subscriber};
-use crate::proto;
 use crate::proto::subscribe_request::Start;
 use crate::proto::subscribe_response::Kind;
 use crate::proto::{EventFilter, StartPosition, SubscribeRequest, SubscribeResponse};
+use crate::{clerk, proto, webhook};
+
+/// Types that are named at the end; the others are `…`.
+const TYPES_SUMMED_MAX: usize = 2;
 
 /// Prints events until interrupted; resumes by itself when the gateway is away.
 #[derive(Clone, Debug, Args)]
 pub(super) struct TailArgs {
-    /// The gateway
+    /// The gateway: http:// or grpc://, with TLS https:// or grpcs://
     #[arg(
         long,
         env = "CLERKCAST_GRPC_URL",
@@ -114,6 +118,10 @@ pub(super) struct TailArgs {
     #[arg(long)]
     include_payload: bool,
 
+    /// Print the verified body below each event
+    #[arg(short, long)]
+    verbose: bool,
+
     /// Print one JSON object a line: the frame, with the proto's field names
     #[arg(long)]
     json: bool,
@@ -148,7 +156,7 @@ impl TailArgs {
             start: Some(start),
             stop_when_caught_up: self.until_caught_up,
             max_events: self.max.unwrap_or(0),
-            include_payload: self.include_payload,
+            include_payload: self.include_payload || self.verbose,
             subscriber_name: self.name.clone(),
             ..SubscribeRequest::default()
         })
@@ -171,9 +179,9 @@ impl TailArgs {
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
         let is_asked_for = self.ca_cert.is_some() || self.client_cert.is_some();
-        if is_asked_for && !self.server.starts_with("https://") {
+        if is_asked_for && !client::with_scheme(&self.server).starts_with("https://") {
             return Err(Failure::Usage(format!(
-                "--server {}: certificates are for https://",
+                "--server {}: certificates are for https:// or grpcs://",
                 self.server
             )));
         }
@@ -193,7 +201,15 @@ pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
         Some(token) => subscriber.token(&token).map_err(usage)?,
         None => subscriber,
     };
-    print_events(subscriber.watch(report_connection), Style::new(args.json)).await
+    let mut printer = Printer::new(Style::new(args.json), args.verbose);
+    let mut subscriber = subscriber.watch(report_connection);
+    tokio::select! {
+        ended = printer.print(&mut subscriber) => ended,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.map_err(Failure::failed)?;
+            Err(Failure::Interrupted(printer.summary()))
+        }
+    }
 }
 
 fn report_connection(connection: &Connection) {
@@ -224,36 +240,161 @@ impl Style {
     }
 }
 
-/// Prints until the stream ends as asked, or nobody reads what is printed.
-pub(super) async fn print_events(mut subscriber: Subscriber, style: Style) -> Result<(), Failure> {
-    loop {
-        let frame = subscriber.next().await;
-        let frame = frame.map_err(|error| Failure::Failed(error.to_string()))?;
-        let Some(frame) = frame else { return Ok(()) };
-        let Some(line) = line(&frame, style)? else {
-            continue;
+/// Prints frames, and knows what it has printed.
+pub(super) struct Printer {
+    style: Style,
+    /// The body below each event.
+    is_verbose: bool,
+    counts: BTreeMap<String, u64>,
+    /// Of the last frame that is printed.
+    cursor: String,
+    is_narrowing_told: bool,
+}
+
+impl Printer {
+    pub(super) fn new(style: Style, is_verbose: bool) -> Self {
+        Self {
+            style,
+            is_verbose,
+            counts: BTreeMap::new(),
+            cursor: String::new(),
+            is_narrowing_told: false,
+        }
+    }
+
+    /// Leaves out what a policy takes away, for a caller of its own making.
+    pub(super) fn without_narrowing(mut self) -> Self {
+        self.is_narrowing_told = true;
+        self
+    }
+
+    /// Prints until the stream ends as asked, or the reader of what is printed is gone.
+    pub(super) async fn print(&mut self, subscriber: &mut Subscriber) -> Result<(), Failure> {
+        loop {
+            let frame = subscriber.next().await;
+            let frame = frame.map_err(|error| Failure::Failed(error.to_string()))?;
+            let Some(frame) = frame else { return Ok(()) };
+            if let Some(line) = self.line(&frame)? {
+                let mut out = std::io::stdout().lock();
+                if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+                    return Ok(());
+                }
+            }
+            if let Some(Kind::Event(event)) = &frame.kind {
+                *self.counts.entry(event.r#type.clone()).or_default() += 1;
+            }
+            self.cursor = frame.cursor;
+        }
+    }
+
+    /// What was printed, and how to go on: `3 events (2 user.created, 1 user.updated); …`.
+    fn summary(&self) -> String {
+        let count: u64 = self.counts.values().sum();
+        let mut types: Vec<(&String, &u64)> = self.counts.iter().collect();
+        types.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let more = if types.len() > TYPES_SUMMED_MAX {
+            ", …"
+        } else {
+            ""
         };
-        let mut out = std::io::stdout().lock();
-        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-            return Ok(());
+        let shown = types.iter().take(TYPES_SUMMED_MAX);
+        let shown = shown.map(|(name, count)| format!("{count} {}", name_of(name)));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let of_types = if count == 0 {
+            String::new()
+        } else {
+            format!(" ({shown}{more})")
+        };
+        let noun = if count == 1 { "event" } else { "events" };
+        match self.cursor.as_str() {
+            "" => format!("{count} {noun}{of_types}"),
+            cursor => format!("{count} {noun}{of_types}; resume with --after {cursor}"),
+        }
+    }
+
+    fn line(&mut self, frame: &SubscribeResponse) -> Result<Option<String>, Failure> {
+        match &frame.kind {
+            Some(Kind::Event(_) | Kind::Gap(_)) if self.style == Style::Json => {
+                json(frame).map(Some)
+            }
+            Some(Kind::Event(event)) => Ok(Some(self.with_body(event))),
+            Some(Kind::Gap(_)) => {
+                eprintln!("clerkcast: events were removed by retention before they could be read");
+                Ok(None)
+            }
+            Some(Kind::FellBehind(_)) => {
+                eprintln!("clerkcast: fell behind; reading from the log until caught up");
+                Ok(None)
+            }
+            Some(Kind::Started(started)) => {
+                let narrowed = started.narrowed.as_ref().and_then(taken_away);
+                // Once, not at each connection.
+                if let Some(text) = narrowed.filter(|_| !self.is_narrowing_told) {
+                    eprintln!("clerkcast: {text}");
+                    self.is_narrowing_told = true;
+                }
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn with_body(&self, event: &proto::Event) -> String {
+        let summary = summary(event, self.style);
+        match &event.payload_json {
+            Some(body) if self.is_verbose => format!("{summary}\n{}", indented(body)),
+            _ => summary,
         }
     }
 }
 
-fn line(frame: &SubscribeResponse, style: Style) -> Result<Option<String>, Failure> {
-    match &frame.kind {
-        Some(Kind::Event(_)) if style == Style::Json => json(frame).map(Some),
-        Some(Kind::Event(event)) => Ok(Some(summary(event, style))),
-        Some(Kind::Gap(_)) if style == Style::Json => json(frame).map(Some),
-        Some(Kind::Gap(_)) => {
-            eprintln!("clerkcast: events were removed by retention before they could be read");
-            Ok(None)
-        }
-        Some(Kind::FellBehind(_)) => {
-            eprintln!("clerkcast: fell behind; reading from the log until caught up");
-            Ok(None)
-        }
-        _ => Ok(None),
+/// The body on lines of its own, its keys in their order; as it is where it is not JSON.
+fn indented(body: &str) -> String {
+    let pretty = webhook::pretty(body).unwrap_or_else(|| body.to_owned());
+    let lines = pretty.lines().map(|line| format!("    {line}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What the caller's policy takes away, and what would change that.
+fn taken_away(narrowed: &proto::Narrowed) -> Option<String> {
+    let parts = [
+        ("types withheld: ", &narrowed.withheld_types),
+        ("only types: ", &narrowed.types),
+        ("without types: ", &narrowed.exclude_types),
+        ("only sources: ", &narrowed.sources),
+        ("fields removed: ", &narrowed.redacted_fields),
+    ];
+    let told = parts.iter().filter(|(_, values)| !values.is_empty());
+    let told = told.map(|(what, values)| format!("{what}{}", values.join(", ")));
+    let told: Vec<String> = told.collect();
+    let sealed = clerk::redaction::grants();
+    let grants: Vec<String> = narrowed
+        .redacted_fields
+        .iter()
+        .filter(|name| sealed.contains(&name.as_str()))
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    let remedy = match &grants[..] {
+        [] => String::new(),
+        grants => format!(
+            "; `grant = [{}]` in its table of the gateway's configuration gives back what is sealed",
+            grants.join(", ")
+        ),
+    };
+    let is_narrowed = !told.is_empty();
+    is_narrowed.then(|| {
+        format!(
+            "this caller's policy narrows what is sent ({}){remedy}",
+            told.join("; ")
+        )
+    })
+}
+
+fn name_of(event_type: &str) -> &str {
+    if event_type.is_empty() {
+        "(no type)"
+    } else {
+        event_type
     }
 }
 
@@ -261,11 +402,7 @@ fn line(frame: &SubscribeResponse, style: Style) -> Result<Option<String>, Failu
 fn summary(event: &proto::Event, style: Style) -> String {
     let time = event.occur_time.as_ref().or(event.receive_time.as_ref());
     let time = time.map_or_else(String::new, ToString::to_string);
-    let name = if event.r#type.is_empty() {
-        "(no type)"
-    } else {
-        &event.r#type
-    };
+    let name = name_of(&event.r#type);
     let ids = [&event.user_id, &event.organization_id, &event.session_id];
     let mut concerns: Vec<&str> = ids
         .iter()

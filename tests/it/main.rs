@@ -35,6 +35,7 @@ mod reopen;
 mod restore;
 mod retention;
 mod subscribe;
+mod tail;
 mod tls;
 mod verify;
 mod webhook;

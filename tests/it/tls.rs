@@ -62,14 +62,14 @@ fn dns(name: &str) -> SanType {
 }
 
 /// A gateway that speaks TLS on both ports, and the files that it reads.
-struct Secured {
-    gateway: Gateway,
+pub(crate) struct Secured {
+    pub(crate) gateway: Gateway,
     authority: Authority,
     directory: TempDir,
 }
 
 impl Secured {
-    fn start(principals: &str) -> Self {
+    pub(crate) fn start(principals: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let authority = Authority::new();
         let file = |name: &str| directory.path().join(name);
@@ -94,7 +94,7 @@ impl Secured {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 

@@ -196,6 +196,12 @@ impl Redaction {
     }
 }
 
+/// The sets that are removed unless they are granted by name.
+#[must_use]
+pub fn grants() -> Vec<&'static str> {
+    SEALED.iter().map(|set| set.name).collect()
+}
+
 /// The declared types whose messages have nothing that a sealed set removes, whatever their
 /// `data.object` says; most events are of these.
 static UNSEALED_TYPES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
