@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::verify::Rejection;
+use super::rejection::Rejection;
 use crate::log;
 
 /// Svix waits at least as long as its schedule says, and up to twice that.

@@ -12,6 +12,7 @@ mod answer;
 mod diagnose;
 mod metrics;
 mod networks;
+mod rejection;
 mod secret;
 mod server;
 mod sources;
@@ -45,10 +46,11 @@ pub use answer::{Accepted, Refusal};
 pub use diagnose::{Diagnosis, HintKind, diagnose, pretty};
 pub use metrics::Metrics;
 pub use networks::{AllowList, InvalidNetwork, Networks};
+pub use rejection::{BodyFault, Rejection};
 pub use secret::{InvalidSecret, SigningSecret};
 pub use server::{limits, serve};
 pub use sources::{Source, Sources};
-pub use verify::{BodyFault, Rejection, SignatureHeaders, Verified, Verifier};
+pub use verify::{SignatureHeaders, Verified, Verifier};
 
 /// The path of the default source; others follow after a slash.
 pub const PATH: &str = "/webhooks/clerk";
