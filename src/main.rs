@@ -17,9 +17,9 @@ async fn main() -> ExitCode {
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if tracing::dispatcher::has_been_set() {
+            if tracing::dispatcher::has_been_set() && failure.is_news() {
                 tracing::error!("{failure}");
-            } else {
+            } else if failure.is_news() {
                 eprintln!("clerkcast: {failure}");
             }
             ExitCode::from(failure.exit_code())

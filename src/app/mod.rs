@@ -75,6 +75,17 @@ pub struct Controls {
     metrics: reload::Metrics,
 }
 
+/// Why a gateway ended by itself; the process should exit non-zero.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log failed for good, and has logged why.
+    #[error("the log failed permanently: {0}; restart to recover")]
+    Log(String),
+    /// A server did.
+    #[error(transparent)]
+    Server(anyhow::Error),
+}
+
 /// Where a gateway listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
@@ -160,8 +171,8 @@ impl Gateway {
     /// Serves until `stop` completes, then stops in order.
     ///
     /// # Errors
-    /// When the log failed for good or a server did; the process should exit non-zero.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    /// When the log failed for good or a server did.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (log, drain, feed) = (self.log, self.drain, self.feed);
         let Controls {
             access,
@@ -198,12 +209,10 @@ impl Gateway {
 
         let outcome = tokio::select! {
             () = stop => Ok(()),
-            reason = log_failure(&*log) => Err(anyhow::anyhow!(
-                "the log failed permanently: {reason}; restart to recover"
-            )),
-            ended = &mut grpc => Err(ended_early(ended)),
-            ended = &mut http => Err(ended_alone("the webhook server", ended)),
-            ended = feed => Err(ended_alone("the fan-out", ended)),
+            reason = log_failure(&*log) => Err(RunError::Log(reason)),
+            ended = &mut grpc => Err(RunError::Server(ended_early(ended))),
+            ended = &mut http => Err(RunError::Server(ended_alone("the webhook server", ended))),
+            ended = feed => Err(RunError::Server(ended_alone("the fan-out", ended))),
         };
         tracing::info!(
             deadline = %seconds(self.config.drain_timeout),

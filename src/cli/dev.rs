@@ -106,7 +106,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     if let Some(posting) = posting {
         posting.abort();
     }
-    outcome.map_err(Failure::failed)
+    outcome.map_err(Failure::from)
 }
 
 /// The secret of the default source, unparsed, which is made up where there is none; empty

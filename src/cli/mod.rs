@@ -21,6 +21,8 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::RunError;
+
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -30,6 +32,9 @@ pub enum Failure {
     /// It did not work: exit code 1.
     #[error("{0}")]
     Failed(String),
+    /// The same, where the log says so already.
+    #[error("{0}")]
+    Logged(String),
     /// It was told to stop before it was done: exit code 130.
     #[error("{0}")]
     Interrupted(String),
@@ -46,8 +51,23 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Logged(_) => 1,
             Self::Interrupted(_) => 130,
+        }
+    }
+
+    /// Whether the process has yet to print it.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        !matches!(self, Self::Logged(_))
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Log(_) => Self::Logged(error.to_string()),
+            RunError::Server(error) => Self::failed(error),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let reload = Reload::new(loaded, sources, principals, gateway.controls(), level);
     let reload = reload::on_hangup(hangups, reload);
     tracing::info!(after = seconds(starting.elapsed()), "ready");
-    let outcome = gateway.run(stop).await.map_err(Failure::failed);
+    let outcome = gateway.run(stop).await.map_err(Failure::from);
     reload.abort();
     outcome
 }

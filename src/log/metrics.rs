@@ -17,6 +17,9 @@ pub struct Metrics {
     pub(super) records: Gauge,
     pub(super) tail_position: Gauge,
     pub(super) writable: Gauge,
+    pub(super) wal_bytes: Gauge,
+    pub(super) file_bytes: Gauge,
+    pub(super) used_bytes: Gauge,
 }
 
 impl Metrics {
@@ -32,6 +35,9 @@ impl Metrics {
             records: Gauge::default(),
             tail_position: Gauge::default(),
             writable: Gauge::default(),
+            wal_bytes: Gauge::default(),
+            file_bytes: Gauge::default(),
+            used_bytes: Gauge::default(),
         };
         registry.register(
             "log_committed_events",
@@ -74,6 +80,25 @@ impl Metrics {
             "1 while the log takes writes, else 0",
             metrics.writable.clone(),
         );
+        metrics.register_sizes(registry);
         metrics
+    }
+
+    fn register_sizes(&self, registry: &mut Registry) {
+        registry.register(
+            "log_wal_bytes",
+            "Bytes of the embedded log's WAL on disk, beside its file",
+            self.wal_bytes.clone(),
+        );
+        registry.register(
+            "log_file_bytes",
+            "Bytes of the embedded log's file on disk, free pages included",
+            self.file_bytes.clone(),
+        );
+        registry.register(
+            "log_used_bytes",
+            "Bytes that the log's events take up, which retention compares with its limit",
+            self.used_bytes.clone(),
+        );
     }
 }

@@ -15,6 +15,7 @@ mod decoding;
 mod fanout;
 mod faults;
 mod fidelity;
+mod files;
 mod filters;
 mod guarantees;
 mod harness;

@@ -119,6 +119,8 @@ impl Shared {
         self.change_bounds(|bounds| bounds.trimmed = bounds.trimmed.max(trimmed));
         let records = i64::try_from(state.messages).unwrap_or(i64::MAX);
         self.metrics.records.set(records);
+        let used = i64::try_from(state.bytes).unwrap_or(i64::MAX);
+        self.metrics.used_bytes.set(used);
     }
 
     /// Asks the stream's leader where it begins and ends. Returns the end.

@@ -13,6 +13,7 @@
 
 mod age;
 mod checkpoint;
+mod files;
 mod reader;
 mod retention;
 mod retired;
@@ -23,7 +24,6 @@ mod tally;
 mod times;
 mod writer;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -38,6 +38,7 @@ use super::{
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use age::SteadyClock;
+use files::{DirectoryLock, Files};
 use reader::ReaderPool;
 use retention::Limits;
 use retired::RetiredIds;
@@ -74,7 +75,7 @@ pub struct SqliteLog {
     readers: ReaderPool,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Keeps a second process out for as long as this log lives.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 /// What the writer thread tells the rest.
@@ -113,22 +114,32 @@ impl Shared {
 
     /// Notes a change, once; nothing follows on [`Writability::Failed`].
     fn set_writability(&self, new: Writability) {
+        self.change_writability(new, |new| match new {
+            Writability::Writable => tracing::info!("the log takes writes again"),
+            Writability::Refusing(reason) => tracing::error!(
+                %reason,
+                "the log refuses writes; webhooks are answered 503 until it recovers"
+            ),
+            Writability::Failed(reason) => tracing::error!("{reason}"),
+        });
+    }
+
+    /// Gives the log up, since `file` is not the one that is open.
+    fn fail_moved(&self, file: &str) -> Error {
+        let reason = files::MOVED.to_owned();
+        self.change_writability(Writability::Failed(reason.clone()), |_| {
+            tracing::error!(file, "{}", files::MOVED);
+        });
+        Error::Refusing(reason)
+    }
+
+    fn change_writability(&self, new: Writability, note: impl FnOnce(&Writability)) {
         self.writability.send_if_modified(|current| {
             let failed = matches!(current, Writability::Failed(_));
             if failed || *current == new {
                 return false;
             }
-            match &new {
-                Writability::Writable => tracing::info!("the log takes writes again"),
-                Writability::Refusing(reason) => tracing::error!(
-                    %reason,
-                    "the log refuses writes; webhooks are answered 503 until it recovers"
-                ),
-                Writability::Failed(reason) => tracing::error!(
-                    %reason,
-                    "the log has failed; what is on disk is no longer known"
-                ),
-            }
+            note(&new);
             self.metrics
                 .writable
                 .set(i64::from(new == Writability::Writable));
@@ -141,7 +152,13 @@ impl Shared {
     fn note_failure(&self, error: &rusqlite::Error) -> Error {
         let reason = schema::explain(error);
         self.set_writability(if schema::is_failed_fsync(error) {
-            Writability::Failed(format!("fsync failed: {reason}"))
+            Writability::Failed(format!(
+                "fsync failed: {reason}; what is on disk is no longer known"
+            ))
+        } else if schema::is_position_taken(error) {
+            Writability::Failed(format!(
+                "another process writes to this log, which one gateway alone may use: {reason}"
+            ))
         } else {
             Writability::Refusing(reason.clone())
         });
@@ -211,8 +228,9 @@ impl SqliteLog {
         metrics: Metrics,
         is_declared: IsDeclared,
     ) -> Result<Self, OpenError> {
-        let lock = schema::lock_data_dir(&config.data_dir)?;
+        let lock = DirectoryLock::acquire(&config.data_dir)?;
         let (connection, state) = schema::open_for_writing(&config.data_dir, is_declared)?;
+        let files = Files::of(&config.data_dir, &connection, &lock)?;
         let reading = Arc::new(RwLock::new(()));
         let readers = ReaderPool::open(&config.data_dir, Arc::clone(&reading))?;
         let (commands, queue) = sync_channel(QUEUE_REQUESTS_MAX);
@@ -236,8 +254,15 @@ impl SqliteLog {
         shared.note_record_count();
         shared.note_tail();
         let requests = checkpoint::spawn(&data_dir, commands.clone(), Arc::clone(&shared))?;
-        let writer = writer::spawn(connection, state.run, queue, requests, Arc::clone(&shared))
-            .map_err(OpenError::Thread)?;
+        let writer = writer::spawn(
+            connection,
+            files,
+            state.run,
+            queue,
+            requests,
+            Arc::clone(&shared),
+        )
+        .map_err(OpenError::Thread)?;
         Ok(Self {
             shared,
             commands,

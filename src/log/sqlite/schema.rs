@@ -1,22 +1,19 @@
 //! The file: where it lies, what is in it, and what is refused on opening.
 
-use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::files::{self, create_file_for_owner, sync_directory};
 use super::retired::RetiredIds;
 use super::runs::Runs;
 use super::tally::Tallies;
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use crate::log::{Bounds, IsDeclared};
 
-const FILE_NAME: &str = "clerkcast.db";
-const LOCK_NAME: &str = "clerkcast.lock";
 /// "Clkc": SQLite's `application_id`, which `file(1)` shows.
 const APPLICATION_ID: i32 = 0x436c_6b63;
 const VERSION: i32 = 3;
@@ -199,56 +196,17 @@ pub(super) struct State {
     pub(super) retired_ids: RetiredIds,
 }
 
-/// Creates the directory for its owner alone, since it holds personal data, and
-/// keeps other processes out.
-pub(super) fn lock_data_dir(data_dir: &Path) -> Result<File, OpenError> {
-    let directory_error = |source| OpenError::Directory {
-        path: data_dir.to_owned(),
-        source,
-    };
-    if !data_dir.exists() {
-        create_for_owner(data_dir).map_err(directory_error)?;
-    }
-    let lock = File::create(data_dir.join(LOCK_NAME)).map_err(directory_error)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            path: data_dir.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(directory_error(error)),
-    }
-}
-
-/// A new directory is durable only once its parent is.
-fn create_for_owner(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
-    match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => sync_directory(Path::new(".")),
-    }
-}
-
-/// SQLite gives the files beside the database its permissions.
-fn create_file_for_owner(path: &Path) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    let options = options.create(true).append(true).mode(0o600);
-    options.open(path).map(drop)
-}
-
 /// Whether there is a log in this directory.
 #[must_use]
 pub fn exists(data_dir: &Path) -> bool {
-    data_dir.join(FILE_NAME).is_file()
+    data_dir.join(files::DATABASE).is_file()
 }
 
 pub(super) fn open_for_writing(
     data_dir: &Path,
     is_declared: IsDeclared,
 ) -> Result<(Connection, State), OpenError> {
-    let path = data_dir.join(FILE_NAME);
+    let path = data_dir.join(files::DATABASE);
     let sqlite_error = |source| OpenError::of_file(&path, source);
     let directory_error = |source| OpenError::Directory {
         path: data_dir.to_owned(),
@@ -265,7 +223,7 @@ pub(super) fn open_for_writing(
 }
 
 pub(super) fn open_for_reading(data_dir: &Path) -> Result<Connection, OpenError> {
-    let path = data_dir.join(FILE_NAME);
+    let path = data_dir.join(files::DATABASE);
     let open = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
@@ -279,7 +237,7 @@ pub(super) fn open_for_reading(data_dir: &Path) -> Result<Connection, OpenError>
 
 /// A connection for WAL checkpoints, which write the file but no record.
 pub(super) fn open_for_checkpoints(data_dir: &Path) -> Result<Connection, OpenError> {
-    let path = data_dir.join(FILE_NAME);
+    let path = data_dir.join(files::DATABASE);
     let open = || {
         let connection = Connection::open(&path)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -353,11 +311,6 @@ fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// A new file is durable only once its directory entry is.
-fn sync_directory(data_dir: &Path) -> io::Result<()> {
-    File::open(data_dir)?.sync_all()
-}
-
 fn load_state(connection: &Connection, is_declared: IsDeclared) -> rusqlite::Result<State> {
     let (epoch, trimmed) = connection.query_row("SELECT epoch, trimmed FROM meta", [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
@@ -397,6 +350,13 @@ fn draw_run(connection: &Connection, runs: &Runs) -> rusqlite::Result<Run> {
             return Ok(run);
         }
     }
+}
+
+/// Where another process has used the position that this one was about to use.
+pub(super) fn is_position_taken(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
 pub(super) fn is_failed_fsync(error: &rusqlite::Error) -> bool {

@@ -1,31 +1,28 @@
 //! The writer thread: group commit.
 
+mod batch;
+mod look;
+
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use self::batch::Pending;
+use self::look::PROBE_INTERVAL;
 use super::Shared;
 use super::checkpoint::{Checkpoints, Requests};
+use super::files::Files;
 use super::retention::{self, Removed, Retention, Step};
 use super::retired::{self, RetiredId};
 use crate::event::Run;
 use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
-
-/// One commit takes at most so many records …
-const BATCH_RECORDS_MAX: usize = 1024;
-/// … and ends with the record that reaches so many bytes.
-const BATCH_BYTES_MAX: usize = 4 << 20;
-/// How often a log that refuses writes tries whether it can write again.
-const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-const PROBE_BYTES_MIN: usize = 256 << 10;
-const PROBE_BYTES_MAX: usize = 8 << 20;
 
 const IS_RETIRED: &str = "SELECT 1 FROM retired_id WHERE id = ?1 AND source = ?2";
 
@@ -68,6 +65,7 @@ type Answer = oneshot::Sender<Result<Appended, Error>>;
 
 pub(super) fn spawn(
     connection: Connection,
+    files: Files,
     run: Run,
     queue: Receiver<Command>,
     checkpoint_requests: Requests,
@@ -75,6 +73,7 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let writer = Writer {
         connection,
+        files,
         run,
         has_begun: false,
         queue,
@@ -84,6 +83,7 @@ pub(super) fn spawn(
         runtime: Handle::current(),
         last_batch_records: 0,
         refused_bytes: 0,
+        next_look: Instant::now(),
     };
     std::thread::Builder::new()
         .name("log-writer".to_owned())
@@ -92,6 +92,7 @@ pub(super) fn spawn(
 
 struct Writer {
     connection: Connection,
+    files: Files,
     run: Run,
     /// Whether the file has the run, which comes with its first record.
     has_begun: bool,
@@ -104,6 +105,7 @@ struct Writer {
     last_batch_records: usize,
     /// What the last refused batch would have taken.
     refused_bytes: usize,
+    next_look: Instant,
 }
 
 /// A writer that dies must not look like one that has nothing to do.
@@ -120,49 +122,43 @@ impl Writer {
     fn run(mut self) {
         let mut next = None;
         loop {
-            let command = match next.take() {
-                Some(command) => command,
-                None => match self.receive() {
-                    Some(command) => command,
-                    None => continue,
-                },
-            };
-            match command {
-                Command::Append { record, answer } => {
+            match next.take().or_else(|| self.receive()) {
+                Some(Command::Append { record, answer }) => {
                     let (batch, interrupted_by) = self.drain(record, answer);
                     self.append(batch);
                     next = interrupted_by;
                 }
-                Command::Retain { answer } => {
+                Some(Command::Retain { answer }) => {
                     let removed = self.retain();
                     let _gone = answer.send(removed.map(|removed| removed.step));
                 }
-                Command::Remember { retired, answer } => {
+                Some(Command::Remember { retired, answer }) => {
                     let remembered = self.remember(&retired);
                     let _gone = answer.send(remembered);
                 }
-                Command::FinishCheckpoint => self.finish_checkpoint(),
-                Command::Close => return self.close(),
+                Some(Command::FinishCheckpoint) => self.finish_checkpoint(),
+                Some(Command::Close) => return self.close(),
+                None => {}
             }
+            self.look();
         }
     }
 
-    /// Waits for a command; while the log refuses writes, tries them now and then, and
-    /// while retention is due, goes on with it.
+    /// Waits for a command, until it is time to look or to go on with retention.
     fn receive(&mut self) -> Option<Command> {
-        let refuses = matches!(*self.shared.writability.borrow(), Writability::Refusing(_));
-        let wait = if refuses {
-            Some(PROBE_INTERVAL)
-        } else {
-            self.retention.next_look(Instant::now())
-        };
-        let Some(wait) = wait else {
+        if self.failed().is_some() {
             return Some(self.queue.recv().unwrap_or(Command::Close));
+        }
+        let now = Instant::now();
+        let look = self.next_look.saturating_duration_since(now);
+        let retention = match self.refuses() {
+            Some(_) => None,
+            None => self.retention.next_look(now),
         };
-        match self.queue.recv_timeout(wait) {
+        match self.queue.recv_timeout(retention.unwrap_or(look).min(look)) {
             Ok(command) => return Some(command),
             Err(RecvTimeoutError::Disconnected) => return Some(Command::Close),
-            Err(RecvTimeoutError::Timeout) if refuses => self.probe(),
+            Err(RecvTimeoutError::Timeout) if retention.is_none_or(|it| it > look) => {}
             Err(RecvTimeoutError::Timeout) if self.retention.is_due() => {
                 let _noted = self.retain();
             }
@@ -201,8 +197,10 @@ impl Writer {
             return;
         }
         let started = Instant::now();
-        match self.commit(&batch.records) {
-            Ok(appended) => {
+        let committed = self.commit(&batch.records);
+        // What was committed to files that are gone would be lost at the next start.
+        match self.check_files().map(|()| committed) {
+            Ok(Ok(appended)) => {
                 let metrics = &self.shared.metrics;
                 metrics
                     .commit_seconds
@@ -217,12 +215,24 @@ impl Writer {
                 self.checkpoints.note_commit(&self.connection, &self.shared);
                 self.keep_up_with(bytes);
             }
-            Err(error) => {
-                self.shared.metrics.failed_commits.inc();
+            Ok(Err(error)) => {
                 self.refused_bytes = batch.bytes;
-                batch.refuse(&self.shared.note_failure(&error));
+                let error = self.note_failure(&error);
+                self.refuse(batch, &error);
             }
+            Err(error) => self.refuse(batch, &error),
         }
+    }
+
+    fn refuse(&self, batch: Pending, error: &Error) {
+        self.shared.metrics.failed_commits.inc();
+        batch.refuse(error);
+    }
+
+    /// From now on the log refuses writes, or has failed.
+    fn note_failure(&mut self, error: &rusqlite::Error) -> Error {
+        self.next_look = Instant::now() + PROBE_INTERVAL;
+        self.shared.note_failure(error)
     }
 
     /// One transaction for the batch. A duplicate within it is one too, and is
@@ -361,7 +371,7 @@ impl Writer {
             }
             Err(error) => {
                 self.retention.note_failure();
-                Err(self.shared.note_failure(&error))
+                Err(self.note_failure(&error))
             }
         }
     }
@@ -389,31 +399,10 @@ impl Writer {
     }
 
     fn close(&self) {
-        if self.failed().is_none() {
+        // Where the WAL was removed, this rescues what was acknowledged before.
+        let is_moved = self.files.check().is_err();
+        if is_moved || self.failed().is_none() {
             self.checkpoints.close(&self.connection, &self.shared);
-        }
-    }
-
-    /// Does the disk take again as much as it refused? A disk that is nearly full takes a
-    /// page, and a log that thought itself writable for that would flap.
-    fn probe(&self) {
-        let bytes = (4 * self.refused_bytes).clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
-        let fill = "INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?1))";
-        let attempt = self.connection.execute(fill, [bytes.cast_signed()]);
-        match attempt.and_then(|_| self.connection.execute("DELETE FROM probe", [])) {
-            Ok(_) => self.shared.set_writability(Writability::Writable),
-            Err(error) => {
-                tracing::debug!(%error, "the log still cannot be written");
-                self.shared.note_failure(&error);
-            }
-        }
-    }
-
-    /// Once an fsync has failed, nothing is written any more, be it a retry.
-    fn failed(&self) -> Option<Error> {
-        match &*self.shared.writability.borrow() {
-            Writability::Failed(reason) => Some(Error::Refusing(reason.clone())),
-            _ => None,
         }
     }
 }
@@ -421,38 +410,4 @@ impl Writer {
 /// As TEXT, for whoever opens the file with `sqlite3`; verified bodies are UTF-8.
 fn text(payload: &[u8]) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(ValueRef::Text(payload))
-}
-
-/// A batch that is not committed yet.
-#[derive(Default)]
-struct Pending {
-    records: Vec<NewRecord>,
-    answers: Vec<Answer>,
-    bytes: usize,
-}
-
-impl Pending {
-    fn push(&mut self, record: NewRecord, answer: Answer) {
-        self.bytes += record.bytes();
-        self.records.push(record);
-        self.answers.push(answer);
-    }
-
-    /// What the records weigh that were no duplicates.
-    fn committed_bytes(&self, appended: &[Appended]) -> u64 {
-        let appended = self.records.iter().zip(appended);
-        let committed = appended.filter(|(_, it)| matches!(it, Appended::Committed(_)));
-        let weights = committed.map(|(record, _)| retention::weight(record));
-        weights.sum()
-    }
-
-    fn is_full(&self) -> bool {
-        self.records.len() >= BATCH_RECORDS_MAX || self.bytes >= BATCH_BYTES_MAX
-    }
-
-    fn refuse(self, error: &Error) {
-        for answer in self.answers {
-            let _gone = answer.send(Err(error.clone()));
-        }
-    }
 }

@@ -1,0 +1,216 @@
+//! The files on disk: kept from other gateways, and compared with what this
+//! process has open.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::schema::OpenError;
+
+pub(super) const DATABASE: &str = "clerkcast.db";
+const LOCK: &str = "clerkcast.lock";
+const WAL: &str = "clerkcast.db-wal";
+const SHARED_MEMORY: &str = "clerkcast.db-shm";
+
+/// Why a log fails whose files are no longer where their names say.
+pub(super) const MOVED: &str =
+    "the data directory was moved, removed or replaced while the gateway ran";
+
+/// Wait for a gateway whose lock file was removed: it ends within a second, and then has
+/// connections to drain.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// Keeps other gateways out of a data directory for as long as it lives.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    file: File,
+    /// Locks the directory itself, so that removing the lock file lets no gateway in.
+    _directory: File,
+}
+
+impl DirectoryLock {
+    /// Creates the directory for its owner alone, since it holds personal data, and locks it.
+    pub(super) fn acquire(data_dir: &Path) -> Result<Self, OpenError> {
+        let directory_error = |source| OpenError::Directory {
+            path: data_dir.to_owned(),
+            source,
+        };
+        if !data_dir.exists() {
+            create_for_owner(data_dir).map_err(directory_error)?;
+        }
+        let mut options = OpenOptions::new();
+        let options = options.create(true).append(true).mode(0o600);
+        let file = options.open(data_dir.join(LOCK)).map_err(directory_error)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse {
+                    path: data_dir.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(directory_error(error)),
+        }
+        let directory = File::open(data_dir).map_err(directory_error)?;
+        if is_locked_for(&directory, LOCK_TIMEOUT) {
+            return Err(OpenError::InUse {
+                path: data_dir.to_owned(),
+            });
+        }
+        Ok(Self {
+            file,
+            _directory: directory,
+        })
+    }
+}
+
+/// Whether another process keeps the directory locked for this long. A file system that
+/// cannot lock directories has the lock file alone.
+fn is_locked_for(directory: &File, timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
+    while let Err(TryLockError::WouldBlock) = directory.try_lock() {
+        if Instant::now() >= deadline {
+            return true;
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
+    false
+}
+
+/// A new directory is durable only once its parent is.
+fn create_for_owner(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    sync_directory(parent(directory))
+}
+
+/// The directory that a path is in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A new file is durable only once its directory entry is.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// SQLite gives the files beside the database its permissions.
+pub(super) fn create_file_for_owner(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.create(true).append(true).mode(0o600);
+    options.open(path).map(drop)
+}
+
+/// The files that the writer has open, and the names that should lead to them.
+#[derive(Debug)]
+pub(super) struct Files {
+    database: Watched,
+    wal: Watched,
+    others: [Watched; 2],
+}
+
+/// Bytes on disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) database: u64,
+    pub(super) wal: u64,
+}
+
+impl Files {
+    /// Right after `connection` has opened them. A file that is open keeps its number, so no
+    /// other file has it.
+    pub(super) fn of(
+        data_dir: &Path,
+        connection: &Connection,
+        lock: &DirectoryLock,
+    ) -> Result<Self, OpenError> {
+        // SQLite puts its files beside the one that a symbolic link leads to.
+        let named = data_dir.join(DATABASE);
+        let real = connection.path().map_or(named.clone(), PathBuf::from);
+        let beside = |suffix: &str| {
+            let mut path = OsString::from(&real);
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let watch = || -> io::Result<Self> {
+            Ok(Self {
+                database: Watched::now(DATABASE, named.clone())?,
+                wal: Watched::now(WAL, beside("-wal"))?,
+                others: [
+                    Watched::now(SHARED_MEMORY, beside("-shm"))?,
+                    Watched {
+                        name: LOCK,
+                        path: data_dir.join(LOCK),
+                        identity: Identity::of(&lock.file.metadata()?),
+                    },
+                ],
+            })
+        };
+        watch().map_err(|source| OpenError::Directory {
+            path: data_dir.to_owned(),
+            source,
+        })
+    }
+
+    /// Their sizes, if each name still leads to the file that is open; else the name of one
+    /// that does not. Contents that are overwritten in place are not noticed.
+    pub(super) fn check(&self) -> Result<Sizes, &'static str> {
+        for other in &self.others {
+            other.check()?;
+        }
+        Ok(Sizes {
+            database: self.database.check()?.len(),
+            wal: self.wal.check()?.len(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    name: &'static str,
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl Watched {
+    fn now(name: &'static str, path: PathBuf) -> io::Result<Self> {
+        let identity = Identity::of(&fs::metadata(&path)?);
+        Ok(Self {
+            name,
+            path,
+            identity,
+        })
+    }
+
+    fn check(&self) -> Result<Metadata, &'static str> {
+        match fs::metadata(&self.path) {
+            Ok(found) if Identity::of(&found) == self.identity => Ok(found),
+            _ => Err(self.name),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
