@@ -1,6 +1,7 @@
 //! A disk that fails, by way of a library that is preloaded into the real binary.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clerkcast::proto::SubscribeRequest;
 use tempfile::TempDir;
@@ -172,4 +173,41 @@ async fn a_data_directory_that_cannot_be_written_is_told_and_left_as_it_is() {
     assert!(said.contains(&copy.display().to_string()), "{said}");
     let after = std::fs::read(copy.join("clerkcast.db")).expect("there");
     assert_eq!(after, before);
+}
+
+/// Such as a `sqlite3` in which somebody began to write. The first batch waits for it; once
+/// the log is known to be locked, no webhook does.
+#[tokio::test]
+async fn nobody_waits_behind_a_lock_that_is_known() {
+    let gateway = Gateway::start();
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    let database = rusqlite::Connection::open(gateway.database()).expect("opens");
+    database.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let started = Instant::now();
+    let refused = gateway.post("msg_2", body("user.created", "user_1")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    let first_waited = started.elapsed();
+    let started = Instant::now();
+    for _ in 0..10 {
+        let refused = gateway.post("msg_2", body("user.created", "user_1")).await;
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        assert!(refused.headers.contains_key("retry-after"));
+    }
+    let ten_waited = started.elapsed();
+    assert!(
+        ten_waited < first_waited,
+        "{ten_waited:?}, where the first waited {first_waited:?}"
+    );
+    assert_eq!(gateway.admin_get("/readyz").await.status, 503);
+
+    database.execute_batch("COMMIT").expect("unlocked");
+    eventually("it is ready again by itself", || async {
+        gateway.admin_get("/readyz").await.status == 200
+    })
+    .await;
+    gateway
+        .accept("msg_2", body("user.created", "user_1"))
+        .await;
 }

@@ -15,12 +15,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::batch::Pending;
-use self::look::PROBE_INTERVAL;
+use self::look::{PROBE_BUSY_TIMEOUT, PROBE_INTERVAL};
 use super::Shared;
 use super::checkpoint::{Checkpoints, Requests};
 use super::files::Files;
 use super::retention::{self, Removed, Retention, Step};
 use super::retired::{self, RetiredId};
+use super::schema::BUSY_TIMEOUT;
 use crate::event::Run;
 use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
 
@@ -192,7 +193,8 @@ impl Writer {
 
     fn append(&mut self, batch: Pending) {
         self.last_batch_records = batch.records.len();
-        if let Some(error) = self.failed() {
+        // While it is known that writes fail, the probe tries alone: a try may take seconds.
+        if let Some(error) = self.refuses() {
             batch.refuse(&error);
             return;
         }
@@ -209,7 +211,6 @@ impl Writer {
                 metrics
                     .batch_records
                     .observe(answered.map_or(f64::INFINITY, f64::from));
-                self.shared.set_writability(Writability::Writable);
                 let bytes = batch.committed_bytes(&appended);
                 self.publish(batch, &appended);
                 self.checkpoints.note_commit(&self.connection, &self.shared);
@@ -355,13 +356,21 @@ impl Writer {
         }
     }
 
-    /// Takes a step of retention.
+    /// Takes a step of retention, also while the log refuses writes: removing events is what
+    /// makes room.
     fn retain(&mut self) -> Result<Removed, Error> {
         if let Some(error) = self.failed() {
             return Err(error);
         }
+        let busy_timeout = match self.refuses() {
+            Some(_) => PROBE_BUSY_TIMEOUT,
+            None => BUSY_TIMEOUT,
+        };
         let limits = self.shared.limits();
-        let removed = retention::remove_oldest(&mut self.connection, &limits, &self.shared);
+        let removed = self
+            .connection
+            .busy_timeout(busy_timeout)
+            .and_then(|()| retention::remove_oldest(&mut self.connection, &limits, &self.shared));
         self.checkpoints.note_commit(&self.connection, &self.shared);
         match removed {
             Ok(removed) => {

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::Writer;
 use crate::log::sqlite::reader;
+use crate::log::sqlite::schema::BUSY_TIMEOUT;
 use crate::log::{Error, Writability};
 
 /// How often the writer looks at its files, whether or not there is a batch.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a log that refuses writes tries whether it can write again.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long such a try waits for another process's lock. The queue waits behind it.
+pub(super) const PROBE_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 const PROBE_BYTES_MIN: usize = 256 << 10;
 const PROBE_BYTES_MAX: usize = 8 << 20;
 
@@ -59,16 +62,22 @@ impl Writer {
     /// Does the disk take again as much as it refused? A disk that is nearly full takes a
     /// page, and a log that thought itself writable for that would flap.
     fn probe(&self) {
-        let bytes = (4 * self.refused_bytes).clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
-        let fill = "INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?1))";
-        let attempt = self.connection.execute(fill, [bytes.cast_signed()]);
-        match attempt.and_then(|_| self.connection.execute("DELETE FROM probe", [])) {
-            Ok(_) => self.shared.set_writability(Writability::Writable),
+        match self.try_probe() {
+            Ok(()) => self.shared.set_writability(Writability::Writable),
             Err(error) => {
                 tracing::debug!(%error, "the log still cannot be written");
                 self.shared.note_failure(&error);
             }
         }
+    }
+
+    fn try_probe(&self) -> rusqlite::Result<()> {
+        let bytes = (4 * self.refused_bytes).clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
+        let fill = "INSERT OR REPLACE INTO probe VALUES (1, zeroblob(?1))";
+        self.connection.busy_timeout(PROBE_BUSY_TIMEOUT)?;
+        self.connection.execute(fill, [bytes.cast_signed()])?;
+        self.connection.execute("DELETE FROM probe", [])?;
+        self.connection.busy_timeout(BUSY_TIMEOUT)
     }
 
     /// Why nothing is written now.
