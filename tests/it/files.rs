@@ -1,7 +1,8 @@
-//! The log's files under a running gateway: moved, removed or replaced.
+//! The log's files under a running gateway: moved, removed, replaced, or open to others.
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -178,4 +179,53 @@ async fn a_log_that_another_process_writes_is_given_up() {
     let errors = errors(&gateway);
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("another process writes"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn files_are_for_their_owner_alone_after_a_start() {
+    let parent = Arc::new(TempDir::new().expect("a temporary directory"));
+    let mut gateway = start_with_an_event(&parent).await;
+    gateway.kill();
+    drop(gateway);
+    let data = parent.path().join("data");
+    let set = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
+    };
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    for file in FILES {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file} of a new log");
+        set(&data.join(file), 0o644);
+    }
+    let start = || {
+        let args = ["--data-dir", &data.display().to_string()];
+        Gateway::start_in(Arc::clone(&parent), Options::args(&args))
+    };
+    let warnings = |gateway: &Gateway| -> Vec<String> {
+        let log = gateway.log_text();
+        let warnings = log.lines().filter(|it| it.contains(r#""level":"WARN""#));
+        let warnings = warnings.filter(|it| it.contains("clerkcast.") || it.contains("/data"));
+        warnings.map(str::to_owned).collect()
+    };
+    let gateway = start();
+    for file in FILES {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+    }
+    let told = warnings(&gateway);
+    assert_eq!(told.len(), 1, "{told:?}");
+    for file in FILES {
+        assert!(told[0].contains(file), "{file}: {told:?}");
+    }
+    assert!(!told[0].contains("0755"), "{told:?}");
+    drop(gateway);
+
+    set(&data, 0o755);
+    let gateway = start();
+    let told = warnings(&gateway);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(&data.display().to_string()), "{told:?}");
+    assert_eq!(mode(&data), 0o755, "an operator's directory stays as it is");
+    drop(gateway);
+
+    set(&data, 0o700);
+    assert_eq!(warnings(&start()), [""; 0]);
 }

@@ -1,10 +1,12 @@
-//! The files on disk: kept from other gateways, and compared with what this
+//! The files on disk: kept from other gateways and other users, and compared with what this
 //! process has open.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -109,6 +111,43 @@ pub(super) fn create_file_for_owner(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let options = options.create(true).append(true).mode(0o600);
     options.open(path).map(drop)
+}
+
+/// Takes the log's files from other users, and warns of what was open to them.
+pub(super) fn close_to_others(data_dir: &Path) {
+    let mut closed = Vec::new();
+    let mut still_open = Vec::new();
+    for name in [DATABASE, WAL, SHARED_MEMORY, LOCK] {
+        let path = data_dir.join(name);
+        let Some(mode) = mode_open_to_others(&path) else {
+            continue;
+        };
+        match fs::set_permissions(&path, Permissions::from_mode(0o600)) {
+            Ok(()) => closed.push(name.to_owned()),
+            Err(error) => still_open.push(format!("{} ({mode:04o}, {error})", path.display())),
+        }
+    }
+    if let Some(mode) = mode_open_to_others(data_dir) {
+        still_open.push(format!("{} ({mode:04o})", data_dir.display()));
+    }
+    let closed = closed.join(", ");
+    let still_open = still_open.join(", ");
+    match (closed.is_empty(), still_open.is_empty()) {
+        (true, true) => {}
+        (false, true) => {
+            tracing::warn!("the log was open to other users; now for its owner alone: {closed}")
+        }
+        (true, false) => tracing::warn!("the log is open to other users: {still_open}"),
+        (false, false) => tracing::warn!(
+            "the log is open to other users: {still_open}; now for its owner alone: {closed}"
+        ),
+    }
+}
+
+/// The mode of a file or directory that is there, if others than its owner may use it.
+fn mode_open_to_others(path: &Path) -> Option<u32> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
 }
 
 /// The files that the writer has open, and the names that should lead to them.

@@ -229,6 +229,7 @@ impl SqliteLog {
         is_declared: IsDeclared,
     ) -> Result<Self, OpenError> {
         let lock = DirectoryLock::acquire(&config.data_dir)?;
+        files::close_to_others(&config.data_dir);
         let (connection, state) = schema::open_for_writing(&config.data_dir, is_declared)?;
         let files = Files::of(&config.data_dir, &connection, &lock)?;
         let reading = Arc::new(RwLock::new(()));
