@@ -39,4 +39,5 @@ mod subscribe;
 mod tail;
 mod tls;
 mod verify;
+mod wal;
 mod webhook;

@@ -1,6 +1,7 @@
-/* Preloaded into the gateway by tests/it/clock.rs: sets the time of day ahead or back by as
- * many seconds as the file named by CLERKCAST_CLOCK says, which can change meanwhile. The
- * clock that only counts goes on as it is. */
+/* Preloaded into the gateway by tests/it/clock.rs and tests/it/wal.rs: sets the time of day
+ * ahead or back by as many seconds as the file named by CLERKCAST_CLOCK says, which can change
+ * meanwhile, and the clock that only counts by those of CLERKCAST_CLOCK_MONOTONIC. The kernel's
+ * waits are until a moment of its own clock. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -8,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static long offset_seconds(void) {
+static long offset_seconds(const char *variable) {
     char text[32] = "";
-    const char *path = getenv("CLERKCAST_CLOCK");
+    const char *path = getenv(variable);
     int fd = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return 0;
     if (read(fd, text, sizeof text - 1) < 0) text[0] = 0;
@@ -23,6 +24,8 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
     int result;
     if (real == NULL) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     result = real(clock, time);
-    if (result == 0 && clock == CLOCK_REALTIME) time->tv_sec += offset_seconds();
+    if (result != 0) return result;
+    if (clock == CLOCK_REALTIME) time->tv_sec += offset_seconds("CLERKCAST_CLOCK");
+    if (clock == CLOCK_MONOTONIC) time->tv_sec += offset_seconds("CLERKCAST_CLOCK_MONOTONIC");
     return result;
 }

@@ -14,6 +14,7 @@
 mod age;
 mod checkpoint;
 mod files;
+mod outside;
 mod reader;
 mod retention;
 mod retired;

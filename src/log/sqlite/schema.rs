@@ -27,6 +27,10 @@ const FSYNC_FAILURES: [i32; 3] = [
 /// The writer waits so long for whatever else writes, such as an operator's `sqlite3`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The WAL's file keeps at most this size once it starts from its beginning. Without a reader
+/// outside, it stays below.
+pub(super) const WAL_BYTES_MAX: i64 = 64 << 20;
+
 /// What the writer keeps of the file in memory.
 const CACHE_KIB: i64 = 16 << 10;
 
@@ -275,6 +279,7 @@ fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The checkpoint thread does it, off the commit path.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
     // The pages of the indexes that events fall into at random.
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(32);

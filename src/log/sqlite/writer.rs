@@ -57,7 +57,7 @@ pub(super) enum Command {
         answer: oneshot::Sender<Result<u64, Error>>,
     },
     /// The checkpoint thread moved nearly all of the WAL: move the rest, so that the
-    /// next commit starts the WAL anew instead of letting it grow.
+    /// next commit starts the WAL from its beginning instead of letting it grow.
     FinishCheckpoint,
     Close,
 }

@@ -1,5 +1,5 @@
 //! What the writer looks at whether or not there is a batch: whether the files are still those
-//! that are open, and whether writes work again.
+//! that are open, whether a reader outside keeps the WAL, and whether writes work again.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::log::sqlite::reader;
 use crate::log::sqlite::schema::BUSY_TIMEOUT;
 use crate::log::{Error, Writability};
 
-/// How often the writer looks at its files, whether or not there is a batch.
+/// How often the writer looks at its files and at the WAL, whether or not there is a batch.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a log that refuses writes tries whether it can write again.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -18,14 +18,16 @@ const PROBE_BYTES_MIN: usize = 256 << 10;
 const PROBE_BYTES_MAX: usize = 8 << 20;
 
 impl Writer {
-    /// Looks, when it is time, at what changes without a batch: the files, and whether a log
-    /// that refuses writes can be written again.
+    /// Looks, when it is time, at what changes without a batch: the files, other processes'
+    /// readers, and whether a log that refuses writes can be written again.
     pub(super) fn look(&mut self) {
         if Instant::now() < self.next_look || self.check_files().is_err() {
             return;
         }
         if self.refuses().is_some() {
             self.probe();
+        } else {
+            self.checkpoints.note_second(&self.connection, &self.shared);
         }
         self.note_used_bytes();
         let interval = match self.refuses() {
