@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 it
 //! worked, 1 it did not, 2 the command line or the configuration is wrong.
 
+mod backup;
 mod config;
 mod copy;
 mod dev;
@@ -128,6 +129,11 @@ enum Command {
     /// From the embedded log to a stream of NATS or back, or to a file (NDJSON or protobuf) and
     /// from one. Ids, bodies, times and the order are kept; what is there already stays.
     Copy(Box<copy::CopyArgs>),
+    /// Back up the embedded log into a new file, while the gateway runs or not.
+    ///
+    /// The file is a compact log, readable by its owner alone. To restore it, put it as clerkcast.db
+    /// into an empty directory and start the gateway on that.
+    Backup(backup::BackupArgs),
     /// Look at a configuration before a gateway runs with it.
     Config(config::ConfigArgs),
     /// The same as `config check`.
@@ -160,6 +166,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tail(args) => tail::run(args).await,
         Command::Verify(args) => verify::run(&args),
         Command::Copy(args) => copy::run(*args).await,
+        Command::Backup(args) => backup::run(args).await,
         Command::Config(args) => config::run(args),
         Command::Check(args) => config::run_check(*args),
         Command::Token(args) => token::run(&args),

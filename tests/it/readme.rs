@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use crate::harness::{Gateway, OTHER_SECRET, Options, SECRET, binary, body};
 use crate::interop::tools;
@@ -131,6 +132,27 @@ fn run_copies(stopped: &Gateway, copies: Vec<Vec<String>>) {
     }
 }
 
+/// Runs the `clerkcast backup …` line beside the gateway, and restores the file as it says.
+async fn back_up(gateway: &Gateway, words: &[String]) {
+    let [_, command, data_dir, file] = words else {
+        panic!("another command: {words:?}");
+    };
+    assert_eq!(
+        (data_dir.as_str(), file.as_str()),
+        ("/var/lib/clerkcast", "/backup/clerkcast.db")
+    );
+    let restored = tempfile::TempDir::new().expect("a temporary directory");
+    let file = restored.path().join("clerkcast.db").display().to_string();
+    let data_dir = gateway.data_dir().display().to_string();
+    let output = run_clerkcast(gateway, &[command.clone(), data_dir, file]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!output.stdout.is_empty());
+    let restored = Gateway::start_in(Arc::new(restored), Options::default());
+    let again = restored.post("msg_example", body("a", "b")).await;
+    assert_eq!(again.json()["duplicate"], true);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_works() {
     let gateway = Gateway::start();
@@ -148,6 +170,7 @@ async fn every_command_of_the_readme_works() {
                 assert!(run_clerkcast(&gateway, &args).status.success(), "{command}");
             }
             "clerkcast" if words[1] == "copy" => copies.push(words),
+            "clerkcast" if words[1] == "backup" => back_up(&gateway, &words).await,
             "clerkcast" => {
                 let output = run_clerkcast(&gateway, &words[1..]);
                 assert!(output.status.success(), "{command}");

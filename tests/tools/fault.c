@@ -2,7 +2,7 @@
  *
  * The file named by CLERKCAST_FAULT says how, and can change while the gateway runs:
  * "full" fails writes with ENOSPC, "nearly full" fails those that would make a file grow
- * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO, "stall" has fdatasync
+ * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO, "stall" has both
  * wait for as long as it is there, "read-only" fails opening to write with EROFS. Only
  * files whose name contains "clerkcast.db" are affected. */
 #define _GNU_SOURCE
@@ -70,6 +70,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
 }
 
 int fsync(int fd) {
+    while (fault_is("stall", fd)) usleep(1000);
     if (fault_is("fsync", fd)) { errno = EIO; return -1; }
     return REAL(fsync)(fd);
 }

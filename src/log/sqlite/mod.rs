@@ -12,6 +12,7 @@
 //! `synchronous=FULL` fsyncs every commit (SQLite, "PRAGMA synchronous").
 
 mod age;
+mod backup;
 mod checkpoint;
 mod files;
 mod outside;
@@ -48,6 +49,7 @@ use tally::Tallies;
 use times::LatestTimes;
 use writer::Command;
 
+pub use backup::{BackedUp, Backup, BackupError, Unfinished};
 pub use retired::RetiredId;
 pub use schema::{OpenError, exists};
 

@@ -251,7 +251,7 @@ pub(super) fn open_for_checkpoints(data_dir: &Path) -> Result<Connection, OpenEr
 }
 
 /// Reads before anything is written, so that a foreign file stays untouched.
-fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(super) fn check_owner(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite_error = |source| OpenError::of_file(path, source);
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
     let is_empty = number("schema_version").map_err(sqlite_error)? == 0;

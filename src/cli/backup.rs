@@ -1,0 +1,154 @@
+//! `clerkcast backup`: the embedded log as of one moment, in a file of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::Failure;
+use super::serve::stop_signal;
+use crate::log::sqlite::{BackedUp, Backup, BackupError};
+
+/// How long an interrupted copy may take to remove what it has written.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Examples:
+  clerkcast backup /var/lib/clerkcast /backup/clerkcast.db
+      while the gateway runs, or not
+  install -m 600 -D /backup/clerkcast.db /var/lib/clerkcast-restored/clerkcast.db
+      restore: a directory that holds the file as clerkcast.db, and nothing else";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct BackupArgs {
+    /// Data directory of the log
+    dir: PathBuf,
+
+    /// File to write; it must not exist
+    file: PathBuf,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
+    if is_on_nats(&args.dir) {
+        return Err(Failure::Usage(format!(
+            "a log on NATS has no data directory: run `clerkcast copy nats {}` with a file that ends in .ndjson or .binpb, or NATS's own `nats stream backup`",
+            args.file.display()
+        )));
+    }
+    let started = Instant::now();
+    let stop = stop_signal()?;
+    let backup = Backup::begin(&args.dir, &args.file).map_err(Failure::failed)?;
+    let unfinished = backup.unfinished();
+    let interrupt = backup.interrupt_handle();
+    let (sender, mut finished) = oneshot::channel::<Result<BackedUp, BackupError>>();
+    // A thread of its own, which does not hold up the end of the process.
+    std::thread::spawn(move || {
+        let _given_up = sender.send(backup.run());
+    });
+    let backed_up = tokio::select! {
+        backed_up = &mut finished => backed_up,
+        () = stop => {
+            interrupt.interrupt();
+            let _given_up = timeout(INTERRUPT_TIMEOUT, finished).await;
+            unfinished.remove();
+            return Err(Failure::Failed("interrupted; no backup was made".to_owned()));
+        }
+    };
+    let backed_up = backed_up.map_err(|_| Failure::Failed("the copying panicked".to_owned()))?;
+    let backed_up = backed_up.map_err(Failure::failed)?;
+    print(&args, backed_up, started.elapsed());
+    Ok(())
+}
+
+fn is_on_nats(dir: &Path) -> bool {
+    let text = dir.to_string_lossy();
+    text == "nats" || ["nats://", "tls://"].iter().any(|it| text.starts_with(it))
+}
+
+fn print(args: &BackupArgs, backed_up: BackedUp, took: Duration) {
+    let BackedUp {
+        events,
+        bytes,
+        newest,
+    } = backed_up;
+    if args.json {
+        let result = json!({
+            "events": events,
+            "bytes": bytes,
+            "seconds": took.as_secs_f64(),
+            "newest_cursor": newest.to_string(),
+            "epoch": newest.epoch.to_string(),
+            "file": args.file.display().to_string(),
+        });
+        println!("{result}");
+        return;
+    }
+    println!(
+        "{} events, {}, {}, cursor {newest}, epoch {}",
+        grouped(events),
+        size(bytes),
+        seconds(took),
+        newest.epoch
+    );
+}
+
+/// `1,204,311`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `3.1 GB`
+fn size(bytes: u64) -> String {
+    let units = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    for (unit, name) in units {
+        if bytes >= unit {
+            let tenths = bytes / (unit / 10);
+            return format!("{}.{} {name}", grouped(tenths / 10), tenths % 10);
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// `74 s`, and `0.3 s`
+fn seconds(took: Duration) -> String {
+    let digits = usize::from(took < Duration::from_secs(10));
+    format!("{:.digits$} s", took.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_printed_as_people_write_them() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_204_311), "1,204,311");
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(53_248), "53.2 kB");
+        assert_eq!(size(3_190_000_000), "3.1 GB");
+        assert_eq!(seconds(Duration::from_millis(74_200)), "74 s");
+        assert_eq!(seconds(Duration::from_millis(320)), "0.3 s");
+    }
+}

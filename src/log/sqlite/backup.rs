@@ -1,0 +1,226 @@
+//! A backup: the log as of one moment, in a file of its own, while a gateway writes or not.
+//!
+//! ```text
+//!   log ──one read transaction──► FILE.tmp-…  ──checked, fsynced──► FILE
+//! ```
+//!
+//! SQLite's online backup starts over with each write. `VACUUM INTO` reads one snapshot, so
+//! it ends however busy the log is, and writes a file without free pages.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, InterruptHandle, OpenFlags};
+
+use super::files::{self, parent, sync_directory};
+use super::runs::Runs;
+use super::schema::{self, OpenError};
+use crate::event::{Cursor, Epoch, Position, Run};
+
+/// The first schema whose positions belong to runs.
+const VERSION_WITH_RUNS: i32 = 3;
+
+/// Why a backup was not made. It leaves no file.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// There is nothing to back up.
+    #[error("{}: there is no log in this directory", .0.display())]
+    NoLog(PathBuf),
+    /// The log cannot be opened.
+    #[error("{}", with_cause(.0))]
+    Open(#[from] OpenError),
+    /// A backup replaces no file.
+    #[error("{}: file exists", .0.display())]
+    FileExists(PathBuf),
+    /// The new file cannot be written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The log cannot be read, or the copy not written.
+    #[error("cannot copy the log: {0}")]
+    Copy(String),
+    /// What was read is not whole.
+    #[error("the copy does not pass SQLite's check, and was removed: {0}")]
+    Damaged(String),
+}
+
+fn with_cause(error: &OpenError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// A finished backup.
+#[derive(Clone, Copy, Debug)]
+pub struct BackedUp {
+    /// Events in it.
+    pub events: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Up to where it goes.
+    pub newest: Cursor,
+}
+
+/// A backup on its way. Dropping it before its end leaves no file.
+#[derive(Debug)]
+pub struct Backup {
+    source: Connection,
+    file: PathBuf,
+    output: File,
+    unfinished: Unfinished,
+}
+
+/// The file that a backup is written to before it gets its name.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    /// Removes it, and SQLite's journal beside it.
+    pub fn remove(&self) {
+        let mut journal = OsString::from(&self.path);
+        journal.push("-journal");
+        for path in [&self.path, Path::new(&journal)] {
+            let _none = fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Backup {
+    fn drop(&mut self) {
+        self.unfinished.remove();
+    }
+}
+
+impl Backup {
+    /// Opens the log in `data_dir`, and creates what will be `file`.
+    ///
+    /// # Errors
+    /// When there is no log that this version can read, or no such file can be made.
+    pub fn begin(data_dir: &Path, file: &Path) -> Result<Self, BackupError> {
+        let path = data_dir.join(files::DATABASE);
+        if !fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
+            return Err(BackupError::NoLog(data_dir.to_owned()));
+        }
+        if file.symlink_metadata().is_ok() {
+            return Err(BackupError::FileExists(file.to_owned()));
+        }
+        let source = schema::open_for_reading(data_dir)?;
+        schema::check_owner(&source, &path)?;
+        // Random, since a process in a container has the number of the one before.
+        let random = "SELECT lower(hex(randomblob(4)))";
+        let random: String = source.query_row(random, [], |row| row.get(0))?;
+        let mut unfinished = OsString::from(file);
+        unfinished.push(format!(".tmp-{random}"));
+        let unfinished = PathBuf::from(unfinished);
+        let mut options = OpenOptions::new();
+        let output = options.create_new(true).write(true).mode(0o600);
+        let output = output.open(&unfinished);
+        Ok(Self {
+            source,
+            output: output.map_err(|error| BackupError::file(file, error))?,
+            file: file.to_owned(),
+            unfinished: Unfinished { path: unfinished },
+        })
+    }
+
+    /// What is left to remove where the process ends before the backup does.
+    #[must_use]
+    pub fn unfinished(&self) -> Unfinished {
+        self.unfinished.clone()
+    }
+
+    /// Ends the copying early, from another thread.
+    #[must_use]
+    pub fn interrupt_handle(&self) -> InterruptHandle {
+        self.source.get_interrupt_handle()
+    }
+
+    /// Copies, checks and syncs the log, and gives the file its name.
+    ///
+    /// # Errors
+    /// When the log cannot be read, the file cannot be written or the copy is not whole.
+    pub fn run(self) -> Result<BackedUp, BackupError> {
+        let path = self.unfinished.path.to_str().ok_or_else(|| {
+            let error = io::Error::new(io::ErrorKind::InvalidFilename, "the name is not UTF-8");
+            BackupError::file(&self.file, error)
+        })?;
+        // The one sync below is enough: an unfinished file is of no use.
+        self.source.pragma_update(None, "synchronous", "OFF")?;
+        self.source.execute("VACUUM INTO ?1", [path])?;
+        let copy = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        check(&copy)?;
+        let (events, newest) = describe(&copy)?;
+        drop(copy);
+        let bytes = self
+            .publish()
+            .map_err(|error| BackupError::file(&self.file, error))?;
+        Ok(BackedUp {
+            events,
+            bytes,
+            newest,
+        })
+    }
+
+    fn publish(&self) -> io::Result<u64> {
+        self.output.sync_all()?;
+        let bytes = self.output.metadata()?.len();
+        fs::rename(&self.unfinished.path, &self.file)?;
+        sync_directory(parent(&self.file))?;
+        Ok(bytes)
+    }
+}
+
+impl BackupError {
+    fn file(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::File { path, source }
+    }
+}
+
+impl From<rusqlite::Error> for BackupError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Copy(schema::explain(&error))
+    }
+}
+
+fn check(copy: &Connection) -> Result<(), BackupError> {
+    let verdict = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match verdict {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(verdict) => Err(BackupError::Damaged(verdict)),
+        Err(error) => Err(BackupError::Damaged(error.to_string())),
+    }
+}
+
+/// How many events there are, and the newest one's cursor. The log may be of an earlier schema.
+fn describe(copy: &Connection) -> rusqlite::Result<(u64, Cursor)> {
+    let number = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let version: i32 = copy.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let trimmed = Position::new(number("SELECT trimmed FROM meta")?.unsigned_abs());
+    let newest = "SELECT coalesce(max(position), (SELECT trimmed FROM meta)) FROM record";
+    let position = Position::new(number(newest)?.unsigned_abs());
+    let run = if version < VERSION_WITH_RUNS {
+        Run::NONE
+    } else {
+        Runs::load(copy, trimmed)?.at(position)
+    };
+    let newest = Cursor {
+        epoch: Epoch::new(number("SELECT epoch FROM meta")?.cast_unsigned()),
+        run,
+        position,
+    };
+    Ok((
+        number("SELECT count(*) FROM record")?.unsigned_abs(),
+        newest,
+    ))
+}
