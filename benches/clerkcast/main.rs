@@ -13,6 +13,7 @@
 //! other work off the machine meanwhile.
 
 mod backlog;
+mod backup;
 mod fan_out;
 mod filters;
 mod growth;
@@ -27,7 +28,7 @@ mod support;
 
 use support::process;
 
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "ingest",
     "fan-out",
     "selective",
@@ -35,6 +36,7 @@ const TABLES: [&str; 11] = [
     "latency",
     "memory",
     "backlog",
+    "backup",
     "growth",
     "overload",
     "filters",
@@ -70,6 +72,7 @@ async fn main() {
             "latency" => latency::run().await,
             "memory" => memory::run().await,
             "backlog" => backlog::run().await,
+            "backup" => backup::run().await,
             "growth" => growth::run().await,
             "overload" => overload::run().await,
             "filters" => filters::run().await,
