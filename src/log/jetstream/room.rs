@@ -1,5 +1,5 @@
 //! How much room the servers have for the stream. They report it to their own operators
-//! only, so it is found by making streams of other sizes, which are deleted at once.
+//! only, so it is found by making streams of other sizes, which are deleted again.
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Config as Settings, StorageType};
@@ -9,12 +9,18 @@ use super::Config;
 /// How exactly the room is found.
 const STEP: u64 = 1 << 20;
 
-/// Says that a stream of the configured size has no room.
-pub(super) async fn explain(context: &Context, config: &Config, retain_bytes: u64) -> String {
+/// Returns how many bytes the stream may have, where that is less than `too_much`. None where
+/// it cannot be found out.
+pub(super) async fn find(context: &Context, config: &Config, too_much: u64) -> Option<u64> {
     // Not to be dropped half-way: that would leave a stream behind.
     let (context, replicas) = (context.clone(), config.replicas);
-    let measured = tokio::spawn(async move { measure(&context, replicas, retain_bytes).await });
-    let room = match measured.await.ok().flatten() {
+    let measured = tokio::spawn(async move { measure(&context, replicas, too_much).await });
+    measured.await.ok().flatten()
+}
+
+/// Says that a stream of the configured size has no room.
+pub(super) fn explain(room: Option<u64>, retain_bytes: u64) -> String {
+    let room = match room {
         Some(0) => format!("less than {}", as_servers_write(STEP)),
         Some(bytes) => as_servers_write(bytes),
         None => "less".to_owned(),
@@ -25,30 +31,35 @@ pub(super) async fn explain(context: &Context, config: &Config, retain_bytes: u6
     )
 }
 
-/// The most that there is room for, in whole steps. None where it cannot be found out.
+/// The most that there is room for, in whole steps: made of one stream for each binary digit
+/// that fits beside the larger ones. All are kept until the end, because a cluster takes its
+/// time to give back the room of a stream that is deleted.
 async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u64> {
     let inbox = context.client().new_inbox();
     let unique = inbox.rsplit('.').next()?.to_owned();
-    let (mut fits, mut exceeds) = (0, too_much.div_ceil(STEP));
-    while fits + 1 < exceeds {
-        let middle = fits + (exceeds - fits) / 2;
+    let mut made = Vec::new();
+    let mut room = 0;
+    let mut part = too_much.checked_ilog2().map_or(0, |digit| 1 << digit);
+    while part >= STEP {
+        let name = format!("CLERKCAST_ROOM_{unique}_{part}");
         let settings = Settings {
-            name: format!("CLERKCAST_ROOM_{unique}"),
-            subjects: vec![format!("_CLERKCAST_ROOM.{unique}")],
+            name: name.clone(),
+            subjects: vec![format!("_CLERKCAST_ROOM.{unique}.{part}")],
             storage: StorageType::File,
             num_replicas: replicas,
-            max_bytes: i64::try_from(middle * STEP).ok()?,
+            max_bytes: i64::try_from(part).ok()?,
             ..Settings::default()
         };
-        let name = settings.name.clone();
-        if context.create_stream(settings).await.is_ok() {
-            context.delete_stream(name).await.ok()?;
-            fits = middle;
-        } else {
-            exceeds = middle;
+        if room + part < too_much && context.create_stream(settings).await.is_ok() {
+            made.push(name);
+            room += part;
         }
+        part /= 2;
     }
-    Some(fits * STEP)
+    for name in made {
+        let _left_to_the_operator = context.delete_stream(name).await;
+    }
+    Some(room)
 }
 
 /// As in a server's configuration, where a MB has 1,048,576 bytes.

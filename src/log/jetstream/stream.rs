@@ -87,28 +87,43 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
         Err(error) => error,
     };
     let description = error.to_string();
-    match error.kind() {
-        CreateStreamErrorKind::JetStream(error) => match error.error_code() {
-            // Another gateway made it meanwhile: it is found on the next try.
-            ErrorCode::STREAM_NAME_EXIST | ErrorCode::CLUSTER_NOT_AVAILABLE => {
-                Err(Unusable::NotNow(description))
-            }
-            // While a cluster starts, it knows of few of its servers.
-            ErrorCode::CLUSTER_NO_PEERS
-            | ErrorCode::INSUFFICIENT_RESOURCES
-            | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => Err(Unusable::NotNow(format!(
-                "{description}; --nats-replicas {} needs as many servers in one cluster, each with room for the stream",
-                config.replicas
-            ))),
-            ErrorCode::STORAGE_RESOURCES_EXCEEDED => {
-                Err(Unusable::Never(match config.retain_bytes {
-                    Some(bytes) => room::explain(context, config, bytes).await,
-                    None => description,
-                }))
-            }
-            _ => Err(Unusable::Never(description)),
-        },
-        _ => Err(Unusable::NotNow(description)),
+    Err(match error.kind() {
+        CreateStreamErrorKind::JetStream(error) => {
+            not_created(context, config, error.error_code(), description).await
+        }
+        _ => Unusable::NotNow(description),
+    })
+}
+
+/// Why the servers did not make the stream.
+async fn not_created(
+    context: &Context,
+    config: &Config,
+    code: ErrorCode,
+    description: String,
+) -> Unusable {
+    let is_small = code == ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        || code == ErrorCode::CLUSTER_NO_PEERS && description.contains("insufficient storage");
+    if let Some(bytes) = config.retain_bytes.filter(|_| is_small) {
+        let room = room::find(context, config, bytes).await;
+        // While a cluster starts, it has room for nothing.
+        if code == ErrorCode::STORAGE_RESOURCES_EXCEEDED || room.is_some_and(|room| room > 0) {
+            return Unusable::Never(room::explain(room, bytes));
+        }
+    }
+    match code {
+        // Another gateway made it meanwhile: it is found on the next try.
+        ErrorCode::STREAM_NAME_EXIST | ErrorCode::CLUSTER_NOT_AVAILABLE => {
+            Unusable::NotNow(description)
+        }
+        // While a cluster starts, it knows of few of its servers.
+        ErrorCode::CLUSTER_NO_PEERS
+        | ErrorCode::INSUFFICIENT_RESOURCES
+        | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => Unusable::NotNow(format!(
+            "{description}; --nats-replicas {} needs as many servers in one cluster, each with room for the stream",
+            config.replicas
+        )),
+        _ => Unusable::Never(description),
     }
 }
 
@@ -371,6 +386,7 @@ mod tests {
         found.duplicate_window = Duration::from_secs(120);
         found.max_age = Duration::ZERO;
         found.allow_direct = false;
+        found.max_consumers = 1;
         let message = check(&config(), &found)
             .expect_err("mismatches")
             .to_string();
@@ -379,6 +395,7 @@ mod tests {
             "duplicate window: is 2m, configured 28h (nats stream edit CLERKCAST --dupe-window 28h, or --nats-duplicate-window)",
             "max age: is off, configured 720h (nats stream edit CLERKCAST --max-age 720h, or --retain-for)",
             "direct get: is off, configured on (nats stream edit CLERKCAST --allow-direct)",
+            "max consumers: is 1, configured 2 or more (nats stream edit CLERKCAST --max-consumers=-1)",
         ] {
             assert!(message.contains(line), "{message}");
         }

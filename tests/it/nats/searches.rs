@@ -56,7 +56,7 @@ async fn nats_searches_leave_no_consumer() {
             }
         }
     });
-    // Some end, and some are dropped at any moment: whoever asked has gone.
+    // Some end, and some are dropped at any moment: the caller has gone.
     for round in 0..10 {
         let searches = (0..20_u64).map(|number| {
             let gateway = &gateway;

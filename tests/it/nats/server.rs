@@ -66,7 +66,14 @@ impl Server {
     pub(crate) fn cluster() -> [Self; 3] {
         // A server needs to know where the others will be before they are.
         let routes = free_ports();
-        Self::cluster_with(routes, |_| routes.to_vec(), "")
+        Self::cluster_with(routes, |_| routes.to_vec(), "", "")
+    }
+
+    /// The same, with a limit to what JetStream may keep in the files of each.
+    pub(crate) fn cluster_with_room(room: &str) -> [Self; 3] {
+        let routes = free_ports();
+        let room = format!(", max_file_store: {room}");
+        Self::cluster_with(routes, |_| routes.to_vec(), "", &room)
     }
 
     /// Three that form a cluster, and reach each other over links.
@@ -75,7 +82,7 @@ impl Server {
         let links = Links::to(listening);
         // They tell each other where they listen, and must not be found there.
         let elsewhere = ", advertise: \"127.0.0.1:1\"";
-        let servers = Self::cluster_with(listening, |index| links.routes(index), elsewhere);
+        let servers = Self::cluster_with(listening, |index| links.routes(index), elsewhere, "");
         (servers, links)
     }
 
@@ -83,6 +90,7 @@ impl Server {
         listening: [u16; 3],
         routes: impl Fn(usize) -> Vec<u16>,
         more: &'static str,
+        more_of_jetstream: &str,
     ) -> [Self; 3] {
         let directory = Arc::new(TempDir::new().expect("a temporary directory"));
         let mut index = 0;
@@ -95,7 +103,7 @@ impl Server {
                 route_port: Some(listening[index]),
                 routes: routes(index),
                 more: String::new(),
-                more_of_jetstream: String::new(),
+                more_of_jetstream: more_of_jetstream.to_owned(),
                 more_of_cluster: more,
             };
             server.run();

@@ -115,6 +115,14 @@ async fn nats_too_little_room_is_told_with_both_sizes() {
         let account = context.query_account().await.expect("answered");
         assert_eq!(account.streams, 0);
     }
+    // Where servers form a cluster, they say it in other words.
+    let servers = Server::cluster_with_room("64MB");
+    let url = servers[0].url();
+    let output = tokio::task::spawn_blocking(move || {
+        serve(&["--log", "nats", "--nats-url", &url, "--nats-replicas", "3"])
+    });
+    let text = "the servers have room for 64 MB, and --retain-bytes sets 10 GiB aside on each";
+    said(&output.await.expect("it runs"), 1, text);
     // What there is room for is made.
     let server = Server::start_with_room("64MB", "");
     let mut options = on(&[&server]);
