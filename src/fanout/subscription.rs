@@ -404,7 +404,7 @@ impl Subscription {
 
     /// Goes on after `to`, and says so.
     fn skip_to(&mut self, to: Position) {
-        let from = self.inner.cursor(self.position).to_string();
+        let from = self.cursor().to_string();
         self.position = to;
         let to = self.inner.cursor(to).to_string();
         self.push(Kind::Gap(proto::Gap { from, to }));
@@ -444,9 +444,18 @@ impl Subscription {
         self.push(Kind::Heartbeat(proto::Heartbeat {}));
     }
 
+    /// The cursor of the position reached. The one that the stream began with stays as the
+    /// subscriber has it: of what retention removed, the log has forgotten the run.
+    fn cursor(&self) -> Cursor {
+        match self.request.start {
+            Start::After(cursor) if cursor.position == self.position => cursor,
+            _ => self.inner.cursor(self.position),
+        }
+    }
+
     /// Queues a control frame at the position reached.
     fn push(&mut self, kind: Kind) {
-        let cursor = self.inner.cursor(self.position);
+        let cursor = self.cursor();
         self.ready.runs.push(Frame::control(cursor, kind));
     }
 }

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use clerkcast::event::Cursor;
-use clerkcast::proto::{ListEventsRequest, SubscribeRequest};
+use clerkcast::proto::subscribe_response::Kind;
+use clerkcast::proto::{ExpiredCursorPolicy, ListEventsRequest, SubscribeRequest};
 use tempfile::TempDir;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Gateway, after, body, from_earliest};
+use crate::harness::{Gateway, Options, after, body, eventually, from_earliest};
 use crate::subscribe::reason;
 
 const LOST: &str = "the log was restored from a backup that is older than this cursor";
@@ -193,4 +194,55 @@ async fn reliable_a_cursor_of_a_run_that_the_backup_never_saw_is_refused() {
     let lost: Cursor = lost.parse().expect("a cursor");
     assert_eq!(newest.epoch, lost.epoch);
     assert_ne!(newest.run, lost.run);
+}
+
+/// Ages all events by two hours while the gateway is stopped, and starts it again.
+async fn aged(gateway: Gateway) -> Gateway {
+    let stopped = gateway.stopped();
+    let database = rusqlite::Connection::open(stopped.database()).expect("opens");
+    let age = "UPDATE record SET receive_time_ms = receive_time_ms - 7200000";
+    database.execute(age, []).expect("aged");
+    drop(database);
+    let gateway = stopped.restarted();
+    eventually("retention has removed them", || async {
+        gateway.metric("clerkcast_log_events").await == 0.0
+    })
+    .await;
+    gateway
+}
+
+/// Retention removes runs too, once nothing is left that they wrote.
+#[tokio::test]
+async fn resumable_an_expired_cursor_is_returned_as_it_was_given() {
+    let gateway = Gateway::start_with(Options::args(&["--retain-for", "1h"]));
+    accept(&gateway, ids("first", 1)).await;
+    let (cursor, _) = gateway.subscribe(from_earliest()).await.next_event().await;
+    let gateway = aged(gateway).await;
+    accept(&gateway, ids("second", 1)).await;
+    let gateway = aged(gateway).await;
+    accept(&gateway, ids("third", 1)).await;
+    let database = rusqlite::Connection::open(gateway.database()).expect("opens");
+    let rows = "SELECT count(*) FROM run WHERE first_position = 1";
+    let rows: i64 = database
+        .query_row(rows, [], |row| row.get(0))
+        .expect("read");
+    assert_eq!(rows, 0, "the first run is forgotten");
+
+    let request = SubscribeRequest {
+        on_expired: ExpiredCursorPolicy::Earliest.into(),
+        ..after(&cursor)
+    };
+    let mut stream = gateway.subscribe(request).await;
+    let started = stream.next().await.expect("a frame");
+    assert_eq!(started.cursor, cursor);
+    let gap = stream.next().await.expect("a frame");
+    let Some(Kind::Gap(range)) = gap.kind else {
+        panic!("a gap comes first: {gap:?}");
+    };
+    assert_eq!(range.from, cursor);
+    let (_, event) = stream.next_event().await;
+    assert_eq!(event.id, "msg_third_0");
+    let refused = gateway.client().await.subscribe(after(&cursor)).await;
+    let status = refused.expect_err("it has expired");
+    assert_eq!(reason(&status), "CURSOR_EXPIRED");
 }
