@@ -240,18 +240,22 @@ impl Gateway {
 }
 
 fn open_embedded(config: sqlite::Config, metrics: log::Metrics) -> anyhow::Result<Arc<SqliteLog>> {
-    let is_declared = |name: &str| catalogue::find(name).is_some();
-    Ok(Arc::new(SqliteLog::open_declaring(
-        config,
-        metrics,
-        is_declared,
-    )?))
+    let log = SqliteLog::open_declaring(config, metrics, is_declared)?;
+    Ok(Arc::new(log))
+}
+
+/// Types that the log always counts by their names.
+fn is_declared(event_type: &str) -> bool {
+    catalogue::find(event_type).is_some()
 }
 
 async fn open_log(config: LogConfig, metrics: log::Metrics) -> anyhow::Result<Arc<dyn Log>> {
     Ok(match config {
         LogConfig::Embedded(config) => open_embedded(config, metrics)?,
-        LogConfig::Nats(config) => Arc::new(Box::pin(JetStreamLog::open(config, metrics)).await?),
+        LogConfig::Nats(config) => {
+            let opening = JetStreamLog::open_declaring(config, metrics, is_declared);
+            Arc::new(Box::pin(opening).await?)
+        }
     })
 }
 

@@ -61,6 +61,31 @@ impl Counts {
         self.names_version += 1;
     }
 
+    /// The same names, of a store that has counted its records itself. A name that has none
+    /// any more stays as long as there is room.
+    pub(super) fn counted_again(&self, found: Vec<Tally>) -> Self {
+        let mut again = Self::new(self.is_declared);
+        let is_known = |tally: &Tally| self.get(&tally.source, &tally.event_type).is_some();
+        // What has a name keeps it.
+        let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(is_known);
+        for tally in known.into_iter().chain(new) {
+            again.add(&tally.source, &tally.event_type, tally.count);
+        }
+        for (source, name, _) in self.iter().filter(|(_, name, _)| !is_for_several(name)) {
+            let names = again.sources.get(source);
+            let is_own = names.is_none_or(|it| it.name_of(name, self.is_declared) == name);
+            if is_own {
+                again.count_as(source, name, 0);
+            }
+        }
+        again.forget_empty();
+        let names = self.iter().map(|(source, name, _)| (source, name));
+        let names_again = again.iter().map(|(source, name, _)| (source, name));
+        let is_same = names.eq(names_again);
+        again.names_version = self.names_version + u64::from(!is_same);
+        again
+    }
+
     /// Counts records of a type.
     pub(super) fn add(&mut self, source: &str, event_type: &str, count: u64) {
         let names = self.sources.get(source);
@@ -268,6 +293,32 @@ mod tests {
         assert_eq!(named(&counts), EMPTY_NAMES_MAX + 1);
         counts.add("eu", "type.1099", 1);
         assert_eq!(counts.get("eu", "type.1099"), Some(1));
+    }
+
+    #[test]
+    fn names_of_a_store_that_counts_itself_stay_within_the_bounds() {
+        let tally = |name: &str, count| Tally {
+            source: "eu".to_owned(),
+            event_type: name.to_owned(),
+            count,
+        };
+        let mut counts = Counts::new(declared);
+        for name in ["user.created", "a", "b"] {
+            counts.add("eu", name, 1);
+        }
+        let same = counts.counted_again(vec![tally("a", 5), tally("user.created", 2)]);
+        assert_eq!(same.names_version(), counts.names_version());
+        assert_eq!(same.get("eu", "a"), Some(5));
+        assert_eq!(same.get("eu", "b"), Some(0), "it stays");
+        assert_eq!(same.record_count(), 7);
+        let many = (0..2_000).map(|number| tally(&format!("type.{number}"), 1));
+        let many = same.counted_again(many.collect());
+        assert_ne!(many.names_version(), same.names_version());
+        assert_eq!(many.get("eu", Tally::OTHER), Some(1_000));
+        assert_eq!(many.get("eu", "b"), None, "there is no room");
+        assert_eq!(many.record_count(), 2_000);
+        let few = many.counted_again(vec![tally("c", 1)]);
+        assert_eq!(named(&few), EMPTY_NAMES_MAX + 1);
     }
 
     #[test]

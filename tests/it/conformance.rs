@@ -29,7 +29,7 @@ pub(crate) struct Retention {
     pub(crate) keep_bytes: Option<u64>,
 }
 
-struct Sqlite {
+pub(crate) struct Sqlite {
     directory: TempDir,
     retention: Retention,
 }

@@ -12,8 +12,9 @@ use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
-use crate::conformance::{everything_after, ids, read_all, record};
+use crate::conformance::{Retention, Sqlite, Store, everything_after, ids, read_all, record};
 use crate::harness::{Gateway, Options, body, eventually, now_seconds};
+use crate::nats::JetStream;
 
 const MIB: u64 = 1 << 20;
 
@@ -193,6 +194,42 @@ async fn retention_says_what_it_removed() {
     assert!(line["bytes"].as_u64().expect("a number") > 7 * 100);
     let expected = prost_types::Timestamp::from(UnixMillis::new(oldest)).to_string();
     assert_eq!(line["oldest"], expected);
+}
+
+/// Counts may trail what they count, by seconds.
+async fn counts_within_bounds(log: &dyn Log, records: u64) {
+    eventually("the records are counted within the bounds", || async {
+        let tallies = log.tallies();
+        let others = tallies.iter().find(|it| it.event_type == Tally::OTHER);
+        tallies.iter().map(|it| it.count).sum::<u64>() == records
+            && tallies.len() == 1_002
+            && others.is_some_and(|it| it.count == 50)
+    })
+    .await;
+}
+
+async fn names_are_bounded_on<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open().await;
+    let long = "x".repeat(300);
+    let types = (0..1_050).map(|number| format!("invented.{number}"));
+    let types = types.chain([long]).enumerate();
+    let appends = types.map(|(number, event_type)| {
+        log.append(record(&format!("msg_{number}"), &event_type, None))
+    });
+    for answer in join_all(appends).await {
+        answer.expect("durable");
+    }
+    counts_within_bounds(&*log, 1_051).await;
+    log.close().await;
+    drop(log);
+    counts_within_bounds(&*store.open().await, 1_051).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn type_names_are_bounded_on_every_log() {
+    names_are_bounded_on::<Sqlite>().await;
+    names_are_bounded_on::<JetStream>().await;
 }
 
 async fn post_together(gateway: &Gateway, types: impl Iterator<Item = String>) {

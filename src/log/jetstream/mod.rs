@@ -51,16 +51,17 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counts;
 use super::{
-    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, Lineage, Log, Matches, Metrics,
-    NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, IsDeclared, Lineage, Log, Matches,
+    Metrics, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use foreign::ForeignMessages;
 use recent::RecentIds;
 use search::Searches;
 use servers::ServerChoice;
-use shared::{Shared, millis};
+use shared::{Shared, Tallies, millis};
 
 pub use connect::{OpenError, Security, ServerUrl};
 pub use stream::Mismatches;
@@ -141,6 +142,18 @@ impl JetStreamLog {
     /// When NATS cannot be used within 10 s, or the stream has other settings than
     /// configured.
     pub async fn open(config: Config, metrics: Metrics) -> Result<Self, OpenError> {
+        Self::open_declaring(config, metrics, |_| false).await
+    }
+
+    /// The same, where some types are declared: each is always counted by its name.
+    ///
+    /// # Errors
+    /// As [`JetStreamLog::open`].
+    pub async fn open_declaring(
+        config: Config,
+        metrics: Metrics,
+        is_declared: IsDeclared,
+    ) -> Result<Self, OpenError> {
         let changed = Arc::new(Notify::new());
         let choice = Arc::new(ServerChoice::default());
         let connected = connect::connect(&config, &changed, &choice).await?;
@@ -152,7 +165,10 @@ impl JetStreamLog {
             publisher: connected.publisher,
             epoch: stream::epoch(&info),
             bounds: RwLock::default(),
-            tallies: RwLock::default(),
+            tallies: RwLock::new(Tallies {
+                counts: Counts::new(is_declared),
+                through: Position::START,
+            }),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
             admission: Mutex::default(),
@@ -235,18 +251,11 @@ impl Log for JetStreamLog {
     }
 
     fn tallies(&self) -> Vec<Tally> {
-        let tallies = self.shared.tallies();
-        let tallies = tallies.counts.iter();
-        let tallies = tallies.map(|((source, event_type), count)| Tally {
-            source: source.clone(),
-            event_type: event_type.clone(),
-            count: *count,
-        });
-        tallies.collect()
+        self.shared.tallies().counts.list()
     }
 
     fn names_version(&self) -> u64 {
-        self.shared.tallies().names_version
+        self.shared.tallies().counts.names_version()
     }
 
     fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {

@@ -1,6 +1,5 @@
 //! What the log's tasks and callers share, and what they ask the stream's leader.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,8 @@ use super::search::Searches;
 use super::servers::ServerChoice;
 use super::{Config, stream, subject};
 use crate::event::{Epoch, Position, UnixMillis};
-use crate::log::{Batch, Bounds, Error, Metrics, Record, Writability};
+use crate::log::counts::Counts;
+use crate::log::{Batch, Bounds, Error, Metrics, Record, Tally, Writability};
 
 /// Replicas tell their leader once a second that they are there.
 const REPLICA_SILENT_FOR: Duration = Duration::from_secs(4);
@@ -55,13 +55,11 @@ pub(super) struct Shared {
 }
 
 /// Records per source and type.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tallies {
-    pub(super) counts: BTreeMap<(String, String), u64>,
+    pub(super) counts: Counts,
     /// Records after this are not in the counts yet.
     pub(super) through: Position,
-    /// Changes with the pairs in `counts`.
-    pub(super) names_version: u64,
 }
 
 /// Why the stream's state is not known.
@@ -267,23 +265,19 @@ impl Shared {
             if record.position > tallies.through {
                 tallies.through = record.position;
                 let attributes = &record.content.attributes;
-                let pair = (attributes.source.clone(), attributes.event_type.clone());
-                let pairs = tallies.counts.len();
-                *tallies.counts.entry(pair).or_default() += 1;
-                tallies.names_version += u64::from(tallies.counts.len() > pairs);
+                let counts = &mut tallies.counts;
+                counts.add(&attributes.source, &attributes.event_type, 1);
             }
         }
     }
 
-    /// Takes over new counts. Pairs that there were once stay.
-    pub(super) fn replace_tallies(&self, mut new: Tallies) {
+    /// Takes over what the stream has counted. Some names that there were once stay.
+    pub(super) fn replace_tallies(&self, found: Vec<Tally>, through: Position) {
         let mut tallies = self.tallies();
-        let pairs = tallies.counts.len();
-        for pair in std::mem::take(&mut tallies.counts).into_keys() {
-            new.counts.entry(pair).or_default();
-        }
-        new.names_version = tallies.names_version + u64::from(new.counts.len() > pairs);
-        *tallies = new;
+        *tallies = Tallies {
+            counts: tallies.counts.counted_again(found),
+            through,
+        };
     }
 
     /// Lets a record be sent to the stream, or says why not.

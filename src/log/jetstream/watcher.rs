@@ -8,10 +8,10 @@ use futures_util::TryStreamExt as _;
 use tokio::time::{Instant, sleep};
 
 use super::admission::Look;
-use super::shared::{Refreshed, Shared, Tallies};
+use super::shared::{Refreshed, Shared};
 use super::{stream, subject};
 use crate::event::Position;
-use crate::log::Writability;
+use crate::log::{Tally, Writability};
 
 /// How often the stream is asked for its state.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -145,13 +145,13 @@ pub(super) async fn count(shared: &Shared) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let counts = found.into_iter().filter_map(|(subject, count)| {
-        let parsed = subject::parse(&config.subject_prefix, &subject)?;
-        Some((parsed, count as u64))
+        let (source, event_type) = subject::parse(&config.subject_prefix, &subject)?;
+        Some(Tally {
+            source,
+            event_type,
+            count: count as u64,
+        })
     });
-    shared.replace_tallies(Tallies {
-        counts: counts.collect(),
-        through,
-        names_version: 0,
-    });
+    shared.replace_tallies(counts.collect(), through);
     Ok(())
 }
