@@ -414,3 +414,40 @@ impl Open {
         Ok(open)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Environment, OPTIONS, Origin};
+    use super::*;
+
+    fn with(options: &[(&'static str, &str)]) -> Settings {
+        let mut settings = Settings {
+            environment: Environment::LeftOut,
+            ..Settings::default()
+        };
+        for (key, value) in options {
+            settings.given.set(key, *value, Origin::Flag);
+        }
+        settings
+    }
+
+    #[test]
+    fn every_default_is_right_and_stands_in_for_what_is_wrong() {
+        let nats = [("log", "nats"), ("nats_url", "nats://127.0.0.1")];
+        check(&with(&[])).expect("the defaults are right");
+        check(&with(&nats)).expect("they are right on NATS");
+        for option in OPTIONS {
+            let wrong = [nats[0], nats[1], (option.key, "\u{1}")];
+            let problems = check(&with(&wrong)).err().unwrap_or_default();
+            // Free texts and paths that nothing reads yet.
+            let takes_anything = ["data_dir", "nats_credentials", "nats_tls_ca"];
+            let is_named = problems.iter().any(|problem| problem.key == option.key);
+            assert_ne!(
+                takes_anything.contains(&option.key),
+                is_named,
+                "{}",
+                option.key
+            );
+        }
+    }
+}

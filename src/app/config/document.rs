@@ -241,6 +241,13 @@ impl Fields<'_> {
         self.table.line_of(key)
     }
 
+    /// Whether the table has a key that nothing asked for up to here, and that may be a
+    /// slip of the pen.
+    pub(super) fn has_unknown(&self) -> bool {
+        let mut fields = self.table.fields.iter();
+        fields.any(|(key, _)| !self.known.contains(&key.as_str()))
+    }
+
     /// Notes what is wrong with a key.
     pub(super) fn refuse(&mut self, key: &str, message: impl std::fmt::Display) {
         self.refuse_at(self.line(key), key, message);

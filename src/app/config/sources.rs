@@ -224,20 +224,25 @@ fn read_source(
             }
         }
     }
-    if source.secrets.is_empty() && !is_unknown && fields.problems.len() == before {
+    let is_wrong = fields.problems.len() > before;
+    source.instance_id = read_instance_id(fields);
+    let is_told = is_wrong || fields.has_unknown();
+    if source.secrets.is_empty() && !is_unknown && !is_told {
         let name = &source.name;
         fields.refuse(
             "signing_secrets",
             format!("source {name:?} has no signing secret: set signing_secrets, signing_secrets_env or signing_secrets_file"),
         );
     }
-    if let Some(id) = fields.text("instance_id") {
-        if let Err(invalid) = IdKind::Instance.check(&id.value) {
-            fields.refuse_at(id.line, "instance_id", invalid);
-        }
-        source.instance_id = Some(id.value);
-    }
     source
+}
+
+fn read_instance_id(fields: &mut Fields<'_>) -> Option<String> {
+    let id = fields.text("instance_id")?;
+    if let Err(invalid) = IdKind::Instance.check(&id.value) {
+        fields.refuse_at(id.line, "instance_id", invalid);
+    }
+    Some(id.value)
 }
 
 /// The secrets, and whether the environment holds them; none where it is left out.
