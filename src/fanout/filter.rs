@@ -44,7 +44,7 @@ pub struct Filter {
 struct Compiled {
     clauses: Clauses,
     narrow: Narrow,
-    /// Of the clauses, so that filters that differ are told apart at once.
+    /// Hash of the clauses, so that comparing filters that differ is cheap.
     hash: u64,
 }
 

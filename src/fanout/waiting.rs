@@ -65,7 +65,7 @@ impl WaitingRoom {
         self.lock().filter_bytes()
     }
 
-    /// Wakes whoever waits for one of these events. They must be in the ring.
+    /// Wakes every subscriber that waits for one of these events. They must be in the ring.
     pub(super) fn show(&self, events: &[Shown<'_>]) {
         let mut questions = self
             .questions

@@ -54,7 +54,7 @@ impl Letters {
         distance
     }
 
-    /// Whether `other` differs in at most one of so many letters; the distance if so.
+    /// The distance to `other`, if at most one letter in `one_of` differs.
     pub(super) fn resembles(&self, other: &str, one_of: usize) -> Option<usize> {
         let most = (self.length.max(other.len()) / one_of).max(1);
         if self.length.abs_diff(other.len()) > most {

@@ -16,7 +16,7 @@ use words::Meaning;
 pub(crate) const NAME_BYTES_MAX: usize = letters::BYTES_MAX;
 /// Names that are prepared; what comes after them is never suggested.
 const NAMES_MAX: usize = 2_000;
-/// Of so many letters, one may be wrong: in a name …
+/// One letter in this many may be wrong: in a name …
 const NAME_SLIPS: usize = 4;
 /// … and in what happened, once it is known to what.
 const ACT_SLIPS: usize = 3;

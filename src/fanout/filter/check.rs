@@ -1,7 +1,7 @@
 //! What is wrong with a filter.
 //!
-//! A caller decides what is looked at here, so that the least is done for what is refused:
-//! counts and lengths come first, and a name is looked for only where it is told.
+//! A caller decides how much there is to check, so a refusal must be cheap: counts and
+//! lengths come first, and only a violation that is reported is searched for a suggestion.
 
 use super::{Clauses, KnownNames, Violation};
 use crate::access::Scope;
@@ -17,18 +17,18 @@ const VALUES_MAX: usize = 10_000;
 const VALUE_BYTES_MAX: usize = 256;
 /// Bytes of all values: each stream keeps its filter.
 const BYTES_MAX: usize = 512 << 10;
-/// Violations that are told. Of the others, their number is.
-const TOLD_MAX: usize = 10;
-/// Sources that are listed where one is not known.
+/// Violations that are reported. The others are counted.
+const REPORTED_MAX: usize = 10;
+/// Known sources that are listed beside an unknown one.
 const SOURCES_LISTED: usize = 10;
 
-/// Collects what is wrong, so that a caller learns of it at once.
+/// Collects violations, so that a caller learns of them at once.
 pub(super) struct Check<'a> {
     known: &'a KnownNames,
     scope: &'a Scope,
     bytes: usize,
-    told: Vec<Violation>,
-    untold: usize,
+    reported: Vec<Violation>,
+    unreported: usize,
     /// What may be suggested, once a type is not known.
     allowed: Option<Allowed<'a>>,
     /// Whether the families, and the sources, have been listed: once is enough.
@@ -42,8 +42,8 @@ impl<'a> Check<'a> {
             known,
             scope,
             bytes: 0,
-            told: Vec::new(),
-            untold: 0,
+            reported: Vec::new(),
+            unreported: 0,
             allowed: None,
             families_listed: false,
             sources_listed: false,
@@ -74,10 +74,10 @@ impl<'a> Check<'a> {
         for (kind, values) in ids {
             self.check_ids(kind, values);
         }
-        if self.told.is_empty() {
+        if self.reported.is_empty() {
             self.check_that_a_type_is_left(&types, &exclude_types);
         }
-        if !self.told.is_empty() {
+        if !self.reported.is_empty() {
             return Err(self.violations());
         }
         let asks_for_all = types.covers(&TypePattern::everything());
@@ -96,26 +96,26 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// What is told, and how many more there are.
+    /// The violations that are reported, and how many more there are.
     fn violations(self) -> Vec<Violation> {
-        let mut violations = self.told;
-        if self.untold > 0 {
+        let mut violations = self.reported;
+        if self.unreported > 0 {
             violations.push(Violation {
                 field: "filter".to_owned(),
-                description: format!("and {} more", self.untold),
+                description: format!("and {} more", self.unreported),
             });
         }
         violations
     }
 
     fn violation(&mut self, field: &str, describe: impl FnOnce(&mut Self) -> String) {
-        if self.told.len() >= TOLD_MAX {
-            self.untold += 1;
+        if self.reported.len() >= REPORTED_MAX {
+            self.unreported += 1;
             return;
         }
         let field = format!("filter.{field}");
         let description = describe(self);
-        self.told.push(Violation { field, description });
+        self.reported.push(Violation { field, description });
     }
 
     /// Whether the values are few and short enough to be looked at.
@@ -196,7 +196,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What the caller may not receive is told as what does not exist.
+    /// A source that the caller may not receive gets the same answer as one that does not
+    /// exist.
     fn unknown_source(&mut self, value: &str) -> String {
         let mut text = format!("unknown source {}", Excerpt(value));
         let known = || self.known.sources_within(self.scope);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_violations_are_told_and_the_others_are_counted() {
+    fn ten_violations_are_reported_and_the_others_are_counted() {
         let many = EventFilter {
             user_ids: vec!["x".to_owned(); 5_000],
             types: vec!["no.such.type".to_owned(); 8],
@@ -279,18 +280,18 @@ mod tests {
             sources: vec!["nowhere".to_owned()],
             ..EventFilter::default()
         };
-        let told = |scope: &Scope| {
+        let report = |scope: &Scope| {
             let refused = Filter::compile(&asked, &known, scope).expect_err("unknown");
             refused[0].description.clone()
         };
-        let all = told(&Scope::default());
+        let all = report(&Scope::default());
         assert!(all.ends_with("source-10, …"), "{all}");
         let one = Scope {
             sources: ["source-12".to_owned()].into(),
             ..Scope::default()
         };
         assert_eq!(
-            told(&one),
+            report(&one),
             "unknown source nowhere; known sources: source-12"
         );
     }
@@ -339,7 +340,7 @@ mod tests {
         assert!(Filter::compile(&asked, &known, &within(&[])).is_ok());
         assert!(Filter::compile(&asked, &known, &within(&["staging"])).is_ok());
         let refused = Filter::compile(&asked, &known, &within(&["default"]));
-        let told = refused.expect_err("hidden")[0].description.clone();
-        assert!(!told.contains("did you mean"), "{told}");
+        let description = refused.expect_err("hidden")[0].description.clone();
+        assert!(!description.contains("did you mean"), "{description}");
     }
 }

@@ -55,7 +55,7 @@ impl Budget {
         self.all_bytes
     }
 
-    /// Counts the filter of a principal's new stream, of so many bytes. Returns the
+    /// Counts the filter of a principal's new stream, of this many bytes. Returns the
     /// principal's name, shared.
     pub(super) fn take(
         &mut self,

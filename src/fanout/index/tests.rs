@@ -85,7 +85,7 @@ struct Model {
 
 proptest! {
     /// Against a model that asks every filter about every event: exactly those that
-    /// wait and match are woken, and nobody is told to go on beyond an event that it
+    /// wait and match are woken, and no subscriber goes on beyond an event that it
     /// has not seen and wants.
     #[test]
     fn whoever_waits_is_woken_by_its_first_match_and_by_nothing_else(
