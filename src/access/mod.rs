@@ -7,7 +7,7 @@
 //!
 //! A caller is recognised once for each call, and what it may receive travels with the
 //! call as its [`Principal`]. The configuration can be replaced while the gateway runs:
-//! whoever was recognised by the former one is told by [`Principal::ended`].
+//! a caller that was recognised by the former one learns of it by [`Principal::ended`].
 //!
 //! What this module does not know: gRPC, TLS, and what an event looks like.
 
@@ -15,7 +15,7 @@ mod policy;
 mod token;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -28,9 +28,9 @@ pub use token::{InvalidHash, Token, TokenHash};
 /// The name of callers without credentials, where they are let in.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Calls of one principal that are not streams, at once; more wait. Each may keep a page of
-/// events until it is sent.
-const CALLS_MAX: usize = 64;
+/// Calls of one principal that are worked on at once; more wait. What is made and not read
+/// yet is bounded elsewhere: a caller that reads nothing must not stop others of its name.
+pub const CALLS_MAX: usize = 64;
 
 /// Stands for every name of a certificate that no principal has.
 pub const ANY_NAME: &str = "*";
@@ -92,10 +92,21 @@ pub struct Principal {
 struct Shared {
     name: String,
     policy: Policy,
-    /// Cancelled once the configuration no longer says what it said.
+    /// Set once the configuration no longer says what it said; looked at for each piece of
+    /// each stream.
+    revocation: OnceLock<Revocation>,
+    /// Cancelled after `revocation` is set.
     ended: CancellationToken,
-    removed: CancellationToken,
     calls: Arc<Semaphore>,
+}
+
+/// What one replacement of the configuration did to a principal.
+#[derive(Debug)]
+struct Revocation {
+    how: Ended,
+    /// The streams that this replacement ends, of all principals; counted by the first that
+    /// notices, before any of them has left.
+    streams: Arc<OnceLock<usize>>,
 }
 
 /// Why a principal is no longer what it was.
@@ -113,8 +124,8 @@ impl Principal {
             shared: Arc::new(Shared {
                 name: name.to_owned(),
                 policy,
+                revocation: OnceLock::new(),
                 ended: CancellationToken::new(),
-                removed: CancellationToken::new(),
                 calls: Arc::new(Semaphore::new(CALLS_MAX)),
             }),
         }
@@ -141,13 +152,14 @@ impl Principal {
     /// Whether it is no longer what it was.
     #[must_use]
     pub fn has_ended(&self) -> Option<Ended> {
-        if self.shared.removed.is_cancelled() {
-            Some(Ended::Removed)
-        } else if self.shared.ended.is_cancelled() {
-            Some(Ended::Changed)
-        } else {
-            None
-        }
+        self.shared.revocation.get().map(|it| it.how)
+    }
+
+    /// How many streams the replacement ends that ended this principal: `count` is asked
+    /// once, by the first stream that notices. 0 while it is in force.
+    pub fn streams_ended(&self, count: impl FnOnce() -> usize) -> usize {
+        let revocation = self.shared.revocation.get();
+        revocation.map_or(0, |it| *it.streams.get_or_init(count))
     }
 
     /// Completes when it is no longer what it was.
@@ -155,17 +167,16 @@ impl Principal {
         self.shared.ended.cancelled().await;
     }
 
-    /// Permits one call that is not a stream, as soon as fewer than 64 of this principal's
-    /// are under way or still being sent.
-    pub async fn call_permit(&self) -> OwnedSemaphorePermit {
+    /// Permits work on one call, as soon as fewer than [`CALLS_MAX`] of this principal's are
+    /// worked on.
+    pub async fn work_permit(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.shared.calls).acquire_owned().await;
         permit.unwrap_or_else(|_| unreachable!("nobody closes it"))
     }
 
-    fn end(&self, how: Ended) {
-        if how == Ended::Removed {
-            self.shared.removed.cancel();
-        }
+    fn end(&self, how: Ended, streams: &Arc<OnceLock<usize>>) {
+        let streams = Arc::clone(streams);
+        let _ended_before = self.shared.revocation.set(Revocation { how, streams });
         self.shared.ended.cancel();
     }
 }
@@ -251,11 +262,12 @@ impl Access {
             .map(|(identity, principal)| (identity.name.clone(), (identity, principal)))
             .collect();
         let mut replaced = Replaced::default();
+        let streams = Arc::default();
         for identity in principals.identities {
             let principal = match former.remove(&identity.name) {
                 Some((before, principal)) if before == identity => principal,
                 Some((_, before)) => {
-                    before.end(Ended::Changed);
+                    before.end(Ended::Changed, &streams);
                     replaced.changed.push(identity.name.clone());
                     Principal::new(&identity.name, identity.policy.clone())
                 }
@@ -267,10 +279,10 @@ impl Access {
             known.principals.push((identity, principal));
         }
         for (name, (_, principal)) in former {
-            principal.end(Ended::Removed);
+            principal.end(Ended::Removed, &streams);
             replaced.removed.push(name);
         }
-        known.replace_anonymous(principals.anonymous, &mut replaced);
+        known.replace_anonymous(principals.anonymous, &mut replaced, &streams);
         replaced
     }
 }
@@ -287,7 +299,12 @@ impl Known {
         named.or_else(any).map(|(_, principal)| principal)
     }
 
-    fn replace_anonymous(&mut self, policy: Option<Policy>, replaced: &mut Replaced) {
+    fn replace_anonymous(
+        &mut self,
+        policy: Option<Policy>,
+        replaced: &mut Replaced,
+        streams: &Arc<OnceLock<usize>>,
+    ) {
         let before = self.anonymous.take();
         let name = || ANONYMOUS.to_owned();
         self.anonymous = match (before, policy) {
@@ -298,12 +315,12 @@ impl Known {
                 Some(Principal::anonymous(policy))
             }
             (Some(before), None) => {
-                before.end(Ended::Removed);
+                before.end(Ended::Removed, streams);
                 replaced.removed.push(name());
                 None
             }
             (Some(before), Some(policy)) => {
-                before.end(Ended::Changed);
+                before.end(Ended::Changed, streams);
                 replaced.changed.push(name());
                 Some(Principal::anonymous(policy))
             }

@@ -43,8 +43,6 @@ pub use reload::{InForce, Reload};
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// File descriptors for everything but connections on the two public ports.
 const DESCRIPTORS_RESERVED: usize = 256;
-/// For what is still open on the gRPC port once all subscriptions have ended.
-const GRPC_GRACE: Duration = Duration::from_millis(200);
 
 /// A gateway whose log is open and whose listeners are bound: from here on, nothing is
 /// left to fail at start-up.
@@ -223,15 +221,14 @@ impl Gateway {
         drain.cancel();
         retention.abort();
         renewal.abort();
+        // The gRPC side ends streams at once, and waits 5 s for those who do not read.
         let drained = async {
             end_of(http).await;
-            fanout.emptied().await;
+            end_of(grpc).await;
         };
         if timeout(self.config.drain_timeout, drained).await.is_err() {
             tracing::warn!("some connections did not end within the deadline; closing them");
         }
-        // What is left are streams that never end, such as a watch on health.
-        let _left = timeout(GRPC_GRACE, end_of(grpc)).await;
         log.close().await;
         admin.abort();
         tracing::info!("stopped");

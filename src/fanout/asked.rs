@@ -101,7 +101,7 @@ impl fmt::Display for AskedFilter {
 }
 
 /// The value if it is made of what ids, types and sources are made of.
-pub(super) fn plain(value: &str) -> &str {
+pub(crate) fn plain(value: &str) -> &str {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '*');
     if value.len() <= VALUE_BYTES_MAX && value.chars().all(is_plain) {
         value

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::asked::plain;
 use super::metrics::Ending;
 use super::{AskedFilter, Request, Start};
+
+pub(crate) use super::asked::plain;
 
 const TARGET: &str = "clerkcast::audit";
 
@@ -66,4 +67,41 @@ impl fmt::Display for Start {
             Self::Time(time) => write!(formatter, "at {time}"),
         }
     }
+}
+
+/// A call of a known caller that was answered with an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal<'a> {
+    pub(crate) principal: &'a str,
+    pub(crate) peer: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) code: &'a str,
+    pub(crate) reason: &'a str,
+    /// What was asked for, shown as filters are.
+    pub(crate) asked: &'a str,
+    /// Refusals of this principal since the last line that have none.
+    pub(crate) unlogged: u64,
+}
+
+pub(crate) fn refused(refusal: &Refusal<'_>) {
+    let Refusal {
+        principal,
+        peer,
+        method,
+        code,
+        reason,
+        asked,
+        unlogged,
+    } = *refusal;
+    tracing::info!(
+        target: TARGET,
+        principal,
+        peer,
+        method,
+        code,
+        reason,
+        asked,
+        unlogged = (unlogged > 0).then_some(unlogged),
+        "call refused"
+    );
 }

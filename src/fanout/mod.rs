@@ -27,6 +27,7 @@ mod frame;
 mod history;
 mod index;
 mod metrics;
+mod outage;
 mod read;
 mod ready;
 mod registry;
@@ -36,14 +37,17 @@ mod subscription;
 mod waiting;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Principal;
 use crate::event::{Cursor, Position};
 use crate::log::{self, Bounds, Lineage, Log};
 use history::History;
+use outage::Outage;
 use registry::Registry;
 use ring::Ring;
 use waiting::WaitingRoom;
@@ -53,7 +57,7 @@ pub use filter::{Denied, Filter, KnownNames, Violation};
 pub use frame::{Frame, Payload, View};
 pub use metrics::Metrics;
 pub use read::{Listed, Listing};
-pub use registry::{Lag, State, SubscriberView};
+pub use registry::{Lag, State, SubscriberPage, SubscriberView};
 pub use subscription::{OnExpired, Request, Start, Subscription};
 
 /// How to run the fan-out.
@@ -149,6 +153,9 @@ struct Inner {
     registry: Registry,
     names: Mutex<Names>,
     drain: CancellationToken,
+    /// The streams that were open when the drain began.
+    drained_streams: OnceLock<usize>,
+    outage: Mutex<Outage>,
     metrics: Metrics,
 }
 
@@ -189,6 +196,8 @@ impl Fanout {
             log,
             config,
             drain,
+            drained_streams: OnceLock::new(),
+            outage: Mutex::default(),
             metrics,
         });
         let feed = tokio::spawn(feed::run(Arc::clone(&inner), batches));
@@ -229,13 +238,40 @@ impl Fanout {
     /// All subscriptions that are open now, oldest first.
     #[must_use]
     pub fn subscribers(&self) -> Vec<SubscriberView> {
+        self.list_subscribers(&SubscriberPage {
+            after: None,
+            principal: None,
+            most: usize::MAX,
+        })
+    }
+
+    /// A page of the subscriptions that are open now, oldest first.
+    #[must_use]
+    pub fn list_subscribers(&self, page: &SubscriberPage<'_>) -> Vec<SubscriberView> {
         let Inner {
             registry,
             waiting,
             log,
             ..
         } = &*self.inner;
-        registry.views(log.bounds(), |number| waiting.waits_at(number))
+        registry.views(page, log.bounds(), |number| waiting.waits_at(number))
+    }
+
+    /// How many streams come back at about the same time as the one that this error ends:
+    /// the more they are, the longer they should spread out.
+    #[must_use]
+    pub fn crowd(&self, error: &Error, principal: &Principal) -> usize {
+        let registry = &self.inner.registry;
+        match error {
+            Error::PolicyChanged => principal.streams_ended(|| registry.count_ended()),
+            Error::Draining => *self.inner.drained_streams.get_or_init(|| registry.len()),
+            Error::Log(_) => {
+                let outage = self.inner.outage.lock();
+                let mut outage = outage.unwrap_or_else(PoisonError::into_inner);
+                outage.streams(Instant::now(), || registry.len())
+            }
+            _ => registry.len(),
+        }
     }
 
     /// Completes when no subscription is open.

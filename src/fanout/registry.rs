@@ -1,6 +1,7 @@
 //! Who is connected.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Lag {
 /// One open subscription, as it is now.
 #[derive(Clone, Debug)]
 pub struct SubscriberView {
+    /// Its place in the order in which subscribers connected.
+    pub number: u64,
     /// The name it gave itself.
     pub name: String,
     /// Whom its credentials showed it to be.
@@ -54,6 +57,17 @@ pub struct SubscriberView {
     pub connect_time: UnixMillis,
 }
 
+/// Which subscribers to list.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriberPage<'a> {
+    /// Only those that connected after the one with this number.
+    pub after: Option<u64>,
+    /// Only those of this principal.
+    pub principal: Option<&'a str>,
+    /// At most this many.
+    pub most: usize,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     entries: Mutex<Entries>,
@@ -72,7 +86,7 @@ struct Entries {
 #[derive(Debug)]
 pub(super) struct Entry {
     name: String,
-    principal: String,
+    principal: Principal,
     peer: String,
     filter: AskedFilter,
     connect_time: UnixMillis,
@@ -86,7 +100,7 @@ impl Entry {
     pub(super) fn new(request: &Request) -> Self {
         Self {
             name: request.name.clone(),
-            principal: request.principal.name().to_owned(),
+            principal: request.principal.clone(),
             peer: request.peer.clone(),
             filter: request.asked_filter.clone(),
             connect_time: UnixMillis::now(),
@@ -136,7 +150,7 @@ impl Entry {
 }
 
 impl Entry {
-    fn view(&self, bounds: Bounds, waits_at: Option<Position>) -> SubscriberView {
+    fn view(&self, number: u64, bounds: Bounds, waits_at: Option<Position>) -> SubscriberView {
         let mut lag = self.lag(bounds);
         if let Some(position) = waits_at {
             // The last event that it was sent says nothing about what it waits for.
@@ -144,8 +158,9 @@ impl Entry {
             lag.time = Duration::ZERO;
         }
         SubscriberView {
+            number,
             name: self.name.clone(),
-            principal: self.principal.clone(),
+            principal: self.principal.name().to_owned(),
             peer: self.peer.clone(),
             filter: self.filter.filter().clone(),
             state: if self.is_live.load(Ordering::Relaxed) {
@@ -163,10 +178,11 @@ impl Entry {
 
 impl Entries {
     fn forget(&mut self, entry: &Entry) {
-        if let Some(held) = self.streams.get_mut(&entry.principal) {
+        let principal = entry.principal.name();
+        if let Some(held) = self.streams.get_mut(principal) {
             *held -= 1;
             if *held == 0 {
-                self.streams.remove(&entry.principal);
+                self.streams.remove(principal);
             }
         }
     }
@@ -175,22 +191,19 @@ impl Entries {
 impl Registry {
     /// Adds a subscriber, unless `max` are connected or the principal holds as many
     /// streams as it may.
-    pub(super) fn join(
-        &self,
-        entry: Entry,
-        principal: &Principal,
-        max: usize,
-    ) -> Result<(u64, Arc<Entry>), Error> {
+    pub(super) fn join(&self, entry: Entry, max: usize) -> Result<(u64, Arc<Entry>), Error> {
         let mut entries = self.lock();
         if entries.connected.len() >= max {
             return Err(Error::TooManySubscribers(max));
         }
-        let held = entries.streams.get(&entry.principal).copied().unwrap_or(0);
-        if let Some(limit) = principal.policy().streams_max.filter(|most| held >= *most) {
-            let principal = entry.principal;
+        let principal = entry.principal.name();
+        let held = entries.streams.get(principal).copied().unwrap_or(0);
+        let streams_max = entry.principal.policy().streams_max;
+        if let Some(limit) = streams_max.filter(|most| held >= *most) {
+            let principal = principal.to_owned();
             return Err(Error::TooManyStreams { principal, limit });
         }
-        entries.streams.insert(entry.principal.clone(), held + 1);
+        entries.streams.insert(principal.to_owned(), held + 1);
         let number = entries.next;
         entries.next += 1;
         let entry = Arc::new(entry);
@@ -217,16 +230,36 @@ impl Registry {
         }
     }
 
-    /// `waits_at` says how far a subscriber has come that waits for what it wants.
+    /// The subscribers after `after` that `is_wanted`, at most `most` of them. `waits_at`
+    /// returns how far a subscriber has come that waits for what it wants.
     pub(super) fn views(
         &self,
+        page: &SubscriberPage<'_>,
         bounds: Bounds,
         waits_at: impl Fn(u64) -> Option<Position>,
     ) -> Vec<SubscriberView> {
         let entries = self.lock();
-        let connected = entries.connected.iter();
-        let views = connected.map(|(number, entry)| entry.view(bounds, waits_at(*number)));
-        views.collect()
+        let after = page.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let connected = entries.connected.range((after, Bound::Unbounded));
+        let wanted = connected.filter(|(_, entry)| {
+            page.principal
+                .is_none_or(|principal| principal == entry.principal.name())
+        });
+        let views = wanted.map(|(number, entry)| entry.view(*number, bounds, waits_at(*number)));
+        views.take(page.most).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().connected.len()
+    }
+
+    /// How many streams belong to a principal that is no longer in force.
+    pub(super) fn count_ended(&self) -> usize {
+        let entries = self.lock();
+        let ended = entries.connected.values();
+        ended
+            .filter(|entry| entry.principal.has_ended().is_some())
+            .count()
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {

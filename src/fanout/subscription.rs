@@ -133,7 +133,7 @@ impl Subscription {
         let entry = Entry::new(&request);
         entry.set_position(position);
         let limit = inner.config.subscribers_max;
-        let (number, entry) = inner.registry.join(entry, &request.principal, limit)?;
+        let (number, entry) = inner.registry.join(entry, limit)?;
         let joined = inner
             .waiting
             .join(number, request.filter, request.principal.name());
@@ -258,6 +258,15 @@ impl Subscription {
             Some(Ended::Removed) => Err(Error::PrincipalRemoved),
             Some(Ended::Changed) => Err(Error::PolicyChanged),
             None => Ok(()),
+        }
+    }
+
+    /// Why a subscription that has not come to its end is dropped: it ends without being
+    /// asked for more where its policy or the gateway ends while its connection has no room.
+    fn dropped_because(&self) -> Ending {
+        match self.check_that_it_may_go_on() {
+            Ok(()) => Ending::client_left,
+            Err(error) => ending(&error),
         }
     }
 
@@ -464,7 +473,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.inner.waiting.leave(self.number);
         self.inner.registry.leave(self.number);
-        let reason = self.ended.unwrap_or(Ending::client_left);
+        let reason = self.ended.unwrap_or_else(|| self.dropped_because());
         self.inner.metrics.count_end(reason);
         let delivered = self.entry.delivered();
         audit::closed(&self.request, reason, self.opened.elapsed(), delivered);

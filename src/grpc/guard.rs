@@ -1,21 +1,15 @@
 //! Who calls: asked once for each call, before anything of it is read.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::future::Either;
 use tonic::body::Body;
-use tonic::codegen::http::{Extensions, Request, Response, header};
-use tonic::server::NamedService;
-use tonic::transport::server::Connected;
+use tonic::codegen::http::{Extensions, Request, header};
 use tonic::{Code, Status};
 
 use super::metrics::Metrics;
-use super::{Door, status};
+use super::status;
 use crate::access::{Access, Credentials, Principal, Unknown};
-use crate::net::{Connection, Peer};
+use crate::net::Peer;
 use crate::ops::LineLimit;
 
 const SCHEME: &str = "bearer";
@@ -42,17 +36,15 @@ impl Guard {
         }
     }
 
-    /// A service behind a door. Where that is guarded, the caller's [`Principal`] is among
-    /// the extensions of each request.
-    pub(super) fn at<S>(&self, door: Door, service: S) -> Guarded<S> {
-        let guard = match door {
-            Door::Open => None,
-            Door::Guarded => Some(self.clone()),
-        };
-        Guarded { guard, service }
+    pub(super) fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
-    fn admit(&self, request: &Request<Body>) -> Result<Principal, Status> {
+    /// Who calls.
+    ///
+    /// # Errors
+    /// With the status to answer, when the gateway does not know the caller.
+    pub(super) fn admit(&self, request: &Request<Body>) -> Result<Principal, Status> {
         let authorization = request.headers().get(header::AUTHORIZATION);
         let peer = request.extensions().get::<Peer>();
         let shown = Credentials {
@@ -72,7 +64,7 @@ impl Guard {
     }
 
     fn note(&self, unknown: Unknown, request: &Request<Body>) {
-        self.metrics.count_refused(unknown);
+        self.metrics.count_unauthenticated(unknown);
         if let Some(unlogged) = self.refusals_logged.admit() {
             let path = request.uri().path().trim_start_matches('/');
             tracing::warn!(
@@ -93,15 +85,6 @@ fn bearer(authorization: &str) -> &str {
     }
 }
 
-/// Lets each call know who connected.
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer().clone()
-    }
-}
-
 /// Where the caller connected from.
 pub(super) fn peer(extensions: &Extensions) -> String {
     let peer = extensions.get::<Peer>();
@@ -118,38 +101,4 @@ pub(super) fn principal_of(extensions: &Extensions) -> Result<Principal, Status>
     // Without a guard nobody is known, and nothing is shown.
     let unguarded = || Status::new(Code::Unauthenticated, "the service is not guarded");
     extensions.get().cloned().ok_or_else(unguarded)
-}
-
-/// A service, perhaps behind a [`Guard`].
-#[derive(Clone, Debug)]
-pub(super) struct Guarded<S> {
-    guard: Option<Guard>,
-    service: S,
-}
-
-impl<S: NamedService> NamedService for Guarded<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> tower_service::Service<Request<Body>> for Guarded<S>
-where
-    S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<Response<Body>, Infallible>>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(guard) = &self.guard {
-            match guard.admit(&request) {
-                Ok(principal) => drop(request.extensions_mut().insert(principal)),
-                Err(status) => return Either::Right(ready(Ok(status.into_http()))),
-            }
-        }
-        Either::Left(self.service.call(request))
-    }
 }

@@ -3,7 +3,8 @@
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::access::Unknown;
 
@@ -15,42 +16,110 @@ enum Reason {
     unknown_certificate,
 }
 
+/// Why an answer was made and not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values as they are shown")]
+pub(super) enum Unsent {
+    not_read,
+    gave_way,
+    policy,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: Reason,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnsentLabel {
+    reason: Unsent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabel {
+    principal: String,
+    reason: String,
+}
+
 /// The gRPC side's metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    refused: Family<ReasonLabel, Counter>,
+    unauthenticated: Family<ReasonLabel, Counter>,
+    refused: Family<RefusalLabel, Counter>,
+    unread_bytes: Gauge,
+    unsent: Family<UnsentLabel, Counter>,
 }
 
 impl Metrics {
-    /// Declares the metrics.
+    /// Declares the metrics. What has a known set of labels counts from 0.
     pub fn register(registry: &mut Registry) -> Self {
-        let refused = Family::<ReasonLabel, Counter>::default();
-        registry.register(
-            "grpc_calls_unauthenticated",
-            "Calls refused because the caller is not known, by reason",
-            refused.clone(),
-        );
+        let metrics = Self {
+            unauthenticated: Family::default(),
+            refused: Family::default(),
+            unread_bytes: Gauge::default(),
+            unsent: Family::default(),
+        };
         for reason in [
             Reason::no_credentials,
             Reason::unknown_token,
             Reason::unknown_certificate,
         ] {
-            refused.get_or_create(&ReasonLabel { reason }).inc_by(0);
+            let _zero = metrics
+                .unauthenticated
+                .get_or_create(&ReasonLabel { reason });
         }
-        Self { refused }
+        for reason in [Unsent::not_read, Unsent::gave_way, Unsent::policy] {
+            let _zero = metrics.unsent.get_or_create(&UnsentLabel { reason });
+        }
+        registry.register(
+            "grpc_calls_unauthenticated",
+            "Calls refused because the caller is not known, by reason",
+            metrics.unauthenticated.clone(),
+        );
+        registry.register(
+            "grpc_calls_refused",
+            "Calls answered with an error, by principal (empty where the caller is not known) and reason",
+            metrics.refused.clone(),
+        );
+        registry.register_with_unit(
+            "grpc_unread_answer",
+            "Answers that are made and not read yet",
+            Unit::Bytes,
+            metrics.unread_bytes.clone(),
+        );
+        registry.register(
+            "grpc_answers_dropped",
+            "Answers that were made and not sent, by reason",
+            metrics.unsent.clone(),
+        );
+        metrics
     }
 
-    pub(super) fn count_refused(&self, unknown: Unknown) {
+    pub(super) fn count_unauthenticated(&self, unknown: Unknown) {
         let reason = match unknown {
             Unknown::NoCredentials => Reason::no_credentials,
             Unknown::Token => Reason::unknown_token,
             Unknown::Certificate => Reason::unknown_certificate,
         };
-        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+        self.unauthenticated
+            .get_or_create(&ReasonLabel { reason })
+            .inc();
+    }
+
+    pub(super) fn count_refused(&self, principal: &str, reason: &str) {
+        let label = RefusalLabel {
+            principal: principal.to_owned(),
+            reason: reason.to_ascii_lowercase(),
+        };
+        self.refused.get_or_create(&label).inc();
+    }
+
+    pub(super) fn set_unread(&self, bytes: usize) {
+        self.unread_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn count_unsent(&self, reason: Unsent) {
+        self.unsent.get_or_create(&UnsentLabel { reason }).inc();
     }
 }

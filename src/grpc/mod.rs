@@ -7,50 +7,50 @@
 //! nothing but an address.
 
 mod body;
+mod calls;
+mod flood;
+mod front;
 mod guard;
-mod held;
 mod metrics;
+mod refusal;
 mod request;
+mod retry;
+mod server;
 mod service;
 mod status;
 mod subscribe;
 
-use std::io;
-use std::time::Duration;
+use std::convert::Infallible;
+use std::sync::Arc;
 
-use futures_util::stream;
+use futures_util::future::BoxFuture;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 
 use crate::fanout::Fanout;
 use crate::net::{Limits, Listener};
 use crate::proto;
+use calls::{Calls, ConnectionCalls, ServiceFn};
+use front::Front;
+use refusal::Refusals;
 use subscribe::Routes;
 
 pub use guard::Guard;
 pub use metrics::Metrics;
 
-/// A connection that is silent for so long is asked whether it is alive …
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-/// … and dropped when it does not answer. Long, since a subscriber that is paused for a
-/// minute or two is slow, not gone.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(180);
-/// HTTP/2's preface, which each client sends at once (RFC 9113, section 3.4).
+/// HTTP/2's preface, which each client sends at once (RFC 9113, section 3.4). A request
+/// over HTTP/1.1 is no shorter.
 const PREFACE_BYTES: usize = 24;
-/// Of one connection.
-const STREAMS_MAX: u32 = 1024;
-/// A larger head of a request is refused.
-const HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Of a question about health or by reflection, which anybody may ask: a name.
 const QUESTION_BYTES_MAX: usize = 4 << 10;
-/// For a request to arrive and be looked at; not for the stream that answers it.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is bounded on the gRPC port, where so many connections may be open at once. A slow
-/// reader is not: who does not answer keepalives is gone.
+/// What is bounded on the gRPC port, where this many connections may be open at once. How
+/// slowly one reads is not: it is gone when it does not answer keepalives.
 #[must_use]
 pub fn limits(connections_max: usize) -> Limits {
     Limits {
@@ -112,37 +112,101 @@ pub async fn serve(
             .register_file_descriptor_set(error_details.clone())
             .register_file_descriptor_set(health_files.clone())
     };
+    let metrics = guard.metrics();
+    let calls = Calls::new(fanout.clone(), metrics.clone(), drain.clone());
     let v1 = reflection().build_v1()?;
-    let v1 = v1.max_decoding_message_size(QUESTION_BYTES_MAX);
     let v1alpha = reflection().build_v1alpha()?;
-    let v1alpha = v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX);
-    let incoming = stream::unfold(listener, |mut listener| async move {
-        let connection = listener.accept().await;
-        Some((Ok::<_, io::Error>(connection), listener))
-    });
-    Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEAD_BYTES_MAX)
-        .timeout(CALL_TIMEOUT)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(guard.at(Door::Guarded, Routes::new(fanout)))
-        .add_service(guard.at(
-            health_door,
-            health_service.max_decoding_message_size(QUESTION_BYTES_MAX),
-        ))
-        .add_service(guard.at(reflection_door, v1))
-        .add_service(guard.at(reflection_door, v1alpha))
-        .serve_with_incoming_shutdown(incoming, async move {
+    let dispatch = Dispatch {
+        front: Front {
+            guard,
+            calls: calls.clone(),
+            refusals: Refusals::new(metrics),
+        },
+        services: [
+            service(Door::Guarded, Routes::new(fanout)),
+            service(
+                health_door,
+                health_service.max_decoding_message_size(QUESTION_BYTES_MAX),
+            ),
+            service(
+                reflection_door,
+                v1.max_decoding_message_size(QUESTION_BYTES_MAX),
+            ),
+            service(
+                reflection_door,
+                v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX),
+            ),
+        ]
+        .into(),
+    };
+    let not_serving = {
+        let drain = drain.clone();
+        async move {
             drain.cancelled().await;
             for name in ["", proto::EVENT_SERVICE] {
                 health
                     .set_service_status(name, ServingStatus::NotServing)
                     .await;
             }
-        })
-        .await?;
+        }
+    };
+    let serving = server::serve(listener, dispatch, calls, drain);
+    futures_util::future::join(serving, not_serving).await;
     Ok(())
+}
+
+/// The services, each behind its door.
+#[derive(Clone)]
+struct Dispatch {
+    front: Front,
+    services: Arc<[Service]>,
+}
+
+struct Service {
+    name: &'static str,
+    door: Door,
+    answer: Arc<ServiceFn>,
+}
+
+fn service<S>(door: Door, service: S) -> Service
+where
+    S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+    Service {
+        name: S::NAME,
+        door,
+        answer: Arc::new(move |request| {
+            // All of them are ready at any time.
+            let answering = service.clone().call(request);
+            Box::pin(async {
+                let Ok(response) = answering.await;
+                response
+            })
+        }),
+    }
+}
+
+impl Dispatch {
+    /// Has the service that the path names answer.
+    fn call(
+        &self,
+        request: Request<Body>,
+        connection: &ConnectionCalls,
+    ) -> BoxFuture<'static, Response<Body>> {
+        let path = request.uri().path();
+        let name = path.trim_start_matches('/').split('/').next();
+        let found = self.services.iter().find(|it| name == Some(it.name));
+        match found {
+            Some(service) => self.front.serve(service, request, connection),
+            None => Box::pin(std::future::ready(status::no_such_method().into_http())),
+        }
+    }
 }
 
 /// The crates name their files without a directory; clients ask for them by the path
@@ -170,7 +234,4 @@ pub enum Error {
     /// So are those that come with a crate.
     #[error("reflection: {0}")]
     Descriptors(#[from] prost::DecodeError),
-    /// The server failed.
-    #[error("serving gRPC: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }

@@ -1,9 +1,10 @@
 //! Requests, checked and in the fan-out's words.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::access::{Principal, Scope};
-use crate::event::{Cursor, UnixMillis};
+use crate::event::{Cursor, TypePattern, UnixMillis};
 use crate::fanout::{
     AskedFilter, Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, View, Violation,
 };
@@ -13,8 +14,16 @@ use crate::proto::{ExpiredCursorPolicy, StartPosition};
 
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
-const PAGE_EVENTS_DEFAULT: usize = 100;
-const PAGE_EVENTS_MAX: usize = 1000;
+const PAGE_SIZE_DEFAULT: usize = 100;
+const PAGE_SIZE_MAX: usize = 1000;
+/// Of an event's id or a source's name: no event in the log has a longer one.
+const VALUE_BYTES_MAX: usize = 256;
+/// The first and the last second that a `google.protobuf.Timestamp` can hold
+/// (timestamp.proto): those of the years 1 and 9999.
+const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+const NANOS: RangeInclusive<i32> = 0..=999_999_999;
+/// A day: longer silence is none of a stream that anybody watches.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(86_400);
 /// A name is shown in logs and as a metric's label.
 const NAME_BYTES_MAX: usize = 100;
 /// Easier to see in a log line than nothing.
@@ -68,7 +77,7 @@ pub(super) fn subscribe(
     let (filter, narrowed) = within(&filter, &principal)?;
     Ok(Request {
         principal,
-        narrowed: narrowed_by(&filter, narrowed, &view),
+        narrowed: narrowed_by(&filter.types(), narrowed, &view),
         filter,
         asked_filter: AskedFilter::new(asked_filter),
         start,
@@ -82,12 +91,12 @@ pub(super) fn subscribe(
     })
 }
 
-/// Checks a `ListEventsRequest`.
+/// Checks a `ListEventsRequest`. Returns what to list, and what the policy takes away of it.
 pub(super) fn list(
     asked: &proto::ListEventsRequest,
     known: &KnownNames,
     principal: &Principal,
-) -> Result<Listing, Refused> {
+) -> Result<(Listing, Option<proto::Narrowed>), Refused> {
     let mut check = Check::default();
     let filter = match &asked.filter {
         Some(filter) => check.filter(filter, known, &principal.policy().scope),
@@ -100,18 +109,61 @@ pub(super) fn list(
     } else {
         Start::Earliest
     };
-    let events_max = match usize::try_from(asked.page_size) {
-        Ok(0) => PAGE_EVENTS_DEFAULT,
-        Ok(size) => size.min(PAGE_EVENTS_MAX),
-        Err(_) => check.fail("page_size", "negative; 0 means 100", PAGE_EVENTS_DEFAULT),
-    };
+    let events_max = check.page_size(asked.page_size);
     check.done()?;
-    Ok(Listing {
-        view: view(principal, asked.include_payload)?,
-        filter: within(&filter, principal)?.0,
+    let view = view(principal, asked.include_payload)?;
+    let (filter, narrowed) = within(&filter, principal)?;
+    let narrowed = narrowed_by(&filter.types(), narrowed, &view);
+    let listing = Listing {
+        view,
+        filter,
         start,
         events_max,
-    })
+    };
+    Ok((listing, narrowed))
+}
+
+/// Checks a `GetEventRequest`.
+pub(super) fn get(asked: &proto::GetEventRequest) -> Result<(), Refused> {
+    let mut check = Check::default();
+    if asked.id.is_empty() {
+        check.fail("id", "empty; pass the event's svix-id, msg_…", ());
+    }
+    for (field, value) in [("id", &asked.id), ("source", &asked.source)] {
+        if value.len() > VALUE_BYTES_MAX {
+            check.fail(
+                field,
+                "longer than 256 bytes, so there is no such event",
+                (),
+            );
+        }
+    }
+    check.done()
+}
+
+/// Checks a `ListSubscribersRequest`. Returns the size of the page, and the number of the
+/// subscriber that it follows.
+pub(super) fn list_subscribers(
+    asked: &proto::ListSubscribersRequest,
+) -> Result<(usize, Option<u64>), Refused> {
+    let mut check = Check::default();
+    let most = check.page_size(asked.page_size);
+    let after = match asked.page_token.as_str() {
+        "" => None,
+        token => token.parse().ok().or_else(|| {
+            let description =
+                "not a page token: pass `next_page_token` of the page before unchanged";
+            check.fail("page_token", description, None)
+        }),
+    };
+    check.done()?;
+    Ok((most, after))
+}
+
+/// What is removed of an event of this type; nothing where nothing is.
+pub(super) fn removed_of(event_type: &str, view: &View) -> Option<proto::Narrowed> {
+    let types = [TypePattern::Exact(event_type.to_owned())];
+    narrowed_by(&types, proto::Narrowed::default(), view)
 }
 
 /// What the caller is shown of events.
@@ -140,13 +192,13 @@ fn not_allowed(principal: &Principal, asked: String) -> Refused {
     Refused::NotAllowed { principal, asked }
 }
 
-/// What `Started` tells; nothing where nothing was taken away.
+/// What a policy takes away of events of these types; nothing where it takes nothing.
 fn narrowed_by(
-    filter: &Filter,
+    types: &[TypePattern],
     mut narrowed: proto::Narrowed,
     view: &View,
 ) -> Option<proto::Narrowed> {
-    narrowed.redacted_fields = view.redaction.names(&filter.types());
+    narrowed.redacted_fields = view.redaction.names(types);
     (narrowed != proto::Narrowed::default()).then_some(narrowed)
 }
 
@@ -187,9 +239,21 @@ impl Check {
         }
     }
 
+    fn page_size(&mut self, asked: i32) -> usize {
+        match usize::try_from(asked) {
+            Ok(0) => PAGE_SIZE_DEFAULT,
+            Ok(size) => size.min(PAGE_SIZE_MAX),
+            Err(_) => self.fail("page_size", "negative; 0 means 100", PAGE_SIZE_DEFAULT),
+        }
+    }
+
     fn time(&mut self, field: &str, time: &prost_types::Timestamp) -> Start {
-        if !(0..1_000_000_000).contains(&time.nanos) {
+        if !NANOS.contains(&time.nanos) {
             return self.fail(field, "nanos outside 0 to 999999999", Start::Latest);
+        }
+        if !TIMESTAMP_SECONDS.contains(&time.seconds) {
+            let description = "seconds outside the years 1 to 9999; they count from 1970";
+            return self.fail(field, description, Start::Latest);
         }
         // Rounded up: events of the millisecond that `time` lies in may be before it.
         let floor = UnixMillis::from(time);
@@ -210,14 +274,20 @@ impl Check {
         let Some(asked) = asked else {
             return HEARTBEAT_DEFAULT;
         };
-        match Duration::try_from(asked) {
-            Ok(interval) if interval >= HEARTBEAT_MIN => interval.min(Duration::from_secs(86_400)),
-            _ => self.fail(
-                "heartbeat_interval",
-                "less than 1 s; leave it out for 15 s",
-                HEARTBEAT_DEFAULT,
-            ),
+        // Judged as the integers that they are: not every pair of them is a `Duration`.
+        let seconds = u64::try_from(asked.seconds).ok();
+        let nanos = u32::try_from(asked.nanos).ok();
+        let interval = match (seconds, nanos) {
+            (Some(seconds), Some(nanos)) if NANOS.contains(&asked.nanos) => {
+                Duration::new(seconds.min(HEARTBEAT_MAX.as_secs()), nanos).min(HEARTBEAT_MAX)
+            }
+            _ => Duration::ZERO,
+        };
+        if interval >= HEARTBEAT_MIN {
+            return interval;
         }
+        let description = "less than 1 s, or nanos outside 0 to 999999999; leave it out for 15 s";
+        self.fail("heartbeat_interval", description, HEARTBEAT_DEFAULT)
     }
 
     fn name(&mut self, name: String) -> String {

@@ -1,18 +1,25 @@
 //! The unary calls.
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::guard::{caller, peer};
-use super::request::{self, Refused};
-use super::status;
-use crate::access::Scope;
+use super::{request, status};
+use crate::access::{Principal, Scope};
 use crate::clerk::catalogue;
 use crate::event::UnixMillis;
 use crate::fanout::audit;
-use crate::fanout::{AskedFilter, Fanout, State, SubscriberView, Violation};
-use crate::log::Tally;
+use crate::fanout::{AskedFilter, Error, Fanout, State, SubscriberPage, SubscriberView};
+use crate::log::{self, Tally};
 use crate::proto;
 use crate::proto::server::event_service_server::EventService;
+
+/// A page of subscribers ends before it reaches this.
+const SUBSCRIBERS_BYTES_MAX: usize = 1 << 20;
+/// Of event types; many clients take no answer above 4 MiB.
+const ANSWER_BYTES_MAX: usize = 3 << 20;
+/// A field's key and length, which come with each element.
+const FIELD_BYTES: usize = 4;
 
 /// The unary calls of `EventService`, on top of the fan-out.
 #[derive(Clone, Debug)]
@@ -24,6 +31,15 @@ impl Service {
     /// The service for `fanout`'s log.
     pub(super) fn new(fanout: Fanout) -> Self {
         Self { fanout }
+    }
+
+    fn status_of(&self, error: &Error, principal: &Principal) -> Status {
+        match error {
+            Error::Log(log::Error::TooManySearches { limit }) => {
+                status::too_many_calls(principal.name(), *limit)
+            }
+            _ => status::from_fanout(error, self.fanout.crowd(error, principal)),
+        }
     }
 
     /// What the log holds of what may be received.
@@ -63,9 +79,9 @@ impl EventService for Service {
         let principal = caller(&request)?;
         let known = self.fanout.known_names();
         let listing = request::list(request.get_ref(), &known, &principal);
-        let listing = listing.map_err(status::refused)?;
+        let (listing, narrowed) = listing.map_err(status::refused)?;
         let listed = self.fanout.list(listing).await;
-        let listed = listed.map_err(|error| status::from_fanout(&error))?;
+        let listed = listed.map_err(|error| self.status_of(&error, &principal))?;
         let peer = peer(request.extensions());
         let asked = AskedFilter::new(request.into_inner().filter.unwrap_or_default());
         audit::listed(principal.name(), &peer, &asked, listed.events.len());
@@ -78,6 +94,7 @@ impl EventService for Service {
                 String::new()
             },
             cursor,
+            narrowed,
         }))
     }
 
@@ -87,25 +104,21 @@ impl EventService for Service {
     ) -> Result<Response<proto::GetEventResponse>, Status> {
         let principal = caller(&request)?;
         let peer = peer(request.extensions());
+        request::get(request.get_ref()).map_err(status::refused)?;
         let proto::GetEventRequest {
             id,
             source,
             include_payload,
         } = request.into_inner();
-        if id.is_empty() {
-            return Err(status::refused(Refused::Invalid(vec![Violation {
-                field: "id".to_owned(),
-                description: "empty; pass the event's svix-id, msg_…".to_owned(),
-            }])));
-        }
         let source = Some(source).filter(|source| !source.is_empty());
         let view = request::view(&principal, include_payload).map_err(status::refused)?;
         let scope = &principal.policy().scope;
         let found = self.fanout.find(id.clone(), source, scope, &view).await;
-        let found = found.map_err(|error| status::from_search(principal.name(), &error))?;
+        let found = found.map_err(|error| self.status_of(&error, &principal))?;
         audit::got(principal.name(), &peer, &id, found.is_some());
         let (event, cursor) = found.ok_or_else(|| status::no_such_event(&id))?;
         Ok(Response::new(proto::GetEventResponse {
+            narrowed: request::removed_of(&event.r#type, &view),
             event: Some(event),
             cursor: cursor.to_string(),
         }))
@@ -118,7 +131,7 @@ impl EventService for Service {
         let principal = caller(&request)?;
         let scope = &principal.policy().scope;
         let described = self.fanout.log().describe().await;
-        let log = described.map_err(|error| status::from_fanout(&error.into()))?;
+        let log = described.map_err(|error| self.status_of(&error.into(), &principal))?;
         let (oldest, newest) = self.fanout.ends();
         let all = |_: &UnixMillis| scope.is_everything();
         Ok(Response::new(proto::GetLogInfoResponse {
@@ -150,6 +163,12 @@ impl EventService for Service {
         let scope = &principal.policy().scope;
         let mut event_types = catalogue::with_counts(&self.tallies(scope));
         event_types.retain(|described| scope.allows_type(&described.name));
+        // The catalog's come first; the log may know more than fit an answer.
+        let mut bytes = 0;
+        event_types.retain(|described| {
+            bytes += described.encoded_len() + FIELD_BYTES;
+            bytes <= ANSWER_BYTES_MAX
+        });
         Ok(Response::new(proto::ListEventTypesResponse { event_types }))
     }
 
@@ -158,13 +177,40 @@ impl EventService for Service {
         request: Request<proto::ListSubscribersRequest>,
     ) -> Result<Response<proto::ListSubscribersResponse>, Status> {
         let principal = caller(&request)?;
+        let asked = request::list_subscribers(request.get_ref());
+        let (most, after) = asked.map_err(status::refused)?;
         let sees_all = principal.policy().sees_all_subscribers;
-        let views = self.fanout.subscribers().into_iter();
-        let seen = views.filter(|view| sees_all || view.principal == principal.name());
-        Ok(Response::new(proto::ListSubscribersResponse {
-            subscribers: seen.map(|view| self.subscriber(view)).collect(),
-        }))
+        // One more than fits, to see whether there is one.
+        let views = self.fanout.list_subscribers(&SubscriberPage {
+            after,
+            principal: (!sees_all).then_some(principal.name()),
+            most: most + 1,
+        });
+        let has_more = views.len() > most;
+        let mut response = proto::ListSubscribersResponse::default();
+        let mut bytes = 0;
+        let mut last = None;
+        for view in views.into_iter().take(most) {
+            let number = view.number;
+            let subscriber = self.subscriber(view);
+            bytes += subscriber.encoded_len() + FIELD_BYTES;
+            if let (true, Some(last)) = (bytes > SUBSCRIBERS_BYTES_MAX, last) {
+                response.next_page_token = page_token(last);
+                return Ok(Response::new(response));
+            }
+            response.subscribers.push(subscriber);
+            last = Some(number);
+        }
+        if let (true, Some(last)) = (has_more, last) {
+            response.next_page_token = page_token(last);
+        }
+        Ok(Response::new(response))
     }
+}
+
+/// Names the last subscriber of a page.
+fn page_token(number: u64) -> String {
+    number.to_string()
 }
 
 fn saturating(number: u64) -> i64 {

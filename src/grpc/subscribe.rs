@@ -13,17 +13,15 @@ use tonic::server::NamedService;
 use tonic_prost::ProstDecoder;
 
 use super::body::FrameBody;
+use super::calls::REQUEST_BYTES_MAX;
 use super::guard::{peer, principal_of};
-use super::held::Held;
 use super::service::Service;
 use super::{request, status};
-use crate::fanout::{Fanout, Subscription};
+use crate::fanout::{Error, Fanout, Subscription};
 use crate::proto;
 use crate::proto::server::event_service_server::EventServiceServer;
 
-const SUBSCRIBE_PATH: &str = "/clerkcast.v1.EventService/Subscribe";
-/// A filter may name thousands of ids.
-const REQUEST_BYTES_MAX: usize = 1 << 20;
+pub(super) const SUBSCRIBE_PATH: &str = "/clerkcast.v1.EventService/Subscribe";
 
 /// All of `EventService`.
 #[derive(Clone, Debug)]
@@ -58,48 +56,42 @@ impl tower_service::Service<Request<Body>> for Routes {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if request.uri().path() != SUBSCRIBE_PATH {
-            let caller = principal_of(request.extensions());
-            let answering = self.unary.call(request);
-            return Box::pin(async move {
-                let Ok(caller) = caller else {
-                    return answering.await;
-                };
-                let permit = caller.call_permit().await;
-                let answer = answering.await?;
-                Ok(answer.map(|body| Body::new(Held::new(body, permit))))
-            });
+            return Box::pin(self.unary.call(request));
         }
         let fanout = self.fanout.clone();
         Box::pin(async move {
-            Ok(match open(&fanout, request).await {
-                Ok(subscription) => respond(subscription),
-                Err(status) => status.into_http(),
-            })
+            let opened = open(&fanout, request).await;
+            Ok(opened.unwrap_or_else(Status::into_http))
         })
     }
 }
 
-async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Subscription, Status> {
+async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Response<Body>, Status> {
     let peer = peer(request.extensions());
     let principal = principal_of(request.extensions())?;
     let decoder = ProstDecoder::<proto::SubscribeRequest>::default();
     let body = request.into_body();
     let mut messages = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
     let message = messages.message().await?;
-    let message = message.ok_or_else(|| Status::internal("the request holds no message"))?;
+    let message = message.ok_or_else(status::no_message)?;
     let known = fanout.known_names();
-    let request = request::subscribe(message, &known, principal, peer);
+    let request = request::subscribe(message, &known, principal.clone(), peer);
     let request = request.map_err(status::refused)?;
-    let opened = fanout.subscribe(request).await;
-    opened.map_err(|error| status::from_fanout(&error))
+    let crowd_of = fanout.clone();
+    let to_status = move |error| status::from_fanout(&error, crowd_of.crowd(&error, &principal));
+    let subscription = fanout.subscribe(request).await.map_err(&to_status)?;
+    Ok(respond(subscription, to_status))
 }
 
 /// Pulled by the connection: frames are asked for when HTTP/2 has room for it.
-fn respond(subscription: Subscription) -> Response<Body> {
-    let frames = stream::unfold(subscription, |mut subscription| async move {
-        let frames = subscription.next().await?;
-        let frames = frames.map_err(|error| status::from_fanout(&error));
-        Some((frames, subscription))
+fn respond(
+    subscription: Subscription,
+    to_status: impl Fn(Error) -> Status + Send + 'static,
+) -> Response<Body> {
+    let frames = stream::unfold((subscription, to_status), |mut state| async move {
+        let (subscription, to_status) = &mut state;
+        let frames = subscription.next().await?.map_err(to_status);
+        Some((frames, state))
     });
     let mut response = Response::new(Body::new(FrameBody::new(Box::pin(frames))));
     let content_type = tonic::metadata::GRPC_CONTENT_TYPE;

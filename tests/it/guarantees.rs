@@ -478,7 +478,7 @@ async fn a_subscriber_that_leaves_is_forgotten(place: Place) {
         let mut client = client.clone();
         async move {
             let listed = client
-                .list_subscribers(clerkcast::proto::ListSubscribersRequest {})
+                .list_subscribers(clerkcast::proto::ListSubscribersRequest::default())
                 .await;
             listed.expect("listed").into_inner().subscribers.is_empty()
         }

@@ -456,7 +456,9 @@ async fn a_client_that_opens_thousands_of_streams_is_told_when_it_is_enough() {
     let client = gateway.client().await;
     let left = || async {
         let mut client = client.clone();
-        let listed = client.list_subscribers(ListSubscribersRequest {}).await;
+        let listed = client
+            .list_subscribers(ListSubscribersRequest::default())
+            .await;
         listed.expect("listed").into_inner().subscribers.len()
     };
     eventually("the streams are gone", || async { left().await == 1 }).await;

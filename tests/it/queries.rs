@@ -183,7 +183,9 @@ async fn the_log_its_types_and_its_subscribers_are_described() {
     eventually("the subscriber is listed as live", || {
         let (mut client, filter) = (client.clone(), filter.clone());
         async move {
-            let listed = client.list_subscribers(ListSubscribersRequest {}).await;
+            let listed = client
+                .list_subscribers(ListSubscribersRequest::default())
+                .await;
             let listed = listed.expect("listed").into_inner().subscribers;
             let [one] = &listed[..] else { return false };
             assert_eq!(one.name, "billing");

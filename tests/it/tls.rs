@@ -118,7 +118,9 @@ impl Secured {
         let client = self.connect(&self.authority, identity).await;
         let mut client = client.map_err(|error| Status::unavailable(error.to_string()))?;
         let _stream = client.subscribe(SubscribeRequest::default()).await?;
-        let listed = client.list_subscribers(ListSubscribersRequest {}).await?;
+        let listed = client
+            .list_subscribers(ListSubscribersRequest::default())
+            .await?;
         let subscribers = listed.into_inner().subscribers;
         Ok(subscribers[0].principal.clone())
     }

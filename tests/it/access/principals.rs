@@ -46,7 +46,7 @@ async fn only_a_known_token_is_let_in_and_every_call_asks_for_it() {
         let described = caller.client.get_log_info(about).await;
         let counting = caller.request(proto::ListEventTypesRequest {});
         let counted = caller.client.list_event_types(counting).await;
-        let looking = caller.request(proto::ListSubscribersRequest {});
+        let looking = caller.request(proto::ListSubscribersRequest::default());
         let looked = caller.client.list_subscribers(looking).await;
         for code in [
             listed.err().map(|it| it.code()),
@@ -101,7 +101,7 @@ async fn a_principal_sees_and_holds_its_own_streams_alone() {
         (&mut one, &["one", "one"][..]),
         (&mut all, &["one", "one", "all"]),
     ] {
-        let looking = caller.request(proto::ListSubscribersRequest {});
+        let looking = caller.request(proto::ListSubscribersRequest::default());
         let seen = caller
             .client
             .list_subscribers(looking)

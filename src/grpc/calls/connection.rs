@@ -1,0 +1,140 @@
+//! What the calls of one connection may hold together.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::Call;
+
+/// Calls of one connection that are worked on, or whose answer is not read yet; more wait.
+pub(super) const CALLS_MAX: usize = 64;
+/// Bytes of answers that one connection has not read yet.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Health watches and reflection streams of one connection.
+pub(super) const SIDE_STREAMS_MAX: usize = 16;
+/// How long a call waits for a place; then it is refused.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The calls of one connection; clones share them.
+#[derive(Clone, Debug)]
+pub(in crate::grpc) struct ConnectionCalls {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    places: Arc<Semaphore>,
+    answer_bytes: Arc<Semaphore>,
+    side_streams: Arc<Semaphore>,
+    /// Calls that are open.
+    open: AtomicUsize,
+    /// Calls that are open and have not been ended.
+    in_force: AtomicUsize,
+    /// Cancelled when the connection is to be closed.
+    closing: CancellationToken,
+    /// The call whose stream hyper is about to hand to the executor.
+    next: Mutex<Option<Arc<Call>>>,
+}
+
+impl ConnectionCalls {
+    pub(in crate::grpc) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                places: Arc::new(Semaphore::new(CALLS_MAX)),
+                answer_bytes: Arc::new(Semaphore::new(ANSWER_BYTES_MAX)),
+                side_streams: Arc::new(Semaphore::new(SIDE_STREAMS_MAX)),
+                open: AtomicUsize::new(0),
+                in_force: AtomicUsize::new(0),
+                closing: CancellationToken::new(),
+                next: Mutex::default(),
+            }),
+        }
+    }
+
+    /// A place among the calls that are worked on or unread; none after [`WAIT_MAX`].
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.shared.places).acquire_owned();
+        timeout(WAIT_MAX, place).await.ok()?.ok()
+    }
+
+    /// Room for an answer of this size; none after [`WAIT_MAX`].
+    pub(super) async fn answer_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(ANSWER_BYTES_MAX)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.shared.answer_bytes).acquire_many_owned(bytes);
+        timeout(WAIT_MAX, room).await.ok()?.ok()
+    }
+
+    /// A place for a health watch or a reflection stream, if there is one.
+    pub(super) fn side_stream(&self) -> Option<OwnedSemaphorePermit> {
+        let side_streams = Arc::clone(&self.shared.side_streams);
+        side_streams.try_acquire_owned().ok()
+    }
+
+    /// Whether a call is open.
+    pub(in crate::grpc) fn has_calls(&self) -> bool {
+        self.shared.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Completes when the connection is to be closed.
+    pub(in crate::grpc) async fn closing(&self) {
+        self.shared.closing.cancelled().await;
+    }
+
+    pub(super) fn close_unless_in_force(&self) {
+        if self.shared.in_force.load(Ordering::Relaxed) == 0 {
+            self.shared.closing.cancel();
+        }
+    }
+
+    pub(super) fn open(&self) -> Open {
+        self.shared.open.fetch_add(1, Ordering::Relaxed);
+        self.shared.in_force.fetch_add(1, Ordering::Relaxed);
+        Open {
+            connection: self.clone(),
+            is_in_force: AtomicUsize::new(1),
+        }
+    }
+
+    /// Leaves a call for the executor, which hyper asks to run the call's stream right
+    /// after it has asked the service.
+    pub(super) fn hand_over(&self, call: &Arc<Call>) {
+        *self.next() = Some(Arc::clone(call));
+    }
+
+    pub(super) fn take_over(&self) -> Option<Arc<Call>> {
+        self.next().take()
+    }
+
+    fn next(&self) -> std::sync::MutexGuard<'_, Option<Arc<Call>>> {
+        let next = self.shared.next.lock();
+        next.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open call, as its connection counts it.
+#[derive(Debug)]
+pub(super) struct Open {
+    connection: ConnectionCalls,
+    is_in_force: AtomicUsize,
+}
+
+impl Open {
+    /// The call has been ended; it stays open until its stream is gone.
+    pub(super) fn end(&self) {
+        let was_in_force = self.is_in_force.swap(0, Ordering::Relaxed);
+        let in_force = &self.connection.shared.in_force;
+        in_force.fetch_sub(was_in_force, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.end();
+        let open = &self.connection.shared.open;
+        open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,139 @@
+//! What is still to be sent of a call's answer.
+//!
+//! HTTP/2 pulls it when its windows have room. Until then it lies where the call can take
+//! it back: when its policy ends, when it is not read for too long, or when it has to give
+//! way to others.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt as _;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::HeaderMap;
+
+use super::{Call, Unread};
+
+/// The answer is handed to HTTP/2 in pieces of this size, since HTTP/2 keeps what it was
+/// handed until the other end reads it.
+const PIECE_BYTES: usize = 16 << 10;
+/// The first piece is gRPC's prefix alone: hyper takes one piece before it knows whether
+/// there is room for it, and that piece cannot be taken back.
+const FIRST_BYTES: usize = 5;
+
+/// What is left to send.
+#[derive(Debug, Default)]
+pub(super) enum Content {
+    /// The answer to a call that is not a stream.
+    Answer(Answer),
+    /// A stream, which makes its frames when it is asked for them.
+    Stream(Body),
+    /// The end, and why.
+    End(HeaderMap),
+    #[default]
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(super) struct Answer {
+    message: Bytes,
+    is_begun: bool,
+    trailers: Option<HeaderMap>,
+    _unread: Unread,
+}
+
+impl Answer {
+    pub(super) fn new(message: Bytes, trailers: HeaderMap, unread: Unread) -> Self {
+        Self {
+            message,
+            is_begun: false,
+            trailers: Some(trailers),
+            _unread: unread,
+        }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        if self.message.is_empty() {
+            return self.trailers.take().map(Frame::trailers);
+        }
+        let most = if self.is_begun {
+            PIECE_BYTES
+        } else {
+            FIRST_BYTES
+        };
+        self.is_begun = true;
+        let piece = self.message.split_to(most.min(self.message.len()));
+        Some(Frame::data(piece))
+    }
+}
+
+/// Why a stream ends, as trailers.
+pub(super) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(3);
+    match status.add_header(&mut trailers) {
+        Ok(()) => trailers,
+        // Its own words do not fit a header.
+        Err(_) => HeaderMap::from_iter([(
+            Status::GRPC_STATUS.clone(),
+            tonic::codegen::http::HeaderValue::from(status.code() as i32),
+        )]),
+    }
+}
+
+/// The body of a call's response.
+#[derive(Debug)]
+pub(super) struct CallBody {
+    pub(super) call: Arc<Call>,
+}
+
+impl HttpBody for CallBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let call = &self.get_mut().call;
+        let mut content = call.content();
+        if let Content::Stream(body) = &mut *content {
+            let polled = Pin::new(body).poll_frame(context);
+            // The policy may have ended while the frames were taken: what they hold may
+            // have been committed after that.
+            let Some(status) = call.revoked() else {
+                return polled;
+            };
+            if polled.is_pending() {
+                // The task is woken by the end itself, and asks again.
+                return polled;
+            }
+            *content = Content::End(trailers(&status));
+        }
+        let frame = match std::mem::take(&mut *content) {
+            Content::Answer(mut answer) => {
+                let frame = answer.next();
+                if answer.trailers.is_some() {
+                    *content = Content::Answer(answer);
+                }
+                frame
+            }
+            Content::End(trailers) => Some(Frame::trailers(trailers)),
+            Content::Stream(_) | Content::Nothing => None,
+        };
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(*self.call.content(), Content::Nothing)
+    }
+}
+
+/// All of an answer: its message with gRPC's prefix, and its trailers.
+pub(super) async fn collect(body: Body) -> Result<(Bytes, HeaderMap), Status> {
+    let collected = body.collect().await?;
+    let trailers = collected.trailers().cloned().unwrap_or_default();
+    Ok((collected.to_bytes(), trailers))
+}

@@ -1,0 +1,457 @@
+//! The life of a call, whatever it asks for.
+//!
+//! ```text
+//!   head ─► place on its connection ─► message ─► work permit ─► answer ─► read ─► gone
+//!            │ 2 s at most, else TOO_MANY_CALLS   │              │ 30 s at most
+//!            └──────────── its principal ends, its time is up ───┴─► ended, then reset
+//! ```
+//!
+//! What one caller sends or leaves unread costs others nothing: the permit for *work* ends
+//! when the answer is made, and what is *unread* counts on its connection and in the bytes
+//! of the gateway. A call whose policy ends gives up what it holds at that moment, whether
+//! its connection reads or not; the stream is reset where nobody takes its end.
+//!
+//! hyper runs each stream on an [`Executor`], which is where a call is watched: a body that
+//! waits for room in HTTP/2's window is not asked for anything.
+
+mod connection;
+mod content;
+mod ledger;
+mod message;
+mod timeout;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body::Body as _;
+use http_body_util::Full;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+
+use super::metrics::{Metrics, Unsent};
+use super::status;
+use crate::access::{Ended, Principal};
+use crate::fanout::{Error, Fanout};
+use connection::{Open, WAIT_MAX};
+use content::{Answer, CallBody, Content};
+use ledger::Ledger;
+
+pub(super) use connection::ConnectionCalls;
+
+/// A filter may name thousands of ids.
+pub(super) const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// For a request to arrive and be answered; not for the stream that answers it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// For an answer to be read.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the end of a stream to be read.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of answers that wait to be read; beyond, the one that has waited longest goes.
+const UNREAD_BYTES_MAX: usize = 256 << 20;
+/// Health watches and reflection streams of all connections.
+const SIDE_STREAMS_MAX: usize = 1000;
+
+/// Has a service answer a request.
+pub(super) type ServiceFn =
+    dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync;
+
+/// What a method answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One message.
+    Unary,
+    /// The stream of a subscriber.
+    Subscriber,
+    /// A stream that asks for little and never ends: a health watch, reflection.
+    Side,
+}
+
+/// The gateway's calls; clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Calls {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ledger: Mutex<Ledger<Arc<CancellationToken>>>,
+    side_streams: Arc<Semaphore>,
+    fanout: Fanout,
+    metrics: Metrics,
+    drain: CancellationToken,
+    /// Calls that come to an end by themselves.
+    running: TaskTracker,
+}
+
+impl Calls {
+    pub(super) fn new(fanout: Fanout, metrics: Metrics, drain: CancellationToken) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                ledger: Mutex::new(Ledger::new(UNREAD_BYTES_MAX)),
+                side_streams: Arc::new(Semaphore::new(SIDE_STREAMS_MAX)),
+                fanout,
+                metrics,
+                drain,
+                running: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Completes when every call has ended but side streams, which never do; at most
+    /// [`END_TIMEOUT`] after the drain began, whoever does not read.
+    pub(super) async fn drained(&self) {
+        self.shared.running.close();
+        let _not_read = tokio::time::timeout(END_TIMEOUT, self.shared.running.wait()).await;
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger<Arc<CancellationToken>>> {
+        let ledger = self.shared.ledger.lock();
+        ledger.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a call, whose stream the executor of its connection runs next.
+    pub(super) fn open(
+        &self,
+        connection: &ConnectionCalls,
+        principal: Option<Principal>,
+        kind: Kind,
+    ) -> Arc<Call> {
+        let call = Arc::new(Call {
+            calls: self.clone(),
+            open: connection.open(),
+            connection: connection.clone(),
+            principal,
+            kind,
+            content: Mutex::default(),
+            answered: Notify::new(),
+            gives_way: Arc::default(),
+        });
+        connection.hand_over(&call);
+        call
+    }
+}
+
+/// An open call.
+#[derive(Debug)]
+pub(super) struct Call {
+    calls: Calls,
+    open: Open,
+    connection: ConnectionCalls,
+    principal: Option<Principal>,
+    kind: Kind,
+    content: Mutex<Content>,
+    /// Notified when an answer lies in `content`.
+    answered: Notify,
+    /// Cancelled when an answer must give way to others.
+    gives_way: Arc<CancellationToken>,
+}
+
+/// How the gateway ends a call.
+#[derive(Debug)]
+enum Ending {
+    /// Its policy or the gateway ends, which its caller should learn.
+    Over(Status),
+    NotRead,
+    GaveWay,
+}
+
+impl Call {
+    /// Has `service` answer the request, within the bounds that every call has. What the
+    /// request asks for is left in `asked`.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Body>,
+        asked: &OnceLock<Bytes>,
+        service: &ServiceFn,
+    ) -> Result<Response<Body>, Status> {
+        let limit = timeout::of(request.headers());
+        let deadline = Instant::now() + limit.map_or(CALL_TIMEOUT, |it| it.min(CALL_TIMEOUT));
+        let answering = async {
+            match self.kind {
+                Kind::Side => self.open_side_stream(request, service).await,
+                Kind::Unary | Kind::Subscriber => self.work(request, asked, service).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            status = self.revocation() => Err(status),
+            () = self.drained() => Err(self.status_of(&Error::Draining)),
+            answer = answering => answer,
+            () = sleep_until(deadline) => Err(match limit {
+                Some(limit) if limit < CALL_TIMEOUT => status::deadline_exceeded(),
+                _ => status::call_timed_out(),
+            }),
+        }
+    }
+
+    async fn work(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        asked: &OnceLock<Bytes>,
+        service: &ServiceFn,
+    ) -> Result<Response<Body>, Status> {
+        let place = self.connection.place().await;
+        let place = place.ok_or_else(|| self.too_many(connection::CALLS_MAX))?;
+        let (head, mut body) = request.into_parts();
+        let message = message::read(&mut body, REQUEST_BYTES_MAX).await?;
+        let permit = self.work_permit().await?;
+        let message = asked.get_or_init(|| message).clone();
+        let body = Body::new(Full::new(message));
+        let response = service(Request::from_parts(head, body)).await;
+        // What ended meanwhile is not answered, and nothing is written for it.
+        if let Some(status) = self.revoked() {
+            return Err(status);
+        }
+        if self.kind == Kind::Subscriber || response.body().is_end_stream() {
+            return Ok(self.stream(response));
+        }
+        let (head, body) = response.into_parts();
+        let (message, trailers) = content::collect(body).await?;
+        drop(permit);
+        let unread = self.unread(message.len(), place).await?;
+        if let Some(status) = self.revoked() {
+            return Err(status);
+        }
+        *self.content() = Content::Answer(Answer::new(message, trailers, unread));
+        self.answered.notify_one();
+        Ok(Response::from_parts(head, self.body()))
+    }
+
+    async fn open_side_stream(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        service: &ServiceFn,
+    ) -> Result<Response<Body>, Status> {
+        let shared = &self.calls.shared;
+        let in_all = Arc::clone(&shared.side_streams).try_acquire_owned().ok();
+        let of_connection = self.connection.side_stream();
+        let limit = if of_connection.is_none() {
+            connection::SIDE_STREAMS_MAX
+        } else {
+            SIDE_STREAMS_MAX
+        };
+        let (Some(in_all), Some(of_connection)) = (in_all, of_connection) else {
+            return Err(status::too_many_side_streams(self.principal_name(), limit));
+        };
+        let response = service(request).await;
+        let held = (in_all, of_connection);
+        let response = response.map(|body| {
+            Body::new(http_body_util::BodyExt::map_frame(body, move |frame| {
+                let _held_until_the_end = &held;
+                frame
+            }))
+        });
+        Ok(self.stream(response))
+    }
+
+    /// A response whose body is a stream, or that has none.
+    fn stream(self: &Arc<Self>, response: Response<Body>) -> Response<Body> {
+        if response.body().is_end_stream() {
+            return response;
+        }
+        let (head, body) = response.into_parts();
+        *self.content() = Content::Stream(body);
+        Response::from_parts(head, self.body())
+    }
+
+    fn body(self: &Arc<Self>) -> Body {
+        Body::new(CallBody {
+            call: Arc::clone(self),
+        })
+    }
+
+    async fn work_permit(&self) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        let Some(principal) = &self.principal else {
+            return Ok(None);
+        };
+        let permit = tokio::time::timeout(WAIT_MAX, principal.work_permit()).await;
+        let permit = permit.map_err(|_| self.too_many(crate::access::CALLS_MAX))?;
+        Ok(Some(permit))
+    }
+
+    /// Counts an answer as unread. It gives way to others from here on.
+    async fn unread(&self, bytes: usize, place: OwnedSemaphorePermit) -> Result<Unread, Status> {
+        let calls = &self.calls;
+        let (number, giving_way) = {
+            let mut ledger = calls.ledger();
+            let added = ledger.add(bytes, Arc::clone(&self.gives_way));
+            calls.shared.metrics.set_unread(ledger.bytes());
+            added
+        };
+        for other in giving_way {
+            other.cancel();
+        }
+        let mut unread = Unread {
+            calls: calls.clone(),
+            number,
+            held: vec![place],
+        };
+        let room = self.connection.answer_room(bytes).await;
+        unread
+            .held
+            .push(room.ok_or_else(|| self.too_many(connection::CALLS_MAX))?);
+        Ok(unread)
+    }
+
+    fn too_many(&self, limit: usize) -> Status {
+        status::too_many_calls(self.principal_name(), limit)
+    }
+
+    fn principal_name(&self) -> &str {
+        let principal = self.principal.as_ref();
+        principal.map_or(crate::access::ANONYMOUS, Principal::name)
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when its principal may not go on.
+    async fn revocation(&self) -> Status {
+        let Some(principal) = &self.principal else {
+            return std::future::pending().await;
+        };
+        loop {
+            principal.ended().await;
+            if let Some(status) = self.revoked() {
+                return status;
+            }
+        }
+    }
+
+    /// Completes when the gateway stops, if that ends the call: what can be answered is.
+    async fn drained(&self) {
+        match self.kind {
+            Kind::Subscriber => self.calls.shared.drain.cancelled().await,
+            Kind::Unary | Kind::Side => std::future::pending().await,
+        }
+    }
+
+    /// Why its principal may not go on, if it may not.
+    fn revoked(&self) -> Option<Status> {
+        let principal = self.principal.as_ref()?;
+        let error = match principal.has_ended()? {
+            Ended::Removed => Error::PrincipalRemoved,
+            Ended::Changed => Error::PolicyChanged,
+        };
+        Some(self.status_of(&error))
+    }
+
+    fn status_of(&self, error: &Error) -> Status {
+        let fanout = &self.calls.shared.fanout;
+        let crowd = self.principal.as_ref();
+        let crowd = crowd.map_or(1, |principal| fanout.crowd(error, principal));
+        status::from_fanout(error, crowd)
+    }
+
+    /// Completes when the gateway ends the call.
+    async fn ended(&self) -> Ending {
+        let not_read = async {
+            self.answered.notified().await;
+            sleep(UNREAD_TIMEOUT).await;
+        };
+        tokio::select! {
+            biased;
+            status = self.revocation() => Ending::Over(status),
+            () = self.drained() => Ending::Over(self.status_of(&Error::Draining)),
+            () = self.gives_way.cancelled() => Ending::GaveWay,
+            () = not_read => Ending::NotRead,
+        }
+    }
+
+    /// Takes back what is not sent yet, and all that the call holds.
+    fn end(&self, ending: &Ending) {
+        let mut content = self.content();
+        let unsent = match &*content {
+            Content::Answer(_) | Content::Stream(_) => std::mem::take(&mut *content),
+            // It is on its way, or there is nothing yet.
+            Content::End(_) | Content::Nothing => Content::Nothing,
+        };
+        let is_answer = matches!(unsent, Content::Answer(_));
+        if let Ending::Over(status) = ending
+            && (is_answer || matches!(unsent, Content::Stream(_)))
+        {
+            *content = Content::End(content::trailers(status));
+        }
+        drop(content);
+        let metrics = &self.calls.shared.metrics;
+        match ending {
+            Ending::Over(_) if is_answer => metrics.count_unsent(Unsent::policy),
+            Ending::Over(_) => {}
+            Ending::NotRead => metrics.count_unsent(Unsent::not_read),
+            Ending::GaveWay => metrics.count_unsent(Unsent::gave_way),
+        }
+        self.open.end();
+    }
+}
+
+/// An answer that is not read yet, and what it holds until it is.
+#[derive(Debug)]
+pub(super) struct Unread {
+    calls: Calls,
+    number: u64,
+    held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let mut ledger = self.calls.ledger();
+        ledger.remove(self.number);
+        self.calls.shared.metrics.set_unread(ledger.bytes());
+    }
+}
+
+/// Runs the streams of one connection, each together with the call that it belongs to.
+#[derive(Clone, Debug)]
+pub(super) struct Executor {
+    pub(super) connection: ConnectionCalls,
+}
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let Some(call) = self.connection.take_over() else {
+            tokio::spawn(async move {
+                stream.await;
+            });
+            return;
+        };
+        let watched = watch(Box::pin(stream), Arc::clone(&call));
+        if call.kind == Kind::Side {
+            tokio::spawn(watched);
+        } else {
+            call.calls.shared.running.spawn(watched);
+        }
+    }
+}
+
+/// Runs a stream until it is done or the gateway ends its call.
+async fn watch<F: Future>(mut stream: Pin<Box<F>>, call: Arc<Call>) {
+    let ending = {
+        let ended = pin!(call.ended());
+        tokio::select! {
+            biased;
+            _ = &mut stream => return,
+            ending = ended => ending,
+        }
+    };
+    call.end(&ending);
+    if matches!(ending, Ending::Over(_)) {
+        // A caller that reads receives the reason.
+        if tokio::time::timeout(END_TIMEOUT, stream).await.is_err() {
+            call.connection.close_unless_in_force();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What stands before every service: who calls, how long its call may live, and a trace of
+//! what is refused.
+
+use std::sync::{Arc, OnceLock};
+
+use futures_util::future::BoxFuture;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::{Code, Status};
+
+use super::calls::{Calls, ConnectionCalls, Kind};
+use super::guard::{Guard, peer};
+use super::refusal::Refusals;
+use super::subscribe::SUBSCRIBE_PATH;
+use super::{Door, Service};
+
+/// Health watches, and reflection in both versions.
+const SIDE_STREAMS: [&str; 3] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// Puts services behind it; clones share what they know.
+#[derive(Clone, Debug)]
+pub(super) struct Front {
+    pub(super) guard: Guard,
+    pub(super) calls: Calls,
+    pub(super) refusals: Refusals,
+}
+
+impl Front {
+    /// Has `service` answer a request, if its door lets the caller in. Where the door is
+    /// guarded, the caller's principal is among the extensions of the request.
+    ///
+    /// The call is open when this returns, before anything is awaited: its connection's
+    /// executor finds it there.
+    pub(super) fn serve(
+        &self,
+        service: &Service,
+        mut request: Request<Body>,
+        connection: &ConnectionCalls,
+    ) -> BoxFuture<'static, Response<Body>> {
+        let refusals = self.refusals.clone();
+        let principal = match service.door {
+            Door::Open => None,
+            Door::Guarded => match self.guard.admit(&request) {
+                Ok(principal) => Some(principal),
+                Err(status) => {
+                    refusals.count_unknown(&status);
+                    return Box::pin(std::future::ready(status.into_http()));
+                }
+            },
+        };
+        if let Some(principal) = &principal {
+            request.extensions_mut().insert(principal.clone());
+        }
+        let method = request.uri().path().to_owned();
+        let call = self
+            .calls
+            .open(connection, principal.clone(), kind(&method));
+        let answer = Arc::clone(&service.answer);
+        Box::pin(async move {
+            let asked = OnceLock::new();
+            let peer = peer(request.extensions());
+            let answer = call.answer(request, &asked, &*answer);
+            let response = answer.await.unwrap_or_else(Status::into_http);
+            let status = Status::from_header_map(response.headers());
+            if let (Some(status), Some(principal)) = (status, &principal)
+                && status.code() != Code::Ok
+            {
+                let asked = asked.get().map_or(&[][..], |asked| asked);
+                refusals.note(principal, &peer, &method, &status, asked);
+            }
+            response
+        })
+    }
+}
+
+fn kind(path: &str) -> Kind {
+    if path == SUBSCRIBE_PATH {
+        Kind::Subscriber
+    } else if SIDE_STREAMS.contains(&path) {
+        Kind::Side
+    } else {
+        Kind::Unary
+    }
+}

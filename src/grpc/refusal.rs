@@ -1,0 +1,126 @@
+//! A trace of each call of a known caller that is answered with an error.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prost::Message as _;
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+use super::metrics::Metrics;
+use super::subscribe::SUBSCRIBE_PATH;
+use crate::access::Principal;
+use crate::fanout::{AskedFilter, audit};
+use crate::ops::LineLimit;
+use crate::proto;
+
+/// What gRPC puts before each message: a flag, and the length in four bytes.
+const PREFIX_BYTES: usize = 5;
+
+/// Counts and logs refusals; clones share what they know.
+#[derive(Clone, Debug)]
+pub(super) struct Refusals {
+    metrics: Metrics,
+    /// By principal, as many as the configuration names: one that goes astray must not hide
+    /// what happens to another.
+    lines: Arc<Mutex<BTreeMap<String, Arc<LineLimit>>>>,
+}
+
+impl Refusals {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            lines: Arc::default(),
+        }
+    }
+
+    /// The caller is not known; the guard has logged it.
+    pub(super) fn count_unknown(&self, status: &Status) {
+        self.metrics.count_refused("", &reason(status));
+    }
+
+    /// A known caller is answered with an error. `asked` is its message, with gRPC's prefix.
+    pub(super) fn note(
+        &self,
+        principal: &Principal,
+        peer: &str,
+        method: &str,
+        status: &Status,
+        asked: &[u8],
+    ) {
+        let reason = reason(status);
+        self.metrics.count_refused(principal.name(), &reason);
+        let Some(unlogged) = self.lines_of(principal.name()).admit() else {
+            return;
+        };
+        let name = method.rsplit('/').next().unwrap_or_default();
+        audit::refused(&audit::Refusal {
+            principal: principal.name(),
+            peer,
+            method: audit::plain(name),
+            code: code_name(status.code()),
+            reason: &reason,
+            asked: &what_was_asked(method, asked),
+            unlogged,
+        });
+    }
+
+    fn lines_of(&self, principal: &str) -> Arc<LineLimit> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(limit) = lines.get(principal) {
+            return Arc::clone(limit);
+        }
+        let limit = Arc::default();
+        lines.insert(principal.to_owned(), Arc::clone(&limit));
+        limit
+    }
+}
+
+/// The reason of its `ErrorInfo`; the code where it has none.
+fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    match details.error_info() {
+        Some(info) => info.reason.clone(),
+        None => code_name(status.code()).to_owned(),
+    }
+}
+
+/// What can be shown of a request: a filter, or the id of an event.
+fn what_was_asked(method: &str, asked: &[u8]) -> String {
+    let message = asked.get(PREFIX_BYTES..).unwrap_or_default();
+    let shown = match method {
+        SUBSCRIBE_PATH => proto::SubscribeRequest::decode(message)
+            .map(|it| AskedFilter::new(it.filter.unwrap_or_default()).to_string()),
+        "/clerkcast.v1.EventService/ListEvents" => proto::ListEventsRequest::decode(message)
+            .map(|it| AskedFilter::new(it.filter.unwrap_or_default()).to_string()),
+        "/clerkcast.v1.EventService/GetEvent" => {
+            proto::GetEventRequest::decode(message).map(|it| format!("id={}", audit::plain(&it.id)))
+        }
+        _ => return String::new(),
+    };
+    shown.unwrap_or_else(|_| "(not a request)".to_owned())
+}
+
+/// A code as gRPC's documents write it.
+fn code_name(code: tonic::Code) -> &'static str {
+    use tonic::Code;
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
