@@ -102,6 +102,7 @@ impl Gateway {
     /// When the data directory, a certificate or an address cannot be used.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         let mut registry = Registry::with_prefix("clerkcast");
+        ops::register_panics(&mut registry);
         let net_metrics = net::Metrics::register(&mut registry);
         let log_metrics = log::Metrics::register(&mut registry);
         let mut certificates = Certificates::default();

@@ -5,6 +5,8 @@ use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+
+use super::panics;
 use tracing_subscriber::filter::LevelFilter;
 
 /// How a log line looks.
@@ -76,7 +78,7 @@ impl FromStr for Level {
     }
 }
 
-/// Starts logging.
+/// Starts logging. From here on, panics are lines as well.
 ///
 /// # Errors
 /// When logging has been started before.
@@ -95,6 +97,7 @@ pub fn init(format: LogFormat, level: &Level) -> Result<LevelControl, String> {
             })))
         }};
     }
+    panics::report();
     match format {
         LogFormat::Text => start!(builder.with_ansi(std::io::stderr().is_terminal())),
         LogFormat::Json => start!(builder.json().flatten_event(true)),

@@ -4,6 +4,7 @@
 mod access;
 mod architecture;
 mod backup;
+mod calls;
 mod churn;
 mod client;
 mod clock;

@@ -77,7 +77,7 @@ pub(super) fn trailers(status: &Status) -> HeaderMap {
         Ok(()) => trailers,
         // Its own words do not fit a header.
         Err(_) => HeaderMap::from_iter([(
-            Status::GRPC_STATUS.clone(),
+            Status::GRPC_STATUS,
             tonic::codegen::http::HeaderValue::from(status.code() as i32),
         )]),
     }

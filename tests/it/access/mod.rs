@@ -20,6 +20,9 @@ use tonic_types::StatusExt as _;
 use crate::harness::{Gateway, Options, binary, eventually};
 use crate::nats::Place;
 
+/// What the gateway says once a configuration is in force.
+const RELOADED: &str = "configuration reloaded";
+
 /// A gateway with principals, whose configuration can be changed.
 pub(crate) struct Guarded {
     pub(crate) gateway: Gateway,
@@ -29,15 +32,20 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) fn start(config: &str) -> Self {
-        Self::start_on(&Place::embedded(), config)
+        Self::start_with(config, &[])
     }
 
-    fn start_on(place: &Place, config: &str) -> Self {
+    pub(crate) fn start_with(config: &str, args: &[&str]) -> Self {
+        Self::start_on(&Place::embedded(), config, args)
+    }
+
+    fn start_on(place: &Place, config: &str, args: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let file = directory.path().join("clerkcast.toml");
         std::fs::write(&file, config).expect("written");
         let path = file.display().to_string();
-        let gateway = place.start_with(Options::args(&["--config", &path]));
+        let args = [&["--config", &path], args].concat();
+        let gateway = place.start_with(Options::args(&args));
         Self {
             gateway,
             file,
@@ -52,8 +60,17 @@ impl Guarded {
         eventually(said, || async { self.gateway.log_text().contains(said) }).await;
     }
 
+    /// Replaces the configuration, and waits until it is in force.
+    pub(crate) async fn reloaded(&self, config: &str) {
+        let taken = || self.gateway.log_text().matches(RELOADED).count();
+        let before = taken();
+        std::fs::write(&self.file, config).expect("written");
+        self.gateway.signal("-HUP");
+        eventually(RELOADED, || async { taken() > before }).await;
+    }
+
     /// One event of every type, as Clerk would send them.
-    async fn post_samples(&self) {
+    pub(crate) async fn post_samples(&self) {
         for sample in SAMPLES {
             let id = format!("msg_{}", sample.event_type);
             self.gateway.accept(&id, sample.body).await;
@@ -125,7 +142,7 @@ impl Caller {
 
 /// What `clerkcast token new` printed.
 pub(crate) struct Token {
-    secret: String,
+    pub(crate) secret: String,
     pub(crate) stanza: String,
 }
 

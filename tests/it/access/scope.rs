@@ -18,7 +18,7 @@ async fn get_event_finds_the_copy_that_the_caller_may_receive() {
              {}\nsources = [\"first\"]\n\n{}\nsources = [\"second\"]\n\n{}\ntypes = [\"session.*\"]\n",
             of_first.stanza, of_second.stanza, of_types.stanza
         );
-        let guarded = Guarded::start_on(&place, &config);
+        let guarded = Guarded::start_on(&place, &config, &[]);
         let gateway = &guarded.gateway;
         // The same id again, of another type: no scope may take one for the other.
         for (id, source, secret, event_type) in [

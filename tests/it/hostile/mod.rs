@@ -3,9 +3,11 @@
 //!
 //! `CLERKCAST_HOSTILE_CONNECTIONS=10000` makes the floods larger.
 
+mod http2;
+
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use clerkcast::proto::{ListSubscribersRequest, SubscribeRequest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -150,7 +152,7 @@ async fn strangers_that_keep_connections_busy_give_way_to_newcomers() {
         read.expect("in time").expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 200");
         strangers.push(http);
-        let mut grpc = open_http2(&gateway.grpc).await;
+        let mut grpc = http2::open_http2(&gateway.grpc).await;
         let mut settings = [0; 9];
         let read = timeout(PATIENCE, grpc.read_exact(&mut settings)).await;
         read.expect("in time").expect("served");
@@ -279,147 +281,6 @@ async fn only_listed_networks_are_answered_and_only_trusted_proxies_believed() {
     }
     let reason = "clerkcast_webhook_rejected_total{source=\"\",reason=\"source_not_allowed\"}";
     assert_eq!(gateway.metric(reason).await, 1.0);
-}
-
-// HTTP/2 frames (RFC 9113, section 6) as no well-meaning client sends them.
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> BytesMut {
-    let mut frame = BytesMut::new();
-    frame.put_uint(payload.len() as u64, 3);
-    frame.put_u8(kind);
-    frame.put_u8(flags);
-    frame.put_u32(stream);
-    frame.put_slice(payload);
-    frame
-}
-
-/// The head of a call, each field a literal without indexing (RFC 7541, section 6.2.2).
-fn call_head() -> Vec<u8> {
-    // :method POST, :scheme http
-    let mut block = vec![0x83, 0x86];
-    let path = b"/clerkcast.v1.EventService/Subscribe";
-    for (name_index, value) in [(4, &path[..]), (1, b"x")] {
-        block.push(name_index);
-        block.push(u8::try_from(value.len()).expect("short"));
-        block.extend(value);
-    }
-    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
-        block.push(0);
-        for text in [name, value] {
-            block.push(u8::try_from(text.len()).expect("short"));
-            block.extend(text.as_bytes());
-        }
-    }
-    block
-}
-
-async fn open_http2(address: &str) -> TcpStream {
-    let mut stream = connect(address).await;
-    let mut opening = BytesMut::from(&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..]);
-    opening.extend(frame(SETTINGS, 0, 0, &[]));
-    let _closed = stream.write_all(&opening).await;
-    stream
-}
-
-/// Sends until the other end closes the connection, or so many bytes are taken.
-async fn send_until_closed(
-    address: &str,
-    opening: &[u8],
-    mut next: impl FnMut(u32) -> BytesMut,
-) -> usize {
-    const ENOUGH: usize = 256 << 20;
-    let mut stream = open_http2(address).await;
-    let (mut reading, mut writing) = stream.split();
-    let flooding = async {
-        let mut sent = 0;
-        let mut number = 0;
-        if writing.write_all(opening).await.is_err() {
-            return sent;
-        }
-        while sent < ENOUGH {
-            let mut batch = BytesMut::new();
-            while batch.len() < 64 << 10 {
-                batch.extend(next(number));
-                number += 1;
-            }
-            match timeout(PATIENCE, writing.write_all(&batch)).await {
-                Ok(Ok(())) => sent += batch.len(),
-                Ok(Err(_closed)) => break,
-                Err(_) => panic!("neither taken nor closed"),
-            }
-        }
-        sent
-    };
-    // Reads as well, so that it is not our own full buffers that stop the flood.
-    let draining = async {
-        let mut buffer = vec![0; 16 << 10];
-        while matches!(reading.read(&mut buffer).await, Ok(count) if count > 0) {}
-        std::future::pending::<usize>().await
-    };
-    tokio::select! {
-        sent = flooding => sent,
-        sent = draining => sent,
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn http2_floods_are_cut_off_and_others_are_served() {
-    let gateway = Gateway::start();
-    let mut witness = Witness::of(&gateway).await;
-    let call = call_head();
-    for address in [&gateway.grpc, &gateway.http] {
-        // CVE-2023-44487: streams opened and reset before they can be answered.
-        let rapid_reset = send_until_closed(address, &[], |number| {
-            let mut both = frame(HEADERS, END_HEADERS, number * 2 + 1, &call);
-            both.extend(frame(RST_STREAM, 0, number * 2 + 1, &8_u32.to_be_bytes()));
-            both
-        });
-        assert!(rapid_reset.await < 64 << 20, "a rapid reset is not cut off");
-        witness.is_served(&gateway).await;
-
-        // CVE-2024-27316 and others: a head that never ends.
-        let endless = frame(HEADERS, 0, 1, &call);
-        let field = {
-            let mut field = vec![0, 1, b'x', 126];
-            field.resize(field.len() + 126, b'y');
-            field
-        };
-        let continuation = send_until_closed(address, &endless, |_| {
-            frame(CONTINUATION, 0, 1, &field.repeat(100))
-        });
-        assert!(
-            continuation.await < 64 << 20,
-            "an endless head is not cut off"
-        );
-        witness.is_served(&gateway).await;
-    }
-    witness.saw_bounded_memory(&gateway);
-}
-
-/// These are answered for as long as they come, and cost what answering costs.
-#[tokio::test(flavor = "multi_thread")]
-async fn floods_that_must_be_answered_leave_memory_bounded_and_others_served() {
-    let gateway = Gateway::start();
-    let mut witness = Witness::of(&gateway).await;
-    let mut floods = JoinSet::new();
-    for (kind, payload) in [(PING, vec![0; 8]), (SETTINGS, vec![0, 4, 0, 0, 255, 255])] {
-        let address = gateway.grpc.clone();
-        floods.spawn(async move {
-            send_until_closed(&address, &[], |_| frame(kind, 0, 0, &payload)).await
-        });
-    }
-    for _ in 0..10 {
-        witness.is_served(&gateway).await;
-    }
-    witness.saw_bounded_memory(&gateway);
-    floods.abort_all();
 }
 
 #[tokio::test(flavor = "multi_thread")]

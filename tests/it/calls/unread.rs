@@ -1,0 +1,135 @@
+//! What is made and not read is bounded, and costs nobody else.
+
+use clerkcast::proto;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use super::raw::{Outcome, Raw};
+use super::{message, unary_methods};
+use crate::harness::{Gateway, PATIENCE, body, eventually};
+
+const WIDE: u32 = 1 << 20;
+const GET: &str = "clerkcast.v1.EventService/GetEvent";
+const DESCRIBE: &str = "clerkcast.v1.EventService/GetLogInfo";
+/// Calls of one connection that are worked on or unread.
+const CALLS_MAX: usize = 64;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patient_unread_answers_cost_nobody_else() {
+    const UNREAD: usize = 1_000;
+    let gateway = Gateway::start();
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    let mut held = Vec::new();
+    for method in unary_methods() {
+        let mut caller = Raw::connect(&gateway.grpc, None, 0).await;
+        for number in 0..UNREAD {
+            if number % CALLS_MAX == CALLS_MAX - 1 {
+                caller = Raw::connect(&gateway.grpc, None, 0).await;
+            }
+            let unread = caller.unread(&method, &message(&method)).await;
+            held.push(unread.unwrap_or_else(|outcome| panic!("{method}: {outcome:?}")));
+        }
+        // The same principal, on another connection.
+        let mut other = Raw::connect(&gateway.grpc, None, WIDE).await;
+        let asking = other.call(DESCRIBE, &proto::GetLogInfoRequest {});
+        let answered = tokio::time::timeout(PATIENCE / 20, asking).await;
+        let answered = answered.expect("at once");
+        assert!(matches!(answered, Outcome::Answered(_)), "{answered:?}");
+    }
+    let unread = gateway.metric("clerkcast_grpc_unread_answer_bytes").await;
+    assert!(unread > 0.0, "{unread}");
+    drop(held);
+    eventually("what is given up is not counted", || async {
+        gateway.metric("clerkcast_grpc_unread_answer_bytes").await == 0.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_beyond_the_limit_of_a_connection_are_refused() {
+    let gateway = Gateway::start();
+    let mut caller = Raw::connect(&gateway.grpc, None, 0).await;
+    let asked = proto::GetLogInfoRequest {};
+    let mut held = Vec::new();
+    for _ in 0..CALLS_MAX {
+        held.push(caller.unread(DESCRIBE, &asked).await.expect("answered"));
+    }
+    let refused = caller.call(DESCRIBE, &asked).await;
+    let status = refused.status();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a reason");
+    assert_eq!(info.reason, "TOO_MANY_CALLS");
+    assert_eq!(info.metadata["limit"], "64");
+    assert_eq!(info.metadata["principal"], "anonymous");
+    assert!(details.retry_info().is_some());
+    // Those that are read make room.
+    caller.open_windows(WIDE);
+    for unread in held {
+        let outcome = unread.read().await;
+        assert!(matches!(outcome, Outcome::Answered(_)), "{outcome:?}");
+    }
+    let answered = caller.call(DESCRIBE, &asked).await;
+    assert!(matches!(answered, Outcome::Answered(_)), "{answered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_answers_go_after_thirty_seconds() {
+    let gateway = Gateway::start();
+    let mut caller = Raw::connect(&gateway.grpc, None, 0).await;
+    let asked = proto::GetLogInfoRequest {};
+    let unread = caller.unread(DESCRIBE, &asked).await.expect("answered");
+    assert!(gateway.metric("clerkcast_grpc_unread_answer_bytes").await > 0.0);
+    unread.reset().await;
+    eventually("it is not counted any more", || async {
+        gateway.metric("clerkcast_grpc_unread_answer_bytes").await == 0.0
+    })
+    .await;
+    let dropped = "clerkcast_grpc_answers_dropped_total{reason=\"not_read\"}";
+    assert_eq!(gateway.metric(dropped).await, 1.0);
+    // The connection itself has done nothing wrong.
+    caller.open_windows(WIDE);
+    let answered = caller.call(DESCRIBE, &asked).await;
+    assert!(matches!(answered, Outcome::Answered(_)), "{answered:?}");
+}
+
+/// Answers of a megabyte, on connections that may hold sixteen each: the gateway keeps 256,
+/// and those that have waited longest give way.
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_answers_are_bounded_in_bytes() {
+    const CONNECTIONS: usize = 20;
+    const OF_ONE: usize = 16;
+    const UNREAD_MAX: f64 = (256 << 20) as f64;
+    let gateway = Gateway::start();
+    let text = "x".repeat(500 << 10);
+    let large = format!(r#"{{"type":"user.imported","data":{{"id":"user_1","text":"{text}"}}}}"#);
+    gateway.accept("msg_1", large).await;
+    let before = gateway.memory();
+    let asked = proto::GetEventRequest {
+        id: "msg_1".to_owned(),
+        include_payload: true,
+        ..proto::GetEventRequest::default()
+    };
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut caller = Raw::connect(&gateway.grpc, None, 0).await;
+        for _ in 0..OF_ONE {
+            held.push(caller.unread(GET, &asked).await.expect("answered"));
+        }
+        let unread = gateway.metric("clerkcast_grpc_unread_answer_bytes").await;
+        assert!(unread <= UNREAD_MAX, "{unread}");
+        if held.len() == OF_ONE {
+            let refused = caller.call(GET, &asked).await;
+            let details = refused.status().get_error_details();
+            let reason = details.error_info().map(|info| info.reason.clone());
+            assert_eq!(reason.as_deref(), Some("TOO_MANY_CALLS"));
+        }
+    }
+    let gave_way = "clerkcast_grpc_answers_dropped_total{reason=\"gave_way\"}";
+    assert!(gateway.metric(gave_way).await >= 1.0);
+    let growth = gateway.memory().saturating_sub(before);
+    assert!(growth < 400 << 20, "grew by {} MiB", growth >> 20);
+    held.swap_remove(0).reset().await;
+}
