@@ -50,6 +50,12 @@ struct Doubt {
     delay: Duration,
 }
 
+impl Doubt {
+    fn next_delay(&self) -> Duration {
+        (2 * self.delay).min(TRY_DELAY_MAX)
+    }
+}
+
 /// The right to send one record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
@@ -101,7 +107,7 @@ impl Admission {
         if doubt.unexplained_at.is_none() || now < doubt.next_try {
             return Err(doubt.reason.clone());
         }
-        doubt.next_try = now + TRY_WITHIN;
+        doubt.next_try = now + TRY_WITHIN.max(doubt.next_delay());
         Ok(Ticket { term, is_try: true })
     }
 
@@ -131,7 +137,7 @@ impl Admission {
         match &mut self.doubt {
             Some(doubt) if ticket.is_try => {
                 doubt.reason = reason;
-                doubt.delay = (2 * doubt.delay).min(TRY_DELAY_MAX);
+                doubt.delay = doubt.next_delay();
                 doubt.next_try = now + doubt.delay;
             }
             Some(_) => {}
