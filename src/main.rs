@@ -11,13 +11,28 @@ use clerkcast::cli::{self, Cli};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How clap begins what is wrong with a command line.
+const CLAP_ERROR: &str = "error: ";
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help is written to where it belongs, and the process ends.
+        Err(help) if !help.to_string().starts_with(CLAP_ERROR) => help.exit(),
+        Err(error) => {
+            eprint!(
+                "{}",
+                error.to_string().replacen(CLAP_ERROR, "clerkcast: ", 1)
+            );
+            return ExitCode::from(2);
+        }
+    };
+    let is_service = cli.is_service();
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if tracing::dispatcher::has_been_set() && failure.is_news() {
+            if is_service && tracing::dispatcher::has_been_set() && failure.is_news() {
                 tracing::error!("{failure}");
             } else if failure.is_news() {
                 eprintln!("clerkcast: {failure}");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Arg, Args};
 
 use super::options::{ServeArgs, refusal};
 use super::post::{Poster, new_id};
@@ -20,6 +20,12 @@ use crate::webhook::{self, SigningSecret};
 
 /// Other than those of `serve`.
 const DEFAULTS: &[(&str, &str)] = &[("http_listen", "127.0.0.1:8080"), ("log_level", "warn")];
+/// Where nothing is given, another port is taken if this one is busy.
+const PORTS: &[(&str, &str)] = &[
+    ("http_listen", "127.0.0.1:8080"),
+    ("grpc_listen", "127.0.0.1:50051"),
+    ("admin_listen", "127.0.0.1:9090"),
+];
 const SAMPLE_TYPES: [&str; 6] = [
     "user.created",
     "user.updated",
@@ -54,6 +60,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
             settings.given.set(key, *default, Origin::Default);
         }
     }
+    take_free_ports(&mut settings);
     start_logging(&settings)?;
     let asked = settings.has("data_dir").then(|| settings.value("data_dir"));
     let asked = asked.flatten().map(|(path, _)| PathBuf::from(path));
@@ -109,6 +116,41 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     outcome.map_err(Failure::from)
 }
 
+/// The option of `serve`, with the default that it has here.
+pub(super) fn with_own_default(option: Arg) -> Arg {
+    let help = match option.get_id().as_str() {
+        "http_listen" => {
+            "Where webhooks are received [default: 127.0.0.1:8080, or a free port if it is busy]"
+        }
+        "grpc_listen" => {
+            "Where subscribers connect [default: 127.0.0.1:50051, or a free port if it is busy]"
+        }
+        "admin_listen" => {
+            "Where /healthz, /readyz and /metrics are served [default: 127.0.0.1:9090, or a free port if it is busy]"
+        }
+        "data_dir" => "Where the log is kept [default: a temporary directory, removed at the end]",
+        "log_level" => {
+            "What is logged: error, warn, info, debug or trace, or by module, such as `info,clerkcast::webhook=debug` [default: warn]"
+        }
+        _ => return option,
+    };
+    option.help(help)
+}
+
+/// Where no port is given and the usual one is busy, the system chooses.
+fn take_free_ports(settings: &mut Settings) {
+    for (key, usual) in PORTS {
+        let is_busy = || {
+            let bound = std::net::TcpListener::bind(usual);
+            bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+        };
+        if !settings.has(key) && is_busy() {
+            eprintln!("clerkcast: {usual} is busy; using a free port instead");
+            settings.given.set(key, "127.0.0.1:0", Origin::Default);
+        }
+    }
+}
+
 /// The secret of the default source, unparsed, which is made up where there is none; empty
 /// where the file has sources of its own.
 fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Shown), Failure> {
@@ -122,7 +164,7 @@ fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Show
     }
     let flag = settings.value("signing_secret");
     let flag = flag.map(|(text, _)| text.to_string_lossy().into_owned());
-    if let Some((origin, text)) = secrets::find(flag.as_deref())? {
+    if let Some((origin, text)) = secrets::find("--signing-secret", flag.as_deref())? {
         return Ok((text, Shown::Origin(origin)));
     }
     let (_, text) = SigningSecret::generate().map_err(Failure::failed)?;

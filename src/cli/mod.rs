@@ -84,7 +84,7 @@ Examples:
   grpcurl -plaintext -d '{\"filter\":{\"types\":[\"user.*\"]}}' localhost:50051 \\
       clerkcast.v1.EventService/Subscribe
 
-Exit codes: 0 it worked, 1 it did not, 2 the command line or configuration is wrong.";
+Exit codes: 0 it worked, 1 it did not, 2 the command line or configuration is wrong, 130 interrupted.";
 
 /// A gRPC event-distribution gateway for Clerk: verified webhooks in, one durable
 /// ordered log, typed protobuf streams out.
@@ -108,7 +108,14 @@ enum Command {
     /// The same gateway as `serve`, with its flags. Unless told otherwise it listens for
     /// webhooks on 127.0.0.1:8080, makes up a signing secret, keeps its log in a temporary
     /// directory, and logs warnings only.
-    #[command(args_override_self = true)]
+    #[command(
+        args_override_self = true,
+        mut_arg("http_listen", dev::with_own_default),
+        mut_arg("grpc_listen", dev::with_own_default),
+        mut_arg("admin_listen", dev::with_own_default),
+        mut_arg("data_dir", dev::with_own_default),
+        mut_arg("log_level", dev::with_own_default)
+    )]
     Dev(Box<dev::DevArgs>),
     /// Sign events and post them to a gateway, as Clerk would.
     ///
@@ -128,6 +135,7 @@ enum Command {
     ///
     /// From the embedded log to a stream of NATS or back, or to a file (NDJSON or protobuf) and
     /// from one. Ids, bodies, times and the order are kept; what is there already stays.
+    #[command(mut_arg("log", |option| option.hide(true)))]
     Copy(Box<copy::CopyArgs>),
     /// Back up the embedded log into a new file, while the gateway runs or not.
     ///
@@ -143,6 +151,14 @@ enum Command {
     Token(token::TokenArgs),
 }
 
+impl Cli {
+    /// Whether the command's failures belong into its log.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+}
+
 /// The bytes of a file that a flag names; `-` is standard input.
 fn read_input(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
@@ -151,7 +167,7 @@ fn read_input(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     } else {
         std::fs::read(path)
     };
-    read.map_err(|error| Failure::Usage(format!("{flag} {}: {error}", path.display())))
+    read.map_err(|error| Failure::Usage(format!("{flag}: {}: {error}", path.display())))
 }
 
 /// Runs the command that `cli` names.

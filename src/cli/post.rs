@@ -37,6 +37,8 @@ pub(super) struct Poster {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: String,
+    /// `Retry-After`, in seconds.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Poster {
@@ -48,10 +50,10 @@ impl Poster {
     ) -> Result<Self, Failure> {
         let url: Uri = url
             .parse()
-            .map_err(|error| Failure::Usage(format!("--url {url:?}: {error}")))?;
+            .map_err(|error| Failure::Usage(format!("--url: {url:?}: {error}")))?;
         if url.scheme().is_none() || url.host().is_none() {
             return Err(Failure::Usage(format!(
-                "--url {url}: write the whole URL, such as http://127.0.0.1:8080/webhooks/clerk"
+                "--url: {url}: write the whole URL, such as http://127.0.0.1:8080/webhooks/clerk"
             )));
         }
         let builder = HttpsConnectorBuilder::new();
@@ -92,6 +94,9 @@ impl Poster {
                 Failure::Failed(format!("cannot reach {}: {}", self.url, causes(&error)))
             })?;
             let status = response.status();
+            let retry_after = response.headers().get("retry-after");
+            let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+            let retry_after = retry_after.map(Duration::from_secs);
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
                 .collect()
                 .await;
@@ -99,7 +104,11 @@ impl Poster {
                 .map(http_body_util::Collected::to_bytes)
                 .unwrap_or_default();
             let body = String::from_utf8_lossy(&body).into_owned();
-            Ok(Answer { status, body })
+            Ok(Answer {
+                status,
+                body,
+                retry_after,
+            })
         };
         tokio::time::timeout(ANSWER_TIMEOUT, exchange)
             .await
@@ -109,7 +118,7 @@ impl Poster {
 
 fn trusting(authorities: &Path) -> Result<ClientConfig, Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
-        Failure::Usage(format!("--ca-cert {}: {error}", authorities.display()))
+        Failure::Usage(format!("--ca-cert: {}: {error}", authorities.display()))
     };
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(authorities).map_err(|error| wrong(&error))?;

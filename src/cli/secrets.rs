@@ -11,9 +11,9 @@ const TOKEN_VARIABLE: &str = "CLERKCAST_TOKEN";
 
 /// The secrets as they are written, and where: on the command line, or in the first of
 /// the variables that is not empty, or in the file that its twin names.
-pub(super) fn find(flag: Option<&str>) -> Result<Option<(String, String)>, Failure> {
-    if let Some(text) = flag {
-        return Ok(Some(("--signing-secret".to_owned(), text.to_owned())));
+pub(super) fn find(flag: &str, given: Option<&str>) -> Result<Option<(String, String)>, Failure> {
+    if let Some(text) = given {
+        return Ok(Some((flag.to_owned(), text.to_owned())));
     }
     let mut first = None;
     for variable in VARIABLES {
@@ -32,14 +32,14 @@ fn warned(held: Held) -> Held {
 }
 
 /// The secrets for a command that cannot do without.
-pub(super) fn secrets_of(flag: Option<&str>) -> Result<Vec<SigningSecret>, Failure> {
-    let (origin, text) = find(flag)?.ok_or_else(no_secret)?;
+pub(super) fn secrets_of(given: Option<&str>) -> Result<Vec<SigningSecret>, Failure> {
+    let (origin, text) = find("--secret", given)?.ok_or_else(no_secret)?;
     SigningSecret::parse_list(&text).map_err(|error| Failure::Usage(format!("{origin}: {error}")))
 }
 
 pub(super) fn no_secret() -> Failure {
     Failure::Usage(
-        "no signing secret: pass --secret, or set CLERK_WEBHOOK_SIGNING_SECRET; `clerkcast dev` prints one".to_owned(),
+        "--secret: no signing secret; pass it, or set CLERK_WEBHOOK_SIGNING_SECRET (`clerkcast dev` prints one)".to_owned(),
     )
 }
 

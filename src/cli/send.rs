@@ -16,6 +16,17 @@ use crate::clerk::samples::SAMPLES;
 use crate::clerk::suggestions::Suggestions;
 use crate::event::{Excerpt, UnixMillis};
 
+/// Between attempts (Svix, "Retry Schedule").
+const RETRY_AFTER: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+    Duration::from_secs(10 * 3600),
+];
+
 /// Sends one of every type where no TYPE and no --file is given.
 #[derive(Clone, Debug, Args)]
 #[expect(
@@ -61,6 +72,15 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
 
+    /// Try again what is not accepted, as Svix does: after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and
+    /// 10 h, with the same svix-id
+    #[arg(long)]
+    retry: bool,
+
+    /// Wait this part of those times, such as 0.001
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "retry")]
+    retry_scale: f64,
+
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -73,6 +93,11 @@ pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
     let poster = Poster::new(&args.url, secret, args.ca_cert.as_deref())?;
     let count = args.count.unwrap_or(bodies.len());
     let mut pace = pace(args.rate)?;
+    if !(0.0..=1.0).contains(&args.retry_scale) {
+        return Err(Failure::Usage(
+            "--retry-scale: must be between 0 and 1".to_owned(),
+        ));
+    }
     let mut refused = 0;
     for body in bodies.iter().cycle().take(count) {
         if let Some(pace) = &mut pace {
@@ -82,7 +107,7 @@ pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
             Some(id) => id.clone(),
             None => new_id()?,
         };
-        let answer = poster.post(&id, body.current()?).await?;
+        let answer = deliver(&args, &poster, &id, body.current()?).await?;
         refused += usize::from(!answer.status.is_success());
         print(&args, body.name(), &id, &answer);
     }
@@ -92,6 +117,36 @@ pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Posts, and posts again as often as Svix does if that is asked for.
+async fn deliver(
+    args: &SendArgs,
+    poster: &Poster,
+    id: &str,
+    body: Bytes,
+) -> Result<Answer, Failure> {
+    let mut waits = RETRY_AFTER.iter().filter(|_| args.retry);
+    loop {
+        let outcome = poster.post(id, body.clone()).await;
+        let (why, asked) = match &outcome {
+            Ok(answer) if answer.status.is_success() => return outcome,
+            Ok(answer) => (
+                format!("{} was answered", answer.status),
+                answer.retry_after,
+            ),
+            Err(Failure::Failed(why)) => (why.clone(), None),
+            Err(_) => return outcome,
+        };
+        let Some(wait) = waits.next() else {
+            return outcome;
+        };
+        // A receiver may ask for up to twice the time.
+        let wait = asked.unwrap_or_default().clamp(*wait, 2 * *wait);
+        let wait = wait.mul_f64(args.retry_scale);
+        eprintln!("clerkcast: {id}: {why}; trying again in {wait:?}");
+        tokio::time::sleep(wait).await;
+    }
 }
 
 /// What to send.
@@ -155,7 +210,7 @@ fn bodies(args: &SendArgs) -> Result<Vec<Body>, Failure> {
         }));
         if bodies.len() == before {
             return Err(Failure::Usage(format!(
-                "no sample of type {}; {}",
+                "TYPE: no sample of type {}; {}",
                 Excerpt(wanted),
                 advice(wanted)
             )));
@@ -192,7 +247,9 @@ fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
     let status = answer.status.as_u16();
     let mut out = std::io::stdout().lock();
     if args.json {
-        let line = json!({"type": name, "id": id, "status": status, "answer": answer.body});
+        let said: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
+        let said = said.unwrap_or_else(|| answer.body.as_str().into());
+        let line = json!({"type": name, "id": id, "status": status, "answer": said});
         let _closed = writeln!(out, "{line}");
     } else {
         let said = match answer.status.is_success() {

@@ -139,7 +139,7 @@ impl TailArgs {
             (None, "earliest") => Start::StartPosition(StartPosition::Earliest.into()),
             (None, time) => Start::StartTime(prost_types::Timestamp::from_str(time).map_err(|_| {
                 Failure::Usage(format!(
-                    "--from {time:?}: write earliest, latest, or a time such as 2026-11-23T09:00:00Z"
+                    "--from: {time:?}: write earliest, latest, or a time such as 2026-11-23T09:00:00Z"
                 ))
             })?),
         };
@@ -181,7 +181,7 @@ impl TailArgs {
         let is_asked_for = self.ca_cert.is_some() || self.client_cert.is_some();
         if is_asked_for && !client::with_scheme(&self.server).starts_with("https://") {
             return Err(Failure::Usage(format!(
-                "--server {}: certificates are for https:// or grpcs://",
+                "--server: {}: certificates are for https:// or grpcs://",
                 self.server
             )));
         }
@@ -191,7 +191,14 @@ impl TailArgs {
 
 pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
     let request = args.request()?;
-    let usage = |error: client::Error| Failure::Usage(error.to_string());
+    let usage = |error: client::Error| {
+        let flag = match error {
+            client::Error::Token => "--token",
+            client::Error::Tls(_) => "--ca-cert",
+            _ => "--server",
+        };
+        Failure::Usage(format!("{flag}: {error}"))
+    };
     let subscriber = Subscriber::new(&args.server, request).map_err(usage)?;
     let subscriber = match args.tls()? {
         Some(tls) => subscriber.tls(tls).map_err(usage)?,

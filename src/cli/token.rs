@@ -1,9 +1,14 @@
-//! `clerkcast token new`: a bearer token, and what the configuration holds of it.
+//! `clerkcast token`: a bearer token, and what the configuration holds of it.
+
+use std::io::{IsTerminal as _, Read as _};
 
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use crate::access::Token;
+use crate::access::{Token, TokenHash};
+
+/// Far more than a token has; a file that was given by mistake is not read whole.
+const TOKEN_BYTES_MAX: u64 = 4096;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct TokenArgs {
@@ -14,30 +19,65 @@ pub(super) struct TokenArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum TokenCommand {
     /// Make a token for a subscriber: it is printed once, and the configuration holds its hash
+    ///
+    /// Where standard output is not a terminal, it gets the token alone; what the configuration
+    /// holds goes to standard error.
     New {
         /// The subscriber's name, such as the name of the service
         name: String,
     },
+    /// Print the hash of a token that standard input holds
+    Hash,
 }
 
 pub(super) fn run(args: &TokenArgs) -> Result<(), Failure> {
-    let TokenCommand::New { name } = &args.command;
+    match &args.command {
+        TokenCommand::New { name } => new(name),
+        TokenCommand::Hash => hash(),
+    }
+}
+
+fn new(name: &str) -> Result<(), Failure> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(is_plain) {
         return Err(Failure::Usage(
-            "a name has letters, digits, `-`, `_` or `.`".to_owned(),
+            "NAME: write letters, digits, `-`, `_` or `.` only".to_owned(),
         ));
     }
     let token = Token::generate().map_err(|error| Failure::Failed(error.to_string()))?;
-    println!(
-        "# The token, shown this once; give it to {name}, which sends it as `authorization: Bearer …`:\n\
-         {}\n\n\
-         # For the gateway's configuration file; SIGHUP makes a running gateway read it:\n\
+    let (secret, hash) = (token.secret(), token.hash());
+    let of_configuration = format!(
+        "# For the gateway's configuration file; SIGHUP makes a running gateway read it:\n\
          [[principals]]\n\
          name = \"{name}\"\n\
-         token_hash = \"{}\"",
-        token.secret(),
-        token.hash()
+         token_hash = \"{hash}\""
     );
+    if std::io::stdout().is_terminal() {
+        println!(
+            "# The token, shown this once; give it to {name}, which sends it as `authorization: Bearer …`:\n\
+             {secret}\n\n\
+             {of_configuration}"
+        );
+    } else {
+        println!("{secret}");
+        eprintln!("{of_configuration}");
+    }
+    Ok(())
+}
+
+fn hash() -> Result<(), Failure> {
+    let mut text = String::new();
+    let mut input = std::io::stdin().take(TOKEN_BYTES_MAX);
+    input
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::Usage(format!("standard input: {error}")))?;
+    let token = text.trim();
+    if token.is_empty() || token.contains(char::is_whitespace) {
+        return Err(Failure::Usage(
+            "standard input: expected one token, as `clerkcast token new NAME` prints it"
+                .to_owned(),
+        ));
+    }
+    println!("{}", TokenHash::of(token));
     Ok(())
 }

@@ -176,14 +176,14 @@ impl VerifyArgs {
 
     fn delivery_in_parts(&self) -> Result<(HeaderMap, Bytes), Failure> {
         let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("svix-id", &self.id),
-            ("svix-timestamp", &self.timestamp),
-            ("svix-signature", &self.signature),
+        for (flag, name, value) in [
+            ("--id", "svix-id", &self.id),
+            ("--timestamp", "svix-timestamp", &self.timestamp),
+            ("--signature", "svix-signature", &self.signature),
         ] {
             let value = value.as_deref().unwrap_or_default().trim();
             let value = HeaderValue::from_str(value)
-                .map_err(|_| Failure::Usage(format!("{name}: not a header's value")))?;
+                .map_err(|_| Failure::Usage(format!("{flag}: not a header's value")))?;
             headers.insert(name, value);
         }
         let body = match &self.payload {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Gateway, OTHER_SECRET, SECRET, binary, body, sign};
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     binary()
         .args(args)
         .stdin(Stdio::null())
@@ -15,11 +15,11 @@ fn run(args: &[&str]) -> Output {
         .expect("it runs")
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
@@ -325,6 +325,130 @@ fn dev_shows_signed_events_as_they_arrive_and_lines_to_paste() {
             .iter()
             .any(|line| line.contains("grpcurl -plaintext -d"))
     );
+}
+
+#[test]
+fn dev_takes_free_ports_where_its_own_are_busy() {
+    // Held here or by somebody else: busy either way.
+    let busy = [8080, 50051, 9090].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)));
+    let mut process = Killed(
+        binary()
+            .arg("dev")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs"),
+    );
+    let said = BufReader::new(process.0.stderr.take().expect("piped"));
+    let said = said.lines().map_while(Result::ok);
+    let said: Vec<String> = said
+        .take_while(|line| !line.contains("Events appear"))
+        .collect();
+    for usual in ["127.0.0.1:8080", "127.0.0.1:50051", "127.0.0.1:9090"] {
+        let told = format!("clerkcast: {usual} is busy; using a free port instead");
+        assert!(said.contains(&told), "{said:?}");
+    }
+    let url = said
+        .iter()
+        .find(|line| line.contains("webhook URL"))
+        .expect("introduced");
+    assert!(!url.contains(":8080"), "{url}");
+    drop(busy);
+}
+
+#[tokio::test]
+async fn send_tries_again_as_svix_does() {
+    let gateway = Gateway::start();
+    let url = gateway.webhook_url();
+    let again = [
+        "--retry",
+        "--retry-scale",
+        "0",
+        "--json",
+        "--id",
+        "msg_1",
+        "--url",
+        &url,
+    ];
+    let refused = run(&[
+        &["send", "user.created", "--secret", OTHER_SECRET][..],
+        &again,
+    ]
+    .concat());
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(stderr(&refused).matches("trying again").count(), 7);
+    let rejected = "clerkcast_webhook_rejected_total";
+    let metrics = gateway.admin_get("/metrics").await.text;
+    let counted = metrics.lines().find(|line| {
+        line.starts_with(rejected) && line.contains("signature_mismatch") && line.ends_with(" 8")
+    });
+    assert!(counted.is_some(), "{metrics}");
+    let line: Value = serde_json::from_str(&stdout(&refused)).expect("one object");
+    assert_eq!(line["answer"]["error"], "signature_mismatch");
+    let sent = run(&[&["send", "user.created", "--secret", SECRET][..], &again].concat());
+    assert!(sent.status.success(), "{}", stderr(&sent));
+    let line: Value = serde_json::from_str(&stdout(&sent)).expect("one object");
+    assert_eq!(line["answer"]["duplicate"], false);
+
+    // Until the gateway is there: after 5 s and 5 min, a thousandth of them here.
+    let mut process = Killed(
+        binary()
+            .args(["send", "user.created", "--retry", "--retry-scale", "0.001"])
+            .args([
+                "--secret",
+                SECRET,
+                "--url",
+                "http://127.0.0.1:1/webhooks/clerk",
+            ])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs"),
+    );
+    let said = BufReader::new(process.0.stderr.take().expect("piped"));
+    let waits: Vec<String> = said
+        .lines()
+        .take(3)
+        .map(|line| line.expect("text"))
+        .collect();
+    for (line, wait) in waits.iter().zip(["5ms", "300ms", "1.8s"]) {
+        assert!(line.contains("cannot reach"), "{line}");
+        assert!(line.ends_with(&format!("trying again in {wait}")), "{line}");
+    }
+}
+
+#[test]
+fn token_new_prints_the_token_alone_where_it_is_read_by_a_program() {
+    let made = run(&["token", "new", "billing"]);
+    let token = stdout(&made);
+    assert!(
+        token.starts_with("cct_") && token.lines().count() == 1,
+        "{token}"
+    );
+    assert!(!stderr(&made).contains(token.trim()));
+    let hash_of = |input: &str| {
+        let mut process = binary()
+            .args(["token", "hash"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut stdin = process.stdin.take().expect("piped");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        drop(stdin);
+        process.wait_with_output().expect("it ends")
+    };
+    let hash = stdout(&hash_of(&token));
+    assert!(
+        hash.starts_with("sha256:") && hash.trim().len() == 71,
+        "{hash}"
+    );
+    assert!(stderr(&made).contains(&format!("token_hash = \"{}\"", hash.trim())));
+    for wrong in ["", " \n", "two words"] {
+        let refused = hash_of(wrong);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains("expected one token"));
+    }
 }
 
 struct Killed(Child);

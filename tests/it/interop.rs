@@ -88,6 +88,56 @@ async fn buf_curl_walks_the_service_through_reflection_alone() {
     succeeded(&output.expect("buf_walk runs"));
 }
 
+/// `buf curl` knows the types of details that are compiled into it, and does not ask
+/// reflection for others: it prints them as base64. The message says the same in words.
+#[tokio::test]
+async fn interop_buf_curl_reads_errors() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use prost::Message as _;
+    use tonic_types::pb::{BadRequest, ErrorInfo};
+
+    let gateway = Gateway::start();
+    // buf takes a module in the current directory for the schema: there must be none.
+    let empty = tempfile::TempDir::new().expect("a temporary directory");
+    let output = Command::new(tools().join("venv/bin/buf"))
+        .args([
+            "curl",
+            "--protocol",
+            "grpc",
+            "--http2-prior-knowledge",
+            "--data",
+        ])
+        .arg("{\"filter\":{\"types\":[\"user.craeted\"]}}")
+        .arg(format!(
+            "http://{}/clerkcast.v1.EventService/Subscribe",
+            gateway.grpc
+        ))
+        .current_dir(empty.path())
+        .output()
+        .expect("buf runs");
+    assert!(!output.status.success());
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!(error["code"], "invalid_argument");
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("did you mean user.created?"), "{message}");
+    let detail = |name: &str| {
+        let details = error["details"].as_array().expect("details");
+        let found = details.iter().find(|detail| detail["type"] == name);
+        let value = found.and_then(|detail| detail["value"].as_str());
+        STANDARD_NO_PAD
+            .decode(value.expect("a value"))
+            .expect("base64")
+    };
+    let info = ErrorInfo::decode(&detail("google.rpc.ErrorInfo")[..]).expect("a message");
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        ("INVALID_REQUEST", "clerkcast")
+    );
+    let request = BadRequest::decode(&detail("google.rpc.BadRequest")[..]).expect("a message");
+    assert_eq!(request.field_violations[0].field, "filter.types[0]");
+}
+
 #[tokio::test]
 async fn signatures_of_svix_for_javascript_verify() {
     let gateway = Gateway::start();

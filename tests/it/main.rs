@@ -41,5 +41,6 @@ mod subscribe;
 mod tail;
 mod tls;
 mod verify;
+mod voice;
 mod wal;
 mod webhook;

@@ -150,12 +150,12 @@ pub(crate) fn new_token(name: &str) -> Token {
     let output = binary().args(["token", "new", name]).output();
     let output = output.expect("the binary runs");
     assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let secret = text.lines().find(|line| line.starts_with("cct_"));
-    let at = text.find("[[principals]]").expect("a stanza");
+    let [secret, said] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+    let at = said.find("[[principals]]").expect("a stanza");
     Token {
-        secret: secret.expect("a token").to_owned(),
-        stanza: text[at..].trim_end().to_owned(),
+        secret: secret.trim_end().to_owned(),
+        stanza: said[at..].trim_end().to_owned(),
     }
 }
 

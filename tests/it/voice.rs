@@ -1,0 +1,154 @@
+//! What all commands have in common: their help, and how they fail.
+
+use crate::commands::{run, stderr, stdout};
+use crate::harness::SECRET;
+
+const COMMANDS: [&[&str]; 10] = [
+    &["serve"],
+    &["dev"],
+    &["send"],
+    &["tail"],
+    &["verify"],
+    &["copy"],
+    &["config", "check"],
+    &["token", "new"],
+    &["token", "hash"],
+    &[],
+];
+
+fn help_of(command: &[&str]) -> String {
+    let help = run(&[command, &["--help"]].concat());
+    assert!(help.status.success(), "{command:?}");
+    stdout(&help)
+}
+
+#[test]
+fn help_is_true() {
+    for command in COMMANDS {
+        let help = help_of(command);
+        assert!(!help.contains("[`"), "{command:?}: {help}");
+        for line in help.lines().filter(|line| line.contains("::")) {
+            assert!(line.contains("clerkcast::webhook=debug"), "{line}");
+        }
+    }
+    let (serve, dev, copy) = (help_of(&["serve"]), help_of(&["dev"]), help_of(&["copy"]));
+    for of_serve in ["0.0.0.0:8080", "./clerkcast-data", "[default: info]"] {
+        assert!(serve.contains(of_serve), "{of_serve}");
+        assert!(!dev.contains(of_serve), "{of_serve}");
+        assert!(!copy.contains(of_serve), "{of_serve}");
+    }
+    let dev: Vec<&str> = dev.split_whitespace().collect();
+    let dev = dev.join(" ");
+    for of_dev in [
+        "[default: 127.0.0.1:8080, or a free port if it is busy]",
+        "[default: a temporary directory, removed at the end]",
+        "[default: warn]",
+    ] {
+        assert!(dev.contains(of_dev), "{of_dev}: {dev}");
+    }
+    // `copy` has the log in its arguments.
+    assert!(!copy.contains("--log "), "{copy}");
+}
+
+/// One line that begins with what is wrong, by a name that the command's help has.
+#[test]
+fn commands_fail_in_one_voice() {
+    let secret = ["--secret", SECRET];
+    let parts = [
+        "--id",
+        "msg_1",
+        "--timestamp",
+        "1",
+        "--payload",
+        "/dev/null",
+    ];
+    for (command, args, named) in [
+        ("send", &["--secret", "whsec_ep_1"][..], "--secret: "),
+        ("send", &[], "--secret: "),
+        (
+            "send",
+            &[&secret[..], &["--url", "nowhere"]].concat(),
+            "--url: ",
+        ),
+        (
+            "send",
+            &[&secret[..], &["--rate", "0"]].concat(),
+            "--rate: ",
+        ),
+        (
+            "send",
+            &[&secret[..], &["--file", "/nowhere"]].concat(),
+            "--file: ",
+        ),
+        (
+            "send",
+            &[&secret[..], &["--ca-cert", "/nowhere"]].concat(),
+            "--ca-cert: ",
+        ),
+        (
+            "send",
+            &[&secret[..], &["--retry", "--retry-scale", "2"]].concat(),
+            "--retry-scale: ",
+        ),
+        ("send", &["nonsense.created"], "TYPE: "),
+        ("tail", &["--server", "ftp://a"], "--server: "),
+        ("tail", &["--from", "yesterday"], "--from: "),
+        ("tail", &["--token", "a\nb"], "--token: "),
+        ("tail", &["--ca-cert", "/nowhere"], "--ca-cert: "),
+        (
+            "verify",
+            &[&["--signature", "x", "--secret", "sk_test_1"][..], &parts].concat(),
+            "--secret: ",
+        ),
+        (
+            "verify",
+            &[&["--signature", "\u{1}"][..], &secret, &parts].concat(),
+            "--signature: ",
+        ),
+        (
+            "verify",
+            &[&secret[..], &["--delivery", "/nowhere"]].concat(),
+            "--delivery: ",
+        ),
+        ("token", &["new", "two words"], "NAME: "),
+        (
+            "serve",
+            &["--signing-secret", SECRET, "--retain-for", "soon"],
+            "--retain-for: ",
+        ),
+        ("serve", &["--signing-secret", "ep_1"], "--signing-secret: "),
+        ("dev", &["--retain-for", "soon"], "--retain-for: "),
+    ] {
+        let failed = run(&[&[command][..], args].concat());
+        let said = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(2), "{command} {args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        // `serve` logs, and its lines begin with the time.
+        let message = match command {
+            "serve" => said.split_once(named).map(|(_, message)| message),
+            _ => said.strip_prefix(&format!("clerkcast: {named}")),
+        };
+        let message = message.unwrap_or_else(|| panic!("{command} {args:?}: {said}"));
+        assert!(!message.trim_end().ends_with('.'), "{said}");
+        let subcommand: &[&str] = if command == "token" {
+            &["token", "new"]
+        } else {
+            &[command]
+        };
+        let help = help_of(subcommand);
+        let words = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        for flag in words.filter(|word| word.starts_with("--")) {
+            assert!(help.contains(flag), "{command} has no {flag}: {said}");
+        }
+    }
+    // What the command line's own reader finds is told alike.
+    for command in COMMANDS {
+        let failed = run(&[command, &["--nonsense"]].concat());
+        assert_eq!(failed.status.code(), Some(2));
+        assert!(
+            stderr(&failed).starts_with("clerkcast: unexpected argument '--nonsense'"),
+            "{}",
+            stderr(&failed)
+        );
+    }
+}
