@@ -32,8 +32,8 @@ pub(super) fn explain(room: Option<u64>, retain_bytes: u64) -> String {
 }
 
 /// The most that there is room for, in whole steps: made of one stream for each binary digit
-/// that fits beside the larger ones. All are kept until the end, because a cluster takes its
-/// time to give back the room of a stream that is deleted.
+/// that fits beside the larger ones. A cluster hears of what its servers have set aside some
+/// seconds late, so there the largest digit has to do.
 async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u64> {
     let inbox = context.client().new_inbox();
     let unique = inbox.rsplit('.').next()?.to_owned();
@@ -50,9 +50,14 @@ async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u6
             max_bytes: i64::try_from(part).ok()?,
             ..Settings::default()
         };
-        if room + part < too_much && context.create_stream(settings).await.is_ok() {
+        if room + part < too_much
+            && let Ok(stream) = context.create_stream(settings).await
+        {
             made.push(name);
             room += part;
+            if stream.cached_info().cluster.is_some() {
+                break;
+            }
         }
         part /= 2;
     }
