@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::HeaderMap;
 
-use super::{Call, Unread};
+use super::Call;
 
 /// The answer is handed to HTTP/2 in pieces of this size, since HTTP/2 keeps what it was
 /// handed until the other end reads it.
@@ -42,16 +42,14 @@ pub(super) struct Answer {
     message: Bytes,
     is_begun: bool,
     trailers: Option<HeaderMap>,
-    _unread: Unread,
 }
 
 impl Answer {
-    pub(super) fn new(message: Bytes, trailers: HeaderMap, unread: Unread) -> Self {
+    pub(super) fn new(message: Bytes, trailers: HeaderMap) -> Self {
         Self {
             message,
             is_begun: false,
             trailers: Some(trailers),
-            _unread: unread,
         }
     }
 
@@ -117,6 +115,8 @@ impl HttpBody for CallBody {
                 let frame = answer.next();
                 if answer.trailers.is_some() {
                     *content = Content::Answer(answer);
+                } else {
+                    call.note_handed();
                 }
                 frame
             }

@@ -21,7 +21,8 @@ mod message;
 mod timeout;
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -127,11 +128,13 @@ impl Calls {
     ) -> Arc<Call> {
         let call = Arc::new(Call {
             calls: self.clone(),
-            open: connection.open(),
+            open: connection.open(kind),
             connection: connection.clone(),
             principal,
             kind,
             content: Mutex::default(),
+            unread: Mutex::default(),
+            handed_at: AtomicU64::new(0),
             answered: Notify::new(),
             gives_way: Arc::default(),
         });
@@ -149,6 +152,10 @@ pub(super) struct Call {
     principal: Option<Principal>,
     kind: Kind,
     content: Mutex<Content>,
+    /// Held until the socket has taken the answer.
+    unread: Mutex<Option<Unread>>,
+    /// The flushes of its connection when the last of it was handed to HTTP/2.
+    handed_at: AtomicU64,
     /// Notified when an answer lies in `content`.
     answered: Notify,
     /// Cancelled when an answer must give way to others.
@@ -217,11 +224,12 @@ impl Call {
         let (head, body) = response.into_parts();
         let (message, trailers) = content::collect(body).await?;
         drop(permit);
-        let unread = self.unread(message.len(), place).await?;
+        let unread = self.count_unread(message.len(), place).await?;
         if let Some(status) = self.revoked() {
             return Err(status);
         }
-        *self.content() = Content::Answer(Answer::new(message, trailers, unread));
+        *self.unread() = Some(unread);
+        *self.content() = Content::Answer(Answer::new(message, trailers));
         self.answered.notify_one();
         Ok(Response::from_parts(head, self.body()))
     }
@@ -279,7 +287,11 @@ impl Call {
     }
 
     /// Counts an answer as unread. It gives way to others from here on.
-    async fn unread(&self, bytes: usize, place: OwnedSemaphorePermit) -> Result<Unread, Status> {
+    async fn count_unread(
+        &self,
+        bytes: usize,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Unread, Status> {
         let calls = &self.calls;
         let (number, giving_way) = {
             let mut ledger = calls.ledger();
@@ -313,6 +325,24 @@ impl Call {
 
     fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Option<Unread>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All of the answer is on its way to HTTP/2.
+    fn note_handed(&self) {
+        let flushes = self.connection.flushes();
+        self.handed_at.store(flushes, Ordering::Relaxed);
+    }
+
+    /// Completes when the socket has taken the answer, all of which HTTP/2 was handed.
+    async fn taken(&self) {
+        if self.unread().is_some() {
+            let handed_at = self.handed_at.load(Ordering::Relaxed);
+            self.connection.flushed_after(handed_at).await;
+        }
     }
 
     /// Completes when its principal may not go on.
@@ -437,21 +467,35 @@ where
     }
 }
 
-/// Runs a stream until it is done or the gateway ends its call.
+/// Runs a stream until its answer is taken or the gateway ends its call.
 async fn watch<F: Future>(mut stream: Pin<Box<F>>, call: Arc<Call>) {
+    let mut is_sent = false;
     let ending = {
-        let ended = pin!(call.ended());
+        let taken = async {
+            (&mut stream).await;
+            is_sent = true;
+            call.taken().await;
+        };
         tokio::select! {
             biased;
-            _ = &mut stream => return,
-            ending = ended => ending,
+            () = taken => return,
+            ending = call.ended() => ending,
         }
     };
     call.end(&ending);
-    if matches!(ending, Ending::Over(_)) {
+    match ending {
         // A caller that reads receives the reason.
-        if tokio::time::timeout(END_TIMEOUT, stream).await.is_err() {
-            call.connection.close_unless_in_force();
+        Ending::Over(_) if !is_sent => {
+            if tokio::time::timeout(END_TIMEOUT, stream).await.is_err() {
+                call.connection.close_unless_in_force();
+            }
         }
+        Ending::Over(_) => call.taken().await,
+        // What HTTP/2 was handed goes with the stream, or with the connection alone.
+        Ending::NotRead | Ending::GaveWay if is_sent => {
+            call.connection.close_unless_subscribed();
+            call.taken().await;
+        }
+        Ending::NotRead | Ending::GaveWay => {}
     }
 }

@@ -4,6 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -54,8 +55,18 @@ impl Raw {
     pub(crate) async fn connect(address: &str, token: Option<&str>, window: u32) -> Self {
         let stream = TcpStream::connect(address).await.expect("connected");
         stream.set_nodelay(true).expect("a socket");
+        Self::over(stream, token, window).await
+    }
+
+    /// Speaks over any stream of bytes.
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        token: Option<&str>,
+        window: u32,
+    ) -> Self {
         let opening = h2::client::Builder::new()
             .initial_window_size(window)
+            .initial_connection_window_size(window.max(65_535))
             .handshake(stream);
         let (send, mut connection) = opening.await.expect("HTTP/2");
         let (windows, mut changes) = mpsc::unbounded_channel();

@@ -1,10 +1,18 @@
 //! What is made and not read is bounded, and costs nobody else.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
 use clerkcast::proto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::raw::{Outcome, Raw};
+use super::raw::{Outcome, Raw, framed};
 use super::{message, unary_methods};
 use crate::harness::{Gateway, PATIENCE, body, eventually};
 
@@ -132,4 +140,86 @@ async fn unread_answers_are_bounded_in_bytes() {
     let growth = gateway.memory().saturating_sub(before);
     assert!(growth < 400 << 20, "grew by {} MiB", growth >> 20);
     held.swap_remove(0).reset().await;
+}
+
+/// A socket of which nothing is read once `is_deaf`.
+struct Deaf {
+    stream: TcpStream,
+    is_deaf: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_deaf.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// HTTP/2 has room for all of them, and the socket for none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_socket_does_not_take_is_unread_too() {
+    const CALLS: usize = 600;
+    let gateway = Gateway::start();
+    let text = "x".repeat(150 << 10);
+    let large = format!(r#"{{"type":"user.imported","data":{{"id":"user_1","text":"{text}"}}}}"#);
+    gateway.accept("msg_1", large).await;
+    let asked = proto::GetEventRequest {
+        id: "msg_1".to_owned(),
+        include_payload: true,
+        ..proto::GetEventRequest::default()
+    };
+    let before = gateway.memory();
+    let stream = TcpStream::connect(&gateway.grpc).await.expect("connected");
+    let is_deaf = Arc::new(AtomicBool::new(false));
+    let deaf = Deaf {
+        stream,
+        is_deaf: Arc::clone(&is_deaf),
+    };
+    let mut caller = Raw::over(deaf, None, 1 << 30).await;
+    let heard = caller.call(GET, &asked).await;
+    assert!(matches!(heard, Outcome::Answered(_)), "{heard:?}");
+    is_deaf.store(true, Ordering::Relaxed);
+    let mut calls = Vec::new();
+    for _ in 0..CALLS {
+        let mut call = caller.head(GET).await;
+        call.send(&framed(&asked), true);
+        calls.push(call);
+    }
+    let refused =
+        r#"clerkcast_grpc_calls_refused_total{principal="anonymous",reason="too_many_calls"}"#;
+    eventually("most of them are refused", || async {
+        gateway.metric(refused).await >= (CALLS - 2 * CALLS_MAX) as f64
+    })
+    .await;
+    let growth = gateway.memory().saturating_sub(before);
+    assert!(growth < 96 << 20, "grew by {} MiB", growth >> 20);
+    // A connection that takes nothing and holds no subscriber is closed.
+    eventually("what it held is gone", || async {
+        gateway.metric("clerkcast_grpc_unread_answer_bytes").await == 0.0
+    })
+    .await;
 }
