@@ -34,6 +34,15 @@ pub struct Violation {
     pub description: String,
 }
 
+/// What is wrong with a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Violations {
+    /// The first ones.
+    pub reported: Vec<Violation>,
+    /// How many more there are.
+    pub more: usize,
+}
+
 /// A compiled filter; clones share it. Filters that ask for the same are equal.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -70,7 +79,7 @@ impl Filter {
         filter: &EventFilter,
         known: &KnownNames,
         scope: &Scope,
-    ) -> Result<Self, Vec<Violation>> {
+    ) -> Result<Self, Violations> {
         Check::new(known, scope).clauses(filter).map(Self::new)
     }
 
@@ -206,7 +215,7 @@ pub(super) mod tests {
     }
 
     pub(crate) fn compile(filter: &EventFilter) -> Result<Filter, Vec<Violation>> {
-        Filter::compile(filter, &known(), &Scope::default())
+        Filter::compile(filter, &known(), &Scope::default()).map_err(|it| it.reported)
     }
 
     pub(crate) fn types(types: &[&str]) -> EventFilter {

@@ -53,7 +53,7 @@ use ring::Ring;
 use waiting::WaitingRoom;
 
 pub use asked::AskedFilter;
-pub use filter::{Denied, Filter, KnownNames, Violation};
+pub use filter::{Denied, Filter, KnownNames, Violation, Violations};
 pub use frame::{Frame, Payload, View};
 pub use metrics::Metrics;
 pub use read::{Listed, Listing};

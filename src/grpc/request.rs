@@ -7,6 +7,7 @@ use crate::access::{Principal, Scope};
 use crate::event::{Cursor, TypePattern, UnixMillis};
 use crate::fanout::{
     AskedFilter, Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, View, Violation,
+    Violations,
 };
 use crate::proto;
 use crate::proto::subscribe_request::Start as AskedStart;
@@ -33,7 +34,7 @@ const UNNAMED: &str = "unnamed";
 #[derive(Debug)]
 pub(super) enum Refused {
     /// Something is wrong with it.
-    Invalid(Vec<Violation>),
+    Invalid(Violations),
     /// It asks for nothing that the caller may receive.
     NotAllowed {
         principal: String,
@@ -205,12 +206,12 @@ fn narrowed_by(
 /// Collects what is wrong.
 #[derive(Default)]
 struct Check {
-    violations: Vec<Violation>,
+    violations: Violations,
 }
 
 impl Check {
     fn done(self) -> Result<(), Refused> {
-        if self.violations.is_empty() {
+        if self.violations.reported.is_empty() {
             Ok(())
         } else {
             Err(Refused::Invalid(self.violations))
@@ -218,7 +219,7 @@ impl Check {
     }
 
     fn fail<T>(&mut self, field: &str, description: &str, instead: T) -> T {
-        self.violations.push(Violation {
+        self.violations.reported.push(Violation {
             field: field.to_owned(),
             description: description.to_owned(),
         });
@@ -227,7 +228,8 @@ impl Check {
 
     fn filter(&mut self, filter: &proto::EventFilter, known: &KnownNames, scope: &Scope) -> Filter {
         Filter::compile(filter, known, scope).unwrap_or_else(|violations| {
-            self.violations.extend(violations);
+            self.violations.reported.extend(violations.reported);
+            self.violations.more += violations.more;
             Filter::default()
         })
     }

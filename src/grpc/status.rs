@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use super::request::Refused;
 use super::retry;
 use crate::access::Unknown;
-use crate::fanout::{Error, Violation};
+use crate::fanout::{Error, Violations};
 
 const DOMAIN: &str = "clerkcast";
 /// Clients bound the metadata of an answer, many at 8 KiB, and show nothing of one that is
@@ -44,8 +44,12 @@ pub(super) fn unauthenticated(unknown: Unknown) -> Status {
     problem(Code::Unauthenticated, &unknown.to_string(), details)
 }
 
-fn invalid(mut violations: Vec<Violation>) -> Status {
-    let more = violations.len().saturating_sub(VIOLATIONS_SHOWN);
+fn invalid(violations: Violations) -> Status {
+    let Violations {
+        reported: mut violations,
+        more,
+    } = violations;
+    let more = more + violations.len().saturating_sub(VIOLATIONS_SHOWN);
     violations.truncate(VIOLATIONS_SHOWN);
     let mut message = match &violations[..] {
         [one] => format!("{}: {}", one.field, one.description),
@@ -234,6 +238,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fanout::Violation;
 
     #[test]
     fn a_status_is_bounded_whatever_it_says() {
@@ -242,7 +247,10 @@ mod tests {
             description: "é".repeat(length),
         };
         for (count, length) in [(1, 1), (1, 100_000), (10, 1_000), (10_000, 300)] {
-            let status = invalid((0..count).map(|_| violation(length)).collect());
+            let status = invalid(Violations {
+                reported: (0..count).map(|_| violation(length)).collect(),
+                more: 0,
+            });
             assert!(status.message().len() <= MESSAGE_BYTES_MAX, "{count}");
             assert!(status.details().len() <= DETAILS_BYTES_MAX, "{count}");
             let details = status.get_error_details();

@@ -223,3 +223,18 @@ async fn filters_are_bounded_per_principal() {
     let again = caller.request(of_users(2_000, 50));
     streams.subscribe(again).await.expect("there is room again");
 }
+
+#[tokio::test]
+async fn ten_violations_are_named_and_the_others_are_counted() {
+    let gateway = Gateway::start();
+    let filter = EventFilter {
+        user_ids: vec!["x".to_owned(); 5_000],
+        ..EventFilter::default()
+    };
+    let refused = gateway.client().await.subscribe(asking(filter)).await;
+    let refused = refused.expect_err("refused");
+    assert!(refused.message().ends_with("and 4990 more"), "{refused}");
+    let details = refused.get_error_details();
+    let named = &details.bad_request().expect("named").field_violations;
+    assert!((1..=10).contains(&named.len()), "{named:?}");
+}

@@ -222,7 +222,7 @@ fn check_names(fields: &mut Fields<'_>, lists: &[Vec<Located<String>>; 3], known
     let Err(violations) = Filter::compile(&filter, known, &Scope::default()) else {
         return;
     };
-    for violation in violations {
+    for violation in violations.reported {
         let field = violation.field.trim_start_matches("filter.");
         let (key, index) = field.split_once('[').unwrap_or((field, ""));
         let list = match key {
@@ -235,6 +235,10 @@ fn check_names(fields: &mut Fields<'_>, lists: &[Vec<Located<String>>; 3], known
         let line = item.map_or_else(|| fields.line(key), |item| item.line);
         let message = format!("{field}: {}", violation.description);
         fields.refuse_at(line, key, message);
+    }
+    if violations.more > 0 {
+        let message = format!("and {} more names that are wrong", violations.more);
+        fields.refuse("types", message);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A caller decides how much there is to check, so a refusal must be cheap: counts and
 //! lengths come first, and only a violation that is reported is searched for a suggestion.
 
-use super::{Clauses, KnownNames, Violation};
+use super::{Clauses, KnownNames, Violation, Violations};
 use crate::access::Scope;
 use crate::clerk::suggestions::{self, Allowed};
 use crate::event::{Excerpt, IdKind, Patterns, TypePattern};
@@ -51,7 +51,7 @@ impl<'a> Check<'a> {
     }
 
     /// The filter's clauses, if nothing is wrong.
-    pub(super) fn clauses(mut self, filter: &EventFilter) -> Result<Clauses, Vec<Violation>> {
+    pub(super) fn clauses(mut self, filter: &EventFilter) -> Result<Clauses, Violations> {
         let ids = [
             (IdKind::User, &filter.user_ids),
             (IdKind::Organization, &filter.organization_ids),
@@ -96,16 +96,11 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// The violations that are reported, and how many more there are.
-    fn violations(self) -> Vec<Violation> {
-        let mut violations = self.reported;
-        if self.unreported > 0 {
-            violations.push(Violation {
-                field: "filter".to_owned(),
-                description: format!("and {} more", self.unreported),
-            });
+    fn violations(self) -> Violations {
+        Violations {
+            reported: self.reported,
+            more: self.unreported,
         }
-        violations
     }
 
     fn violation(&mut self, field: &str, describe: impl FnOnce(&mut Self) -> String) {
@@ -234,9 +229,11 @@ mod tests {
             types: vec!["no.such.type".to_owned(); 8],
             ..EventFilter::default()
         };
+        let known = KnownNames::default();
+        let refused = Filter::compile(&many, &known, &Scope::default());
+        assert_eq!(refused.expect_err("refused").more, 4_998);
         let violations = refusal(&many);
-        assert_eq!(violations.len(), 11);
-        assert_eq!(violations[10].description, "and 4998 more");
+        assert_eq!(violations.len(), 10);
         let listed = violations
             .iter()
             .filter(|it| it.description.contains("session.*"));
@@ -282,7 +279,7 @@ mod tests {
         };
         let report = |scope: &Scope| {
             let refused = Filter::compile(&asked, &known, scope).expect_err("unknown");
-            refused[0].description.clone()
+            refused.reported[0].description.clone()
         };
         let all = report(&Scope::default());
         assert!(all.ends_with("source-10, …"), "{all}");
@@ -340,7 +337,7 @@ mod tests {
         assert!(Filter::compile(&asked, &known, &within(&[])).is_ok());
         assert!(Filter::compile(&asked, &known, &within(&["staging"])).is_ok());
         let refused = Filter::compile(&asked, &known, &within(&["default"]));
-        let description = refused.expect_err("hidden")[0].description.clone();
+        let description = refused.expect_err("hidden").reported[0].description.clone();
         assert!(!description.contains("did you mean"), "{description}");
     }
 }
