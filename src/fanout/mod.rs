@@ -31,6 +31,7 @@ mod outage;
 mod read;
 mod ready;
 mod registry;
+mod request;
 mod ring;
 mod starting;
 mod subscription;
@@ -58,7 +59,8 @@ pub use frame::{Frame, Payload, View};
 pub use metrics::Metrics;
 pub use read::{Listed, Listing};
 pub use registry::{Lag, State, SubscriberPage, SubscriberView};
-pub use subscription::{OnExpired, Request, Start, Subscription};
+pub use request::{OnExpired, Request, Start};
+pub use subscription::Subscription;
 
 /// How to run the fan-out.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::frame::{View, event_message};
-use super::subscription::Start;
+use super::request::Start;
 use super::{Error, Fanout, Filter};
 use crate::access::Scope;
 use crate::event::{AttributesRef, Cursor, Position};

@@ -1,6 +1,6 @@
 //! Where a subscription starts, and where its history ends.
 
-use super::subscription::{OnExpired, Request, Start};
+use super::request::{OnExpired, Request, Start};
 use super::{Error, Inner};
 use crate::event::Position;
 

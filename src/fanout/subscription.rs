@@ -8,16 +8,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::audit;
-use super::frame::{Frame, View};
+use super::frame::Frame;
 use super::history::Wanted;
 use super::metrics::Ending;
 use super::ready::Ready;
 use super::registry::{Entry, Lag, State};
+use super::request::{OnExpired, Request, Start};
 use super::ring::{Lookup, Recent};
 use super::starting::{end_of_history, starting_position};
-use super::{AskedFilter, Error, Filter, Inner};
-use crate::access::{Ended, Principal};
-use crate::event::{Cursor, Position, UnixMillis};
+use super::{Error, Inner};
+use crate::access::Ended;
+use crate::event::{Position, UnixMillis};
 use crate::log;
 use crate::proto;
 use crate::proto::subscribe_response::Kind;
@@ -30,59 +31,6 @@ const PAGE_BYTES_MAX: usize = 256 << 10;
 const PAGE_EVENTS_MAX: usize = 1024;
 /// Between looks for a log that is away.
 const UNREACHABLE_RETRY: Duration = Duration::from_millis(250);
-
-/// Where to start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// After this cursor.
-    After(Cursor),
-    /// With what arrives from now on.
-    Latest,
-    /// With the oldest event in the log.
-    Earliest,
-    /// With the first event received at or after this.
-    Time(UnixMillis),
-}
-
-/// What to do when retention was faster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnExpired {
-    /// End.
-    Fail,
-    /// Say so, and go on with the oldest event in the log.
-    Earliest,
-    /// Say so, and go on with what arrives from now on.
-    Latest,
-}
-
-/// A subscription to open.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Who asks.
-    pub principal: Principal,
-    /// What to send: of what is asked for, what the principal may receive.
-    pub filter: Filter,
-    /// What its policy took away, if it took anything.
-    pub narrowed: Option<proto::Narrowed>,
-    /// The filter in the subscriber's words, for listings.
-    pub asked_filter: AskedFilter,
-    /// Where to start.
-    pub start: Start,
-    /// What to do when retention was faster.
-    pub on_expired: OnExpired,
-    /// End once the history is sent.
-    pub stop_when_caught_up: bool,
-    /// End after so many events.
-    pub events_max: Option<u64>,
-    /// The longest silence.
-    pub heartbeat_interval: Duration,
-    /// What of the events to send.
-    pub view: View,
-    /// The subscriber's name for itself.
-    pub name: String,
-    /// Where it connected from.
-    pub peer: String,
-}
 
 /// An open subscription, pulled by its connection.
 #[derive(Debug)]

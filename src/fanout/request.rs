@@ -1,0 +1,62 @@
+//! What a subscriber asks for, checked.
+
+use std::time::Duration;
+
+use super::frame::View;
+use super::{AskedFilter, Filter};
+use crate::access::Principal;
+use crate::event::{Cursor, UnixMillis};
+use crate::proto;
+
+/// Where to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After this cursor.
+    After(Cursor),
+    /// With what arrives from now on.
+    Latest,
+    /// With the oldest event in the log.
+    Earliest,
+    /// With the first event received at or after this.
+    Time(UnixMillis),
+}
+
+/// What to do when retention was faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExpired {
+    /// End.
+    Fail,
+    /// Say so, and go on with the oldest event in the log.
+    Earliest,
+    /// Say so, and go on with what arrives from now on.
+    Latest,
+}
+
+/// A subscription to open.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who asks.
+    pub principal: Principal,
+    /// What to send: of what is asked for, what the principal may receive.
+    pub filter: Filter,
+    /// What its policy took away, if it took anything.
+    pub narrowed: Option<proto::Narrowed>,
+    /// The filter in the subscriber's words, for listings.
+    pub asked_filter: AskedFilter,
+    /// Where to start.
+    pub start: Start,
+    /// What to do when retention was faster.
+    pub on_expired: OnExpired,
+    /// End once the history is sent.
+    pub stop_when_caught_up: bool,
+    /// End after so many events.
+    pub events_max: Option<u64>,
+    /// The longest silence.
+    pub heartbeat_interval: Duration,
+    /// What of the events to send.
+    pub view: View,
+    /// The subscriber's name for itself.
+    pub name: String,
+    /// Where it connected from.
+    pub peer: String,
+}
