@@ -18,7 +18,7 @@ use super::ring::{Lookup, Recent};
 use super::starting::{end_of_history, starting_position};
 use super::{Error, Inner};
 use crate::access::Ended;
-use crate::event::{Position, UnixMillis};
+use crate::event::{Cursor, Position, UnixMillis};
 use crate::log;
 use crate::proto;
 use crate::proto::subscribe_response::Kind;

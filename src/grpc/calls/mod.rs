@@ -16,12 +16,11 @@
 
 mod connection;
 mod content;
+mod executor;
 mod ledger;
 mod message;
 mod timeout;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -47,6 +46,7 @@ use content::{Answer, CallBody, Content};
 use ledger::Ledger;
 
 pub(super) use connection::ConnectionCalls;
+pub(super) use executor::Executor;
 
 /// A filter may name thousands of ids.
 pub(super) const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -437,65 +437,5 @@ impl Drop for Unread {
         let mut ledger = self.calls.ledger();
         ledger.remove(self.number);
         self.calls.shared.metrics.set_unread(ledger.bytes());
-    }
-}
-
-/// Runs the streams of one connection, each together with the call that it belongs to.
-#[derive(Clone, Debug)]
-pub(super) struct Executor {
-    pub(super) connection: ConnectionCalls,
-}
-
-impl<F> hyper::rt::Executor<F> for Executor
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, stream: F) {
-        let Some(call) = self.connection.take_over() else {
-            tokio::spawn(async move {
-                stream.await;
-            });
-            return;
-        };
-        let watched = watch(Box::pin(stream), Arc::clone(&call));
-        if call.kind == Kind::Side {
-            tokio::spawn(watched);
-        } else {
-            call.calls.shared.running.spawn(watched);
-        }
-    }
-}
-
-/// Runs a stream until its answer is taken or the gateway ends its call.
-async fn watch<F: Future>(mut stream: Pin<Box<F>>, call: Arc<Call>) {
-    let mut is_sent = false;
-    let ending = {
-        let taken = async {
-            (&mut stream).await;
-            is_sent = true;
-            call.taken().await;
-        };
-        tokio::select! {
-            biased;
-            () = taken => return,
-            ending = call.ended() => ending,
-        }
-    };
-    call.end(&ending);
-    match ending {
-        // A caller that reads receives the reason.
-        Ending::Over(_) if !is_sent => {
-            if tokio::time::timeout(END_TIMEOUT, stream).await.is_err() {
-                call.connection.close_unless_in_force();
-            }
-        }
-        Ending::Over(_) => call.taken().await,
-        // What HTTP/2 was handed goes with the stream, or with the connection alone.
-        Ending::NotRead | Ending::GaveWay if is_sent => {
-            call.connection.close_unless_subscribed();
-            call.taken().await;
-        }
-        Ending::NotRead | Ending::GaveWay => {}
     }
 }
