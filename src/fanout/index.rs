@@ -35,6 +35,8 @@ pub(super) struct Index<W> {
     shown: Position,
     /// Every event up to here can be read, and those who wait are being asked about it.
     announced: Position,
+    /// Counts announcements.
+    announcement: u64,
     subscribers: HashMap<u64, Subscriber<W>>,
     groups: BTreeMap<u64, Group>,
     next_group: u64,
@@ -68,16 +70,16 @@ struct Group {
     filter: Filter,
     members: usize,
     waiting: BTreeSet<u64>,
+    /// The last announcement that it was asked about.
+    announcement: u64,
 }
 
 /// Groups to ask about the events that were announced. Kept from one batch to the next, so
 /// that asking allocates nothing.
 #[derive(Debug)]
 pub(super) struct Questions<W> {
-    /// Those that are filed, each with the place of the event that concerns it.
-    of_one: Vec<(u64, Filter, usize)>,
-    /// Those that have to be asked about every event.
-    of_all: Vec<(u64, Filter)>,
+    /// Each with the place of the first event that may concern it.
+    asked: Vec<(u64, Filter, usize)>,
     /// Groups that want an event, with the first place.
     answers: Vec<(u64, usize)>,
     pub(super) woken: Vec<W>,
@@ -86,8 +88,7 @@ pub(super) struct Questions<W> {
 impl<W> Default for Questions<W> {
     fn default() -> Self {
         Self {
-            of_one: Vec::new(),
-            of_all: Vec::new(),
+            asked: Vec::new(),
             answers: Vec::new(),
             woken: Vec::new(),
         }
@@ -97,20 +98,14 @@ impl<W> Default for Questions<W> {
 impl<W> Questions<W> {
     /// Asks each group about its events, in their order.
     pub(super) fn ask(&mut self, events: &[Shown<'_>]) {
-        for (group, filter, place) in self.of_one.drain(..) {
+        for (group, filter, first) in self.asked.drain(..) {
             let is_wanted = |(_, event): &Shown<'_>| filter.matches(event.view());
-            if events.get(place).is_some_and(is_wanted) {
-                self.answers.push((group, place));
+            let rest = events.get(first..).unwrap_or_default();
+            if let Some(further) = rest.iter().position(is_wanted) {
+                self.answers.push((group, first + further));
             }
         }
-        for (group, filter) in self.of_all.drain(..) {
-            let is_wanted = |(_, event): &Shown<'_>| filter.matches(event.view());
-            if let Some(place) = events.iter().position(is_wanted) {
-                self.answers.push((group, place));
-            }
-        }
-        self.of_one.shrink_to(QUESTIONS_KEPT);
-        self.of_all.shrink_to(QUESTIONS_KEPT);
+        self.asked.shrink_to(QUESTIONS_KEPT);
     }
 }
 
@@ -119,6 +114,7 @@ impl<W: Clone> Index<W> {
         Self {
             shown: tail,
             announced: tail,
+            announcement: 0,
             subscribers: HashMap::new(),
             groups: BTreeMap::new(),
             next_group: 0,
@@ -178,6 +174,7 @@ impl<W: Clone> Index<W> {
             filter,
             members: 0,
             waiting: BTreeSet::new(),
+            announcement: 0,
         };
         self.groups.insert(number, group);
     }
@@ -252,18 +249,26 @@ impl<W: Clone> Index<W> {
             return;
         };
         self.announced = *last;
+        self.announcement += 1;
+        let announcement = self.announcement;
+        let groups = &mut self.groups;
+        let mut ask = |number: u64, place: usize| {
+            let group = groups.get_mut(&number);
+            let Some(group) = group.filter(|it| !it.waiting.is_empty()) else {
+                return;
+            };
+            // Once for all events of a batch.
+            if group.announcement != announcement {
+                group.announcement = announcement;
+                questions.asked.push((number, group.filter.clone(), place));
+            }
+        };
         for (place, (_, event)) in events.iter().enumerate() {
-            self.filed.for_each(event.view(), |number| {
-                if let Some(group) = waiting_group(&self.groups, number) {
-                    let filter = group.filter.clone();
-                    questions.of_one.push((number, filter, place));
-                }
-            });
+            self.filed
+                .for_each(event.view(), |number| ask(number, place));
         }
         for number in &self.unfiled {
-            if let Some(group) = waiting_group(&self.groups, *number) {
-                questions.of_all.push((*number, group.filter.clone()));
-            }
+            ask(*number, 0);
         }
     }
 
@@ -290,12 +295,6 @@ impl<W: Clone> Index<W> {
         self.announced = position;
         woken
     }
-}
-
-fn waiting_group(groups: &BTreeMap<u64, Group>, number: u64) -> Option<&Group> {
-    groups
-        .get(&number)
-        .filter(|group| !group.waiting.is_empty())
 }
 
 fn wake<W: Clone>(
