@@ -167,6 +167,12 @@ impl Principal {
         self.shared.ended.cancelled().await;
     }
 
+    /// A token of one call's own, cancelled when the principal is no longer what it was.
+    #[must_use]
+    pub fn ended_token(&self) -> CancellationToken {
+        self.shared.ended.child_token()
+    }
+
     /// Permits work on one call, as soon as fewer than [`CALLS_MAX`] of this principal's are
     /// worked on.
     pub async fn work_permit(&self) -> OwnedSemaphorePermit {

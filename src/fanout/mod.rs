@@ -259,6 +259,12 @@ impl Fanout {
         registry.views(page, log.bounds(), |number| waiting.waits_at(number))
     }
 
+    /// How many subscriptions are open now.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.inner.registry.len()
+    }
+
     /// How many streams come back at about the same time as the one that this error ends:
     /// the more they are, the longer they should spread out.
     #[must_use]

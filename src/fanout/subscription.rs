@@ -390,10 +390,12 @@ impl Subscription {
     }
 
     fn push_started(&mut self, newest: Position) {
+        // It is sent once, and may be as large as the request.
+        let narrowed = self.request.narrowed.take();
         self.push(Kind::Started(proto::Started {
             heartbeat_interval: self.request.heartbeat_interval.try_into().ok(),
             newest_cursor: self.inner.cursor(newest).to_string(),
-            narrowed: self.request.narrowed.clone(),
+            narrowed,
         }));
     }
 

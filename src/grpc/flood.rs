@@ -99,13 +99,6 @@ impl Watched {
     }
 }
 
-/// Nothing waits for a socket that is gone.
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.calls.note_gone();
-    }
-}
-
 impl AsyncRead for Watched {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -146,10 +139,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(Pin::new(&mut this.connection).poll_flush(context))?;
-        this.calls.note_flushed();
-        Poll::Ready(Ok(()))
+        self.connection().poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

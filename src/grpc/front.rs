@@ -1,7 +1,7 @@
 //! What stands before every service: who calls, how long its call may live, and a trace of
 //! what is refused.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use futures_util::future::BoxFuture;
 use tonic::body::Body;
@@ -12,7 +12,7 @@ use super::calls::{Calls, ConnectionCalls, Kind};
 use super::guard::{Guard, peer};
 use super::refusal::Refusals;
 use super::subscribe::SUBSCRIBE_PATH;
-use super::{Door, Service};
+use super::{Door, Service, status};
 
 /// Health watches, and reflection in both versions.
 const SIDE_STREAMS: [&str; 3] = [
@@ -59,11 +59,11 @@ impl Front {
         let call = self
             .calls
             .open(connection, principal.clone(), kind(&method));
-        let answer = Arc::clone(&service.answer);
+        let service = service.clone();
         Box::pin(async move {
             let asked = OnceLock::new();
             let peer = peer(request.extensions());
-            let answer = call.answer(request, &asked, &*answer);
+            let answer = call.answer(request, &asked, &service);
             let response = answer.await.unwrap_or_else(Status::into_http);
             let status = Status::from_header_map(response.headers());
             if let (Some(status), Some(principal)) = (status, &principal)
@@ -74,6 +74,20 @@ impl Front {
             }
             response
         })
+    }
+}
+
+impl Front {
+    /// For a path that names no service. A known caller leaves a trace of it, such as one
+    /// that was built for another version.
+    pub(super) fn refuse_unknown(&self, request: &Request<Body>) -> Response<Body> {
+        let status = status::no_such_method();
+        if let Ok(principal) = self.guard.recognize(request) {
+            let peer = peer(request.extensions());
+            let method = request.uri().path();
+            self.refusals.note(&principal, &peer, method, &status, &[]);
+        }
+        status.into_http()
     }
 }
 

@@ -45,22 +45,25 @@ impl Guard {
     /// # Errors
     /// With the status to answer, when the gateway does not know the caller.
     pub(super) fn admit(&self, request: &Request<Body>) -> Result<Principal, Status> {
-        let authorization = request.headers().get(header::AUTHORIZATION);
-        let peer = request.extensions().get::<Peer>();
-        let shown = Credentials {
-            // What is no token at all is no known one either.
-            token: authorization.map(|value| value.to_str().map_or("", bearer)),
-            certificate_names: peer.map_or(&[], |peer| &peer.certificate_names),
-        };
-        let recognised = self.access.recognise(shown);
-        let recognised = recognised.map_err(|unknown| {
+        let principal = self.recognize(request).map_err(|unknown| {
             self.note(unknown, request);
             status::unauthenticated(unknown)
         })?;
-        if let Some(peer) = peer {
+        if let Some(peer) = request.extensions().get::<Peer>() {
             peer.standing.trust();
         }
-        Ok(recognised)
+        Ok(principal)
+    }
+
+    /// Who calls, without a trace of it.
+    pub(super) fn recognize(&self, request: &Request<Body>) -> Result<Principal, Unknown> {
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let peer = request.extensions().get::<Peer>();
+        self.access.recognise(Credentials {
+            // A malformed header counts as an unknown token.
+            token: authorization.map(|value| value.to_str().map_or("", bearer)),
+            certificate_names: peer.map_or(&[], |peer| &peer.certificate_names),
+        })
     }
 
     fn note(&self, unknown: Unknown, request: &Request<Body>) {

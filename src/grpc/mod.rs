@@ -35,7 +35,7 @@ use tonic_health::ServingStatus;
 use crate::fanout::Fanout;
 use crate::net::{Limits, Listener};
 use crate::proto;
-use calls::{Calls, ConnectionCalls, ServiceFn};
+use calls::{Calls, ConnectionCalls, REQUEST_BYTES_MAX, ServiceFn};
 use front::Front;
 use refusal::Refusals;
 use subscribe::Routes;
@@ -123,17 +123,20 @@ pub async fn serve(
             refusals: Refusals::new(metrics),
         },
         services: [
-            service(Door::Guarded, Routes::new(fanout)),
+            service(Door::Guarded, REQUEST_BYTES_MAX, Routes::new(fanout)),
             service(
                 health_door,
+                QUESTION_BYTES_MAX,
                 health_service.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
             service(
                 reflection_door,
+                QUESTION_BYTES_MAX,
                 v1.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
             service(
                 reflection_door,
+                QUESTION_BYTES_MAX,
                 v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
         ]
@@ -162,13 +165,16 @@ struct Dispatch {
     services: Arc<[Service]>,
 }
 
+#[derive(Clone)]
 struct Service {
     name: &'static str,
     door: Door,
+    /// Of a request's message.
+    message_bytes_max: usize,
     answer: Arc<ServiceFn>,
 }
 
-fn service<S>(door: Door, service: S) -> Service
+fn service<S>(door: Door, message_bytes_max: usize, service: S) -> Service
 where
     S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + NamedService
@@ -181,6 +187,7 @@ where
     Service {
         name: S::NAME,
         door,
+        message_bytes_max,
         answer: Arc::new(move |request| {
             // All of them are ready at any time.
             let answering = service.clone().call(request);
@@ -204,7 +211,7 @@ impl Dispatch {
         let found = self.services.iter().find(|it| name == Some(it.name));
         match found {
             Some(service) => self.front.serve(service, request, connection),
-            None => Box::pin(std::future::ready(status::no_such_method().into_http())),
+            None => Box::pin(std::future::ready(self.front.refuse_unknown(&request))),
         }
     }
 }

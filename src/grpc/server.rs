@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
 
 use super::Dispatch;
@@ -126,7 +126,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if !is_grpc(request.version(), request.headers()) {
+        if !is_grpc(request.method(), request.version(), request.headers()) {
             return Box::pin(std::future::ready(Ok(unsupported())));
         }
         let mut request = request.map(Body::new);
@@ -136,12 +136,14 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
-fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
+/// Other methods are no calls. To CONNECT, anything but a refusal would open a tunnel.
+fn is_grpc(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|it| it.to_str().ok());
     let content_type = content_type.unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    version == Version::HTTP_2
+    method == Method::POST
+        && version == Version::HTTP_2
         && ["application/grpc", "application/grpc+proto"].contains(&media_type)
 }
 

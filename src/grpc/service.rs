@@ -36,7 +36,7 @@ impl Service {
     fn status_of(&self, error: &Error, principal: &Principal) -> Status {
         match error {
             Error::Log(log::Error::TooManySearches { limit }) => {
-                status::too_many_calls(principal.name(), *limit)
+                status::too_many_calls(principal.name(), *limit, self.fanout.streams())
             }
             _ => status::from_fanout(error, self.fanout.crowd(error, principal)),
         }

@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use super::request::Refused;
 use super::retry;
 use crate::access::Unknown;
+use crate::event::Excerpt;
 use crate::fanout::{Error, Violations};
 
 const DOMAIN: &str = "clerkcast";
@@ -74,16 +75,16 @@ pub(super) fn no_such_event(id: &str) -> Status {
     problem(
         Code::NotFound,
         "no event with this id is in the log; it may have been removed by retention",
-        error_info("EVENT_NOT_FOUND", [("id", id.to_owned())]),
+        error_info("EVENT_NOT_FOUND", [("id", Excerpt(id).to_string())]),
     )
 }
 
 /// For a caller whose calls, or those of its connection, are as many as may be worked on.
-pub(super) fn too_many_calls(principal: &str, limit: usize) -> Status {
+/// `crowd` is how many streams are open.
+pub(super) fn too_many_calls(principal: &str, limit: usize, crowd: usize) -> Status {
     too_many(
         "TOO_MANY_CALLS",
-        principal,
-        limit,
+        (principal, limit, crowd),
         &format!(
             "{limit} calls are worked on or wait to be read, which is the limit; read their answers, or make fewer calls at once"
         ),
@@ -91,22 +92,25 @@ pub(super) fn too_many_calls(principal: &str, limit: usize) -> Status {
 }
 
 /// For a health watch or a reflection stream beyond their number.
-pub(super) fn too_many_side_streams(principal: &str, limit: usize) -> Status {
+pub(super) fn too_many_side_streams(principal: &str, limit: usize, crowd: usize) -> Status {
     too_many(
         "TOO_MANY_STREAMS",
-        principal,
-        limit,
+        (principal, limit, crowd),
         "too many health watches and reflection streams are open; end those that are not needed",
     )
 }
 
-fn too_many(reason: &str, principal: &str, limit: usize, message: &str) -> Status {
+fn too_many(
+    reason: &str,
+    (principal, limit, crowd): (&str, usize, usize),
+    message: &str,
+) -> Status {
     let metadata = [
         ("principal", principal.to_owned()),
         ("limit", limit.to_string()),
     ];
     let mut details = error_info(reason, metadata);
-    details.set_retry_info(Some(retry::delay(limit)));
+    details.set_retry_info(Some(retry::delay(crowd)));
     problem(Code::ResourceExhausted, message, details)
 }
 

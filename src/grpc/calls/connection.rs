@@ -1,11 +1,10 @@
 //! What the calls of one connection may hold together.
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -37,10 +36,6 @@ struct Shared {
     in_force: AtomicUsize,
     /// Streams of subscribers that are open.
     subscribers: AtomicUsize,
-    /// How often the socket has taken all that was written to it; `u64::MAX` once it is gone.
-    flushes: AtomicU64,
-    /// Notified of each of them.
-    flushed: Notify,
     /// Cancelled when the connection is to be closed.
     closing: CancellationToken,
     /// The call whose stream hyper is about to hand to the executor.
@@ -57,8 +52,6 @@ impl ConnectionCalls {
                 open: AtomicUsize::new(0),
                 in_force: AtomicUsize::new(0),
                 subscribers: AtomicUsize::new(0),
-                flushes: AtomicU64::new(0),
-                flushed: Notify::new(),
                 closing: CancellationToken::new(),
                 next: Mutex::default(),
             }),
@@ -94,40 +87,16 @@ impl ConnectionCalls {
         self.shared.closing.cancelled().await;
     }
 
-    /// The socket has taken all that was written to it.
-    pub(in crate::grpc) fn note_flushed(&self) {
-        self.shared.flushes.fetch_add(1, Ordering::Release);
-        self.shared.flushed.notify_waiters();
-    }
-
-    /// Nothing waits for a socket that is gone.
-    pub(in crate::grpc) fn note_gone(&self) {
-        self.shared.flushes.store(u64::MAX, Ordering::Release);
-        self.shared.flushed.notify_waiters();
-    }
-
-    pub(super) fn flushes(&self) -> u64 {
-        self.shared.flushes.load(Ordering::Acquire)
-    }
-
-    /// Completes when the socket has taken what HTTP/2 was handed after `flushes`.
-    pub(super) async fn flushed_after(&self, flushes: u64) {
-        loop {
-            let mut flushed = pin!(self.shared.flushed.notified());
-            flushed.as_mut().enable();
-            if self.flushes() > flushes {
-                return;
-            }
-            flushed.await;
-        }
-    }
-
     /// Closes the connection, which takes nothing of what is written to it, unless that
     /// would cut off a subscriber, who may be slow.
     pub(super) fn close_unless_subscribed(&self) {
         if self.shared.subscribers.load(Ordering::Relaxed) == 0 {
             self.shared.closing.cancel();
         }
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.closing.cancel();
     }
 
     pub(super) fn close_unless_in_force(&self) {

@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::HeaderMap;
 
-use super::Call;
+use super::{Call, Unread};
 
 /// The answer is handed to HTTP/2 in pieces of this size, since HTTP/2 keeps what it was
 /// handed until the other end reads it.
@@ -42,14 +42,28 @@ pub(super) struct Answer {
     message: Bytes,
     is_begun: bool,
     trailers: Option<HeaderMap>,
+    unread: Arc<Unread>,
+}
+
+/// A piece of an answer, which counts as unread until HTTP/2 has let go of it.
+struct Piece {
+    bytes: Bytes,
+    _unread: Arc<Unread>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Answer {
-    pub(super) fn new(message: Bytes, trailers: HeaderMap) -> Self {
+    pub(super) fn new(message: Bytes, trailers: HeaderMap, unread: Unread) -> Self {
         Self {
             message,
             is_begun: false,
             trailers: Some(trailers),
+            unread: Arc::new(unread),
         }
     }
 
@@ -63,8 +77,11 @@ impl Answer {
             FIRST_BYTES
         };
         self.is_begun = true;
-        let piece = self.message.split_to(most.min(self.message.len()));
-        Some(Frame::data(piece))
+        let piece = Piece {
+            bytes: self.message.split_to(most.min(self.message.len())),
+            _unread: Arc::clone(&self.unread),
+        };
+        Some(Frame::data(Bytes::from_owner(piece)))
     }
 }
 
@@ -110,13 +127,14 @@ impl HttpBody for CallBody {
             }
             *content = Content::End(trailers(&status));
         }
+        if let (Content::Answer(_), Some(status)) = (&*content, call.revoked()) {
+            *content = Content::End(trailers(&status));
+        }
         let frame = match std::mem::take(&mut *content) {
             Content::Answer(mut answer) => {
                 let frame = answer.next();
                 if answer.trailers.is_some() {
                     *content = Content::Answer(answer);
-                } else {
-                    call.note_handed();
                 }
                 frame
             }

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Call, ConnectionCalls, END_TIMEOUT, Ending, Kind};
+use tokio::time::timeout;
+
+use super::{Call, ConnectionCalls, END_TIMEOUT, Ending, Kind, UNREAD_TIMEOUT};
 
 /// Runs the streams of one connection, each together with the call that it belongs to.
 #[derive(Clone, Debug)]
@@ -20,9 +22,8 @@ where
 {
     fn execute(&self, stream: F) {
         let Some(call) = self.connection.take_over() else {
-            tokio::spawn(async move {
-                stream.await;
-            });
+            // What is no call is answered at once, and need not be read.
+            tokio::spawn(timeout(END_TIMEOUT, stream));
             return;
         };
         let watched = watch(Box::pin(stream), Arc::clone(&call));
@@ -52,16 +53,24 @@ async fn watch<F: Future>(mut stream: Pin<Box<F>>, call: Arc<Call>) {
     call.end(&ending);
     match ending {
         // A caller that reads receives the reason.
-        Ending::Over(_) if !is_sent => {
-            if tokio::time::timeout(END_TIMEOUT, stream).await.is_err() {
+        Ending::Over(_) => {
+            let rest = async {
+                if !is_sent {
+                    (&mut stream).await;
+                }
+                call.taken().await;
+            };
+            if timeout(END_TIMEOUT, rest).await.is_err() {
                 call.connection.close_unless_in_force();
             }
         }
-        Ending::Over(_) => call.taken().await,
-        // What HTTP/2 was handed goes with the stream, or with the connection alone.
+        // What HTTP/2 was handed goes with the stream, or with the connection alone. A
+        // subscriber beside it may be slow, and has as long again.
         Ending::NotRead | Ending::GaveWay if is_sent => {
             call.connection.close_unless_subscribed();
-            call.taken().await;
+            if timeout(UNREAD_TIMEOUT, call.taken()).await.is_err() {
+                call.connection.close();
+            }
         }
         Ending::NotRead | Ending::GaveWay => {}
     }

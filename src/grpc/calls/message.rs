@@ -8,22 +8,44 @@ use tonic::body::Body;
 /// What gRPC puts before each message: a flag, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
 
-/// Reads the first message with its prefix, or as much of it as `bytes_max` allows: what is
-/// longer is refused by whatever decodes it.
-pub(super) async fn read(body: &mut Body, bytes_max: usize) -> Result<Bytes, Status> {
-    let mut read = BytesMut::new();
-    while read.len() < wanted_bytes(&read, bytes_max) {
-        let Some(frame) = body.frame().await else {
-            break;
-        };
-        if let Ok(data) = frame?.into_data() {
-            read.extend_from_slice(&data);
-        }
-    }
-    Ok(read.freeze())
+/// Reads a message with its prefix.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    read: BytesMut,
 }
 
-fn wanted_bytes(read: &[u8], bytes_max: usize) -> usize {
+impl Reader {
+    /// Reads until the length of the message is known, or the request ends.
+    pub(super) async fn prefix(&mut self, body: &mut Body) -> Result<(), Status> {
+        self.read_to(body, PREFIX_BYTES).await
+    }
+
+    /// How many bytes the message has with its prefix, or as many of it as are read: what is
+    /// longer than `bytes_max` is refused by whatever decodes it.
+    pub(super) fn message_bytes(&self, bytes_max: usize) -> usize {
+        message_bytes(&self.read, bytes_max)
+    }
+
+    /// Reads the first `bytes`, or what there is.
+    pub(super) async fn message(mut self, body: &mut Body, bytes: usize) -> Result<Bytes, Status> {
+        self.read_to(body, bytes).await?;
+        Ok(self.read.freeze())
+    }
+
+    async fn read_to(&mut self, body: &mut Body, bytes: usize) -> Result<(), Status> {
+        while self.read.len() < bytes {
+            let Some(frame) = body.frame().await else {
+                break;
+            };
+            if let Ok(data) = frame?.into_data() {
+                self.read.extend_from_slice(&data);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn message_bytes(read: &[u8], bytes_max: usize) -> usize {
     let Some((_, mut length)) = read.get(..PREFIX_BYTES).and_then(<[u8]>::split_first) else {
         return PREFIX_BYTES;
     };
@@ -45,7 +67,7 @@ mod tests {
             (&[0, 0, 0, 1, 2][..], 5 + 258),
             (&[0, 255, 255, 255, 255][..], 5 + 1001),
         ] {
-            assert_eq!(wanted_bytes(read, 1000), wanted, "{read:?}");
+            assert_eq!(message_bytes(read, 1000), wanted, "{read:?}");
         }
     }
 }

@@ -21,7 +21,6 @@ mod ledger;
 mod message;
 mod timeout;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 
 use super::metrics::{Metrics, Unsent};
-use super::status;
+use super::{Service, status};
 use crate::access::{Ended, Principal};
 use crate::fanout::{Error, Fanout};
 use connection::{Open, WAIT_MAX};
@@ -58,6 +57,9 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of answers that wait to be read; beyond, the one that has waited longest goes.
 const UNREAD_BYTES_MAX: usize = 256 << 20;
+/// Bytes of requests that arrive or are worked on; beyond, the one that has been there
+/// longest goes.
+const REQUESTS_BYTES_MAX: usize = 64 << 20;
 /// Health watches and reflection streams of all connections.
 const SIDE_STREAMS_MAX: usize = 1000;
 
@@ -85,6 +87,7 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct Shared {
     ledger: Mutex<Ledger<Arc<CancellationToken>>>,
+    requests: Mutex<Ledger<Arc<CancellationToken>>>,
     side_streams: Arc<Semaphore>,
     fanout: Fanout,
     metrics: Metrics,
@@ -98,6 +101,7 @@ impl Calls {
         Self {
             shared: Arc::new(Shared {
                 ledger: Mutex::new(Ledger::new(UNREAD_BYTES_MAX)),
+                requests: Mutex::new(Ledger::new(REQUESTS_BYTES_MAX)),
                 side_streams: Arc::new(Semaphore::new(SIDE_STREAMS_MAX)),
                 fanout,
                 metrics,
@@ -119,6 +123,23 @@ impl Calls {
         ledger.unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a request, from when its length is known until it is dropped.
+    fn hold_request(&self, bytes: usize, gives_way: &Arc<CancellationToken>) -> HeldRequest {
+        let (number, giving_way) = self.requests().add(bytes, Arc::clone(gives_way));
+        for other in giving_way {
+            other.cancel();
+        }
+        HeldRequest {
+            calls: self.clone(),
+            number,
+        }
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Ledger<Arc<CancellationToken>>> {
+        let requests = self.shared.requests.lock();
+        requests.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens a call, whose stream the executor of its connection runs next.
     pub(super) fn open(
         &self,
@@ -130,11 +151,14 @@ impl Calls {
             calls: self.clone(),
             open: connection.open(kind),
             connection: connection.clone(),
+            revoked: principal
+                .as_ref()
+                .map_or_else(CancellationToken::new, Principal::ended_token),
             principal,
+            drain: self.shared.drain.child_token(),
             kind,
             content: Mutex::default(),
-            unread: Mutex::default(),
-            handed_at: AtomicU64::new(0),
+            taken: OnceLock::new(),
             answered: Notify::new(),
             gives_way: Arc::default(),
         });
@@ -150,12 +174,14 @@ pub(super) struct Call {
     open: Open,
     connection: ConnectionCalls,
     principal: Option<Principal>,
+    /// Of its own, since those of the principal and of the drain are shared by all streams:
+    /// each look at one takes its lock.
+    revoked: CancellationToken,
+    drain: CancellationToken,
     kind: Kind,
     content: Mutex<Content>,
-    /// Held until the socket has taken the answer.
-    unread: Mutex<Option<Unread>>,
-    /// The flushes of its connection when the last of it was handed to HTTP/2.
-    handed_at: AtomicU64,
+    /// Cancelled when nothing holds the answer any more.
+    taken: OnceLock<CancellationToken>,
     /// Notified when an answer lies in `content`.
     answered: Notify,
     /// Cancelled when an answer must give way to others.
@@ -178,13 +204,13 @@ impl Call {
         self: Arc<Self>,
         request: Request<Body>,
         asked: &OnceLock<Bytes>,
-        service: &ServiceFn,
+        service: &Service,
     ) -> Result<Response<Body>, Status> {
         let limit = timeout::of(request.headers());
         let deadline = Instant::now() + limit.map_or(CALL_TIMEOUT, |it| it.min(CALL_TIMEOUT));
         let answering = async {
             match self.kind {
-                Kind::Side => self.open_side_stream(request, service).await,
+                Kind::Side => self.open_side_stream(request, &*service.answer).await,
                 Kind::Unary | Kind::Subscriber => self.work(request, asked, service).await,
             }
         };
@@ -193,6 +219,7 @@ impl Call {
             status = self.revocation() => Err(status),
             () = self.drained() => Err(self.status_of(&Error::Draining)),
             answer = answering => answer,
+            () = self.gives_way.cancelled() => Err(self.too_many(connection::CALLS_MAX)),
             () = sleep_until(deadline) => Err(match limit {
                 Some(limit) if limit < CALL_TIMEOUT => status::deadline_exceeded(),
                 _ => status::call_timed_out(),
@@ -204,12 +231,18 @@ impl Call {
         self: &Arc<Self>,
         request: Request<Body>,
         asked: &OnceLock<Bytes>,
-        service: &ServiceFn,
+        service: &Service,
     ) -> Result<Response<Body>, Status> {
+        let message_bytes_max = service.message_bytes_max;
+        let service = &service.answer;
         let place = self.connection.place().await;
         let place = place.ok_or_else(|| self.too_many(connection::CALLS_MAX))?;
         let (head, mut body) = request.into_parts();
-        let message = message::read(&mut body, REQUEST_BYTES_MAX).await?;
+        let mut read = message::Reader::default();
+        read.prefix(&mut body).await?;
+        let bytes = read.message_bytes(message_bytes_max);
+        let _held = self.calls.hold_request(bytes, &self.gives_way);
+        let message = read.message(&mut body, bytes).await?;
         let permit = self.work_permit().await?;
         let message = asked.get_or_init(|| message).clone();
         let body = Body::new(Full::new(message));
@@ -228,8 +261,8 @@ impl Call {
         if let Some(status) = self.revoked() {
             return Err(status);
         }
-        *self.unread() = Some(unread);
-        *self.content() = Content::Answer(Answer::new(message, trailers));
+        self.taken.get_or_init(|| unread.taken.clone());
+        *self.content() = Content::Answer(Answer::new(message, trailers, unread));
         self.answered.notify_one();
         Ok(Response::from_parts(head, self.body()))
     }
@@ -248,7 +281,12 @@ impl Call {
             SIDE_STREAMS_MAX
         };
         let (Some(in_all), Some(of_connection)) = (in_all, of_connection) else {
-            return Err(status::too_many_side_streams(self.principal_name(), limit));
+            let crowd = shared.fanout.streams();
+            return Err(status::too_many_side_streams(
+                self.principal_name(),
+                limit,
+                crowd,
+            ));
         };
         let response = service(request).await;
         let held = (in_all, of_connection);
@@ -306,6 +344,7 @@ impl Call {
             calls: calls.clone(),
             number,
             held: vec![place],
+            taken: CancellationToken::new(),
         };
         let room = self.connection.answer_room(bytes).await;
         unread
@@ -315,7 +354,8 @@ impl Call {
     }
 
     fn too_many(&self, limit: usize) -> Status {
-        status::too_many_calls(self.principal_name(), limit)
+        let crowd = self.calls.shared.fanout.streams();
+        status::too_many_calls(self.principal_name(), limit, crowd)
     }
 
     fn principal_name(&self) -> &str {
@@ -327,41 +367,26 @@ impl Call {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unread(&self) -> MutexGuard<'_, Option<Unread>> {
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// All of the answer is on its way to HTTP/2.
-    fn note_handed(&self) {
-        let flushes = self.connection.flushes();
-        self.handed_at.store(flushes, Ordering::Relaxed);
-    }
-
-    /// Completes when the socket has taken the answer, all of which HTTP/2 was handed.
+    /// Completes when HTTP/2 has let go of the answer, all of which it was handed.
     async fn taken(&self) {
-        if self.unread().is_some() {
-            let handed_at = self.handed_at.load(Ordering::Relaxed);
-            self.connection.flushed_after(handed_at).await;
+        if let Some(taken) = self.taken.get() {
+            taken.cancelled().await;
         }
     }
 
     /// Completes when its principal may not go on.
     async fn revocation(&self) -> Status {
-        let Some(principal) = &self.principal else {
-            return std::future::pending().await;
-        };
-        loop {
-            principal.ended().await;
-            if let Some(status) = self.revoked() {
-                return status;
-            }
+        self.revoked.cancelled().await;
+        match self.revoked() {
+            Some(status) => status,
+            None => std::future::pending().await,
         }
     }
 
     /// Completes when the gateway stops, if that ends the call: what can be answered is.
     async fn drained(&self) {
         match self.kind {
-            Kind::Subscriber => self.calls.shared.drain.cancelled().await,
+            Kind::Subscriber => self.drain.cancelled().await,
             Kind::Unary | Kind::Side => std::future::pending().await,
         }
     }
@@ -424,16 +449,31 @@ impl Call {
     }
 }
 
+/// A request that arrives or is worked on.
+#[derive(Debug)]
+struct HeldRequest {
+    calls: Calls,
+    number: u64,
+}
+
+impl Drop for HeldRequest {
+    fn drop(&mut self) {
+        self.calls.requests().remove(self.number);
+    }
+}
+
 /// An answer that is not read yet, and what it holds until it is.
 #[derive(Debug)]
 pub(super) struct Unread {
     calls: Calls,
     number: u64,
     held: Vec<OwnedSemaphorePermit>,
+    taken: CancellationToken,
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
+        self.taken.cancel();
         let mut ledger = self.calls.ledger();
         ledger.remove(self.number);
         self.calls.shared.metrics.set_unread(ledger.bytes());

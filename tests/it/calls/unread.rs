@@ -86,21 +86,55 @@ async fn calls_beyond_the_limit_of_a_connection_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unread_answers_go_after_thirty_seconds() {
     let gateway = Gateway::start();
-    let mut caller = Raw::connect(&gateway.grpc, None, 0).await;
     let asked = proto::GetLogInfoRequest {};
+    let mut caller = Raw::connect(&gateway.grpc, None, 0).await;
     let unread = caller.unread(DESCRIBE, &asked).await.expect("answered");
-    assert!(gateway.metric("clerkcast_grpc_unread_answer_bytes").await > 0.0);
+    // A byte more than gRPC's prefix: HTTP/2 is handed all of the answer, and keeps it.
+    let mut other = Raw::connect(&gateway.grpc, None, 6).await;
+    let held = other.unread(DESCRIBE, &asked).await.expect("answered");
+    assert!(gateway.metric("clerkcast_grpc_unread_answer_bytes").await > 100.0);
     unread.reset().await;
-    eventually("it is not counted any more", || async {
+    held.reset().await;
+    eventually("they are not counted any more", || async {
         gateway.metric("clerkcast_grpc_unread_answer_bytes").await == 0.0
     })
     .await;
     let dropped = "clerkcast_grpc_answers_dropped_total{reason=\"not_read\"}";
-    assert_eq!(gateway.metric(dropped).await, 1.0);
-    // The connection itself has done nothing wrong.
+    assert_eq!(gateway.metric(dropped).await, 2.0);
+    // The connection that was handed nothing has done nothing wrong.
     caller.open_windows(WIDE);
     let answered = caller.call(DESCRIBE, &asked).await;
     assert!(matches!(answered, Outcome::Answered(_)), "{answered:?}");
+}
+
+/// Requests whose length is known and whose bytes do not come.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_do_not_arrive_give_way() {
+    const CALLS: usize = 40;
+    let gateway = Gateway::start();
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let mut caller = Raw::connect(&gateway.grpc, None, WIDE).await;
+        for _ in 0..CALLS {
+            let mut call = caller.head("clerkcast.v1.EventService/ListEvents").await;
+            call.send(&[0, 0, 0x0f, 0xff, 0xff, 0], false);
+            calls.push(call);
+        }
+    }
+    // 64 MiB of them stay, and the first is not among them.
+    let outcome = calls.remove(0).outcome().await;
+    let details = outcome.status().get_error_details();
+    let reason = details.error_info().map(|info| info.reason.clone());
+    assert_eq!(reason.as_deref(), Some("TOO_MANY_CALLS"));
+    let mut other = Raw::connect(&gateway.grpc, None, WIDE).await;
+    let answered = other.call(DESCRIBE, &proto::GetLogInfoRequest {}).await;
+    assert!(matches!(answered, Outcome::Answered(_)), "{answered:?}");
+    // Health is asked with a name: a message of a megabyte is refused at its length.
+    let mut health = other.head("grpc.health.v1.Health/Check").await;
+    health.send(&[0, 0, 0x0f, 0xff, 0xff], false);
+    health.send(&[0; 5000], false);
+    let refused = health.outcome().await;
+    assert_eq!(refused.status().code(), Code::OutOfRange);
 }
 
 /// Answers of a megabyte, on connections that may hold sixteen each: the gateway keeps 256,
