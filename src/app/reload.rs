@@ -27,12 +27,12 @@ impl Metrics {
         let metrics = Self::default();
         registry.register(
             "config_last_reload_successful",
-            "1 while the configuration in force is the one that was last asked for, else 0",
+            "1 if the last reload succeeded or there was none, else 0",
             metrics.successful.clone(),
         );
         registry.register(
             "config_last_reload_success_timestamp_seconds",
-            "When a configuration was last taken, in Unix time; at first, when the gateway started",
+            "Unix time of the last successful reload; before the first, of the start",
             metrics.succeeded_at.clone(),
         );
         metrics.note(true);

@@ -125,9 +125,9 @@ fn what_differs(body: &[u8]) -> &'static str {
     if body.is_empty() {
         "the body is empty: something read it before it was saved"
     } else if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
-        "the body is JSON, and no change of its form explains this: the secret is another endpoint's, or the content or a header differs from what was signed"
+        "the body is JSON, and no change of its form explains the mismatch: the secret is another endpoint's, or the content or a header differs from what was signed"
     } else {
-        "the body is not JSON: it is cut short or something else than a delivery, or both secret and content differ from what was signed"
+        "the body is not JSON: it is cut short or not a delivery, or both secret and content differ from what was signed"
     }
 }
 

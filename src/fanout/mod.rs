@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// The filters of open streams would occupy more memory than they may.
     #[error(
-        "the filters of the open streams occupy {limit} bytes, which is the limit; ask for fewer values, or for the same ones on every stream"
+        "the filters of the open streams would occupy more than {limit} bytes, which is the limit; ask for fewer values, or for the same ones on every stream"
     )]
     FiltersTooLarge {
         /// Whose stream it would have been.

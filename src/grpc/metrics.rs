@@ -83,13 +83,13 @@ impl Metrics {
         );
         registry.register_with_unit(
             "grpc_unread_answer",
-            "Answers that are made and not read yet",
+            "Answers that callers have not read yet",
             Unit::Bytes,
             metrics.unread_bytes.clone(),
         );
         registry.register(
             "grpc_answers_dropped",
-            "Answers that were made and not sent, by reason",
+            "Answers dropped before they were sent, by reason",
             metrics.unsent.clone(),
         );
         metrics

@@ -86,7 +86,7 @@ pub(super) fn too_many_calls(principal: &str, limit: usize, crowd: usize) -> Sta
         "TOO_MANY_CALLS",
         (principal, limit, crowd),
         &format!(
-            "{limit} calls are worked on or wait to be read, which is the limit; read their answers, or make fewer calls at once"
+            "the limit of {limit} calls in progress or unread is reached; read their answers, or make fewer calls at once"
         ),
     )
 }
@@ -118,7 +118,7 @@ fn too_many(
 pub(super) fn no_such_method() -> Status {
     Status::new(
         Code::Unimplemented,
-        "no such method; `grpcurl HOST:PORT list` shows those that there are",
+        "no such method; `grpcurl HOST:PORT list` lists the services",
     )
 }
 

@@ -187,7 +187,7 @@ pub enum Error {
     #[error("the log's write queue is full")]
     Overloaded,
     /// As many searches as there may be at once took all the time that this one had.
-    #[error("too many events are searched for at once ({limit} at most); try again later")]
+    #[error("too many searches for events at once (at most {limit}); try again later")]
     TooManySearches {
         /// The most at once.
         limit: usize,

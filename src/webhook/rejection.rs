@@ -48,7 +48,7 @@ pub enum Rejection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
     /// Nothing there.
-    #[error("the body is empty: what stands before the gateway read it and did not pass it on")]
+    #[error("the body is empty: a proxy before the gateway read it and did not pass it on")]
     Empty,
     /// The request has a `content-encoding`.
     #[error(

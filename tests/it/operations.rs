@@ -271,13 +271,13 @@ fn a_bad_configuration_is_told_at_start_with_what_to_do() {
         (
             &["--retain-bytes", "1KiB"],
             Some(SECRET),
-            "the least is 16MiB",
+            "must be at least 16MiB",
         ),
         (&["--retain-for", "soon"], Some(SECRET), "not a duration"),
         (
             &["--body-limit", "1GiB"],
             Some(SECRET),
-            "the most is 512KiB",
+            "must be at most 512KiB",
         ),
         (
             &["--config", "/nowhere.toml"],

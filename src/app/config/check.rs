@@ -190,7 +190,7 @@ impl<'a> Check<'a> {
         if ring < RING_BYTES_MIN {
             self.refuse(
                 "ring_size",
-                "the least is 4MiB, for a few of the largest events",
+                "must be at least 4MiB, so that it holds a few of the largest events",
             );
         }
         Config {
@@ -240,7 +240,7 @@ impl<'a> Check<'a> {
         if body > BODY_BYTES_LIMIT_MAX {
             self.refuse(
                 "body_limit",
-                "the most is 512KiB, so that a typed event stays below gRPC's limit of 4 MiB",
+                "must be at most 512KiB, so that a typed event stays below gRPC's limit of 4 MiB",
             );
         }
         if body == 0 {
@@ -257,7 +257,7 @@ impl<'a> Check<'a> {
         let retain_for = self.parsed("retain_for", |text| units::or_off(text, units::duration));
         let retain_bytes = self.parsed("retain_bytes", |text| units::or_off(text, units::bytes));
         if retain_bytes.is_some_and(|bytes| bytes < RETAIN_BYTES_MIN) {
-            self.refuse("retain_bytes", "the least is 16MiB");
+            self.refuse("retain_bytes", "must be at least 16MiB");
         }
         (retain_for, retain_bytes)
     }
@@ -295,7 +295,7 @@ impl<'a> Check<'a> {
         let proxies = self.parsed_if_given("http_trusted_proxies", networks);
         if !self.settings.has("http_allow_from") {
             if self.settings.has("http_trusted_proxies") {
-                self.refuse("http_trusted_proxies", "--http-trusted-proxies says whose word about a client's address is taken, and nothing asks for that address: set --http-allow-from too, or neither");
+                self.refuse("http_trusted_proxies", "--http-trusted-proxies has no effect without --http-allow-from: set both, or neither");
             }
             return None;
         }
@@ -349,7 +349,7 @@ impl<'a> Check<'a> {
         }
         if !allows_anonymous {
             self.refuse("grpc_listen", format!(
-                "--grpc-listen {grpc_listen} is in reach of other machines, and nothing says who may subscribe: list [[principals]] in --config (`clerkcast token new NAME` prints one), or pass --grpc-allow-anonymous to let everyone in who can connect"
+                "--grpc-listen {grpc_listen} is reachable from other machines, and no principals are configured: list [[principals]] in --config (`clerkcast token new NAME` prints one), or pass --grpc-allow-anonymous to let every caller subscribe"
             ));
             return;
         }

@@ -106,7 +106,9 @@ impl Check<'_> {
 
 fn check_window(window: Duration, retain_for: Option<Duration>) -> Result<(), String> {
     if window < DEDUPE_WINDOW {
-        return Err("the least is 28h, since Svix retries a delivery for 27 h 35 min".to_owned());
+        return Err(
+            "must be at least 28h, since Svix retries a delivery for 27 h 35 min".to_owned(),
+        );
     }
     if retain_for.is_some_and(|retain_for| retain_for < window) {
         return Err(

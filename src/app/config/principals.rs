@@ -130,7 +130,7 @@ fn read_identity(
     let certificate_names: Vec<String> = certificates.into_iter().map(|it| it.value).collect();
     let is_unknown = token_hashes.is_empty() && certificate_names.is_empty();
     if is_unknown && fields.problems.len() == before {
-        fields.refuse("token_hash", format!("nothing to recognise it by: set token_hash (`clerkcast token new {name}` prints one) or client_certificate"));
+        fields.refuse("token_hash", format!("no credentials are configured: set token_hash (`clerkcast token new {name}` prints one) or client_certificate"));
     }
     let policy = read_policy(fields, &name, known, warnings);
     Identity {

@@ -199,7 +199,7 @@ impl Shared {
             self.metrics.foreign_messages.inc();
             tracing::warn!(
                 %position,
-                "a message of the stream was not written by a gateway and is passed over; who else publishes to its subjects?"
+                "skipping a message of the stream that no gateway wrote; check which other clients publish to its subjects"
             );
         }
         record

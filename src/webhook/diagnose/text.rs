@@ -13,8 +13,8 @@ const ENCODED_BYTES_MIN: usize = 8;
 const WRAPPED_MAX: usize = 8;
 
 const EDITED: &str = "an editor, `echo` or a tool that saved the body changed it";
-const DECODED: &str = "something on the way took the body for text of another kind, or never decoded it (isBase64Encoded of AWS, a Buffer that was printed)";
-const WRAPPED: &str = "a proxy, function or queue handed on the body inside of something of its own: take the string that it holds, before anything parses it";
+const DECODED: &str = "a component on the way read the body in another encoding, or never decoded it (isBase64Encoded of AWS, a Buffer that was printed)";
+const WRAPPED: &str = "a proxy, function or queue wrapped the body: take the string inside, before anything parses it";
 
 fn undone(kind: HintKind, what: &'static str, place: &'static str, body: Vec<u8>) -> Undone {
     Undone {
@@ -137,7 +137,7 @@ pub(super) fn wrappings(body: &[u8], json: Option<&Json<'_>>) -> Vec<Undone> {
     let mut found = Vec::new();
     if let Some(json) = json {
         let string = json.as_string();
-        found.extend(string.map(|said| wrapped("as what the JSON string says", said)));
+        found.extend(string.map(|said| wrapped("as the content of the JSON string", said)));
         let values = json.largest_values(WRAPPED_MAX).into_iter();
         found.extend(values.map(|value| wrapped("as the value of one of its fields", value)));
         return found;

@@ -41,7 +41,7 @@ fn flags_that_do_not_belong_together_are_named() {
     said(
         &window,
         2,
-        "the least is 28h, since Svix retries a delivery for 27 h 35 min",
+        "must be at least 28h, since Svix retries a delivery for 27 h 35 min",
     );
     let age = with(&["--retain-for", "24h"]);
     said(&age, 2, "make --retain-for at least as long");
