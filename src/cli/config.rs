@@ -16,11 +16,11 @@ use crate::app::config::{
 const EXAMPLES: &str = "\
 Examples:
   clerkcast config check /etc/clerkcast/config.toml
-      all that is wrong, one a line: FILE:LINE: KEY: message
+      every error, one a line: FILE:LINE: KEY: message
   clerkcast config check --no-env --json clerkcast.toml
       the same for a program, without this shell's environment
   clerkcast config check --print
-      every option with its value, and where that is from
+      every option with its value and its origin
 
 Exit codes: 0 serve would start with it, 2 it would not.";
 
@@ -57,7 +57,7 @@ pub(super) struct CheckArgs {
     #[arg(long, display_order = 0)]
     print: bool,
 
-    /// Leave out the environment
+    /// Ignore environment variables
     #[arg(long, display_order = 0)]
     no_env: bool,
 }

@@ -84,7 +84,7 @@ Examples:
   grpcurl -plaintext -d '{\"filter\":{\"types\":[\"user.*\"]}}' localhost:50051 \\
       clerkcast.v1.EventService/Subscribe
 
-Exit codes: 0 it worked, 1 it did not, 2 the command line or configuration is wrong, 130 interrupted.";
+Exit codes: 0 success, 1 failure, 2 the command line or configuration is wrong, 130 interrupted.";
 
 /// A gRPC event-distribution gateway for Clerk: verified webhooks in, one durable
 /// ordered log, typed protobuf streams out.
@@ -127,8 +127,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Explain offline why a delivery's signature is valid or not.
     ///
-    /// Where frameworks, proxies or editors changed the body, it finds what they did. Exit code 0
-    /// where the signature matches, 1 where it does not.
+    /// Reports how frameworks, proxies or editors changed the body. Exits with 0 if the signature
+    /// matches, else with 1.
     #[command(arg_required_else_help = true, after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
     /// Copy a log into another one, into a file, or from a file.
@@ -142,7 +142,7 @@ enum Command {
     /// The file is a compact log, readable by its owner alone. To restore it, put it as clerkcast.db
     /// into an empty directory and start the gateway on that.
     Backup(backup::BackupArgs),
-    /// Look at a configuration before a gateway runs with it.
+    /// Check a configuration before a gateway runs with it.
     Config(config::ConfigArgs),
     /// The same as `config check`.
     #[command(hide = true, args_override_self = true)]

@@ -72,12 +72,12 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
 
-    /// Try again what is not accepted, as Svix does: after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and
-    /// 10 h, with the same svix-id
+    /// Retry deliveries that are not accepted, as Svix does: after 5 s, 5 min, 30 min, 2 h, 5 h,
+    /// 10 h and 10 h, with the same svix-id
     #[arg(long)]
     retry: bool,
 
-    /// Wait this part of those times, such as 0.001
+    /// Multiply the waits by this factor, such as 0.001
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "retry")]
     retry_scale: f64,
 

@@ -20,13 +20,13 @@ pub(super) struct TokenArgs {
 enum TokenCommand {
     /// Make a token for a subscriber: it is printed once, and the configuration holds its hash
     ///
-    /// Where standard output is not a terminal, it gets the token alone; what the configuration
-    /// holds goes to standard error.
+    /// If standard output is not a terminal, it gets the token alone. The configuration's lines
+    /// go to standard error.
     New {
         /// The subscriber's name, such as the name of the service
         name: String,
     },
-    /// Print the hash of a token that standard input holds
+    /// Print the hash of the token on standard input
     Hash,
 }
 

@@ -45,7 +45,7 @@ pub enum AtReload {
     TakenUpByEmbeddedLog,
     /// Takes it up while the port speaks TLS before and after.
     TakenUpByTls,
-    /// Says that it needs a restart.
+    /// Reports that it needs a restart.
     NeedsRestart,
 }
 
@@ -289,7 +289,7 @@ pub const OPTIONS: &[Declaration] = &[
         "nats_subject_prefix",
         "PREFIX",
         "clerk",
-        "What its subjects begin with: PREFIX.SOURCE.TYPE",
+        "First part of its subjects: PREFIX.SOURCE.TYPE",
     )
     .in_place(Place::EverywhereAndCopy),
     option(
