@@ -92,7 +92,7 @@ pub struct Principal {
 struct Shared {
     name: String,
     policy: Policy,
-    /// Set once the configuration no longer says what it said; looked at for each piece of
+    /// Set once the configuration has changed for this principal; looked at for each piece of
     /// each stream.
     revocation: OnceLock<Revocation>,
     /// Cancelled after `revocation` is set.

@@ -1,4 +1,4 @@
-//! What a gateway says when it starts: what it runs, from where, and who may use it.
+//! What a gateway logs when it starts: what it runs, from where, and who may use it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub fn seconds(duration: Duration) -> String {
 /// Announces `gateway`, whose configuration file is `file`.
 ///
 /// # Errors
-/// When the log or the system cannot say what is asked of it.
+/// When the log or the system cannot be read.
 pub async fn announce(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<()> {
     announce_start(gateway, file).await?;
     let config = &gateway.config;

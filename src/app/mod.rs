@@ -222,7 +222,7 @@ impl Gateway {
         drain.cancel();
         retention.abort();
         renewal.abort();
-        // The gRPC side ends streams at once, and waits 5 s for those who do not read.
+        // The gRPC side ends streams at once, and waits 5 s for streams that are not read.
         let drained = async {
             end_of(http).await;
             end_of(grpc).await;

@@ -33,10 +33,10 @@ pub enum Failure {
     /// It did not work: exit code 1.
     #[error("{0}")]
     Failed(String),
-    /// The same, where the log says so already.
+    /// The same, already logged.
     #[error("{0}")]
     Logged(String),
-    /// It was told to stop before it was done: exit code 130.
+    /// Interrupted before it was done: exit code 130.
     #[error("{0}")]
     Interrupted(String),
 }

@@ -148,7 +148,7 @@ fn given(matches: &ArgMatches, is_wanted: fn(&Declaration) -> bool) -> Given {
             Some(ValueSource::EnvVariable) => Origin::Variable(option.variable()),
             _ => Origin::Flag,
         };
-        // `${X:-}` says by an empty one that X is not set.
+        // An empty value, as from `${X:-}`, counts as not set.
         let is_unset = origin != Origin::Flag && value.is_empty();
         if !is_unset && !is_left_out(matches, option.key) {
             given.set(option.key, value, origin);

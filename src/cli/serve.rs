@@ -43,7 +43,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     outcome
 }
 
-/// Logs from here on as the settings say.
+/// Starts logging as configured.
 pub(super) fn start_logging(settings: &Settings) -> Result<LevelControl, Failure> {
     let (format, level) = logging(settings).map_err(refusal)?;
     ops::init(format, &level).map_err(Failure::Usage)

@@ -20,8 +20,8 @@ use crate::log::{Bodies, Error, Log, Reader, RecordRef, Scan};
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Events in a page.
 const PAGE_EVENTS_MAX: u64 = 1024;
-/// Pages kept for others, in bytes of events and filters: so far may subscribers be apart
-/// that go through history together.
+/// Pages kept for other subscribers, in bytes of events and filters. Subscribers that read
+/// history together may be at most this far apart.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 /// And so far in time. In a log that others change too, what is gone may be heard of late.
 const KEPT_FOR: Duration = Duration::from_secs(5);

@@ -33,7 +33,7 @@ const QUESTIONS_KEPT: usize = 10_000;
 pub(super) struct Index<W> {
     /// Every event up to here has been shown to everyone who waits.
     shown: Position,
-    /// Every event up to here can be read, and those who wait are being asked about it.
+    /// Every event up to here can be read, and waiting groups are being asked about it.
     announced: Position,
     /// Counts announcements.
     announcement: u64,
@@ -242,7 +242,7 @@ impl<W: Clone> Index<W> {
         (subscriber.state == State::Waiting).then_some(self.shown)
     }
 
-    /// Collects whom to ask about the events that follow on the last ones. They must be
+    /// Collects the groups to ask about the events that follow on the last ones. They must be
     /// settled before others are announced.
     pub(super) fn announce(&mut self, events: &[Shown<'_>], questions: &mut Questions<W>) {
         let Some((last, _)) = events.last() else {
@@ -272,7 +272,7 @@ impl<W: Clone> Index<W> {
         }
     }
 
-    /// Takes the answers, and collects whom to wake.
+    /// Takes the answers, and collects the subscribers to wake.
     pub(super) fn settle(&mut self, events: &[Shown<'_>], questions: &mut Questions<W>) {
         for (group, place) in questions.answers.drain(..) {
             let before = place.checked_sub(1).and_then(|before| events.get(before));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// An outage is over when no stream has ended for this long.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// The outage that goes on, or the last one.
+/// The current outage, or the last one.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     current: Option<Current>,

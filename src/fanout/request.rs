@@ -26,9 +26,9 @@ pub enum Start {
 pub enum OnExpired {
     /// End.
     Fail,
-    /// Say so, and go on with the oldest event in the log.
+    /// Report a gap, and continue with the oldest event in the log.
     Earliest,
-    /// Say so, and go on with what arrives from now on.
+    /// Report a gap, and continue with what arrives from now on.
     Latest,
 }
 
@@ -49,7 +49,7 @@ pub struct Request {
     pub on_expired: OnExpired,
     /// End once the history is sent.
     pub stop_when_caught_up: bool,
-    /// End after so many events.
+    /// End after this many events.
     pub events_max: Option<u64>,
     /// The longest silence.
     pub heartbeat_interval: Duration,

@@ -1,4 +1,4 @@
-//! What stands before every service: who calls, how long its call may live, and a trace of
+//! The front of every service: who calls, how long its call may live, and a trace of
 //! what is refused.
 
 use std::sync::OnceLock;

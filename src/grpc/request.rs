@@ -23,7 +23,7 @@ const VALUE_BYTES_MAX: usize = 256;
 /// (timestamp.proto): those of the years 1 and 9999.
 const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const NANOS: RangeInclusive<i32> = 0..=999_999_999;
-/// A day: longer silence is none of a stream that anybody watches.
+/// The longest heartbeat interval, a day. A longer one is shortened to it.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(86_400);
 /// A name is shown in logs and as a metric's label.
 const NAME_BYTES_MAX: usize = 100;

@@ -1,10 +1,11 @@
-//! When to come back: those who are ended together must not return together.
+//! When to come back: callers that are ended together must not return together.
 
 use std::time::Duration;
 
-/// Long enough for a load balancer to notice, short enough not to trigger an alert.
+/// The least delay: long enough for a load balancer to notice, short enough not to trigger an
+/// alert.
 const LEAST: Duration = Duration::from_secs(1);
-/// However many there are.
+/// The greatest delay, however many callers there are.
 const MOST: Duration = Duration::from_secs(30);
 /// Streams that come back within a second.
 const STREAMS_PER_SECOND: u64 = 500;

@@ -1,8 +1,8 @@
 //! Records per source and type, with a bound on the names that are kept.
 //!
-//! Whoever holds a source's secret chooses the names of types. So a name that is too long
-//! is counted as [`Tally::LONG`], and of those that are not declared, a source has so many
-//! and the rest is [`Tally::OTHER`]. All records of a type are counted under one name: one
+//! The holder of a source's secret chooses the names of types. So a name that is too long is
+//! counted as [`Tally::LONG`]. A source has a bounded number of names that are not declared;
+//! the rest is [`Tally::OTHER`]. All records of a type are counted under one name: one
 //! that is new gets its own only while nothing is under [`Tally::OTHER`]. Pure.
 
 use std::collections::BTreeMap;
@@ -240,7 +240,7 @@ fn is_for_several(name: &str) -> bool {
     [Tally::LONG, Tally::OTHER].contains(&name)
 }
 
-/// Whether the name is one of those that a source has only so many of.
+/// Whether the name counts against the bound of a source.
 fn is_bounded(name: &str, is_declared: IsDeclared) -> bool {
     !is_for_several(name) && !is_declared(name)
 }

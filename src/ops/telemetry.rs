@@ -31,7 +31,7 @@ impl fmt::Debug for LevelControl {
 }
 
 impl LevelControl {
-    /// Logs as `level` says from now on.
+    /// Changes the level from now on.
     ///
     /// # Errors
     /// When logging has ended.

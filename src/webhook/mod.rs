@@ -426,7 +426,7 @@ async fn wrong_path(State(receiver): State<Arc<Receiver>>, uri: Uri) -> Response
     Refusal::WrongPath.into_response()
 }
 
-/// What is asked for elsewhere is asked by scanners, and says nothing of deliveries.
+/// Requests for other paths come from scanners, and show nothing of deliveries.
 fn is_below_webhooks(path: &str) -> bool {
     path.starts_with("/webhooks/")
 }

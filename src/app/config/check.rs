@@ -337,7 +337,7 @@ impl<'a> Check<'a> {
         Some(files)
     }
 
-    /// Events are not offered to a network unless the configuration says to whom.
+    /// Refuses to offer events to a network unless the configuration names the subscribers.
     fn check_exposure(
         &mut self,
         grpc_listen: SocketAddr,
@@ -385,7 +385,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Which services are open to everyone.
+/// Which services are open to callers without credentials.
 struct Open {
     health: Door,
     reflection: Door,

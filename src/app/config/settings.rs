@@ -44,7 +44,7 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// The variable's value; `${X:-}` says by an empty one that X is not set.
+    /// The variable's value; an empty one, as from `${X:-}`, counts as not set.
     pub(super) fn get(self, name: &str) -> Option<OsString> {
         match self {
             Self::OfProcess => std::env::var_os(name).filter(|value| !value.is_empty()),

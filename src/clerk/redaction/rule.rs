@@ -154,7 +154,7 @@ const SETS: &[Set] = &[
             "**.country",
         ],
     },
-    // What a sign-in that is under way goes on with.
+    // Values that continue a sign-in in progress.
     Set {
         name: "verifications",
         rules: &["**.nonce", "**.external_verification_redirect_url"],

@@ -88,7 +88,7 @@ impl ConnectionCalls {
     }
 
     /// Closes the connection, which takes nothing of what is written to it, unless that
-    /// would cut off a subscriber, who may be slow.
+    /// would cut off a subscriber, which may be slow.
     pub(super) fn close_unless_subscribed(&self) {
         if self.shared.subscribers.load(Ordering::Relaxed) == 0 {
             self.shared.closing.cancel();

@@ -9,7 +9,7 @@
 //! What one caller sends or leaves unread costs others nothing: the permit for *work* ends
 //! when the answer is made, and what is *unread* counts on its connection and in the bytes
 //! of the gateway. A call whose policy ends gives up what it holds at that moment, whether
-//! its connection reads or not; the stream is reset where nobody takes its end.
+//! its connection reads or not; the stream is reset if its end is not read.
 //!
 //! hyper runs each stream on an [`Executor`], which is where a call is watched: a body that
 //! waits for room in HTTP/2's window is not asked for anything.
@@ -111,8 +111,8 @@ impl Calls {
         }
     }
 
-    /// Completes when every call has ended but side streams, which never do; at most
-    /// [`END_TIMEOUT`] after the drain began, whoever does not read.
+    /// Completes when every call has ended, or at most [`END_TIMEOUT`] after the drain began.
+    /// Side streams never end, so they do not count.
     pub(super) async fn drained(&self) {
         self.shared.running.close();
         let _not_read = tokio::time::timeout(END_TIMEOUT, self.shared.running.wait()).await;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tonic::codegen::http::HeaderMap;
 
-/// The header that says it (gRPC, "gRPC over HTTP2").
+/// The header for it (gRPC, "gRPC over HTTP2").
 const HEADER: &str = "grpc-timeout";
 
-/// What the caller's `grpc-timeout` says; none where it says nothing that can be read.
+/// The caller's `grpc-timeout`; none if it is absent or malformed.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(HEADER)?.to_str().ok()?)
 }

@@ -30,7 +30,7 @@ pub(super) struct Admission {
     /// Why none can be stored, as the last look found.
     finding: Option<String>,
     doubt: Option<Doubt>,
-    /// Grows when records are taken again: what was sent before says nothing of now.
+    /// Grows when records are taken again: what was sent before shows nothing of now.
     term: u64,
     /// A record was not answered, and the look after it found nothing. The next such record
     /// before one is stored is no accident.
@@ -92,7 +92,7 @@ impl Admission {
         self.finding.as_deref().or(doubt)
     }
 
-    /// Lets a record be sent, or says why not.
+    /// Lets a record be sent, or returns why not.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Ticket, String> {
         if let Some(finding) = &self.finding {
             return Err(finding.clone());
@@ -154,7 +154,7 @@ impl Admission {
         }
     }
 
-    /// Notes that the record says nothing of the stream, such as one that it knew already.
+    /// Notes that the record shows nothing of the stream, such as one that it knew already.
     pub(super) fn note_undecided(&mut self, ticket: Ticket, now: Instant) {
         if let Some(doubt) = &mut self.doubt
             && ticket.is_try

@@ -131,7 +131,8 @@ fn undecided(shared: &Shared, ticket: Ticket) {
     shared.judge(|admission| admission.note_undecided(ticket, Instant::now().into_std()));
 }
 
-/// What to answer. Others are told before they try, where it is not this record's own fault.
+/// Returns what to answer. Unless the record itself is at fault, later ones are refused before
+/// they are tried.
 fn note_refused(shared: &Shared, ticket: Ticket, error: &PublishError) -> Error {
     let (refusal, reason) = match error.kind() {
         PublishErrorKind::MaxAckPending => {

@@ -20,7 +20,7 @@
 //!   search through the stream shows; only [`search::SEARCHES_MAX`] run at once.
 //! * **Times**: [`Log::position_before`] is as exact as the gateways' clocks agree.
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
-//!   [`Error::Unreachable`]. Both go on by themselves, through another server where this one
+//!   [`Error::Unreachable`]. Both recover by themselves, through another server where this one
 //!   is of no use. A stream whose settings are not as configured takes no writes. A stream that is gone or made
 //!   anew is another log: [`Writability::Failed`].
 

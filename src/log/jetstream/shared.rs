@@ -280,7 +280,7 @@ impl Shared {
         };
     }
 
-    /// Lets a record be sent to the stream, or says why not.
+    /// Lets a record be sent to the stream, or returns why not.
     pub(super) fn admit(&self) -> Result<Ticket, Error> {
         if let Writability::Failed(reason) = &*self.writability.borrow() {
             return Err(Error::Refusing(reason.clone()));
@@ -289,7 +289,7 @@ impl Shared {
         admitted.map_err(Error::Refusing)
     }
 
-    /// Has something noted that decides whether records are taken, and says so.
+    /// Has something noted that decides whether records are taken, and logs it.
     pub(super) fn judge<T>(&self, note: impl FnOnce(&mut Admission) -> T) -> T {
         let admission = &self.admission;
         let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
@@ -345,7 +345,7 @@ fn reaches_majority(info: &Info) -> bool {
         .cluster
         .as_ref()
         .is_none_or(|cluster| cluster.leader.is_some());
-    // A leader that has just ceased to be one has heard of nobody, which it calls no time.
+    // A leader that has just stepped down has heard of no peer, and reports a time of zero.
     let is_reached = |peer: &&PeerInfo| {
         let was_heard = peer.current || !peer.active.is_zero();
         was_heard && !peer.offline && peer.active < REPLICA_SILENT_FOR

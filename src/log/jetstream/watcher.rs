@@ -17,13 +17,13 @@ use crate::log::{Tally, Writability};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The same, while it takes no records.
 const INTERVAL_WHILE_REFUSING: Duration = Duration::from_millis(250);
-/// How often records are counted anew; between, those that come by are added.
+/// How often records are counted again; in between, new ones are added.
 const TALLIES_INTERVAL: Duration = Duration::from_secs(5);
 /// A server through which the stream is not reached for this long is given up for another
 /// one. As long as JetStream waits before it elects a leader.
 const MOVED_AFTER: Duration = Duration::from_secs(4);
-/// A stream that is said not to exist so often in a row is gone: a cluster that is
-/// starting can say so of one that it has not read yet.
+/// A stream that is reported missing this often in a row is gone. A starting cluster reports
+/// a stream as missing until it has read it.
 const MISSING_MAX: u32 = 8;
 
 /// Watches the stream until the log is closed.

@@ -51,7 +51,7 @@ pub(super) struct Requests {
     state: Arc<State>,
 }
 
-/// What the writer and the thread tell each other.
+/// What the writer and the thread share.
 #[derive(Debug, Default)]
 struct State {
     /// Held for each pass: SQLite refuses a second checkpoint at once, without waiting.

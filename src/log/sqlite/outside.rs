@@ -9,7 +9,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// This process's own reads are shorter.
 const CERTAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// What checkpoint passes say about readers. Each pass moves the WAL up to the oldest
+/// What checkpoint passes show about readers. Each pass moves the WAL up to the oldest
 /// snapshot that is read; one that gets no further than the pass before found the same
 /// reader.
 #[derive(Debug, Default)]

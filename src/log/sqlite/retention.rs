@@ -21,9 +21,9 @@ const STEP_RECORDS_MAX: u32 = 500;
 const RECORD_BYTES: u64 = 256;
 /// After this part of the bytes that may stay, retention looks again.
 const LOOKS_PER_LIMIT: u64 = 16;
-/// Once retention is due, so many times the bytes go that come.
+/// Once retention is due, each commit removes this many times the bytes that it adds.
 const GOES_PER_COMMIT: u64 = 2;
-/// Between lines that say what was removed.
+/// Time between lines that report what was removed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What may stay, as of one moment.
@@ -228,7 +228,7 @@ pub(super) fn remove_oldest(
         .unwrap_or_else(PoisonError::into_inner);
     bounds.trimmed = through;
     drop(bounds);
-    // After the bounds: whoever finds a run missing finds its positions trimmed.
+    // After the bounds: a reader that finds a run missing finds its positions trimmed.
     shared.change_runs(|runs| runs.forget_before(through));
     shared.times(|times| times.forget_through(through));
     shared.note_record_count();

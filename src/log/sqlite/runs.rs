@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A file that is put back from a backup continues with another run where the backup
-//! ends, so a position of the history that was lost is told from its successor, for as
-//! long as somebody has a cursor of it. Pure but for loading.
+//! ends. So a position of the lost history differs from its successor, for as long as a
+//! client has a cursor of it. Pure but for loading.
 
 use rusqlite::Connection;
 

@@ -54,7 +54,7 @@ impl Shared {
         times.get_or_insert_default();
     }
 
-    /// None until somebody has asked for a time.
+    /// None until a time has been asked for.
     pub(super) fn times<T>(&self, look: impl FnOnce(&mut LatestTimes) -> T) -> Option<T> {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         times.as_mut().map(look)

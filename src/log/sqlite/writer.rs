@@ -145,7 +145,7 @@ impl Writer {
         }
     }
 
-    /// Waits for a command, until it is time to look or to go on with retention.
+    /// Waits for a command, until it is time to look or to continue retention.
     fn receive(&mut self) -> Option<Command> {
         if self.failed().is_some() {
             return Some(self.queue.recv().unwrap_or(Command::Close));

@@ -8,8 +8,8 @@
 //!         └─► layout and escaping ───────────────────────┘
 //! ```
 //!
-//! Pure, and bounded by the bytes that it writes. It only ever answers for the body that it
-//! was given: what it undid is told, and the body stays refused.
+//! Pure, and bounded by the bytes that it writes. It only judges the body that it was
+//! given: it reports what it undid, and the body stays refused.
 
 mod json;
 mod style;

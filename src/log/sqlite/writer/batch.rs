@@ -1,12 +1,12 @@
-//! What one commit makes durable, and who waits for that.
+//! What one commit makes durable, and the waiters for it.
 
 use super::Answer;
 use crate::log::sqlite::retention;
 use crate::log::{Appended, Error, NewRecord};
 
-/// One commit takes at most so many records …
+/// One commit takes at most this many records …
 const BATCH_RECORDS_MAX: usize = 1024;
-/// … and ends with the record that reaches so many bytes.
+/// … and ends with the record that reaches this many bytes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// A batch that is not committed yet.
