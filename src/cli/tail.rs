@@ -355,7 +355,8 @@ impl Printer {
     }
 }
 
-/// The body on lines of its own, its keys in their order; as it is where it is not JSON.
+/// The body on lines of its own, its keys in their order; as it is where it is not
+/// JSON, or nested too deep to indent.
 fn indented(body: &str) -> String {
     let pretty = webhook::pretty(body).unwrap_or_else(|| body.to_owned());
     let lines = pretty.lines().map(|line| format!("    {line}"));

@@ -10,6 +10,10 @@ use super::{HintKind, Undone};
 
 const REPARSED: &str = "the body was parsed and re-serialized, and only the raw bytes are signed; hand on the body as it came (express.raw(), await request.text(), php://input)";
 
+/// Beyond, a text is taken as it is: on lines of its own, each bracket is indented by its
+/// depth. No serializer of webhooks comes near; many parsers stop here.
+const DEPTH_MAX: usize = 128;
+
 /// A JSON text, as its tokens.
 #[derive(Debug)]
 pub(super) struct Json<'a> {
@@ -38,6 +42,7 @@ enum Kind {
 }
 
 impl<'a> Json<'a> {
+    /// None where it is not JSON, or nested deeper than [`DEPTH_MAX`].
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str::<IgnoredAny>(text).ok()?;
         let bytes = text.as_bytes();
@@ -46,14 +51,23 @@ impl<'a> Json<'a> {
             tokens: Vec::new(),
             disputed: String::new(),
         };
-        let mut at = 0;
+        let (mut at, mut depth) = (0, 0_usize);
         while let Some(byte) = bytes.get(at) {
             let start = at;
             at += 1;
             let kind = match byte {
                 b' ' | b'\t' | b'\n' | b'\r' => continue,
-                b'{' | b'[' => Kind::Open,
-                b'}' | b']' => Kind::Close,
+                b'{' | b'[' => {
+                    depth += 1;
+                    if depth > DEPTH_MAX {
+                        return None;
+                    }
+                    Kind::Open
+                }
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    Kind::Close
+                }
                 b',' => Kind::Comma,
                 b':' => Kind::Colon,
                 b'"' => {
@@ -279,4 +293,21 @@ fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
 
 fn unquoted(raw: &str) -> &str {
     raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nested_without_end_is_not_laid_out() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(Json::parse(&nested(DEPTH_MAX)).is_some());
+        for depth in [DEPTH_MAX + 1, 256 << 10] {
+            assert!(Json::parse(&nested(depth)).is_none(), "{depth}");
+        }
+        // Brackets beside each other, and in strings, are not nested.
+        let flat = vec!["[\"[[[[\"]"; DEPTH_MAX].join(",");
+        assert!(Json::parse(&format!("[{flat}]")).is_some());
+    }
 }
