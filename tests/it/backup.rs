@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clerkcast::log::sqlite::{Backup, BackupError};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -290,4 +291,18 @@ async fn a_backup_that_cannot_be_made_is_refused_and_leaves_nothing() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("the disk is full"), "{said}");
     assert_eq!(names(here), [""; 0], "{said}");
+}
+
+#[tokio::test]
+async fn a_backup_replaces_no_file_that_appears_while_it_is_made() {
+    let gateway = Gateway::start();
+    gateway.accept("msg_1", body("user.created", "u")).await;
+    let directory = TempDir::new().expect("a temporary directory");
+    let file = directory.path().join(FILE);
+    let backup = Backup::begin(gateway.data_dir(), &file).expect("begun");
+    fs::write(&file, "theirs").expect("written");
+    let error = backup.run().expect_err("the name is taken");
+    assert!(matches!(&error, BackupError::FileExists(_)), "{error}");
+    assert_eq!(fs::read(&file).expect("there"), b"theirs");
+    assert_eq!(names(directory.path()), [FILE]);
 }

@@ -161,9 +161,10 @@ impl Backup {
         check(&copy)?;
         let (events, newest) = describe(&copy)?;
         drop(copy);
-        let bytes = self
-            .publish()
-            .map_err(|error| BackupError::file(&self.file, error))?;
+        let bytes = self.publish().map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => BackupError::FileExists(self.file.clone()),
+            _ => BackupError::file(&self.file, error),
+        })?;
         Ok(BackedUp {
             events,
             bytes,
@@ -174,9 +175,28 @@ impl Backup {
     fn publish(&self) -> io::Result<u64> {
         self.output.sync_all()?;
         let bytes = self.output.metadata()?.len();
-        fs::rename(&self.unfinished.path, &self.file)?;
+        self.name()?;
         sync_directory(parent(&self.file))?;
         Ok(bytes)
+    }
+
+    /// Gives the file its name, unless another file has got it meanwhile.
+    fn name(&self) -> io::Result<()> {
+        match fs::hard_link(&self.unfinished.path, &self.file) {
+            Ok(()) => {
+                self.unfinished.remove();
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) => {}
+        }
+        // Not every file system has links: an empty file of our own holds the name.
+        let mut options = OpenOptions::new();
+        let options = options.create_new(true).write(true).mode(0o600);
+        options.open(&self.file)?;
+        fs::rename(&self.unfinished.path, &self.file).inspect_err(|_| {
+            let _none = fs::remove_file(&self.file);
+        })
     }
 }
 
