@@ -57,15 +57,29 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
         backed_up = &mut finished => backed_up,
         () = stop => {
             interrupt.interrupt();
-            let _given_up = timeout(INTERRUPT_TIMEOUT, finished).await;
-            unfinished.remove();
-            return Err(Failure::Failed("interrupted; no backup was made".to_owned()));
+            let made = made_nevertheless(&mut finished, || unfinished.remove()).await;
+            let interrupted = || Failure::Failed("interrupted; no backup was made".to_owned());
+            Ok(Ok(made.ok_or_else(interrupted)?))
         }
     };
     let backed_up = backed_up.map_err(|_| Failure::Failed("the copying panicked".to_owned()))?;
     let backed_up = backed_up.map_err(Failure::failed)?;
     print(&args, backed_up, started.elapsed());
     Ok(())
+}
+
+/// The backup that was finished before the interruption reached it.
+async fn made_nevertheless(
+    finished: &mut oneshot::Receiver<Result<BackedUp, BackupError>>,
+    remove_unfinished: impl FnOnce(),
+) -> Option<BackedUp> {
+    let ended = timeout(INTERRUPT_TIMEOUT, &mut *finished).await;
+    remove_unfinished();
+    let ended = match ended {
+        Ok(ended) => ended.ok(),
+        Err(_) => finished.try_recv().ok(),
+    };
+    ended?.ok()
 }
 
 fn is_on_nats(dir: &Path) -> bool {
@@ -139,6 +153,31 @@ fn seconds(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Cursor, Epoch, Position, Run};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backup_that_was_made_before_the_interruption_is_told() {
+        let made = BackedUp {
+            events: 7,
+            bytes: 53_248,
+            newest: Cursor {
+                epoch: Epoch::new(1),
+                run: Run::NONE,
+                position: Position::new(7),
+            },
+        };
+        let (sender, mut finished) = oneshot::channel();
+        let _there = sender.send(Ok(made));
+        let told = made_nevertheless(&mut finished, || {}).await;
+        assert_eq!(told.map(|it| it.events), Some(7));
+        // The last moment is that in which what is unfinished goes.
+        let (sender, mut finished) = oneshot::channel();
+        let told = made_nevertheless(&mut finished, || drop(sender.send(Ok(made)))).await;
+        assert_eq!(told.map(|it| it.events), Some(7));
+
+        let (_sender, mut finished) = oneshot::channel();
+        assert!(made_nevertheless(&mut finished, || {}).await.is_none());
+    }
 
     #[test]
     fn figures_are_printed_as_people_write_them() {
