@@ -40,6 +40,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FRAME_BYTES_MAX: usize = 16 << 20;
 /// A stream that misses so many heartbeats is taken for dead.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// No gateway beats more slowly; one that says so is not believed.
+const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 /// Until `Started` says which heartbeat interval is in force.
 const SILENCE_MAX_AT_START: Duration = Duration::from_secs(60);
 
@@ -233,7 +235,7 @@ impl Subscriber {
                 let interval = started.heartbeat_interval;
                 let interval = interval.and_then(|interval| Duration::try_from(interval).ok());
                 if let Some(interval) = interval {
-                    self.silence_max = interval * HEARTBEATS_MISSED_MAX + CONNECT_TIMEOUT;
+                    self.silence_max = silence_max(interval);
                 }
             }
             _ => {}
@@ -334,6 +336,24 @@ fn append(text: &mut String, error: &dyn std::error::Error) {
     }
 }
 
+/// How long a stream may say nothing.
+fn silence_max(heartbeat_interval: Duration) -> Duration {
+    heartbeat_interval.min(HEARTBEAT_INTERVAL_MAX) * HEARTBEATS_MISSED_MAX + CONNECT_TIMEOUT
+}
+
 fn silence() -> Status {
     Status::unavailable("the stream fell silent")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_heartbeat_interval_gives_a_silence_that_ends() {
+        let seconds = Duration::from_secs;
+        assert_eq!(silence_max(seconds(15)), seconds(55));
+        assert_eq!(silence_max(Duration::ZERO), CONNECT_TIMEOUT);
+        assert_eq!(silence_max(Duration::MAX), seconds(3 * 86_400 + 10));
+    }
 }
