@@ -87,8 +87,20 @@ impl Renewal {
     /// Puts them in force for connections that open from now on. Returns whether they
     /// are others than before.
     pub fn put_in_force(self) -> bool {
+        self.put_in_force_where(|_| true)
+    }
+
+    /// The same, unless others than `former` are in force by now.
+    fn put_in_place_of(self, former: &Loaded) -> bool {
+        self.put_in_force_where(|current| Arc::ptr_eq(&current.config, &former.config))
+    }
+
+    fn put_in_force_where(self, is_wanted: impl FnOnce(&Loaded) -> bool) -> bool {
         let Self { tls, loaded } = self;
         let mut current = tls.current.write().unwrap_or_else(PoisonError::into_inner);
+        if !is_wanted(&current) {
+            return false;
+        }
         let is_other = current.source != loaded.source;
         if is_other || current.files != loaded.files {
             announce(tls.port, &loaded.source.chain, &tls.metrics);
@@ -155,16 +167,24 @@ impl Tls {
         })
     }
 
-    /// Reads the files again, for connections that open from now on. Says whether another
-    /// certificate is in force.
+    /// Reads the files again, for connections that open from now on. Says whether that put
+    /// another certificate in force; files that replaced these meanwhile stay.
     ///
     /// # Errors
     /// As [`Tls::load`]; the former certificate stays in force.
     pub fn reload(&self) -> Result<bool, TlsError> {
+        let former = self.loaded();
+        match self.read(&former.files) {
+            Ok(renewal) => Ok(renewal.put_in_place_of(&former)),
+            // Nobody misses files that are no longer asked for.
+            Err(_) if !Arc::ptr_eq(&former.config, &self.current()) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn loaded(&self) -> Loaded {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let files = current.files.clone();
-        drop(current);
-        Ok(self.read(&files)?.put_in_force())
+        current.clone()
     }
 
     /// The port's name.
@@ -286,4 +306,37 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         names.extend(common.filter_map(|name| name.as_str().ok().map(str::to_owned)));
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(directory: &Path, name: &str) -> CertificateFiles {
+        let issued = rcgen::generate_simple_self_signed([name.to_owned()]).expect("issued");
+        let path = |end: &str| directory.join(format!("{name}.{end}"));
+        std::fs::write(path("crt"), issued.cert.pem()).expect("written");
+        std::fs::write(path("key"), issued.signing_key.serialize_pem()).expect("written");
+        CertificateFiles {
+            certificate: path("crt"),
+            key: path("key"),
+            client_ca: None,
+        }
+    }
+
+    #[test]
+    fn files_read_before_a_reload_do_not_undo_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let [before, after] = ["before", "after"].map(|name| files(directory.path(), name));
+        let tls = Tls::load("http", &before, b"http/1.1", Metrics::default()).expect("loads");
+        let former = tls.loaded();
+        let look = tls.read(&before).expect("read");
+        assert!(tls.read(&after).expect("read").put_in_force());
+        assert!(!look.put_in_place_of(&former));
+        assert_eq!(tls.loaded().files, after);
+        // The next look is at the files that are in force.
+        let renewed = files(directory.path(), "after");
+        assert!(tls.reload().expect("read"));
+        assert_eq!(tls.loaded().files, renewed);
+    }
 }
