@@ -12,6 +12,9 @@
 //!                                      60 s, until a record is stored
 //! ```
 //!
+//! A gateway whose traffic follows readiness gets no webhook that could try. So where none
+//! has come for 60 s, a look that finds nothing is enough.
+//!
 //! Pure: the clock is the caller's.
 
 use std::time::{Duration, Instant};
@@ -46,6 +49,8 @@ struct Doubt {
     unexplained_at: Option<Position>,
     /// A look that finds nothing is enough.
     is_trusting: bool,
+    /// When a webhook came last, whether it was let through or not.
+    last_webhook: Instant,
     next_try: Instant,
     delay: Duration,
 }
@@ -94,6 +99,9 @@ impl Admission {
 
     /// Lets a record be sent, or returns why not.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Ticket, String> {
+        if let Some(doubt) = &mut self.doubt {
+            doubt.last_webhook = now;
+        }
         if let Some(finding) = &self.finding {
             return Err(finding.clone());
         }
@@ -147,6 +155,7 @@ impl Admission {
                     since: now,
                     unexplained_at: None,
                     is_trusting: refusal == Refusal::Unanswered && !self.has_trusted,
+                    last_webhook: now,
                     next_try: now + TRY_DELAY_MIN,
                     delay: TRY_DELAY_MIN,
                 });
@@ -179,8 +188,10 @@ impl Admission {
                         admission.has_trusted |= doubt.is_trusting;
                         doubt.is_trusting
                     }
-                    // Another gateway has stored a record.
-                    (None, Some(tail)) => look.tail > tail,
+                    // Another gateway has stored a record, or no webhook comes to try.
+                    (None, Some(tail)) => {
+                        look.tail > tail || look.asked >= doubt.last_webhook + TRY_DELAY_MAX
+                    }
                 };
                 if is_over {
                     admission.doubt = None;
@@ -244,12 +255,16 @@ mod tests {
         /// When the last try was let through, and how many in a row have failed.
         tried: Option<Instant>,
         failed_tries: u32,
+        /// When a webhook came last, or the doubt began.
+        last_webhook: Instant,
     }
 
     impl World {
         fn new() -> Self {
+            let now = Instant::now();
             Self {
-                now: Instant::now(),
+                now,
+                last_webhook: now,
                 ill: Ill::Not,
                 tail: 0,
                 admission: Admission::default(),
@@ -290,7 +305,10 @@ mod tests {
                 .and_then(|doubt| doubt.unexplained_at)
                 .is_some_and(|tail| self.tail > tail.number() && !self.is_found);
             let explains = self.is_found && !doubt.is_some_and(is_unexplained);
-            self.is_doubted &= !stored_since && !explains;
+            let is_unexplained_before = doubt.is_some_and(is_unexplained);
+            let is_idle = self.now >= self.last_webhook + Duration::from_secs(60);
+            let is_given_up = is_unexplained_before && is_idle && !self.is_found;
+            self.is_doubted &= !stored_since && !explains && !is_given_up;
             self.admission.note_look(Look {
                 asked: self.now,
                 finding: self.is_found.then(|| "found".to_owned()),
@@ -300,6 +318,7 @@ mod tests {
 
         fn send(&mut self) {
             let was_open = self.is_open();
+            self.last_webhook = self.now;
             let Ok(ticket) = self.admission.admit(self.now) else {
                 assert!(!was_open, "an open stream takes records");
                 return;
@@ -331,10 +350,14 @@ mod tests {
                 Ill::Full => Refusal::Answered,
                 Ill::Visible | Ill::Mute => Refusal::Unanswered,
             };
-            self.is_doubted |= is_of_now
+            let begins_doubt = is_of_now
                 && !self.is_found
                 && refusal == Refusal::Answered
                 && self.admission.doubt.is_none();
+            if begins_doubt {
+                self.is_doubted = true;
+                self.last_webhook = self.now;
+            }
             self.failed_tries += u32::from(is_of_now && ticket.is_try && !self.is_found);
             let reason = "refused".to_owned();
             self.admission
@@ -352,6 +375,15 @@ mod tests {
                 self.step(Step::Settle);
             }
             assert!(self.is_open(), "it recovers");
+        }
+
+        /// The same, where all webhooks go elsewhere while it is not ready.
+        fn recovers_without_webhooks(mut self) {
+            self.step(Step::Fall(Ill::Not));
+            self.step(Step::Look);
+            self.step(Step::Pass(60_000));
+            self.step(Step::Look);
+            assert!(self.is_open(), "it recovers without webhooks");
         }
     }
 
@@ -375,12 +407,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_taken_only_where_they_can_be_stored(steps in steps()) {
+        fn records_are_taken_only_where_they_can_be_stored(
+            steps in steps(),
+            has_webhooks in any::<bool>(),
+        ) {
             let mut world = World::new();
             for step in steps {
                 world.step(step);
             }
-            world.recovers();
+            if has_webhooks {
+                world.recovers();
+            } else {
+                world.recovers_without_webhooks();
+            }
         }
     }
 
@@ -407,6 +446,29 @@ mod tests {
         // 0.25 s, doubled to 60 s: 250 s have room for eleven.
         assert_eq!(tries.iter().sum::<usize>(), 11);
         world.recovers();
+    }
+
+    #[test]
+    fn a_refusal_that_no_webhook_can_try_again_is_forgotten_after_a_minute() {
+        let mut world = World::new();
+        world.step(Step::Fall(Ill::Full));
+        for step in [Step::Send, Step::Settle, Step::Look, Step::Pass(30_000)] {
+            world.step(step);
+        }
+        // One that comes is let through, so the minute begins again.
+        for step in [Step::Send, Step::Settle, Step::Pass(59_999), Step::Look] {
+            world.step(step);
+        }
+        assert!(!world.is_open());
+        for step in [Step::Pass(1), Step::Look] {
+            world.step(step);
+        }
+        assert!(world.is_open(), "no webhook has come for a minute");
+        for step in [Step::Send, Step::Settle, Step::Look] {
+            world.step(step);
+        }
+        assert!(!world.is_open(), "and the next one is refused again");
+        world.recovers_without_webhooks();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -11,7 +12,7 @@ use async_nats::jetstream::{self, ErrorCode};
 use tokio::time::{Instant, sleep};
 
 use super::admission::{Refusal, Ticket};
-use super::{ACKNOWLEDGED_WITHIN, Shared, record, subject};
+use super::{ACKNOWLEDGED_WITHIN, Shared, account, record, subject};
 use crate::event::{Position, UnixMillis};
 use crate::log::{Appended, Error, NewRecord, Writability};
 
@@ -36,6 +37,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
     let prefix = &shared.config.subject_prefix;
     let subject = subject::of(prefix, &attributes.source, &attributes.event_type);
     let id = shared.recent.hash(&record.id);
+    let record_bytes = account::weigh(&record);
     let message = record::message(record);
     loop {
         match publish(&shared, &subject, &message).await {
@@ -44,6 +46,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
             }
             Ok(Acknowledged::Stored(position)) => {
                 shared.recent.insert([(id, position)]);
+                shared.refused_bytes.store(0, Ordering::Relaxed);
                 shared.judge(|admission| admission.note_stored(ticket));
                 note_committed(&shared, position, receive_time, started);
                 return Ok(Appended::Committed(position));
@@ -62,7 +65,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
             }
             Err(error) => {
                 shared.metrics.failed_commits.inc();
-                return Err(note_refused(&shared, ticket, &error));
+                return Err(note_refused(&shared, ticket, record_bytes, &error));
             }
         }
     }
@@ -133,7 +136,7 @@ fn undecided(shared: &Shared, ticket: Ticket) {
 
 /// Returns what to answer. Unless the record itself is at fault, later ones are refused before
 /// they are tried.
-fn note_refused(shared: &Shared, ticket: Ticket, error: &PublishError) -> Error {
+fn note_refused(shared: &Shared, ticket: Ticket, record_bytes: u64, error: &PublishError) -> Error {
     let (refusal, reason) = match error.kind() {
         PublishErrorKind::MaxAckPending => {
             undecided(shared, ticket);
@@ -169,6 +172,9 @@ fn note_refused(shared: &Shared, ticket: Ticket, error: &PublishError) -> Error 
             (refusal, format!("NATS did not store the event: {error}"))
         }
     };
+    if refusal == Refusal::Answered {
+        shared.refused_bytes.store(record_bytes, Ordering::Relaxed);
+    }
     let now = Instant::now().into_std();
     shared.judge(|admission| admission.note_refused(ticket, now, refusal, reason.clone()));
     shared.changed.notify_one();

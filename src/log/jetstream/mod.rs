@@ -24,6 +24,7 @@
 //!   is of no use. A stream whose settings are not as configured takes no writes. A stream that is gone or made
 //!   anew is another log: [`Writability::Failed`].
 
+mod account;
 mod admission;
 mod append;
 mod connect;
@@ -42,6 +43,7 @@ mod stream;
 mod subject;
 mod watcher;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -172,6 +174,7 @@ impl JetStreamLog {
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
             admission: Mutex::default(),
+            refused_bytes: AtomicU64::new(0),
             unreachable: RwLock::default(),
             not_followed: RwLock::default(),
             foreign: ForeignMessages::default(),

@@ -1,5 +1,6 @@
 //! What the log's tasks and callers share, and what they ask the stream's leader.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) batches: broadcast::Sender<Arc<Batch>>,
     pub(super) writability: watch::Sender<Writability>,
     pub(super) admission: Mutex<Admission>,
+    /// What a record takes up that the stream refused, or 0 where one was stored since.
+    pub(super) refused_bytes: AtomicU64,
     /// Why the stream cannot be read, if it cannot.
     pub(super) unreachable: RwLock<Option<String>>,
     /// Why events are not followed, if they are not.

@@ -1,6 +1,7 @@
 //! Watching the stream: where it begins and ends, what it holds, whether its settings are
 //! still as configured, and whether the server that is connected is of use.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::admission::Look;
 use super::shared::{Refreshed, Shared};
-use super::{stream, subject};
+use super::{account, stream, subject};
 use crate::event::Position;
 use crate::log::{Tally, Writability};
 
@@ -70,8 +71,8 @@ struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
-    /// Asks the stream for its state and its settings, and judges by both whether records can
-    /// be stored.
+    /// Asks the stream for its state and its settings, and after a refusal for the room of the
+    /// account, and judges by them whether records can be stored.
     async fn look(&mut self) {
         let shared = self.shared;
         let asked = Instant::now();
@@ -103,9 +104,15 @@ impl Watcher<'_> {
         self.move_if_lost(unreachable.is_some() || not_followed.is_some())
             .await;
         let mismatches = mismatches.map(|mismatches| mismatches.to_string());
+        let finding = unreachable.or(mismatches).or(not_followed);
+        let refused_bytes = shared.refused_bytes.load(Ordering::Relaxed);
+        let finding = match finding {
+            None if refused_bytes > 0 => account::find_lack(shared, refused_bytes).await,
+            finding => finding,
+        };
         let look = Look {
             asked: asked.into_std(),
-            finding: unreachable.or(mismatches).or(not_followed),
+            finding,
             tail: shared.bounds().tail,
         };
         shared.judge(|admission| admission.note_look(look));

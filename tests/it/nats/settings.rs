@@ -106,25 +106,10 @@ async fn nats_not_ready_while_nothing_can_be_stored() {
     })
     .await;
 
-    // Nothing shows it but the refusals: the account has no more room, and the stream has.
-    let account = "accounts { A { jetstream { max_file: 1MB }, users: [{ user: a, password: b }] } }\nno_auth_user: a\n";
-    let server = Server::start_with(account.to_owned());
-    let mut options = on(&[&server]);
-    options
-        .args
-        .extend(["--retain-bytes", "off"].map(str::to_owned));
-    let gateway = Gateway::start_with(options);
-    let event = body("user.created", &format!("user_{}", "x".repeat(100_000)));
-    let mut number = 0;
-    loop {
-        let answer = gateway.post(&format!("msg_{number}"), event.clone()).await;
-        if answer.status == 503 {
-            break;
-        }
-        assert_eq!(answer.status, 200, "{}", answer.text);
-        number += 1;
-        assert!(number < 20, "it is full by now");
-    }
+    // Nothing shows it but the refusals: this event finds no room, and smaller ones might.
+    let (server, gateway) = on_small_account();
+    let event = event_of(100_000);
+    fill(&gateway, &event).await;
     // Tried by one webhook, and by one again: whatever they find out, it is not ready before.
     for attempt in 0..200 {
         let (status, text) = readiness(&gateway).await;
@@ -141,4 +126,54 @@ async fn nats_not_ready_while_nothing_can_be_stored() {
     .await;
     assert_eq!(readiness(&gateway).await.0, 200);
     eventually("one line says so", || async { outages(&gateway) == [1, 1] }).await;
+}
+
+#[tokio::test]
+async fn nats_ready_again_without_a_webhook_once_the_account_has_room() {
+    let (server, gateway) = on_small_account();
+    let event = event_of(20_000);
+    fill(&gateway, &event).await;
+    eventually("the account is named", || async {
+        let (status, text) = readiness(&gateway).await;
+        status == 503 && text.contains("the account of NATS has no more room")
+    })
+    .await;
+    let context = server.jetstream().await;
+    let stream = context.get_stream("CLERKCAST").await.expect("there");
+    stream.purge().await.expect("purged");
+    eventually("it is ready again", || async {
+        readiness(&gateway).await.0 == 200
+    })
+    .await;
+    gateway.accept("msg_last", event).await;
+}
+
+/// A gateway whose account has room for 1 MB, and whose stream has no limit.
+fn on_small_account() -> (Server, Gateway) {
+    let account = "accounts { A { jetstream { max_file: 1MB }, users: [{ user: a, password: b }] } }\nno_auth_user: a\n";
+    let server = Server::start_with(account.to_owned());
+    let mut options = on(&[&server]);
+    options
+        .args
+        .extend(["--retain-bytes", "off"].map(str::to_owned));
+    let gateway = Gateway::start_with(options);
+    (server, gateway)
+}
+
+fn event_of(bytes: usize) -> String {
+    body("user.created", &format!("user_{}", "x".repeat(bytes)))
+}
+
+/// Posts until the stream refuses the event.
+async fn fill(gateway: &Gateway, event: &str) {
+    for number in 0..100 {
+        let answer = gateway
+            .post(&format!("msg_{number}"), event.to_owned())
+            .await;
+        if answer.status == 503 {
+            return;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    panic!("it is full by now");
 }
