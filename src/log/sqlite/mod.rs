@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{OnceCell, broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
     Appended, Batch, Bounds, Description, Error, IsDeclared, Lineage, Log, Matches, Metrics,
@@ -76,6 +76,7 @@ pub struct SqliteLog {
     shared: Arc<Shared>,
     commands: SyncSender<Command>,
     readers: ReaderPool,
+    gathering: Mutex<Option<seek::Gathering>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Keeps a second process out for as long as this log lives.
     _lock: DirectoryLock,
@@ -95,7 +96,6 @@ struct Shared {
     retired_ids: RetiredIds,
     /// What [`Log::position_before`] looks at, once it has been asked.
     times: Mutex<Option<LatestTimes>>,
-    gathered_times: OnceCell<()>,
     batches: broadcast::Sender<Arc<Batch>>,
     writability: watch::Sender<Writability>,
     metrics: Metrics,
@@ -249,7 +249,6 @@ impl SqliteLog {
             reading,
             retired_ids: state.retired_ids,
             times: Mutex::new(None),
-            gathered_times: OnceCell::new(),
             batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
             writability: watch::Sender::new(Writability::Writable),
             metrics,
@@ -271,6 +270,7 @@ impl SqliteLog {
             shared,
             commands,
             readers,
+            gathering: Mutex::new(None),
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         })

@@ -1,5 +1,6 @@
 //! Reading: a few read-only connections, each used by one blocking thread at a time.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -28,7 +29,7 @@ const PAYLOAD: &str = "coalesce(\
      (SELECT body.payload FROM body WHERE body.position = record.position), record.payload)";
 
 /// The read-only connections.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ReaderPool {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
@@ -239,20 +240,50 @@ pub(super) fn first_received_at_or_after(
     Ok(position.map(|position| Position::new(position.unsigned_abs())))
 }
 
-/// The latest receive time of each block of positions, with the block's first position.
+/// A page of the index on receive times. Parameters: ?1 and ?2 the entry before, ?3 limit.
+pub(super) const LATEST_TIMES: &str = "SELECT receive_time_ms, position \
+     FROM record INDEXED BY record_receive_time \
+     WHERE (receive_time_ms, position) > (?1, ?2) \
+     ORDER BY receive_time_ms, position LIMIT ?3";
+
+/// A part of the index on receive times.
+#[derive(Debug, Default)]
+pub(super) struct TimesPage {
+    /// The latest receive time of each block of positions that the part names, with the
+    /// block's first position.
+    pub(super) latest: Vec<(Position, UnixMillis)>,
+    /// The last entry: the next page follows it. None at the end of the index.
+    pub(super) last: Option<(i64, i64)>,
+}
+
+/// Reads at most `rows_max` entries of the index on receive times, in its order, after
+/// `after`.
 pub(super) fn latest_times(
     connection: &mut Connection,
-) -> Result<Vec<(Position, UnixMillis)>, Error> {
-    let sql = "SELECT position / ?1 * ?1, max(receive_time_ms) \
-               FROM record INDEXED BY record_receive_time GROUP BY 1";
-    let gather = || {
-        let mut statement = connection.prepare(sql)?;
-        let rows = statement.query_map([BLOCK_POSITIONS.cast_signed()], |row| {
-            let first: i64 = row.get(0)?;
-            let latest = UnixMillis::new(row.get(1)?);
-            Ok((Position::new(first.unsigned_abs()), latest))
-        })?;
-        rows.collect::<rusqlite::Result<_>>()
+    after: Option<(i64, i64)>,
+    rows_max: usize,
+) -> Result<TimesPage, Error> {
+    let (time, position) = after.unwrap_or((i64::MIN, i64::MIN));
+    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let gather = || -> rusqlite::Result<TimesPage> {
+        let mut statement = connection.prepare_cached(LATEST_TIMES)?;
+        let mut rows = statement.query([time, position, limit])?;
+        let (mut blocks, mut last, mut count) = (BTreeMap::new(), None, 0);
+        while let Some(row) = rows.next()? {
+            let (time, position): (i64, i64) = (row.get(0)?, row.get(1)?);
+            // Times ascend.
+            blocks.insert(position.unsigned_abs() / BLOCK_POSITIONS, time);
+            last = Some((time, position));
+            count += 1;
+        }
+        let latest = blocks.into_iter().map(|(block, time)| {
+            let first = Position::new(block * BLOCK_POSITIONS);
+            (first, UnixMillis::new(time))
+        });
+        Ok(TimesPage {
+            latest: latest.collect(),
+            last: last.filter(|_| count == rows_max),
+        })
     };
     gather().map_err(unreadable)
 }

@@ -1,11 +1,22 @@
 //! Finding the position at which a time begins.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{self, BoxFuture};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::reader::{self, ReaderPool};
 use super::times::LatestTimes;
-use super::{Shared, SqliteLog, reader};
+use super::{Shared, SqliteLog};
 use crate::event::{Position, UnixMillis};
 use crate::log::Error;
+
+/// Entries of the index on receive times that are read at once: a few milliseconds.
+const PAGE_ROWS: usize = 16_384;
+
+/// The gathering of receive times, which many callers wait for.
+pub(super) type Gathering = future::Shared<BoxFuture<'static, Result<(), Error>>>;
 
 impl SqliteLog {
     /// The position before the first record that was received at or after `time`.
@@ -29,22 +40,54 @@ impl SqliteLog {
         }
     }
 
-    /// Gathers the receive times of what is in the log. The writer notes what comes from
-    /// before that on.
+    /// Waits until the receive times of what is in the log are gathered. That starts when they
+    /// are first asked for, and goes on where the caller gives up.
     async fn gather_times(&self) -> Result<(), Error> {
-        let gather = || async {
-            self.shared.begin_times();
-            let gathered = self.readers.run(reader::latest_times).await?;
-            self.shared.times(|times| {
-                for (first, latest) in gathered {
-                    times.note(first, latest);
-                }
-                times.forget_through(self.shared.bounds().trimmed);
-            });
-            Ok(())
+        self.gathering().await
+    }
+
+    /// The one gathering; a new one where the last has failed.
+    fn gathering(&self) -> Gathering {
+        let mut gathering = self
+            .gathering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(gathering) = &*gathering
+            && !matches!(gathering.peek(), Some(Err(_)))
+        {
+            return gathering.clone();
+        }
+        let gather = gather(Arc::clone(&self.shared), self.readers.clone());
+        // Ends with the log, and not with the call that started it.
+        let task = AbortOnDropHandle::new(tokio::spawn(gather));
+        let finished = async move {
+            let finished = task.await;
+            finished.map_err(|error| Error::Unreadable(error.to_string()))?
         };
-        let gathered = self.shared.gathered_times.get_or_try_init(gather);
-        gathered.await.copied()
+        let started = finished.boxed().shared();
+        *gathering = Some(started.clone());
+        started
+    }
+}
+
+/// Gathers the receive times of what is in the log, in short reads: the writer keeps readers
+/// out now and then, and would wait for a long one. It notes what comes from here on itself.
+async fn gather(shared: Arc<Shared>, readers: ReaderPool) -> Result<(), Error> {
+    shared.begin_times();
+    let mut after = None;
+    loop {
+        let read = move |connection: &mut _| reader::latest_times(connection, after, PAGE_ROWS);
+        let page = readers.run(read).await?;
+        shared.times(|times| {
+            for (first, latest) in page.latest {
+                times.note(first, latest);
+            }
+            times.forget_through(shared.bounds().trimmed);
+        });
+        after = page.last;
+        if after.is_none() {
+            return Ok(());
+        }
     }
 }
 
@@ -58,5 +101,106 @@ impl Shared {
     pub(super) fn times<T>(&self, look: impl FnOnce(&mut LatestTimes) -> T) -> Option<T> {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         times.as_mut().map(look)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use prometheus_client::registry::Registry;
+
+    use super::super::Config;
+    use super::super::times::BLOCK_POSITIONS;
+    use super::*;
+    use crate::event::Attributes;
+    use crate::log::{Log as _, Metrics, NewRecord};
+
+    fn open(directory: &std::path::Path) -> SqliteLog {
+        let config = Config {
+            data_dir: directory.to_owned(),
+            retain_for: None,
+            retain_bytes: None,
+        };
+        let metrics = Metrics::register(&mut Registry::default());
+        SqliteLog::open(config, metrics).expect("opens")
+    }
+
+    async fn append(log: &SqliteLog, number: u64, received: i64) {
+        let record = NewRecord {
+            id: format!("msg_{number}"),
+            attributes: Attributes {
+                source: "default".to_owned(),
+                ..Attributes::default()
+            },
+            receive_time: UnixMillis::new(received),
+            event: Bytes::new(),
+            decoding: 1,
+            payload: Bytes::from_static(b"{}"),
+        };
+        log.append(record).await.expect("durable");
+    }
+
+    #[tokio::test]
+    async fn receive_times_are_gathered_once_though_callers_give_up() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let log = open(directory.path());
+        append(&log, 1, 1_000).await;
+        let first = log.gathering();
+        // As a call does whose deadline passes.
+        assert!(log.seek(UnixMillis::new(500)).now_or_never().is_none());
+        let second = log.gathering();
+        assert!(first.ptr_eq(&second), "one gathering for all");
+        drop((first, second));
+        append(&log, 2, 2_000).await;
+        let found = log.seek(UnixMillis::new(1_500)).await.expect("found");
+        assert_eq!(found, Position::new(1));
+        log.close().await;
+    }
+
+    #[tokio::test]
+    async fn receive_times_are_read_in_pages() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let log = open(directory.path());
+        // The clock goes back, and many are received at once.
+        let times = (0..40_i64).map(|number| 1_000 + (number * 7 % 5) * 10);
+        for (number, received) in times.enumerate() {
+            append(&log, number as u64, received).await;
+        }
+        let expected = (Position::new(0), UnixMillis::new(1_040));
+        assert!(log.bounds().tail.number() < BLOCK_POSITIONS);
+        for rows_max in [1, 3, 8, 40, 41] {
+            let (mut after, mut pages, mut latest) = (None, 0, BTreeMap::new());
+            loop {
+                let read =
+                    move |connection: &mut _| reader::latest_times(connection, after, rows_max);
+                let page = log.readers.run(read).await.expect("read");
+                latest.extend(page.latest);
+                pages += 1;
+                after = page.last;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(pages, 40 / rows_max + 1, "of {rows_max}");
+            assert_eq!(latest.into_iter().collect::<Vec<_>>(), [expected]);
+        }
+        log.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_page_of_receive_times_is_found_in_the_index() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let log = open(directory.path());
+        let explain = |connection: &mut rusqlite::Connection| {
+            let sql = format!("EXPLAIN QUERY PLAN {}", reader::LATEST_TIMES);
+            let plan = connection.query_row(&sql, [0, 0, 10], |row| row.get(3));
+            plan.map_err(|error| Error::Unreadable(error.to_string()))
+        };
+        let plan: String = log.readers.run(explain).await.expect("explained");
+        let expected = "SEARCH record USING COVERING INDEX record_receive_time";
+        assert!(plan.contains(expected), "{plan}");
+        log.close().await;
     }
 }
