@@ -1,13 +1,25 @@
 //! How much room the servers have for the stream. They report it to their own operators
 //! only, so it is found by making streams of other sizes, which are deleted again.
 
+use std::time::Duration;
+
 use async_nats::jetstream::Context;
+use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{Config as Settings, StorageType};
 
 use super::Config;
+use crate::event::UnixMillis;
 
 /// How exactly the room is found.
 const STEP: u64 = 1 << 20;
+/// How the names of the streams begin that are made to measure.
+const NAME_PREFIX: &str = "CLERKCAST_ROOM_";
+/// Their subjects.
+const SUBJECT_PREFIX: &str = "_CLERKCAST_ROOM";
+/// A stream that is this old is left over: its gateway ended while it measured.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
+/// Leftovers that one start deletes.
+const LEFT_OVER_MAX: usize = 64;
 
 /// Returns how many bytes the stream may have, where that is less than `too_much`. None where
 /// it cannot be found out.
@@ -16,6 +28,32 @@ pub(super) async fn find(context: &Context, config: &Config, too_much: u64) -> O
     let (context, replicas) = (context.clone(), config.replicas);
     let measured = tokio::spawn(async move { measure(&context, replicas, too_much).await });
     measured.await.ok().flatten()
+}
+
+/// Deletes what measuring left behind where its gateway was ended: it reserves room.
+pub(super) async fn delete_left_over(context: &Context) {
+    for _ in 0..LEFT_OVER_MAX {
+        let all = format!("{SUBJECT_PREFIX}.>");
+        let Ok(name) = context.stream_by_subject(all).await else {
+            return;
+        };
+        if !name.starts_with(NAME_PREFIX) {
+            return;
+        }
+        let Ok(stream) = context.get_stream(&name).await else {
+            return;
+        };
+        let created = stream.cached_info().created.unix_timestamp();
+        let age = UnixMillis::now().milliseconds() / 1000 - created;
+        // Another gateway may be measuring.
+        if age < LEFT_OVER_AFTER.as_secs().cast_signed() {
+            return;
+        }
+        if context.delete_stream(&name).await.is_err() {
+            return;
+        }
+        tracing::info!(stream = %name, "deleted a stream that was left over from measuring room");
+    }
 }
 
 /// Says that a stream of the configured size has no room.
@@ -41,22 +79,29 @@ async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u6
     let mut room = 0;
     let mut part = too_much.checked_ilog2().map_or(0, |digit| 1 << digit);
     while part >= STEP {
-        let name = format!("CLERKCAST_ROOM_{unique}_{part}");
+        let name = format!("{NAME_PREFIX}{unique}_{part}");
         let settings = Settings {
             name: name.clone(),
-            subjects: vec![format!("_CLERKCAST_ROOM.{unique}.{part}")],
+            subjects: vec![format!("{SUBJECT_PREFIX}.{unique}.{part}")],
             storage: StorageType::File,
             num_replicas: replicas,
             max_bytes: i64::try_from(part).ok()?,
             ..Settings::default()
         };
-        if room + part < too_much
-            && let Ok(stream) = context.create_stream(settings).await
-        {
-            made.push(name);
-            room += part;
-            if stream.cached_info().cluster.is_some() {
-                break;
+        if room + part < too_much {
+            let stream = context.create_stream(settings).await;
+            let is_refused = stream
+                .as_ref()
+                .is_err_and(|error| matches!(error.kind(), CreateStreamErrorKind::JetStream(_)));
+            // Without an answer, the servers may have made it.
+            if !is_refused {
+                made.push(name);
+            }
+            if let Ok(stream) = stream {
+                room += part;
+                if stream.cached_info().cluster.is_some() {
+                    break;
+                }
             }
         }
         part /= 2;

@@ -68,7 +68,10 @@ pub(super) enum Unusable {
 /// The stream, which is made where there is none.
 pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result<Info, Unusable> {
     let error = match context.get_stream(&config.stream).await {
-        Ok(stream) => return Ok(stream.cached_info().clone()),
+        Ok(stream) => {
+            room::delete_left_over(context).await;
+            return Ok(stream.cached_info().clone());
+        }
         Err(error) => error,
     };
     match error.kind() {
@@ -79,6 +82,7 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
     if config.missing == Missing::Refuse {
         return Err(Unusable::Absent);
     }
+    room::delete_left_over(context).await;
     let error = match context.create_stream(settings(config)).await {
         Ok(stream) => {
             tracing::info!(stream = %config.stream, replicas = config.replicas, "stream created");
