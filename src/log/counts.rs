@@ -173,7 +173,7 @@ impl Counts {
 impl Names {
     /// What a type is counted as that comes now.
     fn name_of<'a>(&self, event_type: &'a str, is_declared: IsDeclared) -> &'a str {
-        if event_type.len() > NAME_BYTES_MAX {
+        if event_type.len() > NAME_BYTES_MAX || event_type == Tally::LONG {
             return Tally::LONG;
         }
         let has_others = self.counts.contains_key(Tally::OTHER);

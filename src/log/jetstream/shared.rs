@@ -269,7 +269,12 @@ impl Shared {
                 tallies.through = record.position;
                 let attributes = &record.content.attributes;
                 let counts = &mut tallies.counts;
-                counts.add(&attributes.source, &attributes.event_type, 1);
+                // As the stream's own counts have it.
+                let event_type = match attributes.event_type.as_str() {
+                    hashed if subject::is_hashed(hashed) => Tally::LONG,
+                    named => named,
+                };
+                counts.add(&attributes.source, event_type, 1);
             }
         }
     }

@@ -67,6 +67,27 @@ pub(super) fn parse(prefix: &str, subject: &str) -> Option<(String, String)> {
     Some((decode_token(source)?, tokens.join(".")))
 }
 
+/// The source of a subject whose type is known by its hash.
+pub(super) fn source_of_hashed(prefix: &str, subject: &str) -> Option<String> {
+    let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
+    let (source, event_type) = rest.split_once('.')?;
+    event_type
+        .starts_with(HASHED)
+        .then(|| decode_token(source))
+        .flatten()
+}
+
+/// Whether records of the type have a subject that shows only the type's hash.
+pub(super) fn is_hashed(event_type: &str) -> bool {
+    let mut encoded = String::new();
+    // Most types are short, whatever they hold.
+    let is_long = (3 * event_type.len()) > TYPE_BYTES_MAX;
+    is_long && {
+        push_type(&mut encoded, event_type);
+        encoded.starts_with(HASHED)
+    }
+}
+
 const fn is_safe(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
@@ -165,6 +186,14 @@ mod tests {
         assert!(subject.len() < 100, "{subject}");
         assert_ne!(subject, of("clerk", "default", &"x.".repeat(100_001)));
         assert_eq!(parse("clerk", &subject), None);
+        let source = source_of_hashed("clerk", &subject);
+        assert_eq!(source.as_deref(), Some("default"));
+        assert!(is_hashed(&long) && is_hashed(&"é".repeat(90)));
+        assert!(!is_hashed(&"é".repeat(50)) && !is_hashed(&"x".repeat(512)));
+        assert_eq!(
+            source_of_hashed("clerk", "clerk.default.user.created"),
+            None
+        );
     }
 
     #[test]

@@ -152,7 +152,11 @@ pub(super) async fn count(shared: &Shared) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let counts = found.into_iter().filter_map(|(subject, count)| {
-        let (source, event_type) = subject::parse(&config.subject_prefix, &subject)?;
+        let prefix = &config.subject_prefix;
+        // Of a hashed type, only the source is left.
+        let of_hashed = |source| (source, Tally::LONG.to_owned());
+        let (source, event_type) = subject::parse(prefix, &subject)
+            .or_else(|| subject::source_of_hashed(prefix, &subject).map(of_hashed))?;
         Some(Tally {
             source,
             event_type,

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clerkcast::event::{Position, UnixMillis};
 use clerkcast::log::jetstream::{Config, JetStreamLog, OpenError};
-use clerkcast::log::{Appended, DEDUPE_WINDOW, Error, Log, Metrics, NewRecord};
+use clerkcast::log::{Appended, DEDUPE_WINDOW, Error, Log, Metrics, NewRecord, Tally};
 use prometheus_client::registry::Registry;
 
 use super::server::Server;
 use crate::conformance::{Retention, Store, append, everything_after, ids, read_all, record};
+use crate::harness::eventually;
 
 pub(crate) struct JetStream {
     server: Server,
@@ -55,6 +56,30 @@ impl Store for JetStream {
     async fn open(&self) -> Arc<dyn Log> {
         Arc::new(Self::try_open(self.config()).await.expect("opens"))
     }
+}
+
+/// A type whose subject shows its hash has no name there, and its records count all the same.
+#[tokio::test]
+async fn records_of_hashed_types_are_counted_as_long() {
+    let store = JetStream::new(Retention::default());
+    let log = store.open().await;
+    // The last is short enough for a name, and its subject is not.
+    let types = ["x".repeat(600), "x".repeat(601), "é".repeat(100)];
+    for (number, event_type) in types.iter().enumerate() {
+        append(&*log, record(&format!("msg_{number}"), event_type, None)).await;
+    }
+    append(&*log, record("msg_last", "user.created", None)).await;
+    let expected = [(Tally::LONG, 3), ("user.created", 1)];
+    let is_expected = |log: &Arc<dyn Log>| {
+        let tallies = log.tallies();
+        let counts = tallies.iter().map(|it| (it.event_type.as_str(), it.count));
+        counts.eq(expected)
+    };
+    eventually("what came by is counted", || async { is_expected(&log) }).await;
+    log.close().await;
+    drop(log);
+    let log = store.open().await;
+    assert!(is_expected(&log), "by the stream: {:?}", log.tallies());
 }
 
 /// Ids are not remembered by what the records say of themselves, but by the server's clock,
