@@ -25,7 +25,7 @@ pub fn seconds(duration: Duration) -> String {
 /// # Errors
 /// When the log or the system cannot be read.
 pub async fn announce(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<()> {
-    announce_start(gateway, file).await?;
+    announce_start(gateway, file).await;
     let config = &gateway.config;
     let Addresses { http, grpc, admin } = gateway.addresses()?;
     let http_scheme = config.http_tls.as_ref().map_or("http", |_| "https");
@@ -40,9 +40,15 @@ pub async fn announce(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<
     Ok(())
 }
 
-async fn announce_start(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<()> {
+async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
     let config = &gateway.config;
-    let described = gateway.log.describe().await?;
+    let described = gateway.log.describe().await;
+    // A store that does not answer now is no reason not to start.
+    let described = described.inspect_err(|error| {
+        tracing::warn!(%error, "the log could not be described");
+    });
+    let described = described.ok();
+    let described = described.as_ref();
     let (log, data_dir, stream) = match &config.log {
         LogConfig::Embedded(config) => ("embedded", Some(&config.data_dir), None),
         LogConfig::Nats(config) => ("nats", None, Some(config.stream.as_str())),
@@ -60,10 +66,10 @@ async fn announce_start(gateway: &Gateway, file: Option<&Path>) -> anyhow::Resul
         data_dir = data_dir.map(|directory| display(directory.display())),
         stream,
         epoch = %gateway.log.epoch(),
-        events = described.record_count,
-        oldest = described.oldest_receive_time.map(display),
-        newest = described.newest_receive_time.map(display),
-        used_bytes = described.size_bytes,
+        events = described.map(|it| it.record_count),
+        oldest = described.and_then(|it| it.oldest_receive_time).map(display),
+        newest = described.and_then(|it| it.newest_receive_time).map(display),
+        used_bytes = described.map(|it| it.size_bytes),
         file_bytes,
         retain_for = retain_for.map_or_else(|| "off".to_owned(), shown_duration),
         retain_bytes = retain_bytes.map_or_else(|| "off".to_owned(), |bytes| bytes.to_string()),
@@ -73,7 +79,6 @@ async fn announce_start(gateway: &Gateway, file: Option<&Path>) -> anyhow::Resul
         recovered_in = seconds(gateway.recovered_in),
         "clerkcast starts"
     );
-    Ok(())
 }
 
 fn announce_source(http: SocketAddr, scheme: &str, source: &SourceConfig) {
