@@ -38,14 +38,14 @@ pub(super) struct BackupArgs {
 
 pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
     if is_on_nats(&args.dir) {
-        return Err(Failure::Usage(format!(
-            "a log on NATS has no data directory: run `clerkcast copy nats {}` with a file that ends in .ndjson or .binpb, or NATS's own `nats stream backup`",
-            args.file.display()
-        )));
+        return Err(no_directory(&args.file));
     }
     let started = Instant::now();
     let stop = stop_signal()?;
-    let backup = Backup::begin(&args.dir, &args.file).map_err(Failure::failed)?;
+    let backup = Backup::begin(&args.dir, &args.file).map_err(|error| match error {
+        BackupError::NoLog(_) if serves_from_nats() => no_directory(&args.file),
+        error => Failure::failed(error),
+    })?;
     let unfinished = backup.unfinished();
     let interrupt = backup.interrupt_handle();
     let (sender, mut finished) = oneshot::channel::<Result<BackedUp, BackupError>>();
@@ -80,6 +80,18 @@ async fn made_nevertheless(
         Err(_) => finished.try_recv().ok(),
     };
     ended?.ok()
+}
+
+fn no_directory(file: &Path) -> Failure {
+    Failure::Usage(format!(
+        "a log on NATS has no data directory: run `clerkcast copy nats {}` with a file that ends in .ndjson or .binpb, or NATS's own `nats stream backup`",
+        file.display()
+    ))
+}
+
+/// Whether the gateway that shares this environment keeps its log on NATS.
+fn serves_from_nats() -> bool {
+    std::env::var_os("CLERKCAST_LOG").is_some_and(|log| log == "nats")
 }
 
 fn is_on_nats(dir: &Path) -> bool {

@@ -306,3 +306,25 @@ async fn a_backup_replaces_no_file_that_appears_while_it_is_made() {
     assert_eq!(fs::read(&file).expect("there"), b"theirs");
     assert_eq!(names(directory.path()), [FILE]);
 }
+
+#[tokio::test]
+async fn a_backup_beside_a_gateway_on_nats_names_what_backs_that_up() {
+    let gateway = Gateway::start();
+    gateway.accept("msg_1", body("user.created", "u")).await;
+    let directory = TempDir::new().expect("a temporary directory");
+    let here = directory.path();
+    let on_nats = |from: &Path| {
+        let mut command = backup(from, &here.join(FILE));
+        command
+            .env("CLERKCAST_LOG", "nats")
+            .output()
+            .expect("it runs")
+    };
+    let output = on_nats(here);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("clerkcast copy nats "), "{said}");
+    assert!(said.contains("nats stream backup"), "{said}");
+    // A log that is there is backed up, whatever the gateway uses now.
+    assert!(on_nats(gateway.data_dir()).status.success());
+}
