@@ -26,6 +26,11 @@ const BODY_BYTES_LIMIT_MAX: u64 = 512 << 10;
 /// A log smaller than this would be removed as fast as it is written.
 const RETAIN_BYTES_MIN: u64 = 16 << 20;
 
+/// Of what somebody waits for.
+const TIMEOUT_MAX: &str = "1d";
+/// Of what events and their ids are kept for; `off` keeps events for longer.
+pub(super) const KEPT_MAX: &str = "10y";
+
 /// A configuration without a fault.
 #[derive(Debug)]
 pub struct Checked {
@@ -182,7 +187,7 @@ impl<'a> Check<'a> {
         self.check_certificates(grpc_tls.as_ref(), grpc_listen, &principals);
         let open = self.parsed("grpc_open", Open::parse);
         let (body_bytes_max, in_flight_bytes_max) = self.body_limits();
-        let body_timeout = self.parsed("body_timeout", units::duration);
+        let body_timeout = self.parsed("body_timeout", units::duration_up_to(TIMEOUT_MAX));
         if body_timeout.is_zero() {
             self.refuse("body_timeout", "must be more than 0s");
         }
@@ -193,10 +198,17 @@ impl<'a> Check<'a> {
                 "must be at least 4MiB, so that it holds a few of the largest events",
             );
         }
+        let http_listen = self.parsed("http_listen", units::address);
+        let admin_listen = self.parsed("admin_listen", units::address);
+        self.check_listeners([
+            ("http_listen", http_listen),
+            ("grpc_listen", grpc_listen),
+            ("admin_listen", admin_listen),
+        ]);
         Config {
-            http_listen: self.parsed("http_listen", units::address),
+            http_listen,
             grpc_listen,
-            admin_listen: self.parsed("admin_listen", units::address),
+            admin_listen,
             http_tls,
             grpc_tls,
             http_connections_max: self.count("http_max_connections"),
@@ -209,7 +221,7 @@ impl<'a> Check<'a> {
             in_flight_bytes_max: usize::try_from(in_flight_bytes_max).unwrap_or(usize::MAX),
             ring_bytes_max: usize::try_from(ring).unwrap_or(usize::MAX),
             subscribers_max: self.count("max_subscribers"),
-            drain_timeout: self.parsed("drain_timeout", units::duration),
+            drain_timeout: self.parsed("drain_timeout", units::duration_up_to(TIMEOUT_MAX)),
             principals,
             allows_anonymous,
             grpc_health: open.health,
@@ -254,7 +266,9 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn retention(&mut self) -> (Option<Duration>, Option<u64>) {
-        let retain_for = self.parsed("retain_for", |text| units::or_off(text, units::duration));
+        let retain_for = self.parsed("retain_for", |text| {
+            units::or_off(text, units::duration_up_to(KEPT_MAX))
+        });
         let retain_bytes = self.parsed("retain_bytes", |text| units::or_off(text, units::bytes));
         if retain_bytes.is_some_and(|bytes| bytes < RETAIN_BYTES_MIN) {
             self.refuse("retain_bytes", "must be at least 16MiB");

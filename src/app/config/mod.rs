@@ -10,6 +10,7 @@
 mod check;
 mod document;
 mod file;
+mod listeners;
 mod nats;
 mod options;
 mod principals;

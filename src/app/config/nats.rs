@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::check::Check;
+use super::check::{Check, KEPT_MAX};
 use super::units;
 use crate::log::DEDUPE_WINDOW;
 use crate::log::jetstream::{self, Missing, Security, ServerUrl};
@@ -22,7 +22,8 @@ impl Check<'_> {
             let servers = text.split(',').map(|url| url.trim().parse::<ServerUrl>());
             servers.collect::<Result<Vec<_>, _>>()
         });
-        let duplicate_window = self.parsed("nats_duplicate_window", units::duration);
+        let duplicate_window =
+            self.parsed("nats_duplicate_window", units::duration_up_to(KEPT_MAX));
         if let Err(message) = check_window(duplicate_window, retain_for) {
             self.refuse("nats_duplicate_window", message);
         }

@@ -83,6 +83,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("{text:?} is not a duration: write 30d, 28h, 15s or 500ms"))
 }
 
+/// A duration of at most so long, which is written as people do: a clock ends somewhere.
+pub(super) fn duration_up_to(most: &'static str) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| {
+        let given = duration(text)?;
+        match given <= duration(most)? {
+            true => Ok(given),
+            false => Err(format!("the most is {most}")),
+        }
+    }
+}
+
 /// A limit that may be `off`.
 pub(super) fn or_off<T>(
     text: &str,
@@ -117,6 +128,17 @@ mod tests {
         assert_eq!(shown_duration(Duration::from_millis(500)), "0.5s");
         assert_eq!(shown_bytes(10 << 30), "10 GiB");
         assert_eq!(shown_bytes(1000), "1000 B");
+    }
+
+    #[test]
+    fn no_duration_is_longer_than_the_most() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(duration_up_to("1d")("24h"), Ok(day));
+        for longer in ["25h", "500000000000y"] {
+            let refused = Err("the most is 1d".to_owned());
+            assert_eq!(duration_up_to("1d")(longer), refused, "{longer}");
+        }
+        assert!(duration_up_to("10y")("10y").is_ok());
     }
 
     #[test]

@@ -73,7 +73,9 @@ impl Drop for FromFile {
 fn other_value(key: &str, directory: &str) -> String {
     let path = |name: &str| format!("\"{directory}/{name}\"");
     match key {
-        "http_listen" | "grpc_listen" | "admin_listen" => "\"127.0.0.1:1\"".to_owned(),
+        "http_listen" => "\"127.0.0.1:1\"".to_owned(),
+        "grpc_listen" => "\"127.0.0.1:2\"".to_owned(),
+        "admin_listen" => "\"127.0.0.1:3\"".to_owned(),
         "grpc_allow_anonymous" => "true".to_owned(),
         "grpc_open" => "\"none\"".to_owned(),
         "data_dir" => path("other"),
