@@ -23,6 +23,9 @@ const RECORD_BYTES: u64 = 256;
 const LOOKS_PER_LIMIT: u64 = 16;
 /// Once retention is due, each commit removes this many times the bytes that it adds.
 const GOES_PER_COMMIT: u64 = 2;
+/// Once a run of steps has removed so many times the excess that it began with, by weight,
+/// it ends: weights are estimates, and what frees no page must not empty the log.
+const REMOVED_PER_EXCESS_MAX: u64 = 4;
 /// Time between lines that report what was removed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -64,9 +67,29 @@ pub(super) struct Removed {
     pub(super) bytes: u64,
 }
 
+/// Steps that follow one another, until what is left may stay.
+#[derive(Debug, Default)]
+struct Sweep {
+    /// Bytes beyond the limit when it began, and what was committed since.
+    excess_bytes: Option<u64>,
+    removed_bytes: u64,
+}
+
+impl Sweep {
+    /// How much of what is measured the next step may remove. A run may always remove what
+    /// may come before the next.
+    fn allows(&mut self, excess_bytes: u64, bytes_max: u64) -> u64 {
+        let began_with = *self.excess_bytes.get_or_insert(excess_bytes);
+        let most = began_with.saturating_mul(REMOVED_PER_EXCESS_MAX);
+        let most = most.saturating_add(bytes_max / LOOKS_PER_LIMIT);
+        excess_bytes.min(most.saturating_sub(self.removed_bytes))
+    }
+}
+
 /// When the writer takes a step of its own, and what there is to say of those that it took.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
+    sweep: Sweep,
     committed_bytes: u64,
     is_due: bool,
     records: u64,
@@ -82,6 +105,9 @@ impl Retention {
             return 0;
         };
         self.committed_bytes += bytes;
+        if let Some(excess_bytes) = &mut self.sweep.excess_bytes {
+            *excess_bytes += bytes;
+        }
         self.is_due |= self.committed_bytes >= bytes_max / LOOKS_PER_LIMIT;
         if self.is_due {
             GOES_PER_COMMIT * bytes
@@ -97,8 +123,10 @@ impl Retention {
     /// After a step.
     pub(super) fn note_step(&mut self, removed: Removed, now: Instant) {
         self.is_due = removed.step == Step::More;
+        self.sweep.removed_bytes += removed.bytes;
         if !self.is_due {
             self.committed_bytes = 0;
+            self.sweep = Sweep::default();
         }
         if removed.records > 0 {
             self.records += removed.records;
@@ -110,6 +138,7 @@ impl Retention {
     /// A step failed: the next look tries again.
     pub(super) fn note_failure(&mut self) {
         self.is_due = false;
+        self.sweep = Sweep::default();
     }
 
     /// When to look again without a command, if ever.
@@ -195,8 +224,13 @@ pub(super) fn remove_oldest(
     connection: &mut Connection,
     limits: &Limits,
     shared: &Shared,
+    retention: &mut Retention,
 ) -> rusqlite::Result<Removed> {
     let excess_bytes = excess_bytes(connection, limits.bytes_max, shared)?;
+    let excess_bytes = match limits.bytes_max {
+        Some(bytes_max) => retention.sweep.allows(excess_bytes, bytes_max),
+        None => 0,
+    };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (oldest, bytes) = oldest_to_remove(&transaction, limits, excess_bytes)?;
     let forgotten = retired::forget(&transaction, limits.dedupe_since, STEP_RECORDS_MAX)?;
@@ -295,6 +329,37 @@ fn remove_through(transaction: &Transaction<'_>, through: Position) -> rusqlite:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_frees_nothing_ends_before_the_log_is_empty() {
+        const MIB: u64 = 1 << 20;
+        let mut retention = Retention::default();
+        let removed = |step, bytes| Removed {
+            step,
+            records: 1,
+            bytes,
+        };
+        let mut run = |committed: u64| {
+            let mut sum = 0;
+            loop {
+                // The measure never falls, whatever goes.
+                let allowed = retention.sweep.allows(10 * MIB, 160 * MIB);
+                if allowed == 0 {
+                    retention.note_step(removed(Step::Done, 0), Instant::now());
+                    return sum;
+                }
+                if sum == 0 {
+                    retention.note_commit(committed, Some(160 * MIB));
+                }
+                let bytes = allowed.min(MIB);
+                sum += bytes;
+                retention.note_step(removed(Step::More, bytes), Instant::now());
+            }
+        };
+        assert_eq!(run(0), 50 * MIB);
+        assert_eq!(run(0), 50 * MIB, "the next look begins another");
+        assert_eq!(run(5 * MIB), 70 * MIB, "what comes may go too");
+    }
 
     #[test]
     fn what_was_removed_is_reported_once_a_minute_at_most() {

@@ -367,10 +367,15 @@ impl Writer {
             None => BUSY_TIMEOUT,
         };
         let limits = self.shared.limits();
-        let removed = self
-            .connection
-            .busy_timeout(busy_timeout)
-            .and_then(|()| retention::remove_oldest(&mut self.connection, &limits, &self.shared));
+        let removed = self.connection.busy_timeout(busy_timeout).and_then(|()| {
+            let Self {
+                connection,
+                shared,
+                retention,
+                ..
+            } = self;
+            retention::remove_oldest(connection, &limits, shared, retention)
+        });
         self.checkpoints.note_commit(&self.connection, &self.shared);
         match removed {
             Ok(removed) => {
