@@ -17,7 +17,7 @@
 //!   the records, so those of records that retention removed are forgotten then.
 //! * **Counts** ([`Log::tallies`]) are the stream's of some seconds ago, and what came by since.
 //! * **Found by id** ([`Log::find`]) are the newest records that came by here, and else what a
-//!   search through the stream shows; only [`search::SEARCHES_MAX`] run at once.
+//!   search through the stream shows; only four run at once.
 //! * **Times**: [`Log::position_before`] is as exact as the gateways' clocks agree.
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
 //!   [`Error::Unreachable`]. Both recover by themselves, through another server where this one
