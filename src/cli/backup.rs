@@ -12,8 +12,6 @@ use super::Failure;
 use super::serve::stop_signal;
 use crate::log::sqlite::{BackedUp, Backup, BackupError};
 
-/// The lowest priority that there is.
-const NICE: i32 = 19;
 /// How long an interrupted copy may take to remove what it has written.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -42,8 +40,6 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
     if is_on_nats(&args.dir) {
         return Err(no_directory(&args.file));
     }
-    // A gateway beside it has webhooks to answer; without the right to step back, both go on.
-    let _as_before = rustix::process::nice(NICE);
     let started = Instant::now();
     let stop = stop_signal()?;
     let backup = Backup::begin(&args.dir, &args.file).map_err(|error| match error {
