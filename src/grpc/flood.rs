@@ -4,12 +4,9 @@
 //! costs what answering costs. With a call open they are left alone: some clients ping once
 //! for each round trip.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::ConnectionCalls;
@@ -70,81 +67,19 @@ impl Counter {
     }
 }
 
-/// A connection whose control frames are counted.
-#[derive(Debug)]
-pub(super) struct Watched {
-    pub(super) connection: Connection,
+/// A connection whose control frames are counted; `flooded` is cancelled when there are too
+/// many.
+pub(super) fn watch(
+    connection: Connection,
     calls: ConnectionCalls,
-    counter: Counter,
     flooded: CancellationToken,
-}
-
-impl Watched {
-    /// `flooded` is cancelled when there are too many.
-    pub(super) fn new(
-        connection: Connection,
-        calls: ConnectionCalls,
-        flooded: CancellationToken,
-    ) -> Self {
-        Self {
-            connection,
-            calls,
-            counter: Counter::new(),
-            flooded,
+) -> InspectReader<Connection, impl FnMut(&[u8])> {
+    let mut counter = Counter::new();
+    InspectReader::new(connection, move |read: &[u8]| {
+        if counter.count(read, calls.has_calls(), Instant::now()) {
+            flooded.cancel();
         }
-    }
-
-    fn connection(self: Pin<&mut Self>) -> Pin<&mut Connection> {
-        Pin::new(&mut self.get_mut().connection)
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.connection).poll_read(context, buffer))?;
-        let read = buffer.filled().get(before..).unwrap_or_default();
-        let has_calls = this.calls.has_calls();
-        if this.counter.count(read, has_calls, Instant::now()) {
-            this.flooded.cancel();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.connection().poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.connection().poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.connection.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection().poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection().poll_shutdown(context)
-    }
+    })
 }
 
 #[cfg(test)]

@@ -75,9 +75,7 @@ impl Front {
             response
         })
     }
-}
 
-impl Front {
     /// For a path that names no service. A known caller leaves a trace of it, such as one
     /// that was built for another version.
     pub(super) fn refuse_unknown(&self, request: &Request<Body>) -> Response<Body> {

@@ -18,7 +18,7 @@ use tonic::codegen::http::{
 
 use super::Dispatch;
 use super::calls::{Calls, ConnectionCalls, Executor};
-use super::flood::Watched;
+use super::flood;
 use crate::net::{Connection, Listener};
 
 /// A connection that is silent for this long is asked whether it is alive …
@@ -67,7 +67,7 @@ async fn serve_connection(connection: Connection, dispatch: Dispatch, drain: Can
         calls: calls.clone(),
         dispatch,
     };
-    let io = TokioIo::new(Watched::new(connection, calls.clone(), flooded.clone()));
+    let io = TokioIo::new(flood::watch(connection, calls.clone(), flooded.clone()));
     let http = http(&calls);
     let mut serving = pin!(http.serve_connection(io, service));
     let outcome = tokio::select! {
