@@ -1,10 +1,9 @@
 //! Starts the real binary on free ports, posts signed webhooks, subscribes.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use svix::webhooks::Webhook;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tonic::Streaming;
 use tonic::transport::Channel;
 
@@ -26,6 +25,7 @@ pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 pub(crate) const OTHER_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
 /// Nothing on a loaded machine takes so long; a test that waits longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running gateway, killed when dropped.
 pub(crate) struct Gateway {
@@ -35,7 +35,7 @@ pub(crate) struct Gateway {
     pub(crate) admin: String,
     data_dir: Arc<TempDir>,
     options: Options,
-    log: Arc<Mutex<Vec<String>>>,
+    log: LogFile,
     pub(crate) poster: Poster,
 }
 
@@ -89,6 +89,7 @@ impl Gateway {
 
     /// Starts a gateway on a data directory, and waits until it listens.
     pub(crate) fn start_in(data_dir: Arc<TempDir>, options: Options) -> Self {
+        let log = LogFile::new();
         let mut command = binary();
         command
             .args(["serve", "--log-format", "json"])
@@ -101,12 +102,10 @@ impl Gateway {
             .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
             .envs(options.env.iter().cloned())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(log.writer());
         let mut process = command.spawn().expect("the binary starts");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = read_lines(&mut process, Arc::clone(&log));
         let [http, grpc, admin] = ["webhooks", "subscribers", "operators"]
-            .map(|who| wait_for_address(&lines, &format!("listening for {who}"), &log));
+            .map(|who| log.wait_for_address(&mut process, &format!("listening for {who}")));
         Self {
             process,
             poster: Poster::new(&http),
@@ -132,7 +131,7 @@ impl Gateway {
     }
 
     pub(crate) fn log_text(&self) -> String {
-        self.log.lock().expect("no panic while logging").join("\n")
+        self.log.text()
     }
 
     /// `kill -9`.
@@ -332,33 +331,48 @@ impl Poster {
     }
 }
 
-/// The rest of the log is read in the background, so that the pipe never fills.
-fn read_lines(process: &mut Child, log: Arc<Mutex<Vec<String>>>) -> Receiver<String> {
-    let stderr = process.stderr.take().expect("piped");
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            log.lock()
-                .expect("no panic while logging")
-                .push(line.clone());
-            let _nobody_waits = sender.send(line);
-        }
-    });
-    lines
-}
+/// Where a gateway logs: a file, which holds a line as soon as the gateway has written it.
+/// From a pipe, a line could still be unread when the answer that it explains is there.
+#[derive(Debug)]
+struct LogFile(NamedTempFile);
 
-fn wait_for_address(lines: &Receiver<String>, message: &str, log: &Mutex<Vec<String>>) -> String {
-    loop {
-        let Ok(line) = lines.recv_timeout(PATIENCE) else {
-            let log = log.lock().expect("no panic while logging").join("\n");
-            panic!("the gateway did not start:\n{log}");
-        };
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        let is_it = line["message"]
-            .as_str()
-            .is_some_and(|text| text.starts_with(message));
-        if let (true, Some(address)) = (is_it, line["address"].as_str()) {
-            return address.to_owned();
+impl LogFile {
+    fn new() -> Self {
+        Self(NamedTempFile::new().expect("a temporary file"))
+    }
+
+    fn writer(&self) -> File {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).open(self.0.path());
+        file.expect("it exists")
+    }
+
+    /// The lines that are whole.
+    fn text(&self) -> String {
+        let bytes = std::fs::read(self.0.path()).expect("it exists");
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        text.truncate(text.rfind('\n').unwrap_or_default());
+        text
+    }
+
+    fn wait_for_address(&self, process: &mut Child, message: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let has_ended = process.try_wait().expect("it was started").is_some();
+            let text = self.text();
+            let address = text.lines().find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+                let is_it = line["message"].as_str()?.starts_with(message);
+                is_it.then(|| line["address"].as_str().map(str::to_owned))?
+            });
+            if let Some(address) = address {
+                return address;
+            }
+            assert!(
+                !has_ended && Instant::now() < deadline,
+                "the gateway did not start:\n{text}"
+            );
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -494,6 +508,6 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < deadline, "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
