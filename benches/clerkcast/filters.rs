@@ -2,21 +2,27 @@
 //! that do not exist, and while many streams have as many wildcards as they may; the
 //! baseline is the same gateway without them. And what a filter costs in memory.
 
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::http::uri::PathAndQuery;
 use bytes::Bytes;
-use clerkcast::proto::event_service_client::EventServiceClient;
 use clerkcast::proto::{EventFilter, SubscribeRequest};
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use tonic::Request;
+use tonic::client::Grpc;
+use tonic::transport::Endpoint;
 
+use crate::support::bare::{self, RawCodec};
 use crate::support::clients::Clients;
 use crate::support::paced::deliver;
 use crate::support::posts::{Connection, signed, user_created};
-use crate::support::process::Server;
+use crate::support::process::{BARE_STREAM, Server};
 use crate::support::served::SUBSCRIBE;
 use crate::support::{Row, count, percentile, table};
 
@@ -43,21 +49,28 @@ pub(crate) async fn run() {
     let mut unknown = Row::new(format!(
         "{CALLERS} callers of {UNKNOWN_TYPES} unknown types"
     ));
+    let mut transfer = Row::new("the same calls to a bare tonic server");
     for _ in 0..ROUNDS {
         let directory = TempDir::new().expect("a directory");
         let gateway = Server::gateway(directory.path());
-        let alone = in_series(&gateway, &body).await;
-        let refused = Arc::new(AtomicUsize::new(0));
-        let callers = ask_for_unknown_types(&gateway, &refused).await;
-        let beside = in_series(&gateway, &body).await;
-        drop(callers);
-        assert!(refused.load(Ordering::Relaxed) > 0, "nobody called");
-        unknown.push(percentile(&beside, 0.99), percentile(&alone, 0.99));
+        let bare = Server::baseline(BARE_STREAM);
+        let alone = percentile(&in_series(&gateway, &body).await, 0.99);
+        for (row, called, path) in [
+            (&mut unknown, &gateway, SUBSCRIBE),
+            (&mut transfer, &bare, bare::PATH),
+        ] {
+            let answered = Arc::new(AtomicUsize::new(0));
+            let callers = ask_for_unknown_types(called.grpc, path, &answered).await;
+            let beside = in_series(&gateway, &body).await;
+            drop(callers);
+            assert!(answered.load(Ordering::Relaxed) > 0, "no call was made");
+            row.push(percentile(&beside, 0.99), alone);
+        }
     }
     table(
         "filters, µs of a webhook's answer, p99 (goal: 2 or less)",
         "alone",
-        &[unknown],
+        &[unknown, transfer],
     );
 
     let name = format!("{STREAMS} streams of {WILDCARDS} wildcards");
@@ -115,28 +128,40 @@ fn per_second(took: &[f64]) -> f64 {
     1e6 * count(took.len()) / took.iter().sum::<f64>()
 }
 
-/// Calls again and again, until dropped. Each caller has been refused once.
-async fn ask_for_unknown_types(gateway: &Server, refused: &Arc<AtomicUsize>) -> JoinSet<()> {
+/// Calls again and again, until dropped. What answers is the gateway, which refuses, or a
+/// server that only reads the request.
+async fn ask_for_unknown_types(
+    address: SocketAddr,
+    path: &'static str,
+    answered: &Arc<AtomicUsize>,
+) -> JoinSet<()> {
     let types = (0..UNKNOWN_TYPES).map(|number| format!("{number:0>UNKNOWN_TYPE_BYTES$}"));
     let filter = EventFilter {
         types: types.collect(),
         ..EventFilter::default()
     };
-    let request = SubscribeRequest {
-        filter: Some(filter),
-        ..SubscribeRequest::default()
-    };
+    // Encoded once: what is measured is the gateway, and the callers share its machine.
+    let request = request(filter);
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        let client = EventServiceClient::connect(format!("http://{}", gateway.grpc)).await;
-        let mut client = client.expect("connected");
+    for number in 0..CALLERS {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URI");
+        let mut grpc = Grpc::new(endpoint.connect().await.expect("connected"));
         let request = request.clone();
-        let refused = Arc::clone(refused);
+        let answered = Arc::clone(answered);
         callers.spawn(async move {
+            // Each at a moment of its own, not all at once.
+            tokio::time::sleep(PAUSE.mul_f64(count(number) / count(CALLERS))).await;
             loop {
-                let answer = client.subscribe(request.clone()).await;
-                assert!(answer.is_err(), "there are no such types");
-                refused.fetch_add(1, Ordering::Relaxed);
+                grpc.ready().await.expect("ready");
+                let request = Request::new(request.clone());
+                let answer =
+                    grpc.server_streaming(request, PathAndQuery::from_static(path), RawCodec);
+                assert_eq!(
+                    answer.await.is_err(),
+                    path == SUBSCRIBE,
+                    "there are no such types"
+                );
+                answered.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(PAUSE).await;
             }
         });
@@ -172,16 +197,24 @@ async fn kilobytes_of_a_filter() -> (f64, f64) {
             ..EventFilter::default()
         })
     };
-    // What the first requests bring with them is not a filter's.
-    let first = (0..10).map(of_ids).collect();
-    let first = Clients::connect(gateway.grpc, SUBSCRIBE, 1, first, 2).await;
+    // What the first requests bring with them is not a filter's. The streams open one after
+    // the other: what is held while requests are read has a bound of its own.
+    let open = async |numbers: Range<usize>| {
+        let mut streams = Vec::new();
+        for number in numbers {
+            let request = vec![of_ids(number)];
+            streams.push(Clients::connect(gateway.grpc, SUBSCRIBE, 1, request, 2).await);
+        }
+        streams
+    };
+    let first = open(0..10).await;
     let before = gateway.resident_bytes();
-    let requests: Vec<Bytes> = (10..10 + LARGE_FILTERS).map(of_ids).collect();
-    let sent = requests.iter().map(Bytes::len).sum::<usize>();
-    let streams = Clients::connect(gateway.grpc, SUBSCRIBE, 1, requests, 2).await;
+    let streams = open(10..10 + LARGE_FILTERS).await;
     let added = gateway.resident_bytes().saturating_sub(before);
-    streams.close().await;
-    first.close().await;
+    let sent = of_ids(10).len() * LARGE_FILTERS;
+    for stream in first.into_iter().chain(streams) {
+        stream.close().await;
+    }
     let each = |bytes: usize| count(bytes) / 1e3 / count(LARGE_FILTERS);
     (each(added), each(sent))
 }

@@ -20,19 +20,16 @@ const SHRINK_ENTRIES_MIN: usize = 64;
 pub(super) struct Filed {
     seed: RandomState,
     shards: Vec<Shard>,
+    /// The groups of the values that two or more filters demand, by the same hash.
+    several: HashMap<u64, BTreeSet<u64>, BuildHasherDefault<AsItIs>>,
 }
 
-type Shard = HashMap<u64, Groups, BuildHasherDefault<AsItIs>>;
+/// A group by the hash of a value, or `SEVERAL`. An entry is 16 bytes: a filter may have
+/// thousands.
+type Shard = HashMap<u64, u64, BuildHasherDefault<AsItIs>>;
 
-#[expect(
-    clippy::box_collection,
-    reason = "most values are of one group, and an entry stays small"
-)]
-#[derive(Debug)]
-enum Groups {
-    One(u64),
-    Many(Box<BTreeSet<u64>>),
-}
+/// Stands for the groups of a value in `Filed::several`. Groups are counted from 0.
+const SEVERAL: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, Hash)]
 enum Field {
@@ -47,6 +44,7 @@ impl Filed {
         Self {
             seed: RandomState::new(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            several: HashMap::default(),
         }
     }
 
@@ -56,12 +54,7 @@ impl Filed {
             return false;
         };
         for value in values.iter() {
-            let key = self.key(field, value);
-            let Some(shard) = self.shard_mut(key) else {
-                continue;
-            };
-            let groups = shard.entry(key).or_insert(Groups::One(group));
-            groups.insert(group);
+            self.insert_one(self.key(field, value), group);
         }
         true
     }
@@ -71,16 +64,7 @@ impl Filed {
             return;
         };
         for value in values.iter() {
-            let key = self.key(field, value);
-            let Some(shard) = self.shard_mut(key) else {
-                continue;
-            };
-            if shard
-                .get_mut(&key)
-                .is_some_and(|it| it.remove(group).is_none())
-            {
-                shard.remove(&key);
-            }
+            self.remove_one(self.key(field, value), group);
         }
         for shard in &mut self.shards {
             if shard.capacity() > SHRINK_ENTRIES_MIN.max(4 * shard.len()) {
@@ -101,8 +85,8 @@ impl Filed {
             let key = self.key(field, value);
             match self.shards.get(shard_of(key)).and_then(|it| it.get(&key)) {
                 None => {}
-                Some(Groups::One(group)) => ask(*group),
-                Some(Groups::Many(groups)) => groups.iter().copied().for_each(&mut ask),
+                Some(&SEVERAL) => self.several_at(key).for_each(&mut ask),
+                Some(&group) => ask(group),
             }
         }
     }
@@ -116,8 +100,41 @@ impl Filed {
         self.seed.hash_one((field, value))
     }
 
-    fn shard_mut(&mut self, key: u64) -> Option<&mut Shard> {
-        self.shards.get_mut(shard_of(key))
+    fn insert_one(&mut self, key: u64, group: u64) {
+        let Some(shard) = self.shards.get_mut(shard_of(key)) else {
+            return;
+        };
+        let filed = shard.entry(key).or_insert(group);
+        if *filed != group {
+            let groups = self.several.entry(key).or_default();
+            if *filed != SEVERAL {
+                groups.insert(*filed);
+                *filed = SEVERAL;
+            }
+            groups.insert(group);
+        }
+    }
+
+    fn remove_one(&mut self, key: u64, group: u64) {
+        let Some(shard) = self.shards.get_mut(shard_of(key)) else {
+            return;
+        };
+        let Some(filed) = shard.get_mut(&key) else {
+            return;
+        };
+        if *filed == group {
+            shard.remove(&key);
+        } else if let Some(groups) = self.several.get_mut(&key) {
+            groups.remove(&group);
+            if let (1, Some(only)) = (groups.len(), groups.first()) {
+                *filed = *only;
+                self.several.remove(&key);
+            }
+        }
+    }
+
+    fn several_at(&self, key: u64) -> impl Iterator<Item = u64> {
+        self.several.get(&key).into_iter().flatten().copied()
     }
 }
 
@@ -134,36 +151,6 @@ fn field(narrow: &Narrow) -> Option<(Field, &Values)> {
         Narrow::Users(ids) => Some((Field::User, ids)),
         Narrow::Organizations(ids) => Some((Field::Organization, ids)),
         Narrow::Types(types) => Some((Field::Type, types)),
-    }
-}
-
-impl Groups {
-    fn insert(&mut self, group: u64) {
-        match self {
-            Self::One(only) if *only == group => {}
-            Self::One(only) => *self = Self::Many(Box::new(BTreeSet::from([*only, group]))),
-            Self::Many(groups) => {
-                groups.insert(group);
-            }
-        }
-    }
-
-    /// Takes a group out. None if none is left.
-    fn remove(&mut self, group: u64) -> Option<()> {
-        match self {
-            Self::One(only) => (*only != group).then_some(()),
-            Self::Many(groups) => {
-                groups.remove(&group);
-                match (groups.len(), groups.first()) {
-                    (1, Some(only)) => {
-                        *self = Self::One(*only);
-                        Some(())
-                    }
-                    (0, _) => None,
-                    _ => Some(()),
-                }
-            }
-        }
     }
 }
 
