@@ -25,21 +25,23 @@ const ALONE: Duration = Duration::from_secs(5);
 const SIGNED: usize = 64;
 
 pub(crate) async fn run() {
-    let directory = TempDir::new().expect("a directory");
-    let log = disk_log::open(directory.path());
-    disk_log::fill(&*log, history()).await;
-    log.close().await;
-    drop(log);
-    let gateway = Server::gateway(directory.path());
-    let load = Load {
-        gateway: &gateway,
-        data_dir: directory.path(),
-        body: user_created(),
-    };
+    let body = user_created();
     let mut rates = Row::new("webhooks/s, 128 connections");
     let mut p99 = Row::new("webhook p99 at half of that, ms");
     let mut times = Row::new("seconds of a backup meanwhile");
     for _ in 0..ROUNDS {
+        // A log of its own: what one round appends would make the backups of the next longer.
+        let directory = TempDir::new().expect("a directory");
+        let log = disk_log::open(directory.path());
+        disk_log::fill(&*log, history()).await;
+        log.close().await;
+        drop(log);
+        let gateway = Server::gateway(directory.path());
+        let load = Load {
+            gateway: &gateway,
+            data_dir: directory.path(),
+            body: &body,
+        };
         let idle = load.back_up().await;
         let alone = load.alone(None).await;
         let (beside, busy) = load.beside_a_backup(None).await;
@@ -75,7 +77,7 @@ fn history() -> impl Iterator<Item = NewRecord> {
 struct Load<'a> {
     gateway: &'a Server,
     data_dir: &'a Path,
-    body: String,
+    body: &'a str,
 }
 
 struct Posted {
@@ -122,7 +124,7 @@ impl Load<'_> {
         let started = Instant::now();
         for number in 0..CONNECTIONS {
             let connection = Connection::open(self.gateway.http).await;
-            let (body, ends) = (self.body.clone(), Arc::clone(&ends));
+            let (body, ends) = (self.body.to_owned(), Arc::clone(&ends));
             // Each at a moment of its own, not all at once.
             let pace = interval.map(|interval| Pace {
                 next: started + interval.mul_f64(count(number) / count(CONNECTIONS)),

@@ -5,13 +5,16 @@
 //! ```
 //!
 //! SQLite's online backup starts over with each write. `VACUUM INTO` reads one snapshot, so
-//! it ends however busy the log is, and writes a file without free pages.
+//! it ends however busy the log is, and writes a file without free pages. It pauses as long
+//! as it works, so that a gateway's commits keep their share of the disk.
 
-use std::ffi::OsString;
+use std::ffi::{OsString, c_int};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
@@ -22,6 +25,11 @@ use crate::event::{Cursor, Epoch, Position, Run};
 
 /// The first schema whose positions belong to runs.
 const VERSION_WITH_RUNS: i32 = 3;
+/// How long a backup works before it pauses.
+const WORK_TIME: Duration = Duration::from_millis(20);
+/// How many steps of SQLite's virtual machine lie between two looks at the time: a small
+/// part of a millisecond.
+const STEPS: c_int = 1_000;
 
 /// Why a backup was not made. It leaves no file.
 #[derive(Debug, thiserror::Error)]
@@ -149,21 +157,30 @@ impl Backup {
     ///
     /// # Errors
     /// When the log cannot be read, the file cannot be written or the copy is not whole.
-    pub fn run(self) -> Result<BackedUp, BackupError> {
+    pub fn run(mut self) -> Result<BackedUp, BackupError> {
+        let failed = |error| BackupError::file(&self.file, error);
         let path = self.unfinished.path.to_str().ok_or_else(|| {
             let error = io::Error::new(io::ErrorKind::InvalidFilename, "the name is not UTF-8");
-            BackupError::file(&self.file, error)
+            failed(error)
         })?;
-        // The one sync below is enough: an unfinished file is of no use.
+        // SQLite need not sync: an unfinished file is of no use.
         self.source.pragma_update(None, "synchronous", "OFF")?;
-        self.source.execute("VACUUM INTO ?1", [path])?;
-        let copy = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let (pause, unsynced) = pauses(&self.output).map_err(failed)?;
+        self.source.progress_handler(STEPS, Some(pause))?;
+        let copied = self.source.execute("VACUUM INTO ?1", [path]);
+        if let Ok(error) = unsynced.try_recv() {
+            return Err(failed(error));
+        }
+        copied?;
+        let mut copy = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let (pause, _written) = pauses(&self.output).map_err(failed)?;
+        copy.progress_handler(STEPS, Some(pause))?;
         check(&copy)?;
         let (events, newest) = describe(&copy)?;
         drop(copy);
         let bytes = self.publish().map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => BackupError::FileExists(self.file.clone()),
-            _ => BackupError::file(&self.file, error),
+            _ => failed(error),
         })?;
         Ok(BackedUp {
             events,
@@ -198,6 +215,32 @@ impl Backup {
             let _none = fs::remove_file(&self.file);
         })
     }
+}
+
+/// Makes what SQLite calls every `STEPS`: it gives disk and processor back to a gateway for
+/// as long as the backup had them. What was written is synced before each pause, since one
+/// sync of all of it at the end would hold up the gateway's own.
+///
+/// Why a sync failed is sent, and ends the copying.
+fn pauses(
+    output: &File,
+) -> io::Result<(impl FnMut() -> bool + Send + 'static, Receiver<io::Error>)> {
+    let output = output.try_clone()?;
+    let (sender, unsynced) = channel();
+    let mut worked_since = Instant::now();
+    let pause = move || {
+        if worked_since.elapsed() < WORK_TIME {
+            return false;
+        }
+        let synced = output.sync_data();
+        std::thread::sleep(worked_since.elapsed());
+        worked_since = Instant::now();
+        synced.is_err_and(|error| {
+            let _nobody_waits = sender.send(error);
+            true
+        })
+    };
+    Ok((pause, unsynced))
 }
 
 impl BackupError {
