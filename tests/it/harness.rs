@@ -1,6 +1,5 @@
 //! Starts the real binary on free ports, posts signed webhooks, subscribes.
 
-use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -17,15 +16,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use svix::webhooks::Webhook;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 use tonic::Streaming;
 use tonic::transport::Channel;
+
+use crate::log_file::LogFile;
 
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 pub(crate) const OTHER_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
 /// Nothing on a loaded machine takes so long; a test that waits longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running gateway, killed when dropped.
 pub(crate) struct Gateway {
@@ -328,52 +329,6 @@ impl Poster {
         };
         let answered = tokio::time::timeout(PATIENCE, exchange).await;
         answered.expect("the gateway answers in time")
-    }
-}
-
-/// Where a gateway logs: a file, which holds a line as soon as the gateway has written it.
-/// From a pipe, a line could still be unread when the answer that it explains is there.
-#[derive(Debug)]
-struct LogFile(NamedTempFile);
-
-impl LogFile {
-    fn new() -> Self {
-        Self(NamedTempFile::new().expect("a temporary file"))
-    }
-
-    fn writer(&self) -> File {
-        let mut options = OpenOptions::new();
-        let file = options.append(true).open(self.0.path());
-        file.expect("it exists")
-    }
-
-    /// The lines that are whole.
-    fn text(&self) -> String {
-        let bytes = std::fs::read(self.0.path()).expect("it exists");
-        let mut text = String::from_utf8_lossy(&bytes).into_owned();
-        text.truncate(text.rfind('\n').unwrap_or_default());
-        text
-    }
-
-    fn wait_for_address(&self, process: &mut Child, message: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let has_ended = process.try_wait().expect("it was started").is_some();
-            let text = self.text();
-            let address = text.lines().find_map(|line| {
-                let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-                let is_it = line["message"].as_str()?.starts_with(message);
-                is_it.then(|| line["address"].as_str().map(str::to_owned))?
-            });
-            if let Some(address) = address {
-                return address;
-            }
-            assert!(
-                !has_ended && Instant::now() < deadline,
-                "the gateway did not start:\n{text}"
-            );
-            std::thread::sleep(POLL_INTERVAL);
-        }
     }
 }
 

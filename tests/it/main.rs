@@ -25,6 +25,7 @@ mod hostile;
 mod interop;
 mod laws;
 mod listing;
+mod log_file;
 mod nats;
 mod observability;
 mod operations;

@@ -1,0 +1,55 @@
+//! What a gateway logs.
+
+use std::fs::{File, OpenOptions};
+use std::process::Child;
+use std::time::Instant;
+
+use tempfile::NamedTempFile;
+
+use crate::harness::{PATIENCE, POLL_INTERVAL};
+
+/// Where a gateway logs: a file, which holds a line as soon as the gateway has written it.
+/// From a pipe, a line could still be unread when the answer that it explains is there.
+#[derive(Debug)]
+pub(crate) struct LogFile(NamedTempFile);
+
+impl LogFile {
+    pub(crate) fn new() -> Self {
+        Self(NamedTempFile::new().expect("a temporary file"))
+    }
+
+    pub(crate) fn writer(&self) -> File {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).open(self.0.path());
+        file.expect("it exists")
+    }
+
+    /// The lines that are whole.
+    pub(crate) fn text(&self) -> String {
+        let bytes = std::fs::read(self.0.path()).expect("it exists");
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        text.truncate(text.rfind('\n').unwrap_or_default());
+        text
+    }
+
+    pub(crate) fn wait_for_address(&self, process: &mut Child, message: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let has_ended = process.try_wait().expect("it was started").is_some();
+            let text = self.text();
+            let address = text.lines().find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+                let is_it = line["message"].as_str()?.starts_with(message);
+                is_it.then(|| line["address"].as_str().map(str::to_owned))?
+            });
+            if let Some(address) = address {
+                return address;
+            }
+            assert!(
+                !has_ended && Instant::now() < deadline,
+                "the gateway did not start:\n{text}"
+            );
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
