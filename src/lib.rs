@@ -19,7 +19,7 @@
 //! 4. The committed batch reaches the feed of [`fanout`], which puts it into the ring and
 //!    wakes the subscriptions whose filters match one of its events.
 //! 5. The first of them makes one frame per event, for all. Each clones what it wants when
-//!    its connection has room, and [`grpc`] sends it as it is.
+//!    its connection has room, and [`doors::grpc`] sends it as it is.
 //!
 //! # Who may know whom
 //!
@@ -47,11 +47,13 @@ pub mod access;
 pub mod clerk;
 pub mod fanout;
 
-pub mod grpc;
+pub mod doors;
 pub mod net;
 pub mod ops;
+pub mod telemetry;
 pub mod webhook;
 
 pub mod app;
 pub mod cli;
 pub mod client;
+pub mod copy;

@@ -12,6 +12,7 @@
 //! What this module does not know: gRPC, TLS, and what an event looks like.
 
 mod policy;
+pub mod redaction;
 mod token;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use token::TOKEN_PREFIX;
 
 pub use policy::{Policy, Scope};
+pub use redaction::Redaction;
 pub use token::{InvalidHash, Token, TokenHash};
 
 /// The name of callers without credentials, where they are let in.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::clerk::Redaction;
+use crate::access::Redaction;
 use crate::event::{AttributesRef, TypePattern};
 
 /// What a principal may receive.

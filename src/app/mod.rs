@@ -9,7 +9,6 @@
 mod announce;
 mod certificates;
 pub mod config;
-mod copy;
 mod reload;
 
 use std::future::Future;
@@ -25,18 +24,18 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
-use crate::clerk::catalogue;
+use crate::clerk::catalog;
+use crate::doors::grpc;
 use crate::fanout::Fanout;
 use crate::log::jetstream::JetStreamLog;
 use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{self, Log, Writability};
 use crate::net::{self, Listener};
-use crate::{fanout, grpc, ops, webhook};
+use crate::{fanout, ops, telemetry, webhook};
 
 pub use announce::{announce, seconds};
 pub use certificates::Certificates;
 pub use config::{Config, LogConfig, SourceConfig};
-pub use copy::{Copied, Format as ArchiveFormat, Place, copy};
 pub use reload::{InForce, Reload};
 
 /// How often retention looks for what may go.
@@ -102,7 +101,7 @@ impl Gateway {
     /// When the data directory, a certificate or an address cannot be used.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         let mut registry = Registry::with_prefix("clerkcast");
-        ops::register_panics(&mut registry);
+        telemetry::register_panics(&mut registry);
         let net_metrics = net::Metrics::register(&mut registry);
         let log_metrics = log::Metrics::register(&mut registry);
         let mut certificates = Certificates::default();
@@ -237,17 +236,23 @@ impl Gateway {
     }
 }
 
-fn open_embedded(config: sqlite::Config, metrics: log::Metrics) -> anyhow::Result<Arc<SqliteLog>> {
+pub(crate) fn open_embedded(
+    config: sqlite::Config,
+    metrics: log::Metrics,
+) -> anyhow::Result<Arc<SqliteLog>> {
     let log = SqliteLog::open_declaring(config, metrics, is_declared)?;
     Ok(Arc::new(log))
 }
 
 /// Types that the log always counts by their names.
 fn is_declared(event_type: &str) -> bool {
-    catalogue::find(event_type).is_some()
+    catalog::find(event_type).is_some()
 }
 
-async fn open_log(config: LogConfig, metrics: log::Metrics) -> anyhow::Result<Arc<dyn Log>> {
+pub(crate) async fn open_log(
+    config: LogConfig,
+    metrics: log::Metrics,
+) -> anyhow::Result<Arc<dyn Log>> {
     Ok(match config {
         LogConfig::Embedded(config) => open_embedded(config, metrics)?,
         LogConfig::Nats(config) => {

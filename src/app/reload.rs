@@ -13,7 +13,7 @@ use super::{Config, Controls, LogConfig};
 use crate::access::{ANONYMOUS, Policy, Principals, Replaced};
 use crate::event::UnixMillis;
 use crate::net::Renewal;
-use crate::ops::LevelControl;
+use crate::telemetry::LevelControl;
 
 /// What reloads came to; clones share it.
 #[derive(Clone, Debug, Default)]

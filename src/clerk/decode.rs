@@ -4,10 +4,11 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use serde_json::value::RawValue;
 
-use super::catalogue;
-use super::promote;
+use super::catalog;
+use super::json::{Object, integer, string};
 use super::schema::{Field, Kind, SCHEMA};
-use super::transcode::{Drift, DriftKind, Object, Path, Transcoder, integer, string};
+use super::subjects;
+use super::transcode::{Drift, DriftKind, Path, Transcoder};
 use super::wire::TIMESTAMP_SECONDS;
 use crate::event::{Attributes, UnixMillis};
 use crate::log::RecordRef;
@@ -60,11 +61,11 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
             read_envelope(&envelope, &mut event, &mut transcoder);
             encoded_data.reserve(body.len());
             if let Some(data) = read_data(&envelope, &mut transcoder) {
-                let declared = catalogue::find(&event.r#type);
+                let declared = catalog::find(&event.r#type);
                 event.object_id = data.object.string_at(&["id"]).unwrap_or_default();
                 match declared {
-                    Some(kind) => promote::declared(kind.name, &data.object, &mut attributes),
-                    None => promote::other(&event.r#type, &data.object, &mut attributes),
+                    Some(kind) => subjects::declared(kind.name, &data.object, &mut attributes),
+                    None => subjects::other(&event.r#type, &data.object, &mut attributes),
                 }
                 write_data(declared, &data, &mut transcoder, &mut encoded_data);
             }
@@ -220,7 +221,7 @@ fn read_data<'a>(envelope: &Object<'a>, transcoder: &mut Transcoder) -> Option<D
 
 /// Writes the field of `Event.data` that fits.
 fn write_data(
-    declared: Option<&catalogue::Kind>,
+    declared: Option<&catalog::Kind>,
     data: &Data<'_>,
     transcoder: &mut Transcoder,
     out: &mut Vec<u8>,

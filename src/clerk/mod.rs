@@ -1,7 +1,7 @@
 //! What Clerk sends, and what it means.
 //!
 //! ```text
-//!   verified body ──► envelope ──► catalogue: which shape ──► JSON to protobuf, field by field
+//!   verified body ──► envelope ──► catalog: which shape ──► JSON to protobuf, field by field
 //!                         └──► the ids that filters look at
 //! ```
 //!
@@ -9,19 +9,18 @@
 //! noted as [`Drift`]; a body that is not JSON becomes an event without a type. The
 //! payload stays beside it, byte for byte, whatever happens here.
 
-pub mod catalogue;
+pub mod catalog;
 mod decode;
-mod free_json;
+pub(crate) mod json;
 mod number;
-mod promote;
-pub mod redaction;
 pub mod samples;
-mod schema;
+pub(crate) mod schema;
+mod struct_value;
+mod subjects;
 pub mod suggestions;
 mod transcode;
 mod wire;
 
 pub use decode::{Decoded, Delivery, decode, decode_again};
-pub use redaction::Redaction;
 pub use schema::decoding;
 pub use transcode::{Drift, DriftKind};

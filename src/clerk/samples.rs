@@ -19,7 +19,7 @@ pub struct Sample {
     pub body: &'static str,
 }
 
-/// One of every type, in the catalogue's order.
+/// One of every type, in the catalog's order.
 pub const SAMPLES: &[Sample] = samples![
     "user.created",
     "user.updated",
@@ -72,14 +72,14 @@ pub const SAMPLES: &[Sample] = samples![
 #[cfg(test)]
 mod tests {
     use super::SAMPLES;
-    use crate::clerk::catalogue::CATALOGUE;
+    use crate::clerk::catalog::CATALOG;
     use crate::clerk::{Delivery, decode};
     use crate::event::UnixMillis;
 
     #[test]
     fn there_is_a_sample_of_every_declared_type_and_each_is_fully_typed() {
         let sampled: Vec<&str> = SAMPLES.iter().map(|sample| sample.event_type).collect();
-        let declared: Vec<&str> = CATALOGUE.iter().map(|kind| kind.name).collect();
+        let declared: Vec<&str> = CATALOG.iter().map(|kind| kind.name).collect();
         assert_eq!(sampled, declared);
         for sample in SAMPLES {
             let delivery = Delivery {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use prost_reflect::{Kind as ProtoKind, MessageDescriptor};
 
-use super::catalogue::CATALOGUE;
+use super::catalog::CATALOG;
 use crate::proto;
 
 /// Changes whenever the decoding itself does, so that stored events are decoded again.
@@ -15,7 +15,7 @@ const PATH_LENGTH_MAX: usize = 12;
 
 /// How one JSON value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     String,
     Bool,
     Int64,
@@ -29,23 +29,23 @@ pub(super) enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
-    pub(super) number: u32,
-    pub(super) kind: Kind,
-    pub(super) repeated: bool,
+pub(crate) struct Field {
+    pub(crate) number: u32,
+    pub(crate) kind: Kind,
+    pub(crate) repeated: bool,
 }
 
 /// One message: its fields, and which JSON key is which.
 #[derive(Debug, Default)]
-pub(super) struct Shape {
-    pub(super) fields: Vec<Field>,
+pub(crate) struct Shape {
+    pub(crate) fields: Vec<Field>,
     /// With their index in `fields`; sorted by length first, which is quick to compare.
     keys: Vec<(String, usize)>,
 }
 
 impl Shape {
     /// The index in `fields` of the field with this JSON key.
-    pub(super) fn index_of(&self, key: &str) -> Option<usize> {
+    pub(crate) fn index_of(&self, key: &str) -> Option<usize> {
         let asked = (key.len(), key);
         let found = self
             .keys
@@ -54,13 +54,13 @@ impl Shape {
     }
 
     /// The number of the field with this JSON key.
-    pub(super) fn number_of(&self, key: &str) -> Option<u32> {
+    pub(crate) fn number_of(&self, key: &str) -> Option<u32> {
         let field = self.fields.get(self.index_of(key)?)?;
         Some(field.number)
     }
 
     /// The fields with their JSON keys.
-    pub(super) fn by_key(&self) -> impl Iterator<Item = (&str, Field)> {
+    pub(crate) fn by_key(&self) -> impl Iterator<Item = (&str, Field)> {
         let keys = self.keys.iter();
         keys.filter_map(|(key, index)| Some((key.as_str(), *self.fields.get(*index)?)))
     }
@@ -68,14 +68,14 @@ impl Shape {
 
 /// All messages that occur in `Event.data`.
 #[derive(Debug, Default)]
-pub(super) struct Schema {
+pub(crate) struct Schema {
     shapes: Vec<Shape>,
     indexes: HashMap<String, usize>,
     data_fields: HashMap<String, (Field, String)>,
     fingerprint: u32,
 }
 
-pub(super) static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::from_descriptors);
+pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::from_descriptors);
 
 /// Identifies the messages and the decoding that events are stored with. An event that
 /// was stored with another one is decoded again when it is read, so that a new version
@@ -86,7 +86,7 @@ pub fn decoding() -> u32 {
 }
 
 /// The full name of the message that `Event.data` holds in its field `name`.
-pub(super) fn message_name(name: &str) -> Option<&'static str> {
+pub(crate) fn message_name(name: &str) -> Option<&'static str> {
     let (_, message) = SCHEMA.data_fields.get(name)?;
     Some(message)
 }
@@ -96,9 +96,9 @@ impl Schema {
         let event = proto::DESCRIPTORS
             .get_message_by_name(&format!("{}.Event", proto::PACKAGE))
             .expect("event.proto defines Event");
-        let catalogue = format!("{DECODER_REVISION} {CATALOGUE:?}");
+        let catalog = format!("{DECODER_REVISION} {CATALOG:?}");
         let mut schema = Self {
-            fingerprint: fingerprint(catalogue.as_bytes(), 0),
+            fingerprint: fingerprint(catalog.as_bytes(), 0),
             ..Self::default()
         };
         for field in event.fields() {
@@ -120,18 +120,18 @@ impl Schema {
     }
 
     /// The shape of a message field.
-    pub(super) fn shape(&self, index: usize) -> &Shape {
+    pub(crate) fn shape(&self, index: usize) -> &Shape {
         &self.shapes[index]
     }
 
     /// The fields of `Event.data`: number and kind.
-    pub(super) fn data_kinds(&self) -> impl Iterator<Item = (u32, Kind)> {
+    pub(crate) fn data_kinds(&self) -> impl Iterator<Item = (u32, Kind)> {
         let fields = self.data_fields.values();
         fields.map(|(field, _)| (field.number, field.kind))
     }
 
     /// The field of `Event.data` with this name.
-    pub(super) fn data_field(&self, name: &str) -> Field {
+    pub(crate) fn data_field(&self, name: &str) -> Field {
         self.data_fields[name].0
     }
 
@@ -189,7 +189,7 @@ impl Schema {
 
 /// Every path in a body that becomes a field of `Event`. Arrays are looked through.
 #[derive(Debug, Default)]
-pub(super) struct JsonPaths {
+pub(crate) struct JsonPaths {
     paths: BTreeSet<Vec<String>>,
     /// Those that hold free JSON: what is below them is known too.
     free: BTreeSet<Vec<String>>,
@@ -198,22 +198,22 @@ pub(super) struct JsonPaths {
 
 static JSON_PATHS: LazyLock<JsonPaths> = LazyLock::new(JsonPaths::from_schema);
 
-pub(super) fn json_paths() -> &'static JsonPaths {
+pub(crate) fn json_paths() -> &'static JsonPaths {
     &JSON_PATHS
 }
 
 impl JsonPaths {
-    pub(super) fn has(&self, path: &[String]) -> bool {
+    pub(crate) fn has(&self, path: &[String]) -> bool {
         let is_free = |length: usize| path.get(..length).is_some_and(|at| self.free.contains(at));
         self.paths.contains(path) || (1..path.len()).any(is_free)
     }
 
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Vec<String>> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Vec<String>> {
         self.paths.iter()
     }
 
     /// The last names of all paths.
-    pub(super) fn names(&self) -> &BTreeSet<String> {
+    pub(crate) fn names(&self) -> &BTreeSet<String> {
         &self.names
     }
 

@@ -1,31 +1,21 @@
 //! JSON to protobuf, one field at a time, straight from text to wire format.
 //!
-//! Values are parsed lazily: an object is split into keys and raw values, and each
-//! value is only looked into as far as its field asks. What one field holds, be it
+//! Each value is only looked into as far as its field asks. What one field holds, be it
 //! nested a thousand deep or not even a valid string, can thus spoil no other field.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::json::{Object, boolean, integer, string};
 use super::number;
 use super::schema::{Field, Kind, SCHEMA, Shape};
 use super::wire::{put_bytes, put_double, put_message, put_timestamp, put_varint};
 
-/// What an entry of Clerk's objects takes at the least, nearly always.
-const ENTRY_BYTES: usize = 20;
-/// No object of Clerk's has more.
-const ENTRIES_USUAL_MAX: usize = 64;
 /// Drift noted per event; the rest of a body that is all drift adds nothing.
 const DRIFT_MAX: usize = 64;
 /// Of these, from inside free JSON: what users put there must not hide what Clerk changed.
 const FREE_DRIFT_MAX: usize = 16;
-/// With more entries, a set finds the keys that occur twice, instead of comparing each with
-/// each.
-const ENTRIES_COMPARED_MAX: usize = 16;
 
 /// How a body departs from the proto files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,122 +33,6 @@ pub struct Drift {
     pub path: String,
     /// How.
     pub kind: DriftKind,
-}
-
-/// The keys and raw values of a JSON object, in order.
-pub(super) struct Object<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Object<'a> {
-    pub(super) fn parse(json: &'a str) -> Option<Self> {
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let expected = Entries {
-            count: (json.len() / ENTRY_BYTES).min(ENTRIES_USUAL_MAX),
-        };
-        let object = deserializer.deserialize_map(expected).ok()?;
-        deserializer.end().ok().map(|()| object)
-    }
-
-    /// The entries that count: of a key that occurs twice, the last.
-    pub(super) fn without_repeated_keys(mut self) -> Self {
-        let entries = &mut self.0;
-        if entries.len() > ENTRIES_COMPARED_MAX {
-            let is_last: Vec<bool> = {
-                let mut seen = HashSet::with_capacity(entries.len());
-                let keys = entries.iter().rev().map(|(key, _)| key.as_ref());
-                keys.map(|key: &str| seen.insert(key)).collect()
-            };
-            let mut is_last = is_last.into_iter().rev();
-            entries.retain(|_| is_last.next().unwrap_or(true));
-            return self;
-        }
-        let mut at = 0;
-        while let Some((key, _)) = entries.get(at) {
-            let mut later = entries.iter().skip(at + 1);
-            if later.any(|(other, _)| other == key) {
-                entries.remove(at);
-            } else {
-                at += 1;
-            }
-        }
-        self
-    }
-
-    /// The value of `key`, the last one where it occurs twice; null counts as absent.
-    pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        let found = self.0.iter().rev().find(|(name, _)| name == key);
-        found.map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
-    }
-
-    /// The values of `key`, wherever it occurs.
-    pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &'a RawValue> {
-        let entries = self.0.iter().filter(move |(name, _)| name == key);
-        entries.map(|(_, raw)| *raw)
-    }
-
-    /// The string at `path`, if it is one and not empty.
-    pub(super) fn string_at(&self, path: &[&str]) -> Option<String> {
-        let (first, rest) = path.split_first()?;
-        let raw = self.get(first)?;
-        if rest.is_empty() {
-            return string(raw)
-                .map(Cow::into_owned)
-                .filter(|text| !text.is_empty());
-        }
-        Object::parse(raw.get())?.string_at(rest)
-    }
-}
-
-/// The entries of an object, about so many.
-struct Entries {
-    count: usize,
-}
-
-impl<'de> Visitor<'de> for Entries {
-    type Value = Object<'de>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-        let mut entries = Vec::with_capacity(self.count);
-        while let Some(Text(key)) = map.next_key()? {
-            entries.push((key, map.next_value()?));
-        }
-        Ok(Object(entries))
-    }
-}
-
-/// A string, borrowed unless it holds an escape. Half a surrogate pair, which JSON can
-/// spell and Unicode cannot, becomes U+FFFD instead of an error: as a key it would
-/// otherwise spoil the whole object.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl<'de> Visitor<'de> for Bytes {
-            type Value = Text<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string")
-            }
-
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Text<'de>, E> {
-                // Nearly always it is, and checking that is faster than mending it.
-                Ok(Text(match std::str::from_utf8(bytes) {
-                    Ok(text) => Cow::Borrowed(text),
-                    Err(_) => String::from_utf8_lossy(bytes),
-                }))
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text<'de>, E> {
-                Ok(Text(String::from_utf8_lossy(bytes).into_owned().into()))
-            }
-        }
-        // As bytes, the one way that serde_json lets half a pair through.
-        deserializer.deserialize_bytes(Bytes)
-    }
 }
 
 /// Where the transcoder is, for [`Drift::path`]; spelled out only when needed.
@@ -287,26 +161,4 @@ impl Transcoder {
             self.note(path, DriftKind::UnexpectedValue);
         }
     }
-}
-
-pub(super) fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
-    // An array of numbers would pass for bytes.
-    let quoted = raw.get().strip_prefix('"')?;
-    // Without an escape, the text is what stands between the quotes.
-    match quoted.strip_suffix('"') {
-        Some(text) if !text.contains('\\') => Some(Cow::Borrowed(text)),
-        _ => parse::<Text<'a>>(raw).map(|Text(text)| text),
-    }
-}
-
-pub(super) fn boolean(raw: &RawValue) -> Option<bool> {
-    raw.get().parse().ok()
-}
-
-pub(super) fn integer(raw: &RawValue) -> Option<i64> {
-    number::integer(raw.get())
-}
-
-pub(super) fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
 }

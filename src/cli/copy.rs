@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::Failure;
 use super::options::{LogArgs, refusal};
+use crate::app::InForce;
 use crate::app::config::{Environment, Settings, check_stream};
-use crate::app::{self, ArchiveFormat, Copied, InForce, Place};
-use crate::ops::{self, Level, LogFormat};
+use crate::copy::{self, Copied, Format as ArchiveFormat, Place};
+use crate::telemetry::{self, Level, LogFormat};
 
 /// A line about so often, for whoever waits.
 const PROGRESS_EVENTS: u64 = 100_000;
@@ -32,7 +33,7 @@ pub(super) struct CopyArgs {
 
 pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let level = "warn".parse::<Level>().map_err(Failure::Usage)?;
-    ops::init(LogFormat::default(), &level).map_err(Failure::Usage)?;
+    telemetry::init(LogFormat::default(), &level).map_err(Failure::Usage)?;
     if args.from == args.to && args.from != "-" {
         return Err(Failure::Usage(format!(
             "{} is both where to copy from and where to copy to",
@@ -52,7 +53,7 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
             eprintln!("clerkcast: {} events copied", copied.events);
         }
     };
-    let copied = app::copy(from, to, progress).await;
+    let copied = copy::copy(from, to, progress).await;
     let Copied {
         events,
         duplicates,

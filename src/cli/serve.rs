@@ -9,7 +9,7 @@ use super::options::{ServeArgs, refusal};
 use super::{Failure, reload};
 use crate::app::config::{Checked, Environment, Settings, check, logging};
 use crate::app::{Gateway, Reload, announce, seconds};
-use crate::ops::{self, LevelControl};
+use crate::telemetry::{self, LevelControl};
 
 const SIGNAL_REPEATS_WITHIN: Duration = Duration::from_millis(250);
 
@@ -46,7 +46,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
 /// Starts logging as configured.
 pub(super) fn start_logging(settings: &Settings) -> Result<LevelControl, Failure> {
     let (format, level) = logging(settings).map_err(refusal)?;
-    ops::init(format, &level).map_err(Failure::Usage)
+    telemetry::init(format, &level).map_err(Failure::Usage)
 }
 
 /// Completes on SIGTERM or SIGINT; a second one exits at once.

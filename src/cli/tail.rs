@@ -16,7 +16,7 @@ use crate::client::{self, Connection, Subscriber};
 use crate::proto::subscribe_request::Start;
 use crate::proto::subscribe_response::Kind;
 use crate::proto::{EventFilter, StartPosition, SubscribeRequest, SubscribeResponse};
-use crate::{clerk, proto, webhook};
+use crate::{access, proto, webhook};
 
 /// Types that are named at the end; the others are `…`.
 const TYPES_SUMMED_MAX: usize = 2;
@@ -375,7 +375,7 @@ fn taken_away(narrowed: &proto::Narrowed) -> Option<String> {
     let told = parts.iter().filter(|(_, values)| !values.is_empty());
     let told = told.map(|(what, values)| format!("{what}{}", values.join(", ")));
     let told: Vec<String> = told.collect();
-    let sealed = clerk::redaction::grants();
+    let sealed = access::redaction::grants();
     let grants: Vec<String> = narrowed
         .redacted_fields
         .iter()

@@ -10,7 +10,8 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::clerk::{self, Redaction};
+use crate::access::Redaction;
+use crate::clerk;
 use crate::event::{Cursor, Epoch};
 use crate::log::{self, RecordRef};
 use crate::proto;

@@ -41,7 +41,8 @@ mod tests {
 
     use super::super::frame::{Payload, View};
     use super::*;
-    use crate::clerk::{self, Redaction};
+    use crate::access::Redaction;
+    use crate::clerk;
     use crate::event::{Attributes, Epoch, Position, Run};
     use crate::log::RecordRef;
     use crate::proto;

@@ -221,7 +221,7 @@ mod tests {
 
     use super::super::frame::Payload;
     use super::*;
-    use crate::clerk::Redaction;
+    use crate::access::Redaction;
     use crate::event::{Attributes, Run, UnixMillis};
     use crate::log::NewRecord;
     use crate::proto;

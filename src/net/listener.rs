@@ -17,7 +17,7 @@ use super::connection::{Connection, Peer, Stall, Stream};
 use super::metrics::{Metrics, Slot};
 use super::standing::{Standing, Strangers};
 use super::tls::{Tls, certificate_names};
-use crate::ops::LineLimit;
+use crate::telemetry::LogLimit;
 
 /// For the TLS handshake and the first bytes.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub struct Listener {
     open: Gauge,
     opening: JoinSet<Option<Connection>>,
     strangers: Strangers,
-    refusals_logged: Arc<LineLimit>,
+    refusals_logged: Arc<LogLimit>,
 }
 
 impl Listener {
@@ -145,7 +145,7 @@ struct Opening {
     tls: Option<Tls>,
     limits: Limits,
     metrics: Metrics,
-    refusals_logged: Arc<LineLimit>,
+    refusals_logged: Arc<LogLimit>,
     slot: Slot,
     address: SocketAddr,
     standing: Standing,

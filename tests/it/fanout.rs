@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use clerkcast::access::Redaction;
 use clerkcast::access::{Policy, Principal};
-use clerkcast::clerk::{self, Delivery, Redaction};
+use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{
     AskedFilter, Config, Error, Fanout, Filter, Frame, Metrics, OnExpired, Payload, Request, Start,

@@ -1,7 +1,8 @@
 //! What arrives typed is what was written: numbers, ids, repeated keys.
 
+use clerkcast::access::Redaction;
 use clerkcast::clerk::samples::SAMPLES;
-use clerkcast::clerk::{Decoded, Delivery, DriftKind, Redaction, decode};
+use clerkcast::clerk::{Decoded, Delivery, DriftKind, decode};
 use clerkcast::event::UnixMillis;
 use clerkcast::proto;
 use clerkcast::proto::event::Data;

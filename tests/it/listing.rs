@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use clerkcast::clerk::Redaction;
+use clerkcast::access::Redaction;
 use clerkcast::event::{AttributesRef, Epoch, Position, Run, UnixMillis};
 use clerkcast::fanout::{self, Error, Fanout, Filter, Listed, Listing, Payload, Start, View};
 use clerkcast::log::sqlite::{self, SqliteLog};

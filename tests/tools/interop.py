@@ -48,7 +48,7 @@ def main():
     service = ReflectedService(arguments.grpc)
     comparison = Comparison()
 
-    compare_catalogue(service, arguments.samples, shapes, comparison)
+    compare_catalog(service, arguments.samples, shapes, comparison)
     post(deliveries, arguments.webhook_url, arguments.secret, comparison)
     received = subscribe(service, deliveries, comparison)
     for event_type, of_type in groupby(deliveries, key=lambda sent: sent.type):
@@ -70,12 +70,12 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def compare_catalogue(service, samples, shapes, comparison):
+def compare_catalog(service, samples, shapes, comparison):
     """All three must speak of the same types, or some would go untested."""
     event_types = service.call("ListEventTypes").event_types
     # Types that only the log knows have no message of their own.
     typed = sorted(known.name for known in event_types if known.message != "google.protobuf.Struct")
-    with comparison.of("the catalogue"):
+    with comparison.of("the catalog"):
         comparison.equal("types with a shape", sorted(shapes), typed)
         comparison.equal("types with a sample", sorted(sample.stem for sample in samples.glob("*.json")), typed)
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clerkcast::access::{Access, Policy, Principals};
+use clerkcast::doors::grpc::{self, Door};
 use clerkcast::fanout::{Config, Fanout, Metrics};
-use clerkcast::grpc::{self, Door};
 use clerkcast::log::Log;
 use clerkcast::net::{self, Listener};
 use prometheus_client::registry::Registry;

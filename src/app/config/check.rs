@@ -13,10 +13,10 @@ use super::problem::{Place, Problem};
 use super::settings::Settings;
 use super::{Config, LogConfig, LogKind, units};
 use crate::access::Principals;
-use crate::grpc::Door;
+use crate::doors::grpc::Door;
 use crate::log::{jetstream, sqlite};
 use crate::net::CertificateFiles;
-use crate::ops::{Level, LogFormat};
+use crate::telemetry::{Level, LogFormat};
 use crate::webhook::AllowList;
 
 /// Smaller than a few of the largest events, a ring would hold none of them long enough.

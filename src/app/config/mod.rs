@@ -27,9 +27,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::access::Principals;
-use crate::grpc::Door;
+use crate::doors::grpc::Door;
 use crate::net::CertificateFiles;
-use crate::ops::Level;
+use crate::telemetry::Level;
 use crate::webhook::{AllowList, SigningSecret, Source, Sources, Verifier};
 use crate::{fanout, log, webhook};
 

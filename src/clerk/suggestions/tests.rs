@@ -1,8 +1,8 @@
 use super::*;
-use crate::clerk::catalogue::{CATALOGUE, Kind};
+use crate::clerk::catalog::{CATALOG, Kind};
 
 fn declared() -> Suggestions {
-    Suggestions::new(CATALOGUE.iter().map(|kind| kind.name))
+    Suggestions::new(CATALOG.iter().map(|kind| kind.name))
 }
 
 fn nearest(asked: &str) -> Option<String> {
@@ -108,7 +108,7 @@ fn suggestions_lead_to_the_right_type() {
     for (typed, meant) in TYPED {
         assert_eq!(nearest(typed).as_deref(), Some(meant), "{typed}");
     }
-    for Kind { name, .. } in CATALOGUE {
+    for Kind { name, .. } in CATALOG {
         for slip in slips(name) {
             assert_eq!(nearest(&slip).as_deref(), Some(*name), "{slip}");
         }

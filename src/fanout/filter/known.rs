@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::access::Scope;
-use crate::clerk::catalogue::{self, CATALOGUE};
+use crate::clerk::catalog::{self, CATALOG};
 use crate::clerk::suggestions::{Allowed, Suggestions};
 use crate::event::Patterns;
 use crate::log::Tally;
@@ -13,7 +13,7 @@ use crate::log::Tally;
 /// receive, it is answered as if it did not exist.
 #[derive(Debug, Default)]
 pub struct KnownNames {
-    /// Types that the log has and the catalogue does not, with the sources that sent them.
+    /// Types that the log has and the catalog does not, with the sources that sent them.
     logged_types: BTreeMap<String, BTreeSet<Arc<str>>>,
     /// The configured sources and the log's.
     sources: BTreeSet<Arc<str>>,
@@ -23,7 +23,7 @@ pub struct KnownNames {
 }
 
 impl KnownNames {
-    /// The catalogue's types, these sources, and what the log has.
+    /// The catalog's types, these sources, and what the log has.
     #[must_use]
     pub fn new(sources: impl IntoIterator<Item = String>, tallies: &[Tally]) -> Self {
         let mut known = Self {
@@ -33,7 +33,7 @@ impl KnownNames {
         for tally in tallies {
             known.add(tally);
         }
-        let declared = CATALOGUE.iter().map(|kind| kind.name);
+        let declared = CATALOG.iter().map(|kind| kind.name);
         let logged = known.logged_types.keys().map(String::as_str);
         known.suggestions = Suggestions::new(declared.chain(logged));
         known
@@ -47,7 +47,7 @@ impl KnownNames {
         self.sources.insert(Arc::clone(&source));
         if tally.event_type == Tally::OTHER {
             self.sources_with_others.insert(source);
-        } else if tally.event_type != Tally::LONG && catalogue::find(&tally.event_type).is_none() {
+        } else if tally.event_type != Tally::LONG && catalog::find(&tally.event_type).is_none() {
             let sources = self.logged_types.entry(tally.event_type.clone());
             sources.or_default().insert(source);
         }
@@ -57,7 +57,7 @@ impl KnownNames {
     /// received within `scope`.
     pub(super) fn has_type(&self, name: &str, scope: &Scope) -> bool {
         let may_be_known = || scope.allows_type(name) && self.is_logged(name, scope);
-        catalogue::find(name).is_some() || may_be_known()
+        catalog::find(name).is_some() || may_be_known()
     }
 
     /// Whether a source within `scope` sent such a type.
@@ -95,7 +95,7 @@ impl KnownNames {
         self.suggestions.allowed(|name| {
             (types.is_empty() || types.matches(name))
                 && !exclude_types.matches(name)
-                && (catalogue::find(name).is_some() || self.is_logged(name, scope))
+                && (catalog::find(name).is_some() || self.is_logged(name, scope))
         })
     }
 }

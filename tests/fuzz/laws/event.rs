@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 use arbitrary::Arbitrary;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clerkcast::clerk::catalogue::CATALOGUE;
-use clerkcast::clerk::{self, Redaction};
+use clerkcast::access::Redaction;
+use clerkcast::clerk;
+use clerkcast::clerk::catalog::CATALOG;
 use clerkcast::event::{Cursor, Epoch, Position, Run, UnixMillis};
 use clerkcast::proto::Event;
 use prost::Message as _;
@@ -24,7 +25,7 @@ impl Body {
         let body = match self {
             Self::Any(bytes) => bytes,
             Self::Typed { type_index, data } => {
-                let name = CATALOGUE[usize::from(type_index) % CATALOGUE.len()].name;
+                let name = CATALOG[usize::from(type_index) % CATALOG.len()].name;
                 format!(r#"{{"data":{data},"object":"event","type":"{name}"}}"#).into_bytes()
             }
         };

@@ -89,7 +89,8 @@ fn panics_for_its_parent() {
         return;
     }
     let level = "info".parse().expect("a level");
-    let _log = clerkcast::ops::init(clerkcast::ops::LogFormat::Json, &level).expect("a log");
+    let _log =
+        clerkcast::telemetry::init(clerkcast::telemetry::LogFormat::Json, &level).expect("a log");
     for number in 0..1000 {
         let caught = std::panic::catch_unwind(|| panic!("number {number}"));
         assert!(caught.is_err());

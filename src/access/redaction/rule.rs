@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::clerk::{catalogue, schema};
+use crate::clerk::{catalog, schema};
 use crate::event::TypePattern;
 
 /// A suggestion must be at least this much like what was written.
@@ -62,7 +62,7 @@ impl Sealed {
         match asked {
             TypePattern::Prefix(prefix) if !prefix.contains('.') => begins_family(prefix.trim()),
             TypePattern::Prefix(text) | TypePattern::Exact(text) => {
-                self.is_of_family(catalogue::family(text))
+                self.is_of_family(catalog::family(text))
             }
         }
     }

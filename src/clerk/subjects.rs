@@ -1,7 +1,7 @@
 //! Which ids of `data` an event concerns, by the type of event.
 
-use super::catalogue;
-use super::transcode::Object;
+use super::catalog;
+use super::json::Object;
 use crate::event::Attributes;
 
 type JsonPath = &'static [&'static str];
@@ -21,7 +21,7 @@ const NONE: Paths = Paths {
 
 /// The ids of a declared type, which stand where its shape has them.
 pub(super) fn declared(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
-    let paths = paths(catalogue::family(event_type)).unwrap_or(NONE);
+    let paths = paths(catalog::family(event_type)).unwrap_or(NONE);
     let string_at = |path: Option<JsonPath>| path.and_then(|path| data.string_at(path));
     attributes.user_id = string_at(paths.user);
     attributes.organization_id = string_at(paths.organization);
@@ -32,7 +32,7 @@ pub(super) fn declared(event_type: &str, data: &Object<'_>, attributes: &mut Att
 /// so, else where the family's declared types have the id, else the object's own id. Only
 /// an id of the right kind counts.
 pub(super) fn other(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
-    let paths = catalogue::declared_family(event_type).and_then(paths);
+    let paths = catalog::declared_family(event_type).and_then(paths);
     let paths = paths.unwrap_or(NONE);
     let id = |prefix: &str, name: &'static str, path: Option<JsonPath>| {
         let places = [Some(&[name][..]), path, Some(&["id"][..])];

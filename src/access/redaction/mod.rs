@@ -23,9 +23,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use super::catalogue::{self, CATALOGUE};
-use super::schema::SCHEMA;
-use super::transcode::{Object, string};
+use crate::clerk::catalog::{self, CATALOG};
+use crate::clerk::json::{Object, string};
+use crate::clerk::schema::SCHEMA;
 use crate::event::TypePattern;
 use plan::Plan;
 use rule::{Rule, SEALED, Sealed};
@@ -92,7 +92,7 @@ impl Redaction {
     /// The encoded event without what is to be removed.
     #[must_use]
     pub fn event<'a>(&self, event_type: &str, encoded: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
-        match self.plan_for_event(event_type, &encoded).event(&encoded) {
+        match redact_event(self.plan_for_event(event_type, &encoded), &encoded) {
             Some(redacted) => Cow::Owned(redacted),
             None => encoded,
         }
@@ -117,10 +117,7 @@ impl Redaction {
         if plan.is_empty() {
             return Some(Cow::Borrowed(body));
         }
-        Some(
-            plan.body(&envelope?)
-                .map_or(Cow::Borrowed(body), Cow::Owned),
-        )
+        Some(json::redact(plan, &envelope?).map_or(Cow::Borrowed(body), Cow::Owned))
     }
 
     /// The sets and paths that it removes from events whose types match one of `types`.
@@ -171,7 +168,7 @@ impl Redaction {
     }
 
     fn seals_of_type(&self, event_type: &str) -> Seals {
-        let family = catalogue::family(event_type);
+        let family = catalog::family(event_type);
         self.seals(|set| set.is_of_family(family))
     }
 
@@ -214,15 +211,24 @@ static UNSEALED_TYPES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     let is_of_sealed_family = |name: &str| {
         SEALED
             .iter()
-            .any(|set| set.is_of_family(catalogue::family(name)))
+            .any(|set| set.is_of_family(catalog::family(name)))
     };
-    let unsealed = CATALOGUE
+    let unsealed = CATALOG
         .iter()
         .filter(|kind| !is_of_sealed_family(kind.name) && !kind.shapes.iter().any(is_reached));
     unsealed.map(|kind| kind.name).collect()
 });
 
 /// The sealed sets, and nothing else.
+/// The encoded event without what the plan removes; none if there is nothing of it.
+fn redact_event(plan: &Plan, encoded: &[u8]) -> Option<Vec<u8>> {
+    if plan.spares_events() {
+        return None;
+    }
+    // What cannot be told apart is not shown.
+    wire::redact(plan, 0, encoded).unwrap_or_else(|_| Some(Vec::new()))
+}
+
 impl Default for Redaction {
     fn default() -> Self {
         Self::compile(&[], BTreeSet::new(), SEALED.iter().collect())

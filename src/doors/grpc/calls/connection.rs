@@ -21,7 +21,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The calls of one connection; clones share them.
 #[derive(Clone, Debug)]
-pub(in crate::grpc) struct ConnectionCalls {
+pub(in crate::doors::grpc) struct ConnectionCalls {
     shared: Arc<Shared>,
 }
 
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 impl ConnectionCalls {
-    pub(in crate::grpc) fn new() -> Self {
+    pub(in crate::doors::grpc) fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
                 places: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -78,12 +78,12 @@ impl ConnectionCalls {
     }
 
     /// Whether a call is open.
-    pub(in crate::grpc) fn has_calls(&self) -> bool {
+    pub(in crate::doors::grpc) fn has_calls(&self) -> bool {
         self.shared.open.load(Ordering::Relaxed) > 0
     }
 
     /// Completes when the connection is to be closed.
-    pub(in crate::grpc) async fn closing(&self) {
+    pub(in crate::doors::grpc) async fn closing(&self) {
         self.shared.closing.cancelled().await;
     }
 

@@ -8,7 +8,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Admits ten lines a second, and counts the rest.
 #[derive(Debug, Default)]
-pub struct LineLimit {
+pub struct LogLimit {
     window: Mutex<Window>,
 }
 
@@ -19,7 +19,7 @@ struct Window {
     unlogged: u64,
 }
 
-impl LineLimit {
+impl LogLimit {
     /// Whether to log a line now; if so, how many were not logged since the last.
     #[must_use]
     pub fn admit(&self) -> Option<u64> {
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn lines_beyond_the_limit_are_counted_and_told_with_the_next() {
-        let limit = LineLimit::default();
+        let limit = LogLimit::default();
         let admitted = (0..100).filter_map(|_| limit.admit()).count();
         let unlogged = limit.window.lock().expect("unpoisoned").unlogged;
         assert!(admitted >= 10, "{admitted}");

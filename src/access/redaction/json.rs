@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::plan::{Mark, Plan};
-use crate::clerk::transcode::{Object, parse};
+use crate::clerk::json::{Object, parse};
 
 /// What is nested deeper is removed: looking for names in it would cost a stack.
 const LEVELS_MAX: usize = 64;

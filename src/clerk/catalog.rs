@@ -36,7 +36,7 @@ const SUBSCRIPTION_ITEM: &[&str] = &["subscription_item"];
 const DELETED_OBJECT: &[&str] = &["deleted_object"];
 
 /// Every declared event type, grouped as Clerk groups them.
-pub const CATALOGUE: &[Kind] = &[
+pub const CATALOG: &[Kind] = &[
     kind("user.created", USER),
     kind("user.updated", USER),
     kind("user.deleted", DELETED_OBJECT),
@@ -89,25 +89,25 @@ pub const CATALOGUE: &[Kind] = &[
     kind("subscriptionItem.freeTrialEnding", SUBSCRIPTION_ITEM),
 ];
 
-/// The catalogue's entry for `event_type`.
+/// The catalog's entry for `event_type`.
 #[must_use]
 pub fn find(event_type: &str) -> Option<&'static Kind> {
-    CATALOGUE.iter().find(|kind| kind.name == event_type)
+    CATALOG.iter().find(|kind| kind.name == event_type)
 }
 
 /// The family of a type: what stands before its first dot, all of it where there is none.
-pub(super) fn family(event_type: &str) -> &str {
+pub(crate) fn family(event_type: &str) -> &str {
     let family = event_type
         .split_once('.')
         .map_or(event_type, |(family, _)| family);
     family.trim()
 }
 
-/// The same as the catalogue spells it, if it is a family of declared types; capitals do not
+/// The same as the catalog spells it, if it is a family of declared types; capitals do not
 /// matter.
-pub(super) fn declared_family(event_type: &str) -> Option<&'static str> {
+pub(crate) fn declared_family(event_type: &str) -> Option<&'static str> {
     let asked = family(event_type);
-    let mut families = CATALOGUE.iter().map(|kind| family(kind.name));
+    let mut families = CATALOG.iter().map(|kind| family(kind.name));
     families.find(|family| family.eq_ignore_ascii_case(asked))
 }
 
@@ -118,7 +118,7 @@ fn message(event_type: &str) -> String {
     message.unwrap_or("google.protobuf.Struct").to_owned()
 }
 
-/// The catalogue in its order, then what only the log knows, with how many of each are
+/// The catalog in its order, then what only the log knows, with how many of each are
 /// in the log. Bodies without a type are of none.
 #[must_use]
 pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
@@ -126,7 +126,7 @@ pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
     for tally in tallies.iter().filter(|tally| !tally.event_type.is_empty()) {
         *counts.entry(&tally.event_type).or_default() += tally.count;
     }
-    let declared = CATALOGUE
+    let declared = CATALOG
         .iter()
         .map(|kind| (kind.name, counts.remove(kind.name)));
     let declared: Vec<(&str, Option<u64>)> = declared.collect();

@@ -5,8 +5,9 @@
 
 use serde_json::value::RawValue;
 
+use super::json::{Object, boolean, parse, string};
 use super::number;
-use super::transcode::{DriftKind, Object, Path, Transcoder, boolean, parse, string};
+use super::transcode::{DriftKind, Path, Transcoder};
 use super::wire::{put_bytes, put_double, put_message, put_varint};
 
 /// Protobuf decoders refuse messages nested deeper than 100, and free JSON takes three

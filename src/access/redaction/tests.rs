@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::clerk::samples::SAMPLES;
-use crate::clerk::{Delivery, catalogue, decode, schema};
+use crate::clerk::{Delivery, catalog, decode, schema};
 use crate::event::UnixMillis;
 use crate::proto;
 
@@ -366,7 +366,7 @@ proptest! {
         rules in prop::collection::vec(any_rule(), 0..6),
     ) {
         // Which of two shapes a body is of depends on the keys that it has.
-        let kind = catalogue::find(sample.event_type).expect("declared");
+        let kind = catalog::find(sample.event_type).expect("declared");
         prop_assume!(kind.shapes.len() == 1);
         let body = sample.body;
         let granted = strings(&["messages", "invitation_urls"]);

@@ -11,8 +11,8 @@ use super::{Call, ConnectionCalls, END_TIMEOUT, Ending, Kind, UNREAD_TIMEOUT};
 
 /// Runs the streams of one connection, each together with the call that it belongs to.
 #[derive(Clone, Debug)]
-pub(in crate::grpc) struct Executor {
-    pub(in crate::grpc) connection: ConnectionCalls,
+pub(in crate::doors::grpc) struct Executor {
+    pub(in crate::doors::grpc) connection: ConnectionCalls,
 }
 
 impl<F> hyper::rt::Executor<F> for Executor

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use super::LineLimit;
+use super::LogLimit;
 
 /// Of the process, since that is what a panic hook belongs to.
 static PANICS: LazyLock<Counter> = LazyLock::new(Counter::default);
@@ -21,7 +21,7 @@ pub fn register_panics(registry: &mut Registry) {
 
 /// From here on, panics are log lines: ten a second, without a backtrace.
 pub(super) fn report() {
-    let lines = LineLimit::default();
+    let lines = LogLimit::default();
     std::panic::set_hook(Box::new(move |panic| {
         PANICS.inc();
         let Some(unlogged) = lines.admit() else {

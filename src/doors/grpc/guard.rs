@@ -10,7 +10,7 @@ use super::metrics::Metrics;
 use super::status;
 use crate::access::{Access, Credentials, Principal, Unknown};
 use crate::net::Peer;
-use crate::ops::LineLimit;
+use crate::telemetry::LogLimit;
 
 const SCHEME: &str = "bearer";
 
@@ -19,7 +19,7 @@ const SCHEME: &str = "bearer";
 pub struct Guard {
     access: Access,
     metrics: Metrics,
-    refusals_logged: Arc<LineLimit>,
+    refusals_logged: Arc<LogLimit>,
 }
 
 /// Shown of a method's name, which is a caller's word.

@@ -2,11 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::json;
 use super::rule::Rule;
-use super::wire;
 use crate::clerk::schema::{Kind, SCHEMA};
-use crate::clerk::transcode::Object;
 
 /// `Event.http_request`, which is `event_attributes.http_request` in the body.
 const EVENT_HTTP_REQUEST: u32 = 12;
@@ -102,20 +99,6 @@ impl Plan {
         self.anywhere.is_empty() && self.nodes.iter().all(HashMap::is_empty)
     }
 
-    /// The encoded event without what is to be removed; none if there is nothing of it.
-    pub(super) fn event(&self, encoded: &[u8]) -> Option<Vec<u8>> {
-        if self.message(0).fields.is_empty() {
-            return None;
-        }
-        // What cannot be told apart is not shown.
-        wire::redact(self, 0, encoded).unwrap_or_else(|_| Some(Vec::new()))
-    }
-
-    /// The body without what is to be removed; none if there is nothing of it.
-    pub(super) fn body(&self, envelope: &Object<'_>) -> Option<Vec<u8>> {
-        json::redact(self, envelope)
-    }
-
     /// What to do about a key at a node; without a node, no path leads here.
     pub(super) fn mark(&self, node: Option<usize>, key: &str) -> Option<Mark> {
         if self.anywhere.contains(key) {
@@ -127,6 +110,11 @@ impl Plan {
     /// Whether something below a place that no path leads to may have to be removed.
     pub(super) fn looks_everywhere(&self) -> bool {
         !self.anywhere.is_empty()
+    }
+
+    /// Whether every encoded event stays as it is.
+    pub(super) fn spares_events(&self) -> bool {
+        self.message(0).fields.is_empty()
     }
 
     pub(super) fn message(&self, index: usize) -> &Message {

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 use super::guard::{caller, peer};
 use super::{request, status};
 use crate::access::{Principal, Scope};
-use crate::clerk::catalogue;
+use crate::clerk::catalog;
 use crate::event::UnixMillis;
 use crate::fanout::audit;
 use crate::fanout::{AskedFilter, Error, Fanout, State, SubscriberPage, SubscriberView};
@@ -161,7 +161,7 @@ impl EventService for Service {
     ) -> Result<Response<proto::ListEventTypesResponse>, Status> {
         let principal = caller(&request)?;
         let scope = &principal.policy().scope;
-        let mut event_types = catalogue::with_counts(&self.tallies(scope));
+        let mut event_types = catalog::with_counts(&self.tallies(scope));
         event_types.retain(|described| scope.allows_type(&described.name));
         // The catalog's come first; the log may know more than fit an answer.
         let mut bytes = 0;

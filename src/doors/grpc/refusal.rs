@@ -11,8 +11,8 @@ use super::metrics::Metrics;
 use super::subscribe::SUBSCRIBE_PATH;
 use crate::access::Principal;
 use crate::fanout::{AskedFilter, audit};
-use crate::ops::LineLimit;
 use crate::proto;
+use crate::telemetry::LogLimit;
 
 /// What gRPC puts before each message: a flag, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
@@ -23,7 +23,7 @@ pub(super) struct Refusals {
     metrics: Metrics,
     /// By principal, as many as the configuration names: one that goes astray must not hide
     /// what happens to another.
-    lines: Arc<Mutex<BTreeMap<String, Arc<LineLimit>>>>,
+    lines: Arc<Mutex<BTreeMap<String, Arc<LogLimit>>>>,
 }
 
 impl Refusals {
@@ -65,7 +65,7 @@ impl Refusals {
         });
     }
 
-    fn lines_of(&self, principal: &str) -> Arc<LineLimit> {
+    fn lines_of(&self, principal: &str) -> Arc<LogLimit> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(limit) = lines.get(principal) {
             return Arc::clone(limit);

@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use prometheus_client::registry::Registry;
 
-use super::{LogConfig, open_embedded, open_log};
+use crate::app::{LogConfig, open_embedded, open_log};
 use crate::event::Position;
 use crate::log::jetstream::{self, Missing};
 use crate::log::sqlite::{self, SqliteLog};

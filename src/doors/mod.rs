@@ -1,0 +1,4 @@
+//! Transports: what a consumer asks arrives here, and is answered in the words of its
+//! protocol.
+
+pub mod grpc;
