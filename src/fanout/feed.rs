@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Inner;
+use super::hub::Inner;
 use super::index::Shown;
 use crate::log::Batch;
 

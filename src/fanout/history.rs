@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
-use super::Filter;
+use super::filter::Filter;
 use super::frame::{Frame, Frames, Payload, View};
 use crate::clerk;
 use crate::event::{AttributesRef, Epoch, Position, UnixMillis};

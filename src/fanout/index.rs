@@ -18,7 +18,7 @@ mod filed;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Filter;
+use super::filter::Filter;
 use crate::event::{Attributes, Position};
 use budget::Budget;
 use filed::Filed;

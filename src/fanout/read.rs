@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::error::Error;
+use super::filter::Filter;
 use super::frame::{View, event_message};
+use super::hub::Inner;
 use super::request::Start;
-use super::{Error, Fanout, Filter};
 use crate::access::Scope;
 use crate::event::{AttributesRef, Cursor, Position};
 use crate::log::{self, Matches, Query, Record};
@@ -76,93 +78,78 @@ impl Effort {
     }
 }
 
-impl Fanout {
-    /// Lists one page of matching events, perhaps none where that takes much to find out.
-    ///
-    /// # Errors
-    /// When the cursor cannot be honoured or the log not be read.
-    pub async fn list(&self, listing: Listing) -> Result<Listed, Error> {
-        let inner = &self.inner;
-        let tail = inner.log.latest_bounds(Position::START).await?.tail;
-        let has_no_cursor = !matches!(listing.start, Start::After(_));
-        let mut position = match listing.start {
-            Start::After(cursor) => inner.position_of(cursor).await?,
-            Start::Latest => tail,
-            Start::Earliest => inner.log.bounds().trimmed,
-            Start::Time(time) => inner.log.position_before(time).await?,
+/// See [`super::Fanout::list`].
+pub(super) async fn list(inner: &Inner, listing: Listing) -> Result<Listed, Error> {
+    let tail = inner.log.latest_bounds(Position::START).await?.tail;
+    let has_no_cursor = !matches!(listing.start, Start::After(_));
+    let mut position = match listing.start {
+        Start::After(cursor) => inner.position_of(cursor).await?,
+        Start::Latest => tail,
+        Start::Earliest => inner.log.bounds().trimmed,
+        Start::Time(time) => inner.log.position_before(time).await?,
+    };
+    let mut records: Vec<Record> = Vec::new();
+    let mut bytes = 0;
+    let effort = Effort::begin();
+    while position < tail && records.len() < listing.events_max && bytes < PAGE_BYTES_MAX {
+        let query = Query {
+            after: position,
+            narrow: listing.filter.narrow().clone(),
+            matches: effort.counting(listing.filter.clone()),
+            records_max: listing.events_max - records.len(),
+            bytes_max: PAGE_BYTES_MAX - bytes,
         };
-        let mut records: Vec<Record> = Vec::new();
-        let mut bytes = 0;
-        let effort = Effort::begin();
-        while position < tail && records.len() < listing.events_max && bytes < PAGE_BYTES_MAX {
-            let query = Query {
-                after: position,
-                narrow: listing.filter.narrow().clone(),
-                matches: effort.counting(listing.filter.clone()),
-                records_max: listing.events_max - records.len(),
-                bytes_max: PAGE_BYTES_MAX - bytes,
-            };
-            // As for subscribers that catch up.
-            let turn = inner.history.turn().await;
-            let page = inner.log.read(query).await;
-            drop(turn);
-            let page = match page {
-                // What was found is right; the next page finds out.
-                Err(log::Error::Expired { .. }) if !records.is_empty() => break,
-                // Retention moved the oldest event, which is where this starts anyway.
-                Err(log::Error::Expired { trimmed }) if has_no_cursor => {
-                    position = trimmed;
-                    continue;
-                }
-                Err(log::Error::Expired { .. }) => return Err(inner.expired()),
-                page => page?,
-            };
-            let sizes = page.records.iter().map(|record| record.content.bytes());
-            bytes += sizes.sum::<usize>();
-            records.extend(page.records);
-            position = page.through;
-            if effort.is_spent() {
-                break;
+        // As for subscribers that catch up.
+        let turn = inner.history.turn().await;
+        let page = inner.log.read(query).await;
+        drop(turn);
+        let page = match page {
+            // What was found is right; the next page finds out.
+            Err(log::Error::Expired { .. }) if !records.is_empty() => break,
+            // Retention moved the oldest event, which is where this starts anyway.
+            Err(log::Error::Expired { trimmed }) if has_no_cursor => {
+                position = trimmed;
+                continue;
             }
+            Err(log::Error::Expired { .. }) => return Err(inner.expired()),
+            page => page?,
+        };
+        let sizes = page.records.iter().map(|record| record.content.bytes());
+        bytes += sizes.sum::<usize>();
+        records.extend(page.records);
+        position = page.through;
+        if effort.is_spent() {
+            break;
         }
-        let events = records
-            .iter()
-            .map(|record| event_message(record.view(), &listing.view));
-        Ok(Listed {
-            events: events.collect::<Result<_, _>>()?,
-            cursor: inner.cursor(position),
-            has_more: position < tail,
-        })
     }
+    let events = records
+        .iter()
+        .map(|record| event_message(record.view(), &listing.view));
+    Ok(Listed {
+        events: events.collect::<Result<_, _>>()?,
+        cursor: inner.cursor(position),
+        has_more: position < tail,
+    })
+}
 
-    /// Finds one event by its id, among those of the source and the scope.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub async fn find(
-        &self,
-        id: String,
-        source: Option<String>,
-        scope: &Scope,
-        view: &View,
-    ) -> Result<Option<(proto::Event, Cursor)>, Error> {
-        let scope = scope.clone();
-        let matches = move |attributes: AttributesRef<'_>| {
-            let is_named = source
-                .as_deref()
-                .is_none_or(|source| source == attributes.source);
-            is_named && scope.allows(attributes)
-        };
-        let Some(record) = self.inner.log.find(id, Arc::new(matches)).await? else {
-            return Ok(None);
-        };
-        let event = event_message(record.view(), view)?;
-        Ok(Some((event, self.cursor_at(record.position))))
-    }
-
-    /// A position of this log as a cursor.
-    #[must_use]
-    pub fn cursor_at(&self, position: Position) -> Cursor {
-        self.inner.cursor(position)
-    }
+/// See [`super::Fanout::find`].
+pub(super) async fn find(
+    inner: &Inner,
+    id: String,
+    source: Option<String>,
+    scope: &Scope,
+    view: &View,
+) -> Result<Option<(proto::Event, Cursor)>, Error> {
+    let scope = scope.clone();
+    let matches = move |attributes: AttributesRef<'_>| {
+        let is_named = source
+            .as_deref()
+            .is_none_or(|source| source == attributes.source);
+        is_named && scope.allows(attributes)
+    };
+    let Some(record) = inner.log.find(id, Arc::new(matches)).await? else {
+        return Ok(None);
+    };
+    let event = event_message(record.view(), view)?;
+    Ok(Some((event, inner.cursor(record.position))))
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{AskedFilter, Error, Request};
+use super::asked::AskedFilter;
+use super::error::Error;
+use super::request::Request;
 use crate::access::Principal;
 use crate::event::{Position, UnixMillis};
 use crate::log::Bounds;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::asked::AskedFilter;
+use super::filter::Filter;
 use super::frame::View;
-use super::{AskedFilter, Filter};
 use crate::access::Principal;
 use crate::event::{Cursor, UnixMillis};
 use crate::proto;

@@ -1,7 +1,8 @@
 //! Where a subscription starts, and where its history ends.
 
+use super::error::Error;
+use super::hub::Inner;
 use super::request::{OnExpired, Request, Start};
-use super::{Error, Inner};
 use crate::event::Position;
 
 /// The position that the request asks to start after, and the one to start after in

@@ -8,15 +8,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::audit;
+use super::error::Error;
 use super::frame::Frame;
 use super::history::Wanted;
+use super::hub::Inner;
 use super::metrics::Ending;
 use super::ready::Ready;
 use super::registry::{Entry, Lag, State};
 use super::request::{OnExpired, Request, Start};
 use super::ring::{Lookup, Recent};
 use super::starting::{end_of_history, starting_position};
-use super::{Error, Inner};
 use crate::access::Ended;
 use crate::event::{Cursor, Position, UnixMillis};
 use crate::log;

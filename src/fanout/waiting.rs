@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::Filter;
+use super::filter::Filter;
 use super::index::{Index, Limits, Questions, Shown, TooLarge};
 use crate::event::Position;
 

@@ -1,0 +1,178 @@
+//! What all subscribers share: the log, the ring, the index of waiting subscribers, and
+//! who is connected.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use super::filter::KnownNames;
+use super::history::History;
+use super::metrics::Metrics;
+use super::outage::Outage;
+use super::registry::Registry;
+use super::ring::Ring;
+use super::waiting::WaitingRoom;
+use crate::access::Principal;
+use crate::event::{Cursor, Position};
+use crate::log::{Bounds, Lineage, Log};
+
+/// How to run the fan-out.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bytes of recent events kept in memory, for all subscribers together.
+    pub ring_bytes_max: usize,
+    /// Subscriptions open at once; more are refused.
+    pub subscribers_max: usize,
+    /// The configured sources.
+    pub sources: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) config: Config,
+    pub(super) ring: RwLock<Ring>,
+    pub(super) waiting: WaitingRoom,
+    pub(super) history: History,
+    pub(super) registry: Registry,
+    names: Mutex<Names>,
+    pub(super) drain: CancellationToken,
+    /// The streams that were open when the drain began.
+    drained_streams: OnceLock<usize>,
+    outage: Mutex<Outage>,
+    pub(super) metrics: Metrics,
+}
+
+/// The names that filters may use, as they were prepared last.
+#[derive(Debug)]
+struct Names {
+    /// Those of the configured sources, which can be replaced.
+    sources: BTreeSet<String>,
+    known: Arc<KnownNames>,
+    /// The log's, then.
+    version: Option<u64>,
+}
+
+impl Inner {
+    pub(super) fn new(
+        log: Arc<dyn Log>,
+        config: Config,
+        metrics: Metrics,
+        drain: CancellationToken,
+    ) -> Self {
+        let tail = log.bounds().tail;
+        Self {
+            ring: RwLock::new(Ring::new(tail, config.ring_bytes_max)),
+            waiting: WaitingRoom::new(tail),
+            history: History::new(Arc::clone(&log)),
+            registry: Registry::default(),
+            names: Mutex::new(Names {
+                sources: config.sources.iter().cloned().collect(),
+                known: Arc::default(),
+                version: None,
+            }),
+            log,
+            config,
+            drain,
+            drained_streams: OnceLock::new(),
+            outage: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// See [`super::Fanout::known_names`].
+    pub(super) fn known_names(&self) -> Arc<KnownNames> {
+        let version = Some(self.log.names_version());
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.version != version {
+            let sources = names.sources.iter().cloned();
+            names.known = Arc::new(KnownNames::new(sources, &self.log.tallies()));
+            names.version = version;
+        }
+        Arc::clone(&names.known)
+    }
+
+    /// See [`super::Fanout::set_sources`].
+    pub(super) fn set_sources(&self, sources: BTreeSet<String>) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.sources = sources;
+        names.version = None;
+    }
+
+    /// See [`super::Fanout::crowd`].
+    pub(super) fn crowd(&self, error: &Error, principal: &Principal) -> usize {
+        let registry = &self.registry;
+        match error {
+            Error::PolicyChanged => principal.streams_ended(|| registry.count_ended()),
+            Error::Draining => *self.drained_streams.get_or_init(|| registry.len()),
+            Error::Log(_) => {
+                let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+                outage.streams(Instant::now(), || registry.len())
+            }
+            _ => registry.len(),
+        }
+    }
+
+    pub(super) fn cursor(&self, position: Position) -> Cursor {
+        Cursor {
+            epoch: self.log.epoch(),
+            run: self.log.run_at(position),
+            position,
+        }
+    }
+
+    /// The position of a client's cursor, if it is one of this log and of its history.
+    /// Retention may have removed it.
+    pub(super) async fn position_of(&self, cursor: Cursor) -> Result<Position, Error> {
+        let expected = self.log.epoch();
+        if cursor.epoch != expected {
+            return Err(Error::OtherEpoch {
+                found: cursor.epoch,
+                expected,
+            });
+        }
+        let mut tail = self.log.bounds().tail;
+        if cursor.position > tail {
+            tail = self.log.latest_bounds(cursor.position).await?.tail;
+        }
+        if cursor.position > tail {
+            return Err(Error::AheadOfLog {
+                newest: self.cursor(tail),
+            });
+        }
+        if cursor.position < self.log.bounds().trimmed {
+            return Ok(cursor.position);
+        }
+        let lineage = self.log.lineage(cursor.position, cursor.run).await?;
+        match lineage {
+            // Its run may have been removed with it, a moment ago.
+            Lineage::Lost { .. } if cursor.position < self.log.bounds().trimmed => {}
+            Lineage::Lost { common } => {
+                let common = common.map(|position| self.cursor(position));
+                return Err(Error::OtherHistory { common });
+            }
+            Lineage::Same => {}
+        }
+        Ok(cursor.position)
+    }
+
+    pub(super) fn expired(&self) -> Error {
+        let Bounds { trimmed, tail, .. } = self.log.bounds();
+        Error::CursorExpired {
+            oldest: self.cursor(trimmed),
+            newest: self.cursor(tail),
+        }
+    }
+
+    pub(super) fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shed_ring(&self) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        ring.shed();
+    }
+}
