@@ -7,7 +7,7 @@
 //!
 //! A caller is recognised once for each call, and what it may receive travels with the
 //! call as its [`Principal`]. The configuration can be replaced while the gateway runs:
-//! a caller that was recognised by the former one learns of it by [`Principal::ended`].
+//! a caller that was recognised by the former one learns of it by [`Principal::revoked`].
 //!
 //! What this module does not know: gRPC, TLS, and what an event looks like.
 
@@ -16,8 +16,9 @@ pub mod redaction;
 mod token;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -37,9 +38,9 @@ pub const CALLS_MAX: usize = 64;
 /// Stands for every name of a certificate that no principal has.
 pub const ANY_NAME: &str = "*";
 
-/// How a principal is recognised.
+/// A principal and how it is recognized.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct PrincipalConfig {
     /// Its name, in logs and listings.
     pub name: String,
     /// What its tokens hash to; several while one replaces another.
@@ -52,9 +53,9 @@ pub struct Identity {
 
 /// Everyone who may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Principals {
+pub struct AccessConfig {
     /// Those who show credentials; no two have the same name.
-    pub identities: Vec<Identity>,
+    pub principals: Vec<PrincipalConfig>,
     /// What those may receive who show none; none where they are not let in.
     pub anonymous: Option<Policy>,
 }
@@ -70,7 +71,7 @@ pub struct Credentials<'a> {
 
 /// Why a caller is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unknown {
+pub enum AuthError {
     /// It shows nothing.
     #[error(
         "this gateway wants to know who calls: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`), or show a client certificate"
@@ -84,7 +85,7 @@ pub enum Unknown {
     Certificate,
 }
 
-/// A recognised caller; clones share it.
+/// An authenticated caller; clones share it.
 #[derive(Clone, Debug)]
 pub struct Principal {
     shared: Arc<Shared>,
@@ -96,16 +97,16 @@ struct Shared {
     policy: Policy,
     /// Set once the configuration has changed for this principal; looked at for each piece of
     /// each stream.
-    revocation: OnceLock<Revocation>,
-    /// Cancelled after `revocation` is set.
-    ended: CancellationToken,
+    notice: OnceLock<Notice>,
+    /// Canceled after `notice` is set.
+    revoked: CancellationToken,
     calls: Arc<Semaphore>,
 }
 
 /// What one replacement of the configuration did to a principal.
 #[derive(Debug)]
-struct Revocation {
-    how: Ended,
+struct Notice {
+    revocation: Revocation,
     /// The streams that this replacement ends, of all principals; counted by the first that
     /// notices, before any of them has left.
     streams: Arc<OnceLock<usize>>,
@@ -113,7 +114,7 @@ struct Revocation {
 
 /// Why a principal is no longer what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Revocation {
     /// It may not call any more.
     Removed,
     /// It may receive something else: calling again tells what.
@@ -126,8 +127,8 @@ impl Principal {
             shared: Arc::new(Shared {
                 name: name.to_owned(),
                 policy,
-                revocation: OnceLock::new(),
-                ended: CancellationToken::new(),
+                notice: OnceLock::new(),
+                revoked: CancellationToken::new(),
                 calls: Arc::new(Semaphore::new(CALLS_MAX)),
             }),
         }
@@ -151,28 +152,28 @@ impl Principal {
         &self.shared.policy
     }
 
-    /// Whether it is no longer what it was.
+    /// Why it is no longer what it was; none while it is in force.
     #[must_use]
-    pub fn has_ended(&self) -> Option<Ended> {
-        self.shared.revocation.get().map(|it| it.how)
+    pub fn revocation(&self) -> Option<Revocation> {
+        self.shared.notice.get().map(|it| it.revocation)
     }
 
     /// How many streams the replacement ends that ended this principal: `count` is asked
     /// once, by the first stream that notices. 0 while it is in force.
     pub fn streams_ended(&self, count: impl FnOnce() -> usize) -> usize {
-        let revocation = self.shared.revocation.get();
-        revocation.map_or(0, |it| *it.streams.get_or_init(count))
+        let notice = self.shared.notice.get();
+        notice.map_or(0, |it| *it.streams.get_or_init(count))
     }
 
     /// Completes when it is no longer what it was.
-    pub async fn ended(&self) {
-        self.shared.ended.cancelled().await;
+    pub async fn revoked(&self) {
+        self.shared.revoked.cancelled().await;
     }
 
     /// A token of one call's own, cancelled when the principal is no longer what it was.
     #[must_use]
-    pub fn ended_token(&self) -> CancellationToken {
-        self.shared.ended.child_token()
+    pub fn revocation_token(&self) -> CancellationToken {
+        self.shared.revoked.child_token()
     }
 
     /// Permits work on one call, as soon as fewer than [`CALLS_MAX`] of this principal's are
@@ -182,16 +183,19 @@ impl Principal {
         permit.unwrap_or_else(|_| unreachable!("nobody closes it"))
     }
 
-    fn end(&self, how: Ended, streams: &Arc<OnceLock<usize>>) {
+    fn revoke(&self, revocation: Revocation, streams: &Arc<OnceLock<usize>>) {
         let streams = Arc::clone(streams);
-        let _ended_before = self.shared.revocation.set(Revocation { how, streams });
-        self.shared.ended.cancel();
+        let _revoked_before = self.shared.notice.set(Notice {
+            revocation,
+            streams,
+        });
+        self.shared.revoked.cancel();
     }
 }
 
-/// What a replacement of the principals did, by name.
+/// What [`Access::replace`] did to the principals, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Replaced {
+pub struct Replacement {
     /// Not there before.
     pub added: Vec<String>,
     /// Recognised or served in another way than before.
@@ -200,35 +204,35 @@ pub struct Replaced {
     pub removed: Vec<String>,
 }
 
-/// Recognises callers; clones share what they know.
+/// Authenticates callers; clones share the directory.
 #[derive(Clone, Debug)]
 pub struct Access {
-    known: Arc<RwLock<Known>>,
+    directory: Arc<RwLock<Directory>>,
 }
 
 #[derive(Debug)]
-struct Known {
-    principals: Vec<(Identity, Principal)>,
+struct Directory {
+    principals: Vec<(PrincipalConfig, Principal)>,
     anonymous: Option<Principal>,
 }
 
 impl Access {
     /// Recognises these, and nobody else.
     #[must_use]
-    pub fn new(principals: Principals) -> Self {
-        let known = Known {
-            principals: principals
-                .identities
+    pub fn new(config: AccessConfig) -> Self {
+        let directory = Directory {
+            principals: config
+                .principals
                 .into_iter()
                 .map(|identity| {
                     let principal = Principal::new(&identity.name, identity.policy.clone());
                     (identity, principal)
                 })
                 .collect(),
-            anonymous: principals.anonymous.map(Principal::anonymous),
+            anonymous: config.anonymous.map(Principal::anonymous),
         };
         Self {
-            known: Arc::new(RwLock::new(known)),
+            directory: Arc::new(RwLock::new(directory)),
         }
     }
 
@@ -237,65 +241,68 @@ impl Access {
     ///
     /// # Errors
     /// When it is nobody whom the configuration lets in.
-    pub fn recognise(&self, shown: Credentials<'_>) -> Result<Principal, Unknown> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+    pub fn authenticate(&self, shown: Credentials<'_>) -> Result<Principal, AuthError> {
+        let directory = self.directory.read();
         if let Some(token) = shown.token {
             // An empty one has a hash too, which a script may have written down.
             if !token.starts_with(TOKEN_PREFIX) {
-                return Err(Unknown::Token);
+                return Err(AuthError::Token);
             }
             let hash = TokenHash::of(token);
             // All are compared, so that the time taken tells nothing of the place.
-            let found = known.principals.iter().fold(None, |found, (identity, it)| {
-                let hashes = identity.token_hashes.iter();
-                let is_it = hashes.fold(false, |is_it, known| known.is(&hash) | is_it);
-                found.or_else(|| is_it.then(|| it.clone()))
-            });
-            return found.ok_or(Unknown::Token);
+            let found = directory
+                .principals
+                .iter()
+                .fold(None, |found, (config, it)| {
+                    let hashes = config.token_hashes.iter();
+                    let is_it = hashes.fold(false, |is_it, known| known.is(&hash) | is_it);
+                    found.or_else(|| is_it.then(|| it.clone()))
+                });
+            return found.ok_or(AuthError::Token);
         }
-        let by_certificate = known.by_certificate(shown.certificate_names);
-        match (by_certificate, &known.anonymous) {
+        let by_certificate = directory.by_certificate(shown.certificate_names);
+        match (by_certificate, &directory.anonymous) {
             (Some(principal), _) | (None, Some(principal)) => Ok(principal.clone()),
-            (None, None) if shown.certificate_names.is_empty() => Err(Unknown::NoCredentials),
-            (None, None) => Err(Unknown::Certificate),
+            (None, None) if shown.certificate_names.is_empty() => Err(AuthError::NoCredentials),
+            (None, None) => Err(AuthError::Certificate),
         }
     }
 
     /// Recognises these from now on. Whoever was recognised before and would now be
     /// somebody else, or nobody, has ended.
-    pub fn replace(&self, principals: Principals) -> Replaced {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let former = std::mem::take(&mut known.principals).into_iter();
-        let mut former: BTreeMap<String, (Identity, Principal)> = former
+    pub fn replace(&self, config: AccessConfig) -> Replacement {
+        let mut directory = self.directory.write();
+        let former = std::mem::take(&mut directory.principals).into_iter();
+        let mut former: BTreeMap<String, (PrincipalConfig, Principal)> = former
             .map(|(identity, principal)| (identity.name.clone(), (identity, principal)))
             .collect();
-        let mut replaced = Replaced::default();
+        let mut replacement = Replacement::default();
         let streams = Arc::default();
-        for identity in principals.identities {
+        for identity in config.principals {
             let principal = match former.remove(&identity.name) {
                 Some((before, principal)) if before == identity => principal,
                 Some((_, before)) => {
-                    before.end(Ended::Changed, &streams);
-                    replaced.changed.push(identity.name.clone());
+                    before.revoke(Revocation::Changed, &streams);
+                    replacement.changed.push(identity.name.clone());
                     Principal::new(&identity.name, identity.policy.clone())
                 }
                 None => {
-                    replaced.added.push(identity.name.clone());
+                    replacement.added.push(identity.name.clone());
                     Principal::new(&identity.name, identity.policy.clone())
                 }
             };
-            known.principals.push((identity, principal));
+            directory.principals.push((identity, principal));
         }
         for (name, (_, principal)) in former {
-            principal.end(Ended::Removed, &streams);
-            replaced.removed.push(name);
+            principal.revoke(Revocation::Removed, &streams);
+            replacement.removed.push(name);
         }
-        known.replace_anonymous(principals.anonymous, &mut replaced, &streams);
-        replaced
+        directory.replace_anonymous(config.anonymous, &mut replacement, &streams);
+        replacement
     }
 }
 
-impl Known {
+impl Directory {
     /// A certificate can have several names: the principal that is configured first wins.
     fn by_certificate(&self, shown: &[String]) -> Option<&Principal> {
         let having = |is_it: &dyn Fn(&String) -> bool| {
@@ -310,7 +317,7 @@ impl Known {
     fn replace_anonymous(
         &mut self,
         policy: Option<Policy>,
-        replaced: &mut Replaced,
+        replacement: &mut Replacement,
         streams: &Arc<OnceLock<usize>>,
     ) {
         let before = self.anonymous.take();
@@ -319,17 +326,17 @@ impl Known {
             (None, None) => None,
             (Some(before), Some(policy)) if *before.policy() == policy => Some(before),
             (None, Some(policy)) => {
-                replaced.added.push(name());
+                replacement.added.push(name());
                 Some(Principal::anonymous(policy))
             }
             (Some(before), None) => {
-                before.end(Ended::Removed, streams);
-                replaced.removed.push(name());
+                before.revoke(Revocation::Removed, streams);
+                replacement.removed.push(name());
                 None
             }
             (Some(before), Some(policy)) => {
-                before.end(Ended::Changed, streams);
-                replaced.changed.push(name());
+                before.revoke(Revocation::Changed, streams);
+                replacement.changed.push(name());
                 Some(Principal::anonymous(policy))
             }
         };

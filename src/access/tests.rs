@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::TypePattern;
 
-fn identity(name: &str, token: &Token) -> Identity {
-    Identity {
+fn identity(name: &str, token: &Token) -> PrincipalConfig {
+    PrincipalConfig {
         name: name.to_owned(),
         token_hashes: vec![token.hash()],
         certificate_names: vec![format!("{name}.internal")],
@@ -28,12 +28,12 @@ fn token() -> Token {
 #[test]
 fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() {
     let [first, second, unknown] = [token(), token(), token()];
-    let access = Access::new(Principals {
-        identities: vec![identity("a", &first), identity("b", &second)],
+    let access = Access::new(AccessConfig {
+        principals: vec![identity("a", &first), identity("b", &second)],
         anonymous: None,
     });
-    fn who(access: &Access, shown: Credentials<'_>) -> Result<String, Unknown> {
-        access.recognise(shown).map(|it| it.name().to_owned())
+    fn who(access: &Access, shown: Credentials<'_>) -> Result<String, AuthError> {
+        access.authenticate(shown).map(|it| it.name().to_owned())
     }
     assert_eq!(
         who(&access, with_token(second.secret())),
@@ -41,20 +41,20 @@ fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() 
     );
     assert_eq!(
         who(&access, with_token(unknown.secret())),
-        Err(Unknown::Token)
+        Err(AuthError::Token)
     );
-    assert_eq!(who(&access, with_token("")), Err(Unknown::Token));
+    assert_eq!(who(&access, with_token("")), Err(AuthError::Token));
     assert_eq!(
         who(&access, with_token(&second.hash().to_string())),
-        Err(Unknown::Token)
+        Err(AuthError::Token)
     );
     assert_eq!(
         who(&access, Credentials::default()),
-        Err(Unknown::NoCredentials)
+        Err(AuthError::NoCredentials)
     );
     for (certificate_name, found) in [
         ("b.internal", Ok("b".to_owned())),
-        ("b", Err(Unknown::Certificate)),
+        ("b", Err(AuthError::Certificate)),
     ] {
         let names = ["else.internal".to_owned(), certificate_name.to_owned()];
         let shown = Credentials {
@@ -68,7 +68,7 @@ fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() 
         };
         assert_eq!(
             who(&access, shown),
-            Err(Unknown::Token),
+            Err(AuthError::Token),
             "a wrong token is not looked past"
         );
     }
@@ -76,67 +76,67 @@ fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() 
 
 #[test]
 fn any_certificate_is_whoever_no_certificate_names() {
-    let any = Identity {
+    let any = PrincipalConfig {
         certificate_names: vec![ANY_NAME.to_owned()],
         ..identity("any", &token())
     };
-    let access = Access::new(Principals {
-        identities: vec![any, identity("a", &token())],
+    let access = Access::new(AccessConfig {
+        principals: vec![any, identity("a", &token())],
         anonymous: None,
     });
-    let recognise = |names: &[&str]| {
+    let authenticate = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let shown = Credentials {
             certificate_names: &names,
             ..Credentials::default()
         };
-        access.recognise(shown).map(|it| it.name().to_owned())
+        access.authenticate(shown).map(|it| it.name().to_owned())
     };
-    assert_eq!(recognise(&["a.internal"]), Ok("a".to_owned()));
-    assert_eq!(recognise(&["else.internal"]), Ok("any".to_owned()));
-    assert_eq!(recognise(&[]), Err(Unknown::NoCredentials));
+    assert_eq!(authenticate(&["a.internal"]), Ok("a".to_owned()));
+    assert_eq!(authenticate(&["else.internal"]), Ok("any".to_owned()));
+    assert_eq!(authenticate(&[]), Err(AuthError::NoCredentials));
 }
 
 #[test]
 fn a_replacement_ends_those_whom_it_changes_and_nobody_else() {
     let [first, second, third] = [token(), token(), token()];
-    let access = Access::new(Principals {
-        identities: vec![
+    let access = Access::new(AccessConfig {
+        principals: vec![
             identity("a", &first),
             identity("b", &second),
             identity("c", &third),
         ],
         anonymous: Some(Policy::default()),
     });
-    let recognise = |shown| access.recognise(shown).expect("known");
-    let [a, b, c] = [&first, &second, &third].map(|it| recognise(with_token(it.secret())));
-    let nobody = recognise(Credentials::default());
+    let authenticate = |shown| access.authenticate(shown).expect("known");
+    let [a, b, c] = [&first, &second, &third].map(|it| authenticate(with_token(it.secret())));
+    let nobody = authenticate(Credentials::default());
     let mut changed = identity("b", &second);
     changed.policy.withholds_payload = true;
-    let replaced = access.replace(Principals {
-        identities: vec![identity("a", &first), changed, identity("d", &token())],
+    let replacement = access.replace(AccessConfig {
+        principals: vec![identity("a", &first), changed, identity("d", &token())],
         anonymous: Some(Policy::default()),
     });
     assert_eq!(
-        replaced,
-        Replaced {
+        replacement,
+        Replacement {
             added: vec!["d".to_owned()],
             changed: vec!["b".to_owned()],
             removed: vec!["c".to_owned()],
         }
     );
-    assert_eq!(a.has_ended(), None);
-    assert_eq!(b.has_ended(), Some(Ended::Changed));
-    assert_eq!(c.has_ended(), Some(Ended::Removed));
-    assert_eq!(nobody.has_ended(), None);
+    assert_eq!(a.revocation(), None);
+    assert_eq!(b.revocation(), Some(Revocation::Changed));
+    assert_eq!(c.revocation(), Some(Revocation::Removed));
+    assert_eq!(nobody.revocation(), None);
     assert_eq!(
-        access.recognise(with_token(third.secret())).err(),
-        Some(Unknown::Token)
+        access.authenticate(with_token(third.secret())).err(),
+        Some(AuthError::Token)
     );
-    access.replace(Principals::default());
-    assert_eq!(a.has_ended(), Some(Ended::Removed));
-    assert_eq!(nobody.has_ended(), Some(Ended::Removed));
-    assert!(access.recognise(Credentials::default()).is_err());
+    access.replace(AccessConfig::default());
+    assert_eq!(a.revocation(), Some(Revocation::Removed));
+    assert_eq!(nobody.revocation(), Some(Revocation::Removed));
+    assert!(access.authenticate(Credentials::default()).is_err());
 }
 
 #[test]

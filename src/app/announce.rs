@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::config::shown_duration;
 use super::{Addresses, Gateway, LogConfig, SourceConfig};
-use crate::access::Principals;
+use crate::access::AccessConfig;
 use crate::webhook;
 
 /// The commit that this was built from.
@@ -74,7 +74,7 @@ async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
         retain_for = retain_for.map_or_else(|| "off".to_owned(), shown_duration),
         retain_bytes = retain_bytes.map_or_else(|| "off".to_owned(), |bytes| bytes.to_string()),
         sources = config.sources.len(),
-        principals = config.principals.identities.len(),
+        principals = config.principals.principals.len(),
         anonymous = config.principals.anonymous.is_some(),
         recovered_in = seconds(gateway.recovered_in),
         "clerkcast starts"
@@ -92,8 +92,8 @@ fn announce_source(http: SocketAddr, scheme: &str, source: &SourceConfig) {
     );
 }
 
-fn announce_principals(principals: &Principals) {
-    let names = principals.identities.iter();
+fn announce_principals(principals: &AccessConfig) {
+    let names = principals.principals.iter();
     let names: Vec<&str> = names.map(|identity| identity.name.as_str()).collect();
     tracing::info!(
         target: "clerkcast::audit",

@@ -10,7 +10,7 @@ use super::config::{
     self, Checked, Declaration, Document, Environment, Given, Problem, Settings, SourceConfig,
 };
 use super::{Config, Controls, LogConfig};
-use crate::access::{ANONYMOUS, Policy, Principals, Replaced};
+use crate::access::{ANONYMOUS, AccessConfig, Policy, Replacement};
 use crate::event::UnixMillis;
 use crate::net::Renewal;
 use crate::telemetry::LevelControl;
@@ -100,7 +100,7 @@ pub struct Reload {
     running: Settings,
     in_force: InForce,
     sources: Vec<SourceConfig>,
-    principals: Principals,
+    principals: AccessConfig,
     controls: Controls,
     level: LevelControl,
 }
@@ -120,7 +120,7 @@ impl Reload {
     pub fn new(
         started: InForce,
         sources: Vec<SourceConfig>,
-        principals: Principals,
+        principals: AccessConfig,
         controls: Controls,
         level: LevelControl,
     ) -> Self {
@@ -198,8 +198,8 @@ impl Reload {
     /// A file without principals, such as one that is being written, must not open the port
     /// to callers without credentials.
     fn check_still_guarded(&self, config: &Config) -> Result<(), Vec<Problem>> {
-        let was_guarded = !self.principals.identities.is_empty();
-        let is_guarded = !config.principals.identities.is_empty() || config.allows_anonymous;
+        let was_guarded = !self.principals.principals.is_empty();
+        let is_guarded = !config.principals.principals.is_empty() || config.allows_anonymous;
         if !was_guarded || is_guarded {
             return Ok(());
         }
@@ -220,7 +220,7 @@ impl Reload {
         controls.fanout.set_sources(config.source_names());
         controls.sources.replace(config.webhook_sources());
         let widened = widened(&self.principals, &config.principals);
-        let replaced = controls.access.replace(config.principals.clone());
+        let replacement = controls.access.replace(config.principals.clone());
         for renewal in certificates {
             renewal.put_in_force();
         }
@@ -239,7 +239,7 @@ impl Reload {
             tracing::warn!("{}", restart_to_take_up(&needs_restart));
         }
         announce(
-            &replaced,
+            &replacement,
             &widened,
             &changes(&self.sources, &config.sources),
         );
@@ -254,12 +254,12 @@ fn restart_to_take_up(options: &[&'static Declaration]) -> String {
     format!("restart to take up: {}", keys.join(", "))
 }
 
-/// Principals that may now receive anything that they could not.
-fn widened(former: &Principals, latter: &Principals) -> Vec<String> {
-    let policies = |principals: &Principals| -> BTreeMap<String, Policy> {
-        let identities = principals.identities.iter();
-        let named = identities.map(|it| (it.name.clone(), it.policy.clone()));
-        let anonymous = principals.anonymous.clone();
+/// AccessConfig that may now receive anything that they could not.
+fn widened(former: &AccessConfig, latter: &AccessConfig) -> Vec<String> {
+    let policies = |config: &AccessConfig| -> BTreeMap<String, Policy> {
+        let named = config.principals.iter();
+        let named = named.map(|it| (it.name.clone(), it.policy.clone()));
+        let anonymous = config.anonymous.clone();
         named
             .chain(anonymous.map(|policy| (ANONYMOUS.to_owned(), policy)))
             .collect()
@@ -320,7 +320,7 @@ fn changes(former: &[SourceConfig], latter: &[SourceConfig]) -> SourceChanges {
     changes
 }
 
-fn announce(principals: &Replaced, widened: &[String], sources: &SourceChanges) {
+fn announce(principals: &Replacement, widened: &[String], sources: &SourceChanges) {
     // The level is part of what tracing keeps of a line.
     macro_rules! announce {
         ($level:expr) => {

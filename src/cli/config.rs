@@ -177,7 +177,7 @@ fn summary(config: &Config) -> String {
     format!(
         "{}, {}, log {}, retain {} / {}, webhooks on {}, subscribers on {}",
         counted(config.sources.len(), "source"),
-        counted(config.principals.identities.len(), "principal"),
+        counted(config.principals.principals.len(), "principal"),
         config.log,
         retain_for.map_or_else(off, shown_duration),
         retain_bytes.map_or_else(off, shown_bytes),
@@ -190,7 +190,7 @@ fn summary_of(config: &Config) -> Value {
     let (retain_for, retain_bytes) = config.log.retention();
     json!({
         "sources": config.sources.len(),
-        "principals": config.principals.identities.len(),
+        "principals": config.principals.principals.len(),
         "anonymous": config.principals.anonymous.is_some(),
         "log": config.log.to_string(),
         "retain_for": retain_for.map(shown_duration),

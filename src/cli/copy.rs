@@ -8,7 +8,7 @@ use super::Failure;
 use super::options::{LogArgs, refusal};
 use crate::app::InForce;
 use crate::app::config::{Environment, Settings, check_stream};
-use crate::copy::{self, Copied, Format as ArchiveFormat, Place};
+use crate::copy::{self, CopyReport, Format as ArchiveFormat, Place};
 use crate::telemetry::{self, Level, LogFormat};
 
 /// A line about so often, for whoever waits.
@@ -46,7 +46,7 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let from = place(&args.from, &settings)?;
     let to = place(&args.to, &settings)?;
     let mut told = 0;
-    let progress = |copied: Copied| {
+    let progress = |copied: CopyReport| {
         let steps = copied.events / PROGRESS_EVENTS;
         if steps > told {
             told = steps;
@@ -54,7 +54,7 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
         }
     };
     let copied = copy::copy(from, to, progress).await;
-    let Copied {
+    let CopyReport {
         events,
         duplicates,
         retired_ids,

@@ -11,7 +11,7 @@ use super::send::sample_as_of_now;
 use super::serve::{start_logging, stop_signal};
 use super::tail::{Printer, Style, everything};
 use super::{Failure, secrets};
-use crate::access::{Identity, Policy, Principals, Token};
+use crate::access::{AccessConfig, Policy, PrincipalConfig, Token};
 use crate::app::config::{Checked, Environment, Origin, Settings, check};
 use crate::app::{Addresses, Gateway};
 use crate::clerk::samples::SAMPLES;
@@ -174,12 +174,12 @@ fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Show
 
 /// Where the configuration lets nobody in without credentials, what prints the events
 /// needs some as well. They last as long as this process.
-fn admit_printer(principals: &mut Principals) -> Result<Option<String>, getrandom::Error> {
+fn admit_printer(principals: &mut AccessConfig) -> Result<Option<String>, getrandom::Error> {
     if principals.anonymous.is_some() {
         return Ok(None);
     }
     let token = Token::generate()?;
-    principals.identities.push(Identity {
+    principals.principals.push(PrincipalConfig {
         name: "clerkcast dev".to_owned(),
         token_hashes: vec![token.hash()],
         certificate_names: Vec::new(),

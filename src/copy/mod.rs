@@ -51,7 +51,7 @@ pub enum Place {
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
+pub struct CopyReport {
     /// Events that the target did not have.
     pub events: u64,
     /// Events that it had.
@@ -67,11 +67,11 @@ pub struct Copied {
 pub async fn copy(
     from: Place,
     to: Place,
-    mut progress: impl FnMut(Copied),
-) -> anyhow::Result<Copied> {
+    mut progress: impl FnMut(CopyReport),
+) -> anyhow::Result<CopyReport> {
     let mut source = Source::open(from).await?;
     let mut target = Target::open(to).await?;
-    let mut copied = Copied::default();
+    let mut copied = CopyReport::default();
     loop {
         let records = source.next().await?;
         if records.is_empty() {
@@ -226,7 +226,11 @@ impl Target {
         })
     }
 
-    async fn take(&mut self, records: Vec<NewRecord>, copied: &mut Copied) -> anyhow::Result<()> {
+    async fn take(
+        &mut self,
+        records: Vec<NewRecord>,
+        copied: &mut CopyReport,
+    ) -> anyhow::Result<()> {
         let (log, appends_max) = match self {
             Self::File(writer) => {
                 copied.events += records.len() as u64;

@@ -260,7 +260,7 @@ impl Registry {
         let entries = self.lock();
         let ended = entries.connected.values();
         ended
-            .filter(|entry| entry.principal.has_ended().is_some())
+            .filter(|entry| entry.principal.revocation().is_some())
             .count()
     }
 

@@ -18,7 +18,7 @@ use super::registry::{Entry, Lag, State};
 use super::request::{OnExpired, Request, Start};
 use super::ring::{Lookup, Recent};
 use super::starting::{end_of_history, starting_position};
-use crate::access::Ended;
+use crate::access::Revocation;
 use crate::event::{Cursor, Position, UnixMillis};
 use crate::log;
 use crate::proto;
@@ -189,7 +189,7 @@ impl Subscription {
         tokio::select! {
             biased;
             () = self.inner.drain.cancelled() => {}
-            () = self.request.principal.ended() => {}
+            () = self.request.principal.revoked() => {}
             () = self.woken.notified() => {}
             () = tokio::time::sleep_until(heartbeat_due) => {
                 self.pass_over_what_is_unwanted();
@@ -203,9 +203,9 @@ impl Subscription {
         if self.inner.drain.is_cancelled() {
             return Err(Error::Draining);
         }
-        match self.request.principal.has_ended() {
-            Some(Ended::Removed) => Err(Error::PrincipalRemoved),
-            Some(Ended::Changed) => Err(Error::PolicyChanged),
+        match self.request.principal.revocation() {
+            Some(Revocation::Removed) => Err(Error::PrincipalRemoved),
+            Some(Revocation::Changed) => Err(Error::PolicyChanged),
             None => Ok(()),
         }
     }
@@ -309,7 +309,7 @@ impl Subscription {
         tokio::select! {
             biased;
             () = self.inner.drain.cancelled() => {}
-            () = self.request.principal.ended() => {}
+            () = self.request.principal.revoked() => {}
             () = tokio::time::sleep_until(retry.min(heartbeat_due)) => {}
         }
         self.check_that_it_may_go_on()?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use clerkcast::access::{Access, Policy, Principals};
+use clerkcast::access::{Access, AccessConfig, Policy};
 use clerkcast::doors::grpc::{self, Door};
 use clerkcast::fanout::{Config, Fanout, Metrics};
 use clerkcast::log::Log;
@@ -38,9 +38,9 @@ impl Served {
         let metrics = net::Metrics::register(&mut Registry::default());
         let listener = Listener::new("grpc", tcp, limits, metrics);
         let address = listener.local_addr().expect("bound");
-        let access = Access::new(Principals {
+        let access = Access::new(AccessConfig {
             anonymous: Some(Policy::default()),
-            ..Principals::default()
+            ..AccessConfig::default()
         });
         let services = grpc::Services {
             fanout,

@@ -12,7 +12,7 @@ use super::options::declaration;
 use super::problem::{Place, Problem};
 use super::settings::Settings;
 use super::{Config, LogConfig, LogKind, units};
-use crate::access::Principals;
+use crate::access::AccessConfig;
 use crate::doors::grpc::Door;
 use crate::log::{jetstream, sqlite};
 use crate::net::CertificateFiles;
@@ -356,7 +356,7 @@ impl<'a> Check<'a> {
         &mut self,
         grpc_listen: SocketAddr,
         allows_anonymous: bool,
-        principals: &Principals,
+        principals: &AccessConfig,
     ) {
         if principals.anonymous.is_none() || grpc_listen.ip().is_loopback() {
             return;
@@ -377,20 +377,20 @@ impl<'a> Check<'a> {
         &mut self,
         tls: Option<&CertificateFiles>,
         grpc_listen: SocketAddr,
-        principals: &Principals,
+        principals: &AccessConfig,
     ) {
-        let identities = || principals.identities.iter();
+        let configured = || principals.principals.iter();
         let verifies = tls.is_some_and(|files| files.client_ca.is_some());
-        let by_certificate = identities().find(|it| !it.certificate_names.is_empty());
+        let by_certificate = configured().find(|it| !it.certificate_names.is_empty());
         match by_certificate {
-            Some(identity) if !verifies => {
-                let name = &identity.name;
+            Some(principal) if !verifies => {
+                let name = &principal.name;
                 self.refuse("grpc_tls_client_ca", format!("principal {name:?} has a client_certificate, and nothing verifies certificates: set --grpc-tls-client-ca, --grpc-tls-cert and --grpc-tls-key"));
             }
             None if verifies => self.refuse("grpc_tls_client_ca", "--grpc-tls-client-ca is set, and no principal is known by a certificate: set client_certificate in a [[principals]] table of --config (\"*\" is any certificate that the CA vouches for)"),
             _ => {}
         }
-        let by_token = identities().any(|it| !it.token_hashes.is_empty());
+        let by_token = configured().any(|it| !it.token_hashes.is_empty());
         if by_token && tls.is_none() && !grpc_listen.ip().is_loopback() {
             self.warn(format!(
                 "tokens and events cross the network at {grpc_listen} in the clear: set --grpc-tls-cert and --grpc-tls-key, unless a proxy or service mesh encrypts them"

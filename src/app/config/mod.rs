@@ -26,7 +26,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::access::Principals;
+use crate::access::AccessConfig;
 use crate::doors::grpc::Door;
 use crate::net::CertificateFiles;
 use crate::telemetry::Level;
@@ -78,7 +78,7 @@ pub struct Config {
     /// How long stopping may take.
     pub drain_timeout: Duration,
     /// Who may subscribe.
-    pub principals: Principals,
+    pub principals: AccessConfig,
     /// Who may ask for health.
     pub grpc_health: Door,
     /// Whether callers without credentials are let in beside principals.

@@ -7,7 +7,7 @@ use super::check::Check;
 use super::document::{Fields, Located};
 use crate::access::Redaction;
 use crate::access::redaction::uncovered_places;
-use crate::access::{ANONYMOUS, Identity, Policy, Principals, Scope, TokenHash};
+use crate::access::{ANONYMOUS, AccessConfig, Policy, PrincipalConfig, Scope, TokenHash};
 use crate::event::TypePattern;
 use crate::fanout::{Filter, KnownNames};
 use crate::proto::EventFilter;
@@ -25,22 +25,22 @@ impl Check<'_> {
         &mut self,
         sources: &[SourceConfig],
         allow_anonymous: bool,
-    ) -> Principals {
+    ) -> AccessConfig {
         let document = &self.settings.document;
         let known = known_names(sources);
         let mut taken = Taken::default();
-        let mut identities = Vec::with_capacity(document.principals.len());
+        let mut principals = Vec::with_capacity(document.principals.len());
         for table in &document.principals {
             let mut warnings = Vec::new();
-            let identity = table.read(document, &mut self.problems, |fields| {
-                let identity = read_identity(fields, &known, &mut warnings);
-                taken.check(&identity, fields);
-                identity
+            let principal = table.read(document, &mut self.problems, |fields| {
+                let principal = read_principal(fields, &known, &mut warnings);
+                taken.check(&principal, fields);
+                principal
             });
             self.warnings.extend(warnings);
-            identities.push(identity);
+            principals.push(principal);
         }
-        let lets_anonymous_in = allow_anonymous || identities.is_empty();
+        let lets_anonymous_in = allow_anonymous || principals.is_empty();
         let anonymous = match &document.anonymous {
             Some(table) => {
                 let mut warnings = Vec::new();
@@ -52,16 +52,16 @@ impl Check<'_> {
             }
             None => Policy::default(),
         };
-        let beside_others = (!identities.is_empty()).then_some(STREAMS_MAX);
+        let beside_others = (!principals.is_empty()).then_some(STREAMS_MAX);
         // Where callers are not told apart, all of them see who is connected.
-        let sees_all_subscribers = anonymous.sees_all_subscribers || identities.is_empty();
-        Principals {
+        let sees_all_subscribers = anonymous.sees_all_subscribers || principals.is_empty();
+        AccessConfig {
             anonymous: lets_anonymous_in.then_some(Policy {
                 sees_all_subscribers,
                 streams_max: anonymous.streams_max.or(beside_others),
                 ..anonymous
             }),
-            identities,
+            principals,
         }
     }
 }
@@ -79,12 +79,12 @@ struct Taken {
 }
 
 impl Taken {
-    fn check(&mut self, identity: &Identity, fields: &mut Fields<'_>) {
-        let name = &identity.name;
+    fn check(&mut self, principal: &PrincipalConfig, fields: &mut Fields<'_>) {
+        let name = &principal.name;
         if name == ANONYMOUS || !self.names.insert(name.clone()) {
             fields.refuse("name", format!("principal {name:?} is configured twice, or has the name of callers without credentials"));
         }
-        for hash in &identity.token_hashes {
+        for hash in &principal.token_hashes {
             let hash = hash.to_string();
             if let Some(other) = self.hashes.insert(hash, name.clone()) {
                 fields.refuse(
@@ -93,7 +93,7 @@ impl Taken {
                 );
             }
         }
-        for certificate in &identity.certificate_names {
+        for certificate in &principal.certificate_names {
             let former = self.certificates.insert(certificate.clone(), name.clone());
             if let Some(other) = former {
                 fields.refuse("client_certificate", format!("principals {other:?} and {name:?} have the same client_certificate {certificate:?}"));
@@ -102,11 +102,11 @@ impl Taken {
     }
 }
 
-fn read_identity(
+fn read_principal(
     fields: &mut Fields<'_>,
     known: &KnownNames,
     warnings: &mut Vec<String>,
-) -> Identity {
+) -> PrincipalConfig {
     let name = fields.text("name").unwrap_or_default().value;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 100 || !name.chars().all(is_plain) {
@@ -133,7 +133,7 @@ fn read_identity(
         fields.refuse("token_hash", format!("no credentials are configured: set token_hash (`clerkcast token new {name}` prints one) or client_certificate"));
     }
     let policy = read_policy(fields, &name, known, warnings);
-    Identity {
+    PrincipalConfig {
         policy: Policy {
             streams_max: Some(policy.streams_max.unwrap_or(STREAMS_MAX)),
             ..policy

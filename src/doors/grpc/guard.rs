@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::metrics::Metrics;
 use super::status;
-use crate::access::{Access, Credentials, Principal, Unknown};
+use crate::access::{Access, AuthError, Credentials, Principal};
 use crate::net::Peer;
 use crate::telemetry::LogLimit;
 
@@ -56,17 +56,17 @@ impl Guard {
     }
 
     /// Who calls, without a trace of it.
-    pub(super) fn recognize(&self, request: &Request<Body>) -> Result<Principal, Unknown> {
+    pub(super) fn recognize(&self, request: &Request<Body>) -> Result<Principal, AuthError> {
         let authorization = request.headers().get(header::AUTHORIZATION);
         let peer = request.extensions().get::<Peer>();
-        self.access.recognise(Credentials {
+        self.access.authenticate(Credentials {
             // A malformed header counts as an unknown token.
             token: authorization.map(|value| value.to_str().map_or("", bearer)),
             certificate_names: peer.map_or(&[], |peer| &peer.certificate_names),
         })
     }
 
-    fn note(&self, unknown: Unknown, request: &Request<Body>) {
+    fn note(&self, unknown: AuthError, request: &Request<Body>) {
         self.metrics.count_unauthenticated(unknown);
         if let Some(unlogged) = self.refusals_logged.admit() {
             let path = request.uri().path().trim_start_matches('/');

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::access::Unknown;
+use crate::access::AuthError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "label values as they are shown")]
@@ -95,11 +95,11 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn count_unauthenticated(&self, unknown: Unknown) {
+    pub(super) fn count_unauthenticated(&self, unknown: AuthError) {
         let reason = match unknown {
-            Unknown::NoCredentials => Reason::no_credentials,
-            Unknown::Token => Reason::unknown_token,
-            Unknown::Certificate => Reason::unknown_certificate,
+            AuthError::NoCredentials => Reason::no_credentials,
+            AuthError::Token => Reason::unknown_token,
+            AuthError::Certificate => Reason::unknown_certificate,
         };
         self.unauthenticated
             .get_or_create(&ReasonLabel { reason })

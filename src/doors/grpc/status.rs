@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::request::Refused;
 use super::retry;
-use crate::access::Unknown;
+use crate::access::AuthError;
 use crate::event::Excerpt;
 use crate::fanout::{Error, Violations};
 
@@ -35,11 +35,11 @@ pub(super) fn refused(refused: Refused) -> Status {
 }
 
 /// For a caller that is nobody whom the gateway knows.
-pub(super) fn unauthenticated(unknown: Unknown) -> Status {
+pub(super) fn unauthenticated(unknown: AuthError) -> Status {
     let reason = match unknown {
-        Unknown::NoCredentials => "NO_CREDENTIALS",
-        Unknown::Token => "UNKNOWN_TOKEN",
-        Unknown::Certificate => "UNKNOWN_CERTIFICATE",
+        AuthError::NoCredentials => "NO_CREDENTIALS",
+        AuthError::Token => "UNKNOWN_TOKEN",
+        AuthError::Certificate => "UNKNOWN_CERTIFICATE",
     };
     let details = error_info(reason, []);
     problem(Code::Unauthenticated, &unknown.to_string(), details)

@@ -38,7 +38,7 @@ use tonic::codegen::http::{Request, Response};
 
 use super::metrics::{Metrics, Unsent};
 use super::{Service, status};
-use crate::access::{Ended, Principal};
+use crate::access::{Principal, Revocation};
 use crate::fanout::{Error, Fanout};
 use connection::{Open, WAIT_MAX};
 use content::{Answer, CallBody, Content};
@@ -153,7 +153,7 @@ impl Calls {
             connection: connection.clone(),
             revoked: principal
                 .as_ref()
-                .map_or_else(CancellationToken::new, Principal::ended_token),
+                .map_or_else(CancellationToken::new, Principal::revocation_token),
             principal,
             drain: self.shared.drain.child_token(),
             kind,
@@ -394,9 +394,9 @@ impl Call {
     /// Why its principal may not go on, if it may not.
     fn revoked(&self) -> Option<Status> {
         let principal = self.principal.as_ref()?;
-        let error = match principal.has_ended()? {
-            Ended::Removed => Error::PrincipalRemoved,
-            Ended::Changed => Error::PolicyChanged,
+        let error = match principal.revocation()? {
+            Revocation::Removed => Error::PrincipalRemoved,
+            Revocation::Changed => Error::PolicyChanged,
         };
         Some(self.status_of(&error))
     }
