@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clerkcast::log::NewRecord;
+use clerkcast::log::Entry;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -65,7 +65,7 @@ pub(crate) async fn run() {
     );
 }
 
-fn history() -> impl Iterator<Item = NewRecord> {
+fn history() -> impl Iterator<Item = Entry> {
     let common = record(1_400);
     (0..HISTORY).map(move |number| {
         let mut record = common.clone();

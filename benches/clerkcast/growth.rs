@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clerkcast::event::{AttributesRef, Position};
-use clerkcast::log::{Log, Narrow, NewRecord, Query};
+use clerkcast::log::{Entry, Log, Narrow, Query};
 use tempfile::TempDir;
 
 use crate::support::memory_log::record;
@@ -54,7 +54,7 @@ pub(crate) async fn run() {
     table("growth, µs each", "1,000 events", &rows);
 }
 
-fn records(first: usize, events: usize) -> impl Iterator<Item = NewRecord> {
+fn records(first: usize, events: usize) -> impl Iterator<Item = Entry> {
     let common = record(300);
     (first..first + events).map(move |number| {
         let mut record = common.clone();

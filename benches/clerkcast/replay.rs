@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clerkcast::log::{Log, NewRecord};
+use clerkcast::log::{Entry, Log};
 use clerkcast::proto::subscribe_request::Start;
 use clerkcast::proto::{EventFilter, StartPosition, SubscribeRequest};
 use prost::Message as _;
@@ -77,7 +77,7 @@ pub(crate) async fn run() {
     table("replay of one event in a hundred, ms", "all events", &rows);
 }
 
-fn records() -> impl Iterator<Item = NewRecord> {
+fn records() -> impl Iterator<Item = Entry> {
     let common = record(1_400);
     (0..EVENTS).map(move |number| {
         let mut record = common.clone();

@@ -43,8 +43,8 @@ pub(crate) async fn run() {
 async fn microseconds_per_event(others: usize) -> f64 {
     let log = Arc::new(MemoryLog::new());
     let served = Served::start(log.clone()).await;
-    let content = record(1_400);
-    let wanted = content.attributes.user_id.clone().expect("a user");
+    let entry = record(1_400);
+    let wanted = entry.attributes.user_id.clone().expect("a user");
     let uninterested = (0..others).map(|number| filter(format!("user_{number}")));
     let uninterested = uninterested.collect();
     let connections = others.div_ceil(STREAMS);
@@ -56,13 +56,13 @@ async fn microseconds_per_event(others: usize) -> f64 {
     let started = Instant::now();
     for number in 1..=EVENTS {
         let position = Position::new(number as u64);
-        let content = content.clone();
+        let entry = entry.clone();
         log.publish(&Arc::new(Batch {
             after: Position::new(number as u64 - 1),
             records: vec![Record {
                 position,
                 run: Run::NONE,
-                content,
+                entry,
             }],
         }));
         matching.slowest_has(number).await;

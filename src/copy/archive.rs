@@ -12,7 +12,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 
 use crate::clerk;
 use crate::event::UnixMillis;
-use crate::log::NewRecord;
+use crate::log::Entry;
 use crate::proto::{self, ArchivedEvent};
 
 /// Far more than the largest event takes up: what says that it is longer is no archive.
@@ -58,7 +58,7 @@ impl Reader {
         &mut self,
         records_max: usize,
         bytes_max: usize,
-    ) -> anyhow::Result<Vec<NewRecord>> {
+    ) -> anyhow::Result<Vec<Entry>> {
         let mut records = Vec::new();
         let mut bytes = 0;
         while records.len() < records_max && bytes < bytes_max {
@@ -163,7 +163,7 @@ impl Writer {
         })
     }
 
-    pub(super) fn write(&mut self, records: &[NewRecord]) -> anyhow::Result<()> {
+    pub(super) fn write(&mut self, records: &[Entry]) -> anyhow::Result<()> {
         for record in records {
             let event = archived(record)?;
             let written = match self.format {
@@ -195,7 +195,7 @@ fn create_for_owner(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn archived(record: &NewRecord) -> anyhow::Result<ArchivedEvent> {
+fn archived(record: &Entry) -> anyhow::Result<ArchivedEvent> {
     let event = proto::Event::decode(&record.event[..]);
     let event = event.with_context(|| format!("the stored event {}", record.id))?;
     Ok(ArchivedEvent {
@@ -209,7 +209,7 @@ fn archived(record: &NewRecord) -> anyhow::Result<ArchivedEvent> {
 }
 
 /// As the webhook would have handed it in.
-fn record(event: ArchivedEvent) -> anyhow::Result<NewRecord> {
+fn record(event: ArchivedEvent) -> anyhow::Result<Entry> {
     ensure!(!event.id.is_empty(), "it has no id");
     ensure!(!event.source.is_empty(), "it has no source");
     let receive_time = event.receive_time.as_ref().map(UnixMillis::from);
@@ -221,7 +221,7 @@ fn record(event: ArchivedEvent) -> anyhow::Result<NewRecord> {
         send_time: send_time.context("it has no send_time")?,
     };
     let decoded = clerk::decode(delivery, event.payload_json.as_bytes());
-    Ok(NewRecord {
+    Ok(Entry {
         id: event.id,
         attributes: decoded.attributes,
         receive_time,

@@ -27,7 +27,7 @@ use crate::app::{LogConfig, open_embedded, open_log};
 use crate::event::Position;
 use crate::log::jetstream::{self, Missing};
 use crate::log::sqlite::{self, SqliteLog};
-use crate::log::{Appended, Error, Log, Metrics, Narrow, NewRecord, Query};
+use crate::log::{Appended, Entry, Error, Log, Metrics, Narrow, Query};
 pub use archive::Format;
 
 /// Records read from a log at once.
@@ -106,7 +106,7 @@ enum Source {
         log: Arc<dyn Log>,
         embedded: Option<Arc<SqliteLog>>,
         after: Position,
-        tail: Position,
+        last: Position,
         has_begun: bool,
     },
     File(archive::Reader),
@@ -138,7 +138,7 @@ impl Source {
         let bounds = log.bounds();
         Ok(Self::Log {
             after: bounds.trimmed,
-            tail: bounds.tail,
+            last: bounds.last,
             has_begun: false,
             log,
             embedded,
@@ -146,18 +146,18 @@ impl Source {
     }
 
     /// The next records, in order; none at the end.
-    async fn next(&mut self) -> anyhow::Result<Vec<NewRecord>> {
-        let (log, after, tail, has_begun) = match self {
+    async fn next(&mut self) -> anyhow::Result<Vec<Entry>> {
+        let (log, after, last, has_begun) = match self {
             Self::File(reader) => return reader.next_records(PAGE_RECORDS_MAX, PAGE_BYTES_MAX),
             Self::Log {
                 log,
                 after,
-                tail,
+                last,
                 has_begun,
                 embedded: _,
-            } => (log, after, tail, has_begun),
+            } => (log, after, last, has_begun),
         };
-        while *after < *tail {
+        while *after < *last {
             let page = log.read(Query {
                 after: *after,
                 narrow: Narrow::All,
@@ -177,7 +177,7 @@ impl Source {
             *after = page.through;
             if !page.records.is_empty() {
                 let records = page.records.into_iter();
-                return Ok(records.map(|record| record.content).collect());
+                return Ok(records.map(|record| record.entry).collect());
             }
         }
         Ok(Vec::new())
@@ -226,11 +226,7 @@ impl Target {
         })
     }
 
-    async fn take(
-        &mut self,
-        records: Vec<NewRecord>,
-        copied: &mut CopyReport,
-    ) -> anyhow::Result<()> {
+    async fn take(&mut self, records: Vec<Entry>, copied: &mut CopyReport) -> anyhow::Result<()> {
         let (log, appends_max) = match self {
             Self::File(writer) => {
                 copied.events += records.len() as u64;

@@ -41,7 +41,7 @@ fn publish(inner: &Inner, batch: &Arc<Batch>) {
     }
     let unseen = batch.records.iter();
     let unseen = unseen.filter(|record| record.position > head);
-    let events = unseen.map(|record| (record.position, &record.content.attributes));
+    let events = unseen.map(|record| (record.position, &record.entry.attributes));
     let events: Vec<Shown<'_>> = events.collect();
     inner.waiting.show(&events);
 }

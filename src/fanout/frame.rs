@@ -329,7 +329,7 @@ fn put_bytes(number: u32, bytes: &[u8], out: &mut BytesMut) {
 mod tests {
     use super::*;
     use crate::event::{Attributes, Position, Run, UnixMillis};
-    use crate::log::{NewRecord, Record};
+    use crate::log::{Entry, Record};
 
     const EPOCH: Epoch = Epoch::new(7);
 
@@ -337,7 +337,7 @@ mod tests {
         Record {
             position: Position::new(position),
             run: Run::new(3),
-            content: NewRecord {
+            entry: Entry {
                 id: "msg_1".to_owned(),
                 attributes: Attributes::default(),
                 receive_time: UnixMillis::new(1_234),

@@ -14,7 +14,7 @@ use super::filter::Filter;
 use super::frame::{Frame, Frames, Payload, View};
 use crate::clerk;
 use crate::event::{AttributesRef, Epoch, Position, UnixMillis};
-use crate::log::{Bodies, Error, Log, Reader, RecordRef, Scan};
+use crate::log::{Error, Log, Payloads, Reader, RecordRef, Scan};
 
 /// A page ends with the frame that reaches this.
 const PAGE_BYTES_MAX: usize = 256 << 10;
@@ -113,9 +113,9 @@ impl History {
         let scan = Scan {
             after,
             narrow: filter.narrow().clone(),
-            bodies: match view.payload {
-                Payload::Included => Bodies::All,
-                Payload::Omitted => Bodies::UnlessDecodedBy(clerk::decoding()),
+            payloads: match view.payload {
+                Payload::Included => Payloads::All,
+                Payload::Omitted => Payloads::UnlessDecodedBy(clerk::decoding()),
             },
         };
         let encoder = Encoder {

@@ -63,7 +63,7 @@ impl Inner {
         metrics: Metrics,
         drain: CancellationToken,
     ) -> Self {
-        let tail = log.bounds().tail;
+        let tail = log.bounds().last;
         Self {
             ring: RwLock::new(Ring::new(tail, config.ring_bytes_max)),
             waiting: WaitingRoom::new(tail),
@@ -134,9 +134,9 @@ impl Inner {
                 expected,
             });
         }
-        let mut tail = self.log.bounds().tail;
+        let mut tail = self.log.bounds().last;
         if cursor.position > tail {
-            tail = self.log.latest_bounds(cursor.position).await?.tail;
+            tail = self.log.confirmed_bounds(cursor.position).await?.last;
         }
         if cursor.position > tail {
             return Err(Error::AheadOfLog {
@@ -160,10 +160,10 @@ impl Inner {
     }
 
     pub(super) fn expired(&self) -> Error {
-        let Bounds { trimmed, tail, .. } = self.log.bounds();
+        let Bounds { trimmed, last, .. } = self.log.bounds();
         Error::CursorExpired {
             oldest: self.cursor(trimmed),
-            newest: self.cursor(tail),
+            newest: self.cursor(last),
         }
     }
 

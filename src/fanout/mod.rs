@@ -184,8 +184,8 @@ impl Fanout {
     /// Where the log begins and ends, as cursors.
     #[must_use]
     pub fn ends(&self) -> (Cursor, Cursor) {
-        let Bounds { trimmed, tail, .. } = self.inner.log.bounds();
-        (self.inner.cursor(trimmed), self.inner.cursor(tail))
+        let Bounds { trimmed, last, .. } = self.inner.log.bounds();
+        (self.inner.cursor(trimmed), self.inner.cursor(last))
     }
 
     /// The log.

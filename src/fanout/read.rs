@@ -13,7 +13,7 @@ use super::hub::Inner;
 use super::request::Start;
 use crate::access::Scope;
 use crate::event::{AttributesRef, Cursor, Position};
-use crate::log::{self, Matches, Query, Record};
+use crate::log::{self, Predicate, Query, Record};
 use crate::proto;
 
 /// A page ends with the record that reaches this, and stays below the 4 MiB that gRPC
@@ -65,7 +65,7 @@ impl Effort {
     }
 
     /// The filter, which counts what it is asked about.
-    fn counting(&self, filter: Filter) -> Matches {
+    fn counting(&self, filter: Filter) -> Predicate {
         let rows = Arc::clone(&self.rows);
         Arc::new(move |attributes| {
             rows.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl Effort {
 
 /// See [`super::Fanout::list`].
 pub(super) async fn list(inner: &Inner, listing: Listing) -> Result<Listed, Error> {
-    let tail = inner.log.latest_bounds(Position::START).await?.tail;
+    let tail = inner.log.confirmed_bounds(Position::START).await?.last;
     let has_no_cursor = !matches!(listing.start, Start::After(_));
     let mut position = match listing.start {
         Start::After(cursor) => inner.position_of(cursor).await?,
@@ -114,7 +114,7 @@ pub(super) async fn list(inner: &Inner, listing: Listing) -> Result<Listed, Erro
             Err(log::Error::Expired { .. }) => return Err(inner.expired()),
             page => page?,
         };
-        let sizes = page.records.iter().map(|record| record.content.bytes());
+        let sizes = page.records.iter().map(|record| record.entry.bytes());
         bytes += sizes.sum::<usize>();
         records.extend(page.records);
         position = page.through;

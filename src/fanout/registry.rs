@@ -140,12 +140,12 @@ impl Entry {
 
     pub(super) fn lag(&self, bounds: Bounds) -> Lag {
         let position = self.position();
-        let events = bounds.tail.distance_from(position);
+        let events = bounds.last.distance_from(position);
         let reached = UnixMillis::new(self.reached_time_ms.load(Ordering::Relaxed));
         let time = if events == 0 || reached == UnixMillis::default() {
             Duration::ZERO
         } else {
-            bounds.tail_receive_time.since(reached)
+            bounds.last_receive_time.since(reached)
         };
         Lag { events, time }
     }
@@ -156,7 +156,7 @@ impl Entry {
         let mut lag = self.lag(bounds);
         if let Some(position) = waits_at {
             // The last event that it was sent says nothing about what it waits for.
-            lag.events = lag.events.min(bounds.tail.distance_from(position));
+            lag.events = lag.events.min(bounds.last.distance_from(position));
             lag.time = Duration::ZERO;
         }
         SubscriberView {

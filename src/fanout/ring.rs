@@ -59,7 +59,7 @@ impl Scales {
 impl Recent {
     fn new(epoch: Epoch, batch: Arc<Batch>, scales: Arc<Scales>) -> Self {
         let records = batch.records.iter();
-        let bytes = records.map(|record| record.content.bytes() + RECORD_BYTES);
+        let bytes = records.map(|record| record.entry.bytes() + RECORD_BYTES);
         let bytes = bytes.sum();
         scales.bytes.fetch_add(bytes, Ordering::Relaxed);
         Self {
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::access::Redaction;
     use crate::event::{Attributes, Run, UnixMillis};
-    use crate::log::NewRecord;
+    use crate::log::Entry;
     use crate::proto;
 
     fn record(position: u64, size: usize) -> Record {
@@ -231,7 +231,7 @@ mod tests {
             id: "x".repeat(size),
             ..proto::Event::default()
         };
-        let content = NewRecord {
+        let entry = Entry {
             id: format!("msg_{position}"),
             attributes: Attributes::default(),
             receive_time: UnixMillis::new(0),
@@ -243,7 +243,7 @@ mod tests {
         Record {
             position,
             run: Run::NONE,
-            content,
+            entry,
         }
     }
 
@@ -307,7 +307,7 @@ mod tests {
                     Lookup::Next(recent) => for (index, record) in recent.after(reached) {
                         let mut runs = Vec::new();
                         let size = recent.frames(&view).append_to(&mut runs, index);
-                        prop_assert!(size > record.content.event.len());
+                        prop_assert!(size > record.entry.event.len());
                         found.push(record.position.number());
                     },
                 }

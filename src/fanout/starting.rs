@@ -13,7 +13,7 @@ pub(super) async fn starting_position(
 ) -> Result<(Position, Position), Error> {
     let bounds = inner.log.bounds();
     let asked = match request.start {
-        Start::Latest => bounds.tail,
+        Start::Latest => bounds.last,
         Start::Earliest => bounds.trimmed,
         Start::Time(time) => inner.log.position_before(time).await?,
         Start::After(cursor) => inner.position_of(cursor).await?,
@@ -23,7 +23,7 @@ pub(super) async fn starting_position(
         _ if !is_expired => asked,
         OnExpired::Fail => return Err(inner.expired()),
         OnExpired::Earliest => bounds.trimmed,
-        OnExpired::Latest => bounds.tail,
+        OnExpired::Latest => bounds.last,
     };
     Ok((asked, position))
 }
@@ -33,9 +33,9 @@ pub(super) async fn starting_position(
 /// live.
 pub(super) async fn end_of_history(inner: &Inner, request: &Request) -> Result<Position, Error> {
     let bounds = if request.stop_when_caught_up {
-        inner.log.latest_bounds(Position::START).await?
+        inner.log.confirmed_bounds(Position::START).await?
     } else {
         inner.log.bounds()
     };
-    Ok(bounds.tail)
+    Ok(bounds.last)
 }

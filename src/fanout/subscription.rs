@@ -264,16 +264,12 @@ impl Subscription {
         let mut frames = None;
         for (index, record) in recent.after(self.position) {
             self.position = record.position;
-            if !self
-                .request
-                .filter
-                .matches(record.content.attributes.view())
-            {
+            if !self.request.filter.matches(record.entry.attributes.view()) {
                 continue;
             }
             let frames = *frames.get_or_insert_with(|| recent.frames(&self.request.view));
             self.ready
-                .push_event(frames, index, record.content.receive_time);
+                .push_event(frames, index, record.entry.receive_time);
             if self.ready.events >= events_max || self.ready.event_bytes >= PAGE_BYTES_MAX {
                 return ControlFlow::Break(());
             }
@@ -331,7 +327,7 @@ impl Subscription {
 
     fn fall_behind(&mut self) {
         let bounds = self.inner.log.bounds();
-        self.phase = Phase::CatchingUp { until: bounds.tail };
+        self.phase = Phase::CatchingUp { until: bounds.last };
         self.entry.set_state(State::CatchingUp);
         self.entry.set_position(self.position);
         self.inner.metrics.fell_behind.inc();
@@ -354,7 +350,7 @@ impl Subscription {
         let to = match self.request.on_expired {
             OnExpired::Fail => return Err(self.inner.expired()),
             OnExpired::Earliest => trimmed,
-            OnExpired::Latest => self.inner.log.bounds().tail,
+            OnExpired::Latest => self.inner.log.bounds().last,
         };
         self.skip_to(to);
         Ok(())

@@ -5,7 +5,7 @@
 //!              ┆ removed │          A    B         C
 //!              └─────────┴────────────────────────────
 //!                        ▲                         ▲
-//!                     trimmed                     tail
+//!                     trimmed                     last
 //! ```
 //!
 //! The law of a [`Log`], held by one conformance suite (`tests/it/conformance.rs`)
@@ -45,7 +45,7 @@ use crate::event::{Attributes, Epoch, Position, Run, UnixMillis};
 
 pub use counts::IsDeclared;
 pub use metrics::Metrics;
-pub use scan::{Bodies, Matches, Narrow, Page, Query, Reader, RecordRef, Scan, Scanned};
+pub use scan::{Narrow, Page, Payloads, Predicate, Query, Reader, RecordRef, Scan, Scanned};
 
 /// How long an id is remembered at the least, whatever retention removes. Svix
 /// retries for 27 h 35 min (Svix, "Retries").
@@ -53,7 +53,7 @@ pub const DEDUPE_WINDOW: Duration = Duration::from_secs(28 * 60 * 60);
 
 /// What the webhook hands in.
 #[derive(Clone, Debug)]
-pub struct NewRecord {
+pub struct Entry {
     /// The `svix-id`, unique per source.
     pub id: String,
     /// What filters and indexes look at.
@@ -68,7 +68,7 @@ pub struct NewRecord {
     pub payload: Bytes,
 }
 
-impl NewRecord {
+impl Entry {
     /// What this record weighs in every budget.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -84,7 +84,7 @@ pub struct Record {
     /// The run that the position belongs to.
     pub run: Run,
     /// What was appended.
-    pub content: NewRecord,
+    pub entry: Entry,
 }
 
 /// The answer to an append.
@@ -99,7 +99,7 @@ pub enum Appended {
 /// A committed batch, as followers see it.
 #[derive(Debug)]
 pub struct Batch {
-    /// The tail before this batch. A follower that has not seen everything up to
+    /// The last position before this batch. A follower that has not seen everything up to
     /// here lags and must read the log.
     pub after: Position,
     /// The records in order; never empty.
@@ -112,9 +112,9 @@ pub struct Bounds {
     /// The last position that retention removed: reading can start after it.
     pub trimmed: Position,
     /// The last position that is durable.
-    pub tail: Position,
-    /// When the record at the tail was received.
-    pub tail_receive_time: UnixMillis,
+    pub last: Position,
+    /// When the record at `last` was received.
+    pub last_receive_time: UnixMillis,
 }
 
 /// How a client's position relates to the log's history.
@@ -220,18 +220,18 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// The same, after asking the store: other processes may have appended what this one
     /// has not heard of yet. A store that may not know its end at once has some seconds to
     /// reach `expected`, which a client says was there.
-    fn latest_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>>;
+    fn confirmed_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>>;
 
     /// The run that `position` belongs to, for a cursor there; [`Run::NONE`] where that is
     /// not known.
     fn run_at(&self, position: Position) -> Run;
 
-    /// Whether a position at or before the tail that a client has of `run` belongs to this
+    /// Whether a position up to the last that a client has of `run` belongs to this
     /// log's history. Not to be trusted where retention has removed the position.
     fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, Error>>;
 
     /// Makes `record` durable, unless its source and id are in the log already.
-    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>>;
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, Error>>;
 
     /// Shows records to `reader`, until it has enough, the end is reached, or for as long
     /// as is fair to others. Returns it, with how far the log was searched.
@@ -240,10 +240,10 @@ pub trait Log: fmt::Debug + Send + Sync + 'static {
     /// Finds a record with this id among those that `matches`: the oldest, except that a store
     /// without an index of ids may prefer a recent one. What does not match is not looked at,
     /// so several sources may have an id, and a caller finds the copy that is for it.
-    fn find(&self, id: String, matches: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>>;
+    fn find(&self, id: String, matches: Predicate) -> BoxFuture<'_, Result<Option<Record>, Error>>;
 
     /// The position before the first record that was received at or after `time`;
-    /// the tail where there is none.
+    /// the last one where there is none.
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>>;
 
     /// Records per source and type.

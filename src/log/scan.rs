@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Error, Log, NewRecord, Record};
+use super::{Entry, Error, Log, Record};
 use crate::event::{AttributesRef, Position, Run, UnixMillis, Values};
 
 /// Which index may answer a scan. It only narrows: [`Reader::wants`] decides. Clones share
@@ -31,7 +31,7 @@ pub enum Narrow {
 /// Whose verified bodies a scan must show. Those of others may be shown as empty: a store
 /// that keeps them apart need not read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bodies {
+pub enum Payloads {
     /// Everybody's.
     All,
     /// Those of records whose event another version of the decoding made.
@@ -46,7 +46,7 @@ pub struct Scan {
     /// The index that may help.
     pub narrow: Narrow,
     /// What of the records may be left out.
-    pub bodies: Bodies,
+    pub payloads: Payloads,
 }
 
 /// A record where it lies.
@@ -77,7 +77,7 @@ impl RecordRef<'_> {
         Record {
             position: self.position,
             run: self.run,
-            content: NewRecord {
+            entry: Entry {
                 id: self.id.to_owned(),
                 attributes: self.attributes.to_attributes(),
                 receive_time: self.receive_time,
@@ -96,17 +96,17 @@ impl Record {
         let Self {
             position,
             run,
-            content,
+            entry,
         } = self;
         RecordRef {
             position: *position,
             run: *run,
-            id: &content.id,
-            attributes: content.attributes.view(),
-            receive_time: content.receive_time,
-            event: &content.event,
-            decoding: content.decoding,
-            payload: &content.payload,
+            id: &entry.id,
+            attributes: entry.attributes.view(),
+            receive_time: entry.receive_time,
+            event: &entry.event,
+            decoding: entry.decoding,
+            payload: &entry.payload,
         }
     }
 }
@@ -149,7 +149,7 @@ impl dyn Log {
         let scan = Scan {
             after: query.after,
             narrow: query.narrow.clone(),
-            bodies: Bodies::All,
+            payloads: Payloads::All,
         };
         let reader = Collector {
             query,
@@ -162,7 +162,7 @@ impl dyn Log {
 }
 
 /// Decides on a record by its attributes.
-pub type Matches = Arc<dyn Fn(AttributesRef<'_>) -> bool + Send + Sync>;
+pub type Predicate = Arc<dyn Fn(AttributesRef<'_>) -> bool + Send + Sync>;
 
 /// One page to read.
 #[derive(Clone)]
@@ -172,7 +172,7 @@ pub struct Query {
     /// The index that may help.
     pub narrow: Narrow,
     /// What is wanted.
-    pub matches: Matches,
+    pub matches: Predicate,
     /// The most records in the page.
     pub records_max: usize,
     /// The page ends with the record that reaches so many bytes.
@@ -211,7 +211,7 @@ impl Reader for Collector {
 
     fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()> {
         let record = record.to_record();
-        self.bytes += record.content.bytes();
+        self.bytes += record.entry.bytes();
         self.records.push(record);
         if self.bytes >= self.query.bytes_max || self.records.len() >= self.query.records_max {
             ControlFlow::Break(())

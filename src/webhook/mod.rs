@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clerk;
 use crate::event::UnixMillis;
-use crate::log::{Appended, Log, NewRecord};
+use crate::log::{Appended, Entry, Log};
 use crate::net::Peer;
 use crate::telemetry::LogLimit;
 
@@ -326,7 +326,7 @@ impl Receiver {
         let decoded = clerk::decode(delivery, verified.body());
         check_instance(source, decoded.attributes.instance_id.as_deref())?;
         let event_type = clerk::catalog::label(&decoded.attributes.event_type);
-        let record = NewRecord {
+        let record = Entry {
             id: verified.id.clone(),
             attributes: decoded.attributes,
             receive_time: UnixMillis::now(),

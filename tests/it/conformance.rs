@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clerkcast::event::{Attributes, AttributesRef, Position, UnixMillis, Values};
 use clerkcast::log::sqlite::{Config, SqliteLog};
 use clerkcast::log::{
-    Appended, DEDUPE_WINDOW, Error, Log, Metrics, Narrow, NewRecord, Page, Query, Record,
+    Appended, DEDUPE_WINDOW, Entry, Error, Log, Metrics, Narrow, Page, Query, Record,
 };
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
@@ -103,8 +103,8 @@ conforms!(
     ]
 );
 
-pub(crate) fn record(id: &str, event_type: &str, user: Option<&str>) -> NewRecord {
-    NewRecord {
+pub(crate) fn record(id: &str, event_type: &str, user: Option<&str>) -> Entry {
+    Entry {
         id: id.to_owned(),
         attributes: Attributes {
             event_type: event_type.to_owned(),
@@ -119,7 +119,7 @@ pub(crate) fn record(id: &str, event_type: &str, user: Option<&str>) -> NewRecor
     }
 }
 
-pub(crate) async fn append(log: &dyn Log, record: NewRecord) -> Position {
+pub(crate) async fn append(log: &dyn Log, record: Entry) -> Position {
     match log.append(record).await.expect("durable") {
         Appended::Committed(position) => position,
         Appended::Duplicate => panic!("a duplicate"),
@@ -136,11 +136,11 @@ pub(crate) fn everything_after(after: Position) -> Query {
     }
 }
 
-/// Reads page after page up to the tail.
+/// Reads page after page up to the last position.
 pub(crate) async fn read_all(log: &dyn Log, mut query: Query) -> Vec<Record> {
-    let tail = log.bounds().tail;
+    let last = log.bounds().last;
     let mut records = Vec::new();
-    while query.after < tail {
+    while query.after < last {
         let Page {
             records: page,
             through,
@@ -158,7 +158,7 @@ pub(crate) async fn read_all(log: &dyn Log, mut query: Query) -> Vec<Record> {
 pub(crate) fn ids(records: &[Record]) -> Vec<&str> {
     records
         .iter()
-        .map(|record| record.content.id.as_str())
+        .map(|record| record.entry.id.as_str())
         .collect()
 }
 
@@ -234,7 +234,7 @@ async fn unique_ids_outlive_their_records<S: Store>() {
         ..Retention::default()
     });
     let log = store.open().await;
-    let aged = |id: &str, age: Duration| NewRecord {
+    let aged = |id: &str, age: Duration| Entry {
         receive_time: UnixMillis::now().before(age),
         ..record(id, "user.created", None)
     };
@@ -261,7 +261,7 @@ async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
     let mut last = Position::START;
     for round in 0..4 {
         let log = store.open().await;
-        assert!(log.bounds().tail >= last);
+        assert!(log.bounds().last >= last);
         for number in 0..5 {
             let mut old = record(&format!("msg_{round}_{number}"), "user.created", None);
             old.receive_time = UnixMillis::now().before(Duration::from_secs(3600));
@@ -271,7 +271,7 @@ async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
         }
         log.apply_retention().await.expect("applied");
         assert_eq!(log.bounds().trimmed, last, "everything is gone");
-        assert_eq!(log.bounds().tail, last);
+        assert_eq!(log.bounds().last, last);
         log.close().await;
     }
 }
@@ -322,7 +322,7 @@ async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>()
         };
         let expected: Vec<Record> = all
             .iter()
-            .filter(|record| matches(record.content.attributes.view()))
+            .filter(|record| matches(record.entry.attributes.view()))
             .cloned()
             .collect();
         for records_max in [1, 10, 1000] {
@@ -374,7 +374,7 @@ async fn published_batches_are_in_order_and_chained<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let mut batches = log.follow();
-    let mut end = log.bounds().tail;
+    let mut end = log.bounds().last;
     let appends =
         (0..500).map(|number| log.append(record(&format!("msg_{number}"), "user.created", None)));
     for answer in futures_util::future::join_all(appends).await {
@@ -387,9 +387,9 @@ async fn published_batches_are_in_order_and_chained<S: Store>() {
         for record in &batch.records {
             assert!(record.position > end);
             end = record.position;
-            assert!(seen.insert(record.content.id.clone()));
+            assert!(seen.insert(record.entry.id.clone()));
         }
-        assert!(log.bounds().tail >= end, "published only once durable");
+        assert!(log.bounds().last >= end, "published only once durable");
     }
 }
 
@@ -403,7 +403,7 @@ async fn retention_by_size_removes_the_oldest<S: Store>() {
     let large = Bytes::from(format!("\"{}\"", "x".repeat(10_000)));
     let appends = (0..1000).map(|number| {
         let record = record(&format!("msg_{number}"), "user.created", None);
-        log.append(NewRecord {
+        log.append(Entry {
             payload: large.clone(),
             ..record
         })
@@ -419,7 +419,7 @@ async fn retention_by_size_removes_the_oldest<S: Store>() {
     let left = read_all(&*log, everything_after(log.bounds().trimmed)).await;
     assert!(!left.is_empty(), "only what had to go is gone");
     let newest = left.last().expect("some").position;
-    assert_eq!(newest, log.bounds().tail);
+    assert_eq!(newest, log.bounds().last);
     assert_eq!(described.record_count, left.len() as u64);
     counted(&*log, described.record_count).await;
     let repeated = log.append(record("msg_0", "user.created", None)).await;
@@ -429,7 +429,7 @@ async fn retention_by_size_removes_the_oldest<S: Store>() {
 async fn time_finds_the_first_record_received_since<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
-    let received = |id: &str, milliseconds| NewRecord {
+    let received = |id: &str, milliseconds| Entry {
         receive_time: UnixMillis::new(milliseconds),
         ..record(id, "user.created", None)
     };
@@ -467,11 +467,11 @@ async fn find_returns_what_was_appended<S: Store>() {
     for source in [None, Some("default")] {
         let found = find(source).await.expect("read").expect("there");
         assert_eq!(found.position, position);
-        assert_eq!(found.content.attributes, appended.attributes);
-        assert_eq!(found.content.payload, appended.payload);
-        assert_eq!(found.content.event, appended.event);
-        assert_eq!(found.content.receive_time, appended.receive_time);
-        assert_eq!(found.content.decoding, appended.decoding);
+        assert_eq!(found.entry.attributes, appended.attributes);
+        assert_eq!(found.entry.payload, appended.payload);
+        assert_eq!(found.entry.event, appended.event);
+        assert_eq!(found.entry.receive_time, appended.receive_time);
+        assert_eq!(found.entry.decoding, appended.decoding);
     }
     assert!(find(Some("eu")).await.expect("read").is_none());
     // Another source's copy of the id, after it.

@@ -13,7 +13,7 @@ use clerkcast::fanout::{
     Subscription, View,
 };
 use clerkcast::log::sqlite::{self, SqliteLog};
-use clerkcast::log::{self, Log, Narrow, NewRecord, Query};
+use clerkcast::log::{self, Entry, Log, Narrow, Query};
 use clerkcast::proto::SubscribeResponse;
 use clerkcast::proto::subscribe_response::Kind;
 use prometheus_client::registry::Registry;
@@ -63,7 +63,7 @@ async fn append(log: &dyn Log, id: &str, age: Duration) {
         send_time: UnixMillis::now(),
     };
     let decoded = clerk::decode(delivery, body.as_bytes());
-    let record = NewRecord {
+    let record = Entry {
         id: id.to_owned(),
         attributes: decoded.attributes,
         receive_time: UnixMillis::now().before(age),
@@ -192,7 +192,7 @@ async fn read_without_pause(log: Arc<dyn Log>, stop: CancellationToken) {
 #[tokio::test(flavor = "multi_thread")]
 async fn patient_the_wal_stays_bounded_while_readers_are_always_at_work() {
     let served = serve();
-    let record = |id: String, payload: &Bytes| NewRecord {
+    let record = |id: String, payload: &Bytes| Entry {
         id,
         attributes: Attributes::default(),
         receive_time: UnixMillis::now(),

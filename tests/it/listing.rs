@@ -11,7 +11,7 @@ use clerkcast::event::{AttributesRef, Epoch, Position, Run, UnixMillis};
 use clerkcast::fanout::{self, Error, Fanout, Filter, Listed, Listing, Payload, Start, View};
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{
-    self, Appended, Batch, Bounds, Description, Lineage, Log, Matches, NewRecord, Reader, Record,
+    self, Appended, Batch, Bounds, Description, Entry, Lineage, Log, Predicate, Reader, Record,
     RecordRef, Scan, Scanned, Tally, Writability,
 };
 use clerkcast::proto::subscribe_request::Start as AskedStart;
@@ -119,8 +119,8 @@ impl Log for Overtaken {
         self.log.bounds()
     }
 
-    fn latest_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, log::Error>> {
-        self.log.latest_bounds(expected)
+    fn confirmed_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, log::Error>> {
+        self.log.confirmed_bounds(expected)
     }
 
     fn run_at(&self, position: Position) -> Run {
@@ -131,7 +131,7 @@ impl Log for Overtaken {
         self.log.lineage(position, run)
     }
 
-    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, log::Error>> {
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, log::Error>> {
         self.log.append(record)
     }
 
@@ -154,7 +154,7 @@ impl Log for Overtaken {
     fn find(
         &self,
         id: String,
-        matches: Matches,
+        matches: Predicate,
     ) -> BoxFuture<'_, Result<Option<Record>, log::Error>> {
         self.log.find(id, matches)
     }

@@ -182,7 +182,7 @@ async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
     let log: Arc<dyn Log> = Arc::new(SqliteLog::open(config, metrics).expect("opens"));
     let mut ids = Vec::new();
     let mut after = Position::default();
-    while after < log.bounds().tail {
+    while after < log.bounds().last {
         let page = log.read(Query {
             after,
             narrow: Narrow::All,
@@ -191,7 +191,7 @@ async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
             bytes_max: 16 << 20,
         });
         let page = page.await.expect("readable");
-        ids.extend(page.records.into_iter().map(|record| record.content.id));
+        ids.extend(page.records.into_iter().map(|record| record.entry.id));
         after = page.through;
     }
     log.close().await;

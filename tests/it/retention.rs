@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use clerkcast::event::{Position, UnixMillis};
 use clerkcast::log::sqlite::{Config, SqliteLog};
-use clerkcast::log::{Log, Metrics, NewRecord, Tally};
+use clerkcast::log::{Entry, Log, Metrics, Tally};
 use clerkcast::proto::{GetLogInfoRequest, ListEventTypesRequest, SubscribeRequest};
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
@@ -28,8 +28,8 @@ fn open(data_dir: &Path, retain_bytes: u64) -> SqliteLog {
     SqliteLog::open(config, Metrics::register(&mut Registry::default())).expect("opens")
 }
 
-async fn append_all(log: &SqliteLog, records: impl Iterator<Item = NewRecord>) {
-    let records: Vec<NewRecord> = records.collect();
+async fn append_all(log: &SqliteLog, records: impl Iterator<Item = Entry>) {
+    let records: Vec<Entry> = records.collect();
     for some in records.chunks(4_000) {
         let appends = some.iter().map(|record| log.append(record.clone()));
         for answer in join_all(appends).await {
@@ -38,8 +38,8 @@ async fn append_all(log: &SqliteLog, records: impl Iterator<Item = NewRecord>) {
     }
 }
 
-fn large(id: &str, bytes: usize) -> NewRecord {
-    NewRecord {
+fn large(id: &str, bytes: usize) -> Entry {
+    Entry {
         payload: Bytes::from(format!("\"{}\"", "x".repeat(bytes))),
         ..record(id, "user.created", None)
     }
@@ -78,7 +78,7 @@ async fn retention_by_size_keeps_up_with_a_burst() {
         assert!(greatest >= limit, "the burst is larger than the limit");
         log.apply_retention().await.expect("applied");
         let left = read_all(&log, everything_after(log.bounds().trimmed)).await;
-        let left_bytes: usize = left.iter().map(|it| it.content.bytes()).sum();
+        let left_bytes: usize = left.iter().map(|it| it.entry.bytes()).sum();
         assert!(
             left_bytes as u64 >= limit / 4,
             "only what had to go is gone"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clerkcast::event::{Cursor, Position};
 use clerkcast::log::sqlite::{self, SqliteLog};
-use clerkcast::log::{Log, Metrics, NewRecord};
+use clerkcast::log::{Entry, Log, Metrics};
 use futures_util::{StreamExt as _, stream};
 use prometheus_client::registry::Registry;
 
@@ -23,7 +23,7 @@ pub(crate) fn open(data_dir: &Path) -> Arc<dyn Log> {
 }
 
 /// Appends records, and waits until all are durable.
-pub(crate) async fn fill(log: &dyn Log, records: impl Iterator<Item = NewRecord>) {
+pub(crate) async fn fill(log: &dyn Log, records: impl Iterator<Item = Entry>) {
     let appends = stream::iter(records.map(|record| log.append(record)));
     let mut appends = appends.buffer_unordered(CONCURRENCY);
     while let Some(appended) = appends.next().await {
@@ -33,7 +33,7 @@ pub(crate) async fn fill(log: &dyn Log, records: impl Iterator<Item = NewRecord>
 
 /// Cursors at so many places, spread evenly.
 pub(crate) fn cursors(log: &dyn Log, places: usize) -> Vec<String> {
-    let tail = log.bounds().tail.number();
+    let tail = log.bounds().last.number();
     let cursors = (0..places as u64).map(|place| {
         let position = Position::new(tail * place / places as u64);
         let cursor = Cursor {

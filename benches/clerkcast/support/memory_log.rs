@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Epoch, Position, Run, UnixMillis};
 use clerkcast::log::{
-    Appended, Batch, Bounds, Description, Error, Lineage, Log, Matches, NewRecord, Reader, Record,
+    Appended, Batch, Bounds, Description, Entry, Error, Lineage, Log, Predicate, Reader, Record,
     Scan, Scanned, Tally, Writability,
 };
 use futures_util::future::BoxFuture;
@@ -20,7 +20,7 @@ pub(crate) struct MemoryLog {
 }
 
 /// A `user.created` whose encoded event has about so many bytes.
-pub(crate) fn record(event_bytes: usize) -> NewRecord {
+pub(crate) fn record(event_bytes: usize) -> Entry {
     let filler = "x".repeat(event_bytes.saturating_sub(150));
     let body = format!(
         r#"{{"type":"user.created","data":{{"id":"user_3ATV8zndaNuwl9Z3aLvmUEmOJSm","image_url":"{filler}"}}}}"#
@@ -31,7 +31,7 @@ pub(crate) fn record(event_bytes: usize) -> NewRecord {
         send_time: UnixMillis::now(),
     };
     let decoded = clerk::decode(delivery, body.as_bytes());
-    NewRecord {
+    Entry {
         id: delivery.id.to_owned(),
         attributes: decoded.attributes,
         receive_time: UnixMillis::now(),
@@ -52,13 +52,13 @@ impl MemoryLog {
 
     /// Batches of `batch` copies, `count` copies in all. Made before the clock starts: a
     /// real log's writer is not part of the fan-out.
-    pub(crate) fn prepare(content: &NewRecord, batch: usize, count: usize) -> Vec<Arc<Batch>> {
+    pub(crate) fn prepare(entry: &Entry, batch: usize, count: usize) -> Vec<Arc<Batch>> {
         let positions: Vec<u64> = (1..=count as u64).collect();
         let batches = positions.chunks(batch).map(|positions| {
             let records = positions.iter().map(|position| Record {
                 position: Position::new(*position),
                 run: Run::NONE,
-                content: content.clone(),
+                entry: entry.clone(),
             });
             Arc::new(Batch {
                 after: Position::new(positions[0] - 1),
@@ -87,12 +87,12 @@ impl Log for MemoryLog {
         let newest = published.last().and_then(|batch| batch.records.last());
         Bounds {
             trimmed: Position::START,
-            tail: newest.map_or(Position::START, |record| record.position),
-            tail_receive_time: UnixMillis::now(),
+            last: newest.map_or(Position::START, |record| record.position),
+            last_receive_time: UnixMillis::now(),
         }
     }
 
-    fn latest_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn confirmed_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(std::future::ready(Ok(self.bounds())))
     }
 
@@ -104,14 +104,14 @@ impl Log for MemoryLog {
         Box::pin(std::future::ready(Ok(Lineage::Same)))
     }
 
-    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
-        let after = self.bounds().tail;
-        let content = record;
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, Error>> {
+        let after = self.bounds().last;
+        let entry = record;
         let position = after.next();
         let records = vec![Record {
             position,
             run: Run::NONE,
-            content,
+            entry,
         }];
         self.publish(&Arc::new(Batch { after, records }));
         Box::pin(std::future::ready(Ok(Appended::Committed(position))))
@@ -136,7 +136,7 @@ impl Log for MemoryLog {
         Box::pin(std::future::ready(Ok((reader, through))))
     }
 
-    fn find(&self, _: String, _: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+    fn find(&self, _: String, _: Predicate) -> BoxFuture<'_, Result<Option<Record>, Error>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

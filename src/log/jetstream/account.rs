@@ -6,7 +6,7 @@ use async_nats::jetstream::account::{Account, Limits};
 use tokio::time::timeout;
 
 use super::shared::Shared;
-use crate::log::NewRecord;
+use crate::log::Entry;
 
 /// How long the servers may take to describe the account. A user may lack the right to ask.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
@@ -16,7 +16,7 @@ const OVERHEAD_BYTES: u64 = 512;
 const ROOM_BYTES_MAX: u64 = 64 << 10;
 
 /// The room that `record` needs on one server, at least as large as what the servers count.
-pub(super) fn weigh(record: &NewRecord) -> u64 {
+pub(super) fn weigh(record: &Entry) -> u64 {
     let attributes = &record.attributes;
     let names = record.id.len() + attributes.source.len() + attributes.event_type.len();
     OVERHEAD_BYTES + (record.bytes() + 2 * names) as u64

@@ -87,7 +87,7 @@ pub(super) struct Look {
     /// Why no record can be stored.
     pub(super) finding: Option<String>,
     /// The end of the log.
-    pub(super) tail: Position,
+    pub(super) last: Position,
 }
 
 impl Admission {
@@ -184,13 +184,13 @@ impl Admission {
                     (Some(_), None) => true,
                     (Some(_), Some(_)) => false,
                     (None, None) => {
-                        doubt.unexplained_at = Some(look.tail);
+                        doubt.unexplained_at = Some(look.last);
                         admission.has_trusted |= doubt.is_trusting;
                         doubt.is_trusting
                     }
                     // Another gateway has stored a record, or no webhook comes to try.
-                    (None, Some(tail)) => {
-                        look.tail > tail || look.asked >= doubt.last_webhook + TRY_DELAY_MAX
+                    (None, Some(last)) => {
+                        look.last > last || look.asked >= doubt.last_webhook + TRY_DELAY_MAX
                     }
                 };
                 if is_over {
@@ -244,7 +244,7 @@ mod tests {
     struct World {
         now: Instant,
         ill: Ill,
-        tail: u64,
+        last: u64,
         admission: Admission,
         under_way: VecDeque<Ticket>,
         /// The last look found something.
@@ -266,7 +266,7 @@ mod tests {
                 now,
                 last_webhook: now,
                 ill: Ill::Not,
-                tail: 0,
+                last: 0,
                 admission: Admission::default(),
                 under_way: VecDeque::new(),
                 is_found: false,
@@ -287,7 +287,7 @@ mod tests {
                 Step::Look => self.look(),
                 Step::Send => self.send(),
                 Step::Settle => self.settle(),
-                Step::OthersStore if self.ill == Ill::Not => self.tail += 1,
+                Step::OthersStore if self.ill == Ill::Not => self.last += 1,
                 Step::OthersStore => {}
             }
             assert!(!self.is_found || !self.is_open(), "open, though found");
@@ -303,7 +303,7 @@ mod tests {
             let doubt = self.admission.doubt.as_ref();
             let stored_since = doubt
                 .and_then(|doubt| doubt.unexplained_at)
-                .is_some_and(|tail| self.tail > tail.number() && !self.is_found);
+                .is_some_and(|last| self.last > last.number() && !self.is_found);
             let explains = self.is_found && !doubt.is_some_and(is_unexplained);
             let is_unexplained_before = doubt.is_some_and(is_unexplained);
             let is_idle = self.now >= self.last_webhook + Duration::from_secs(60);
@@ -312,7 +312,7 @@ mod tests {
             self.admission.note_look(Look {
                 asked: self.now,
                 finding: self.is_found.then(|| "found".to_owned()),
-                tail: Position::new(self.tail),
+                last: Position::new(self.last),
             });
         }
 
@@ -342,7 +342,7 @@ mod tests {
             let is_of_now = ticket.term == self.admission.term;
             let refusal = match self.ill {
                 Ill::Not => {
-                    self.tail += 1;
+                    self.last += 1;
                     self.admission.note_stored(ticket);
                     self.is_doubted &= !(is_of_now && ticket.is_try);
                     return;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::admission::{Refusal, Ticket};
 use super::{ACKNOWLEDGED_WITHIN, Shared, account, record, subject};
 use crate::event::{Position, UnixMillis};
-use crate::log::{Appended, Error, NewRecord, Writability};
+use crate::log::{Appended, Entry, Error, Writability};
 
 /// Until the first copy of a record, which is on its way to the other replicas, is
 /// either durable or lost.
@@ -24,14 +24,14 @@ const FIRST_COPY_DELAY: Duration = Duration::from_millis(20);
 ///
 /// An acknowledgement that does not come in time leaves open whether the record is in
 /// the log. That is safe: the sender retries, and the stream knows the id.
-pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<Appended, Error> {
+pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appended, Error> {
     if shared.closed.is_cancelled() {
         return Err(Error::Closed);
     }
     // While the stream is known to store nothing, no webhook has to wait to hear it.
     let ticket = shared.admit()?;
     let started = Instant::now();
-    let tail = shared.bounds().tail;
+    let last = shared.bounds().last;
     let receive_time = record.receive_time;
     let attributes = &record.attributes;
     let prefix = &shared.config.subject_prefix;
@@ -41,24 +41,24 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
     let message = record::message(record);
     loop {
         match publish(&shared, &subject, &message).await {
-            Ok(Acknowledged::Stored(position)) if position <= tail => {
-                return Err(lost_its_end(&shared, position, tail));
+            Ok(PublishOutcome::Stored(position)) if position <= last => {
+                return Err(log_truncated(&shared, position, last));
             }
-            Ok(Acknowledged::Stored(position)) => {
+            Ok(PublishOutcome::Stored(position)) => {
                 shared.recent.insert([(id, position)]);
                 shared.refused_bytes.store(0, Ordering::Relaxed);
                 shared.judge(|admission| admission.note_stored(ticket));
                 note_committed(&shared, position, receive_time, started);
                 return Ok(Appended::Committed(position));
             }
-            Ok(Acknowledged::Known) => {
+            Ok(PublishOutcome::Known) => {
                 undecided(&shared, ticket);
                 return Ok(Appended::Duplicate);
             }
-            Ok(Acknowledged::OnItsWay) if started.elapsed() < ACKNOWLEDGED_WITHIN => {
+            Ok(PublishOutcome::Pending) if started.elapsed() < ACKNOWLEDGED_WITHIN => {
                 sleep(FIRST_COPY_DELAY).await;
             }
-            Ok(Acknowledged::OnItsWay) => {
+            Ok(PublishOutcome::Pending) => {
                 undecided(&shared, ticket);
                 let reason = "another delivery of this event has not become durable yet";
                 return Err(Error::Refusing(reason.to_owned()));
@@ -73,29 +73,29 @@ pub(super) async fn append(shared: Arc<Shared>, record: NewRecord) -> Result<App
 
 /// As after a power cut that took what the servers had not synced. Positions that were
 /// used stand for other events now, and whoever holds one would miss those.
-fn lost_its_end(shared: &Shared, position: Position, tail: Position) -> Error {
+fn log_truncated(shared: &Shared, position: Position, last: Position) -> Error {
     let reason = format!(
-        "the stream lost its end: a new event has position {position}, and {tail} was used before; it is another log now"
+        "the stream lost its end: a new event has position {position}, and {last} was used before; it is another log now"
     );
     shared.set_writability(Writability::Failed(reason.clone()));
     Error::Refusing(reason)
 }
 
 /// What the stream answers.
-enum Acknowledged {
+enum PublishOutcome {
     /// It has it now.
     Stored(Position),
     /// It had it before.
     Known,
     /// It is taking in the first copy of it, which is not durable yet.
-    OnItsWay,
+    Pending,
 }
 
 async fn publish(
     shared: &Shared,
     subject: &str,
     message: &PublishMessage,
-) -> Result<Acknowledged, PublishError> {
+) -> Result<PublishOutcome, PublishError> {
     let sent = shared
         .publisher
         .send_publish(subject.to_owned(), message.clone())
@@ -110,12 +110,12 @@ async fn publish(
             duplicate: true,
             sequence: 0,
             ..
-        }) => Ok(Acknowledged::OnItsWay),
+        }) => Ok(PublishOutcome::Pending),
         Ok(PublishAck {
             duplicate: true, ..
-        }) => Ok(Acknowledged::Known),
-        Ok(ack) => Ok(Acknowledged::Stored(Position::new(ack.sequence))),
-        Err(error) if is_first_copy_on_its_way(&error) => Ok(Acknowledged::OnItsWay),
+        }) => Ok(PublishOutcome::Known),
+        Ok(ack) => Ok(PublishOutcome::Stored(Position::new(ack.sequence))),
+        Err(error) if is_first_copy_on_its_way(&error) => Ok(PublishOutcome::Pending),
         Err(error) => Err(error),
     }
 }

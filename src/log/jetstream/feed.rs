@@ -131,7 +131,7 @@ impl Follower {
                     }
                 }
                 _ = watch.tick() => {
-                    let is_behind = self.shared.bounds().tail > self.seen;
+                    let is_behind = self.shared.bounds().last > self.seen;
                     if is_behind && behind_since_tick == Some(self.seen) {
                         return "it is behind and shows nothing".to_owned();
                     }
@@ -245,13 +245,13 @@ impl Follower {
             return;
         };
         let after = std::mem::replace(&mut self.published, last.position);
-        self.shared.reach(last.position, last.content.receive_time);
+        self.shared.reach(last.position, last.entry.receive_time);
         self.shared.count(&records);
         let recent = &self.shared.recent;
         recent.insert(
             records
                 .iter()
-                .map(|record| (recent.hash(&record.content.id), record.position)),
+                .map(|record| (recent.hash(&record.entry.id), record.position)),
         );
         // Without a follower there is nobody to tell.
         let _followers = self.shared.batches.send(Arc::new(Batch { after, records }));

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use super::search::{SEARCHES_MAX, SearchConsumer, Turn};
 use crate::event::Position;
-use crate::log::{Error, Matches, Record};
+use crate::log::{Error, Predicate, Record};
 
 /// How long may be looked for one id, the wait for a turn included.
 const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(10);
@@ -30,14 +30,14 @@ const ROOM_DELAY: Duration = Duration::from_millis(100);
 pub(super) async fn find(
     shared: &Arc<Shared>,
     id: &str,
-    matches: &Matches,
+    matches: &Predicate,
 ) -> Result<Option<Record>, Error> {
     let mut search = Search {
         shared,
         id,
         matches,
         after: Position::START,
-        tail: Position::START,
+        last: Position::START,
         has_begun: false,
     };
     let found = timeout(LOOKED_FOR_WITHIN, search.run()).await;
@@ -58,11 +58,11 @@ pub(super) async fn find(
 struct Search<'a> {
     shared: &'a Arc<Shared>,
     id: &'a str,
-    matches: &'a Matches,
+    matches: &'a Predicate,
     /// Headers up to here have been looked at.
     after: Position,
     /// The end of the log when the search began.
-    tail: Position,
+    last: Position,
     /// It has had a consumer.
     has_begun: bool,
 }
@@ -75,9 +75,9 @@ impl Search<'_> {
                 return Ok(Some(record));
             }
         }
-        self.tail = self.shared.refresh().await?;
+        self.last = self.shared.refresh().await?;
         self.after = self.shared.bounds().trimmed;
-        while self.after < self.tail {
+        while self.after < self.last {
             let turn = self.shared.searches.turn().await?;
             if let ControlFlow::Break(found) = self.look_through(turn).await? {
                 return Ok(found);
@@ -92,7 +92,7 @@ impl Search<'_> {
         let at_position = next.filter(|(found, _)| *found == position);
         let record = at_position.and_then(|(_, stored)| Some(stored?.into_record(position)));
         let is_it = |record: &Record| {
-            record.content.id == self.id && (self.matches)(record.content.attributes.view())
+            record.entry.id == self.id && (self.matches)(record.entry.attributes.view())
         };
         Ok(record.filter(is_it))
     }
@@ -132,9 +132,9 @@ impl Search<'_> {
                 return Ok(ControlFlow::Break(Some(record)));
             }
             self.after = position;
-            // The message at the tail may have been deleted.
+            // The last message may have been deleted.
             let is_last = info.pending == 0;
-            if position >= self.tail
+            if position >= self.last
                 || is_last
                     && self
                         .shared

@@ -31,17 +31,17 @@ mod connect;
 mod feed;
 mod find;
 mod foreign;
+mod monitor;
 mod recent;
 mod record;
 mod room;
 mod scan;
 mod search;
+mod seek;
 mod servers;
 mod shared;
-mod start;
 mod stream;
 mod subject;
-mod watcher;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -55,8 +55,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::Counts;
 use super::{
-    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Error, IsDeclared, Lineage, Log, Matches,
-    Metrics, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Entry, Error, IsDeclared, Lineage, Log,
+    Metrics, Predicate, Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use foreign::ForeignMessages;
@@ -187,13 +187,13 @@ impl JetStreamLog {
         });
         shared.metrics.writable.set(1);
         shared.note_state(&info.state);
-        let tail = shared.read_tail().await?;
-        if let Err(error) = watcher::count(&shared).await {
+        let last = shared.read_last().await?;
+        if let Err(error) = monitor::count(&shared).await {
             return Err(Error::Unreachable(error).into());
         }
         let tasks = vec![
-            tokio::spawn(watcher::run(Arc::clone(&shared))),
-            tokio::spawn(feed::run(Arc::clone(&shared), tail)),
+            tokio::spawn(monitor::run(Arc::clone(&shared))),
+            tokio::spawn(feed::run(Arc::clone(&shared), last)),
         ];
         Ok(Self {
             shared,
@@ -211,7 +211,7 @@ impl Log for JetStreamLog {
         self.shared.bounds()
     }
 
-    fn latest_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn confirmed_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(async move {
             let deadline = Instant::now() + END_KNOWN_WITHIN;
             // A leader that was elected a moment ago may not have applied all that it has.
@@ -230,7 +230,7 @@ impl Log for JetStreamLog {
         Box::pin(std::future::ready(Ok(Lineage::Same)))
     }
 
-    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, Error>> {
         Box::pin(append::append(Arc::clone(&self.shared), record))
     }
 
@@ -245,12 +245,12 @@ impl Log for JetStreamLog {
         })
     }
 
-    fn find(&self, id: String, matches: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+    fn find(&self, id: String, matches: Predicate) -> BoxFuture<'_, Result<Option<Record>, Error>> {
         Box::pin(async move { find::find(&self.shared, &id, &matches).await })
     }
 
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
-        Box::pin(start::position_before(&self.shared, time))
+        Box::pin(seek::position_before(&self.shared, time))
     }
 
     fn tallies(&self) -> Vec<Tally> {
@@ -267,7 +267,7 @@ impl Log for JetStreamLog {
             self.shared.note_state(&state);
             let oldest = millis(state.first_timestamp.unix_timestamp_nanos());
             let has_records = state.messages > 0;
-            let newest = self.shared.bounds().tail_receive_time;
+            let newest = self.shared.bounds().last_receive_time;
             Ok(Description {
                 retain_for: self.shared.config.retain_for,
                 retain_bytes: self.shared.config.retain_bytes,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::event::{Attributes, AttributesRef, Position, Run, UnixMillis};
-use crate::log::{NewRecord, Record, RecordRef};
+use crate::log::{Entry, Record, RecordRef};
 
 /// The body of a message. Fields are only ever added: streams outlive versions.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -43,7 +43,7 @@ fn message_id(source: &str, id: &str) -> String {
 }
 
 /// The message of a record.
-pub(super) fn message(record: NewRecord) -> PublishMessage {
+pub(super) fn message(record: Entry) -> PublishMessage {
     let message_id = message_id(&record.attributes.source, &record.id);
     let body = StoredRecord::from(record).encode_to_vec();
     PublishMessage::build()
@@ -95,7 +95,7 @@ impl StoredRecord {
         Record {
             position,
             run: Run::NONE,
-            content: NewRecord {
+            entry: Entry {
                 id: self.id,
                 attributes: Attributes {
                     event_type: self.event_type,
@@ -114,8 +114,8 @@ impl StoredRecord {
     }
 }
 
-impl From<NewRecord> for StoredRecord {
-    fn from(record: NewRecord) -> Self {
+impl From<Entry> for StoredRecord {
+    fn from(record: Entry) -> Self {
         let attributes = record.attributes;
         Self {
             id: record.id,

@@ -2,7 +2,7 @@
 //! for what only the leader knows.
 //!
 //! ```text
-//!            after                     frontier of A      frontier of B    tail
+//!            after                     frontier of A      frontier of B    last
 //!   type A     │   a      a      a     │(more)               ┆              │
 //!   type B     │      b                ┆            b        │(more)        │
 //!              └── shown: a b a a ─────┘ through
@@ -39,19 +39,19 @@ const TYPES_MAX: usize = 8;
 /// A scan that finds nothing that its reader wants lets others go on after this.
 const FAIR_FOR: Duration = Duration::from_millis(500);
 
-/// Shows `reader` the records in `(scan.after, tail]`. Returns how far it came.
+/// Shows `reader` the records in `(scan.after, last]`. Returns how far it came.
 pub(super) async fn scan(
     shared: &Shared,
     scan: &Scan,
     reader: &mut dyn Reader,
 ) -> Result<Position, Error> {
     shared.check_reachable()?;
-    let tail = shared.bounds().tail;
+    let last = shared.bounds().last;
     let subjects = subjects(shared, &scan.narrow);
     let started = Instant::now();
     let mut through = scan.after;
-    while through < tail && started.elapsed() < FAIR_FOR {
-        let page = read_page(shared, &subjects, through, tail).await?;
+    while through < last && started.elapsed() < FAIR_FOR {
+        let page = read_page(shared, &subjects, through, last).await?;
         for (position, record) in page.records {
             let wanted = record.filter(|record| reader.wants(record.attributes()));
             if let Some(record) = wanted
@@ -89,21 +89,21 @@ async fn read_page(
     shared: &Shared,
     subjects: &[String],
     after: Position,
-    tail: Position,
+    last: Position,
 ) -> Result<Page, Error> {
     let asked = subjects.iter().map(|subject| Asked {
         shared,
         subject,
         after,
-        tail,
+        last,
         messages_max: MESSAGES_MAX / subjects.len(),
     });
     let asked = asked.map(Asked::read);
     let answers = futures_util::future::try_join_all(asked).await?;
-    let mut through = tail;
+    let mut through = last;
     let mut records = Vec::new();
     for (found, frontier) in answers {
-        through = through.min(frontier.unwrap_or(tail));
+        through = through.min(frontier.unwrap_or(last));
         records.extend(found);
     }
     records.retain(|(position, _)| *position <= through);
@@ -111,7 +111,7 @@ async fn read_page(
     // Without holes, nothing can have been removed meanwhile.
     let has_holes = records.len() as u64 != through.distance_from(after);
     if has_holes {
-        check_that_nothing_was_removed(shared, after, tail).await?;
+        check_that_nothing_was_removed(shared, after, last).await?;
     }
     Ok(Page { records, through })
 }
@@ -122,7 +122,7 @@ struct Asked<'a> {
     shared: &'a Shared,
     subject: &'a str,
     after: Position,
-    tail: Position,
+    last: Position,
     messages_max: usize,
 }
 
@@ -155,7 +155,7 @@ impl Asked<'_> {
     /// The first message after `position`. A leader that was elected a moment ago may
     /// not have applied all that it has, so it must know the end first.
     async fn ask_leader(&self, position: Position) -> Result<Option<Found>, Error> {
-        check_that_the_end_is_known(self.shared, self.tail).await?;
+        confirm_last(self.shared, self.last).await?;
         let next = position.next();
         self.shared.next_record(next, Some(self.subject)).await
     }
@@ -220,9 +220,9 @@ impl Asked<'_> {
 async fn check_that_nothing_was_removed(
     shared: &Shared,
     after: Position,
-    tail: Position,
+    last: Position,
 ) -> Result<(), Error> {
-    check_that_the_end_is_known(shared, tail).await?;
+    confirm_last(shared, last).await?;
     let trimmed = shared.bounds().trimmed;
     if trimmed > after {
         return Err(Error::Expired { trimmed });
@@ -230,8 +230,8 @@ async fn check_that_nothing_was_removed(
     Ok(())
 }
 
-async fn check_that_the_end_is_known(shared: &Shared, tail: Position) -> Result<(), Error> {
-    if shared.refresh().await? < tail {
+async fn confirm_last(shared: &Shared, last: Position) -> Result<(), Error> {
+    if shared.refresh().await? < last {
         return Err(Error::Unreachable(
             "the stream's leader does not know its end yet".to_owned(),
         ));

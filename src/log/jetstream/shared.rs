@@ -67,7 +67,7 @@ pub(super) struct Tallies {
 
 /// Why the stream's state is not known.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Refreshed {
+pub(super) enum StateError {
     #[error("the servers say that the stream does not exist")]
     Missing,
     #[error("the stream was deleted and made anew; it is another log")]
@@ -82,8 +82,8 @@ pub(super) enum Refreshed {
     Alone,
 }
 
-impl From<Refreshed> for Error {
-    fn from(refreshed: Refreshed) -> Self {
+impl From<StateError> for Error {
+    fn from(refreshed: StateError) -> Self {
         Self::Unreachable(refreshed.to_string())
     }
 }
@@ -96,17 +96,17 @@ impl Shared {
     pub(super) fn change_bounds(&self, change: impl FnOnce(&mut Bounds)) {
         let mut bounds = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut bounds);
-        let tail = i64::try_from(bounds.tail.number()).unwrap_or(i64::MAX);
+        let last = i64::try_from(bounds.last.number()).unwrap_or(i64::MAX);
         drop(bounds);
-        self.metrics.tail_position.set(tail);
+        self.metrics.tail_position.set(last);
     }
 
     /// Notes that the log reaches at least to here.
     pub(super) fn reach(&self, position: Position, received: UnixMillis) {
         self.change_bounds(|bounds| {
-            if position > bounds.tail {
-                bounds.tail = position;
-                bounds.tail_receive_time = received;
+            if position > bounds.last {
+                bounds.last = position;
+                bounds.last_receive_time = received;
             }
         });
     }
@@ -125,17 +125,17 @@ impl Shared {
     }
 
     /// Asks the stream's leader where it begins and ends. Returns the end.
-    pub(super) async fn refresh(&self) -> Result<Position, Refreshed> {
+    pub(super) async fn refresh(&self) -> Result<Position, StateError> {
         let info = self.info().await?;
         self.note_state(&info.state);
         Ok(Position::new(info.state.last_sequence))
     }
 
     /// A question to nobody would wait for its whole time.
-    pub(super) fn check_connection(&self) -> Result<(), Refreshed> {
+    pub(super) fn check_connection(&self) -> Result<(), StateError> {
         match self.client.connection_state() {
             Connection::Connected => Ok(()),
-            _ => Err(Refreshed::Disconnected),
+            _ => Err(StateError::Disconnected),
         }
     }
 
@@ -150,16 +150,16 @@ impl Shared {
         }
     }
 
-    pub(super) async fn info(&self) -> Result<Info, Refreshed> {
+    pub(super) async fn info(&self) -> Result<Info, StateError> {
         self.check_connection()?;
         let stream = self.context.get_stream(&self.config.stream).await;
         let stream = stream.map_err(|error| match error.kind() {
             GetStreamErrorKind::JetStream(error)
                 if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
             {
-                Refreshed::Missing
+                StateError::Missing
             }
-            _ => Refreshed::Unreachable(error.to_string()),
+            _ => StateError::Unreachable(error.to_string()),
         })?;
         let info = stream.cached_info();
         if stream::epoch(info) != self.epoch {
@@ -167,10 +167,10 @@ impl Shared {
                 "the stream {} was deleted and made anew; it is another log",
                 self.config.stream
             )));
-            return Err(Refreshed::Remade);
+            return Err(StateError::Remade);
         }
         if !reaches_majority(info) {
-            return Err(Refreshed::Alone);
+            return Err(StateError::Alone);
         }
         Ok(info.clone())
     }
@@ -246,15 +246,15 @@ impl Shared {
     }
 
     /// Looks when the last record was received: the stream knows only when it stored it.
-    pub(super) async fn read_tail(&self) -> Result<Position, Error> {
-        let Bounds { trimmed, tail, .. } = self.bounds();
-        if tail > trimmed
-            && let Some((position, Some(record))) = self.next_record(tail, None).await?
+    pub(super) async fn read_last(&self) -> Result<Position, Error> {
+        let Bounds { trimmed, last, .. } = self.bounds();
+        if last > trimmed
+            && let Some((position, Some(record))) = self.next_record(last, None).await?
         {
             self.reach(position, record.receive_time());
-            self.change_bounds(|bounds| bounds.tail_receive_time = record.receive_time());
+            self.change_bounds(|bounds| bounds.last_receive_time = record.receive_time());
         }
-        Ok(tail)
+        Ok(last)
     }
 
     pub(super) fn tallies(&self) -> RwLockWriteGuard<'_, Tallies> {
@@ -267,7 +267,7 @@ impl Shared {
         for record in records {
             if record.position > tallies.through {
                 tallies.through = record.position;
-                let attributes = &record.content.attributes;
+                let attributes = &record.entry.attributes;
                 let counts = &mut tallies.counts;
                 // As the stream's own counts have it.
                 let event_type = match attributes.event_type.as_str() {

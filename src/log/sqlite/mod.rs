@@ -1,7 +1,7 @@
 //! The embedded log: one SQLite file under the data directory.
 //!
 //! ```text
-//!   append ──► queue ──► writer thread ──► one transaction, one fsync ──► tail, answers, batch
+//!   append ──► queue ──► writer thread ──► one transaction, one fsync ──► last, answers, batch
 //!                            ▲ retention                └─► WAL ─► checkpoint thread ─► file
 //!   read ──► a few read-only connections on blocking threads
 //! ```
@@ -11,9 +11,9 @@
 //! one fsync and a busy one shares each fsync among as many as wait. `WAL` with
 //! `synchronous=FULL` fsyncs every commit (SQLite, "PRAGMA synchronous").
 
-mod age;
 mod backup;
 mod checkpoint;
+mod clock;
 mod files;
 mod outside;
 mod reader;
@@ -35,11 +35,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Error, IsDeclared, Lineage, Log, Matches, Metrics,
-    Narrow, NewRecord, Reader, Record, Scan, Scanned, Tally, Writability,
+    Appended, Batch, Bounds, Description, Entry, Error, IsDeclared, Lineage, Log, Metrics, Narrow,
+    Predicate, Reader, Record, Scan, Scanned, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
-use age::SteadyClock;
+use clock::SteadyClock;
 use files::{DirectoryLock, Files};
 use reader::ReaderPool;
 use retention::Limits;
@@ -169,8 +169,8 @@ impl Shared {
     }
 
     /// Keeps the gauge in step with the bounds.
-    fn note_tail(&self) {
-        let position = i64::try_from(self.bounds().tail.number()).unwrap_or(i64::MAX);
+    fn note_last(&self) {
+        let position = i64::try_from(self.bounds().last.number()).unwrap_or(i64::MAX);
         self.metrics.tail_position.set(position);
     }
 
@@ -188,7 +188,7 @@ impl Shared {
         self.tallies.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which run wrote which positions, of all positions up to a tail that was seen before
+    /// Which run wrote which positions, of all positions up to a last one that was seen before
     /// and from a trimmed position on that is seen later.
     fn runs(&self) -> Arc<Runs> {
         Arc::clone(&self.runs.read().unwrap_or_else(PoisonError::into_inner))
@@ -255,7 +255,7 @@ impl SqliteLog {
         });
         shared.metrics.writable.set(1);
         shared.note_record_count();
-        shared.note_tail();
+        shared.note_last();
         let requests = checkpoint::spawn(&data_dir, commands.clone(), Arc::clone(&shared))?;
         let writer = writer::spawn(
             connection,
@@ -295,7 +295,7 @@ impl Log for SqliteLog {
         self.shared.bounds()
     }
 
-    fn latest_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn confirmed_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(async { Ok(self.shared.bounds()) })
     }
 
@@ -308,7 +308,7 @@ impl Log for SqliteLog {
         Box::pin(std::future::ready(Ok(lineage)))
     }
 
-    fn append(&self, record: NewRecord) -> BoxFuture<'static, Result<Appended, Error>> {
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, Error>> {
         let (answer, answered) = oneshot::channel();
         let sent = self.send(Command::Append { record, answer });
         Box::pin(async move {
@@ -322,16 +322,16 @@ impl Log for SqliteLog {
         mut scan: Scan,
         mut reader: Box<dyn Reader>,
     ) -> BoxFuture<'_, Result<Scanned, Error>> {
-        let tail = self.shared.bounds().tail;
+        let last = self.shared.bounds().last;
         let runs = self.shared.runs();
         drop_useless_narrowing(&mut scan, &self.shared);
         Box::pin(self.readers.run(move |connection| {
-            let through = reader::scan(connection, &scan, tail, &runs, &mut *reader)?;
+            let through = reader::scan(connection, &scan, last, &runs, &mut *reader)?;
             Ok((reader, through))
         }))
     }
 
-    fn find(&self, id: String, matches: Matches) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+    fn find(&self, id: String, matches: Predicate) -> BoxFuture<'_, Result<Option<Record>, Error>> {
         Box::pin(async move {
             let find = move |connection: &mut _| reader::find(connection, &id, &matches);
             let mut found = self.readers.run(find).await?;
@@ -357,7 +357,7 @@ impl Log for SqliteLog {
     fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
         Box::pin(async move {
             let (size_bytes, oldest) = self.readers.run(reader::size_and_oldest).await?;
-            let newest = self.shared.bounds().tail_receive_time;
+            let newest = self.shared.bounds().last_receive_time;
             let (retain_for, retain_bytes) = {
                 let config = self.shared.config();
                 (config.retain_for, config.retain_bytes)

@@ -12,7 +12,7 @@ use super::runs::Runs;
 use super::schema::{self, OpenError};
 use super::times::BLOCK_POSITIONS;
 use crate::event::{AttributesRef, Position, Run, UnixMillis};
-use crate::log::{Bodies, Error, Matches, Narrow, Reader, Record, RecordRef, Scan};
+use crate::log::{Error, Narrow, Payloads, Predicate, Reader, Record, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;
@@ -96,11 +96,11 @@ impl Drop for Borrowed {
     }
 }
 
-/// Shows `reader` the records in `(scan.after, tail]`. Returns how far it came.
+/// Shows `reader` the records in `(scan.after, last]`. Returns how far it came.
 pub(super) fn scan(
     connection: &mut Connection,
     scan: &Scan,
-    tail: Position,
+    last: Position,
     runs: &Runs,
     reader: &mut dyn Reader,
 ) -> Result<Position, Error> {
@@ -114,19 +114,19 @@ pub(super) fn scan(
     if trimmed > scan.after {
         return Err(Error::Expired { trimmed });
     }
-    show(&transaction, scan, tail, runs, reader).map_err(unreadable)
+    show(&transaction, scan, last, runs, reader).map_err(unreadable)
 }
 
 fn show(
     connection: &Connection,
     scan: &Scan,
-    tail: Position,
+    last: Position,
     runs: &Runs,
     reader: &mut dyn Reader,
 ) -> rusqlite::Result<Position> {
     let (sql, values) = select(scan);
     let mut statement = connection.prepare_cached(&sql)?;
-    let bounds = [Sql::Position(scan.after), Sql::Position(tail)];
+    let bounds = [Sql::Position(scan.after), Sql::Position(last)];
     let limit = [Sql::Limit(ROWS_JUDGED_MAX)];
     let values = values.into_iter().map(Sql::Text);
     let mut rows = statement.query(params_from_iter(
@@ -148,17 +148,17 @@ fn show(
         }
     }
     if judged < ROWS_JUDGED_MAX {
-        through = tail.max(scan.after);
+        through = last.max(scan.after);
     }
     Ok(through)
 }
 
 /// The statement for a scan, and the values that its index is asked for.
-/// Parameters: ?1 after, ?2 tail, ?3 limit, ?4… values.
+/// Parameters: ?1 after, ?2 last, ?3 limit, ?4… values.
 fn select(scan: &Scan) -> (String, Vec<&str>) {
-    let payload = match scan.bodies {
-        Bodies::All => PAYLOAD.to_owned(),
-        Bodies::UnlessDecodedBy(decoding) => {
+    let payload = match scan.payloads {
+        Payloads::All => PAYLOAD.to_owned(),
+        Payloads::UnlessDecodedBy(decoding) => {
             format!("CASE decoding WHEN {decoding} THEN '' ELSE {PAYLOAD} END")
         }
     };
@@ -200,7 +200,7 @@ fn select_all(payload: &str) -> String {
 pub(super) fn find(
     connection: &mut Connection,
     id: &str,
-    matches: &Matches,
+    matches: &Predicate,
 ) -> Result<Option<Record>, Error> {
     find_first(connection, id, matches).map_err(unreadable)
 }
@@ -209,7 +209,7 @@ pub(super) fn find(
 fn find_first(
     connection: &Connection,
     id: &str,
-    matches: &Matches,
+    matches: &Predicate,
 ) -> rusqlite::Result<Option<Record>> {
     let sql = format!("SELECT {COLUMNS}, {PAYLOAD} FROM record WHERE id = ?1 ORDER BY position");
     let mut statement = connection.prepare_cached(&sql)?;

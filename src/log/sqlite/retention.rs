@@ -13,7 +13,7 @@ use super::retired::{self, Ids};
 use super::tally::{self, Found};
 use super::{Config, Shared, reader};
 use crate::event::{Position, UnixMillis};
-use crate::log::{DEDUPE_WINDOW, NewRecord};
+use crate::log::{DEDUPE_WINDOW, Entry};
 
 /// Records removed in one transaction.
 const STEP_RECORDS_MAX: u32 = 500;
@@ -169,7 +169,7 @@ impl Retention {
 }
 
 /// About what a record takes up in the file.
-pub(super) fn weight(record: &NewRecord) -> u64 {
+pub(super) fn weight(record: &Entry) -> u64 {
     let attributes = record.attributes.view();
     let ids = [
         attributes.user_id,
@@ -247,7 +247,7 @@ pub(super) fn remove_oldest(
     let removed = count_through(&transaction, through)?;
     let left = shared
         .tallies()
-        .save_without(&removed, &transaction, shared.bounds().tail)?;
+        .save_without(&removed, &transaction, shared.bounds().last)?;
     let retired = retired::retire_through(&transaction, through, limits.dedupe_since)?;
     remove_through(&transaction, through)?;
     transaction.commit()?;

@@ -207,10 +207,10 @@ mod tests {
     use super::*;
     use crate::event::Attributes;
     use crate::log::sqlite::{Config, SqliteLog};
-    use crate::log::{Log as _, Metrics, NewRecord};
+    use crate::log::{Entry, Log as _, Metrics};
 
-    fn record(id: String, age: Duration) -> NewRecord {
-        NewRecord {
+    fn record(id: String, age: Duration) -> Entry {
+        Entry {
             id,
             attributes: Attributes {
                 source: "default".to_owned(),

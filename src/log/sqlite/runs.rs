@@ -161,7 +161,7 @@ mod tests {
     }
 
     impl File {
-        fn tail(&self) -> u64 {
+        fn last(&self) -> u64 {
             self.history.len() as u64
         }
     }
@@ -188,7 +188,7 @@ mod tests {
 
         fn append(&mut self, count: u64) {
             if !self.is_recorded {
-                let first = Position::new(self.file.tail() + 1);
+                let first = Position::new(self.file.last() + 1);
                 self.file.starts.push((first, self.run));
                 self.runs.begin(first, self.run);
                 self.is_recorded = true;
@@ -196,12 +196,12 @@ mod tests {
             for _ in 0..count {
                 self.events += 1;
                 self.file.history.push(self.events);
-                self.give_cursor(self.file.tail());
+                self.give_cursor(self.file.last());
             }
         }
 
         fn retain(&mut self, percent: u64) {
-            let left = self.file.tail() - self.file.trimmed;
+            let left = self.file.last() - self.file.trimmed;
             self.file.trimmed += left * percent / 100;
             let trimmed = Position::new(self.file.trimmed);
             self.runs.forget_before(trimmed);
@@ -221,7 +221,7 @@ mod tests {
             for (position, run, seen) in &self.cursors {
                 let number = position.number();
                 // Judged before runs are.
-                if number > self.file.tail() || number < self.file.trimmed {
+                if number > self.file.last() || number < self.file.trimmed {
                     continue;
                 }
                 let in_common = seen.iter().zip(history).take_while(|(a, b)| a == b).count();
@@ -236,7 +236,7 @@ mod tests {
                 }
             }
             let mut walk = self.runs.walk();
-            for number in self.file.trimmed..=self.file.tail() {
+            for number in self.file.trimmed..=self.file.last() {
                 let position = Position::new(number);
                 prop_assert_eq!(walk.at(position), self.runs.at(position));
             }
@@ -271,7 +271,7 @@ mod tests {
                     }
                 }
                 gateway.give_cursor(gateway.file.trimmed);
-                gateway.give_cursor(gateway.file.tail());
+                gateway.give_cursor(gateway.file.last());
                 gateway.judge()?;
             }
         }

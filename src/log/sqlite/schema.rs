@@ -325,22 +325,22 @@ fn load_state(connection: &Connection, is_declared: IsDeclared) -> rusqlite::Res
         [],
         |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
     );
-    let (tail, tail_receive_time_ms) = match newest {
+    let (last, last_receive_time_ms) = match newest {
         Err(rusqlite::Error::QueryReturnedNoRows) => (trimmed, 0),
         newest => newest?,
     };
     let trimmed = Position::new(trimmed.unsigned_abs());
     let runs = Runs::load(connection, trimmed)?;
-    let tail = Position::new(tail.unsigned_abs());
+    let last = Position::new(last.unsigned_abs());
     Ok(State {
         retired_ids: RetiredIds::load(connection)?,
         epoch: Epoch::new(epoch.cast_unsigned()),
         bounds: Bounds {
             trimmed,
-            tail,
-            tail_receive_time: UnixMillis::new(tail_receive_time_ms),
+            last,
+            last_receive_time: UnixMillis::new(last_receive_time_ms),
         },
-        tallies: Tallies::load(connection, is_declared, tail)?,
+        tallies: Tallies::load(connection, is_declared, last)?,
         run: draw_run(connection, &runs)?,
         runs,
     })

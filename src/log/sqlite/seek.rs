@@ -21,13 +21,13 @@ pub(super) type Gathering = future::Shared<BoxFuture<'static, Result<(), Error>>
 impl SqliteLog {
     /// The position before the first record that was received at or after `time`.
     pub(super) async fn seek(&self, time: UnixMillis) -> Result<Position, Error> {
-        let tail = self.shared.bounds().tail;
+        let last = self.shared.bounds().last;
         self.gather_times().await?;
         let mut after = None;
         loop {
             let candidate = self.shared.times(|times| times.candidate(time, after));
             let Some(block) = candidate.flatten() else {
-                return Ok(tail);
+                return Ok(last);
             };
             let find = move |connection: &mut _| {
                 reader::first_received_at_or_after(connection, time, block)
@@ -115,7 +115,7 @@ mod tests {
     use super::super::times::BLOCK_POSITIONS;
     use super::*;
     use crate::event::Attributes;
-    use crate::log::{Log as _, Metrics, NewRecord};
+    use crate::log::{Entry, Log as _, Metrics};
 
     fn open(directory: &std::path::Path) -> SqliteLog {
         let config = Config {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     async fn append(log: &SqliteLog, number: u64, received: i64) {
-        let record = NewRecord {
+        let record = Entry {
             id: format!("msg_{number}"),
             attributes: Attributes {
                 source: "default".to_owned(),
@@ -169,7 +169,7 @@ mod tests {
             append(&log, number as u64, received).await;
         }
         let expected = (Position::new(0), UnixMillis::new(1_040));
-        assert!(log.bounds().tail.number() < BLOCK_POSITIONS);
+        assert!(log.bounds().last.number() < BLOCK_POSITIONS);
         for rows_max in [1, 3, 8, 40, 41] {
             let (mut after, mut pages, mut latest) = (None, 0, BTreeMap::new());
             loop {

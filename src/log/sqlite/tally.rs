@@ -31,11 +31,11 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
-    /// As of `tail`, the end of the log. What the file should no longer have goes from it.
+    /// As of `last`, the end of the log. What the file should no longer have goes from it.
     pub(super) fn load(
         connection: &Connection,
         is_declared: IsDeclared,
-        tail: Position,
+        last: Position,
     ) -> rusqlite::Result<Self> {
         let tallied = "SELECT tallied FROM meta";
         let saved_through: i64 = connection.query_row(tallied, [], |row| row.get(0))?;
@@ -59,28 +59,28 @@ impl Tallies {
         let mut saved = tallies.saved.keys();
         if saved.any(|(source, name)| tallies.counts.get(source, name).is_none()) {
             let transaction = connection.unchecked_transaction()?;
-            let through = tallies.save(&transaction, tail)?;
+            let through = tallies.save(&transaction, last)?;
             transaction.commit()?;
             tallies.take_over(through);
         }
         Ok(tallies)
     }
 
-    /// Writes the counts, which are those up to `tail`, if that is due. Returns up to where
+    /// Writes the counts, which are those up to `last`, if that is due. Returns up to where
     /// the file has them once the transaction is committed.
     pub(super) fn save_if_due(
         &self,
         transaction: &Connection,
-        tail: Position,
+        last: Position,
     ) -> rusqlite::Result<Position> {
-        if tail.number().saturating_sub(self.saved_through.number()) < SAVE_INTERVAL {
+        if last.number().saturating_sub(self.saved_through.number()) < SAVE_INTERVAL {
             return Ok(self.saved_through);
         }
-        self.save(transaction, tail)
+        self.save(transaction, last)
     }
 
     /// Writes what differs from the file.
-    fn save(&self, transaction: &Connection, tail: Position) -> rusqlite::Result<Position> {
+    fn save(&self, transaction: &Connection, last: Position) -> rusqlite::Result<Position> {
         let mut save = transaction.prepare_cached(SAVE)?;
         let mut saved = self.saved.iter().peekable();
         let mut forget = transaction.prepare_cached(FORGET)?;
@@ -104,9 +104,9 @@ impl Tallies {
         for ((source, name), _) in saved {
             forget.execute(params![source, name])?;
         }
-        let tallied = tail.number().cast_signed();
+        let tallied = last.number().cast_signed();
         transaction.execute("UPDATE meta SET tallied = ?1", [tallied])?;
-        Ok(tail)
+        Ok(last)
     }
 
     /// The same without `removed`, written.
@@ -114,14 +114,14 @@ impl Tallies {
         &self,
         removed: &Found,
         transaction: &Connection,
-        tail: Position,
+        last: Position,
     ) -> rusqlite::Result<Self> {
         let mut left = self.clone();
         for ((source, event_type), count) in removed {
             left.counts.remove(source, event_type, *count);
         }
         left.counts.forget_empty();
-        let through = left.save(transaction, tail)?;
+        let through = left.save(transaction, last)?;
         left.take_over(through);
         Ok(left)
     }
@@ -146,8 +146,8 @@ impl Tallies {
 
     pub(super) fn add(&mut self, records: &[Record]) {
         let mut added: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for Record { content, .. } in records {
-            let attributes = &content.attributes;
+        for Record { entry, .. } in records {
+            let attributes = &entry.attributes;
             *added
                 .entry((&attributes.source, &attributes.event_type))
                 .or_default() += 1;

@@ -23,7 +23,7 @@ use super::retention::{self, Removed, Retention, Step};
 use super::retired::{self, RetiredId};
 use super::schema::BUSY_TIMEOUT;
 use crate::event::Run;
-use crate::log::{Appended, Batch, Error, NewRecord, Record, Writability};
+use crate::log::{Appended, Batch, Entry, Error, Record, Writability};
 
 const IS_RETIRED: &str = "SELECT 1 FROM retired_id WHERE id = ?1 AND source = ?2";
 
@@ -46,7 +46,7 @@ const INSERT_BODY: &str = "INSERT INTO body (position, payload) VALUES (?1, ?2)"
 )]
 pub(super) enum Command {
     Append {
-        record: NewRecord,
+        record: Entry,
         answer: Answer,
     },
     Retain {
@@ -173,7 +173,7 @@ impl Writer {
     /// Where the last batch answered several, their senders are about to send the next:
     /// the first of them would get a commit of its own, and all others wait for it. So
     /// the processor is offered to whoever can add to the batch, as long as someone does.
-    fn drain(&self, record: NewRecord, answer: Answer) -> (Pending, Option<Command>) {
+    fn drain(&self, record: Entry, answer: Answer) -> (Pending, Option<Command>) {
         let mut batch = Pending::default();
         batch.push(record, answer);
         let mut offered_at = if self.last_batch_records > 1 { 0 } else { 1 };
@@ -238,14 +238,14 @@ impl Writer {
 
     /// One transaction for the batch. A duplicate within it is one too, and is
     /// answered by the same commit.
-    fn commit(&mut self, records: &[NewRecord]) -> rusqlite::Result<Vec<Appended>> {
-        let before = self.shared.bounds().tail;
-        let mut tail = before;
+    fn commit(&mut self, records: &[Entry]) -> rusqlite::Result<Vec<Appended>> {
+        let before = self.shared.bounds().last;
+        let mut last = before;
         let mut appended = Vec::with_capacity(records.len());
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tallied = self.shared.tallies().save_if_due(&transaction, tail)?;
+        let tallied = self.shared.tallies().save_if_due(&transaction, last)?;
         {
             let mut is_retired = transaction.prepare_cached(IS_RETIRED)?;
             let has_retired_ids = !self.shared.retired_ids.is_empty();
@@ -257,7 +257,7 @@ impl Writer {
                     appended.push(Appended::Duplicate);
                     continue;
                 }
-                let position = tail.next().number().cast_signed();
+                let position = last.next().number().cast_signed();
                 let inserted = insert.execute(params![
                     position,
                     record.receive_time.milliseconds(),
@@ -276,11 +276,11 @@ impl Writer {
                     continue;
                 }
                 insert_body.execute(params![position, text(&record.payload)])?;
-                tail = tail.next();
-                appended.push(Appended::Committed(tail));
+                last = last.next();
+                appended.push(Appended::Committed(last));
             }
         }
-        let begins = tail > before && !self.has_begun;
+        let begins = last > before && !self.has_begun;
         if begins {
             let first = before.next().number().cast_signed();
             transaction.execute(INSERT_RUN, params![first, self.run.number()])?;
@@ -288,7 +288,7 @@ impl Writer {
         transaction.commit()?;
         self.shared.tallies_mut().note_saved(tallied);
         if begins {
-            // Before the tail shows the positions.
+            // Before the bounds show the positions.
             self.shared
                 .change_runs(|runs| runs.begin(before.next(), self.run));
             self.has_begun = true;
@@ -296,15 +296,15 @@ impl Writer {
         Ok(appended)
     }
 
-    /// After durability: the tally and the tail, then the followers, then the answers.
+    /// After durability: the tally and the bounds, then the followers, then the answers.
     fn publish(&self, batch: Pending, appended: &[Appended]) {
         let mut records = Vec::with_capacity(batch.records.len());
-        for (content, appended) in batch.records.into_iter().zip(appended) {
+        for (entry, appended) in batch.records.into_iter().zip(appended) {
             if let Appended::Committed(position) = *appended {
                 records.push(Record {
                     position,
                     run: self.run,
-                    content,
+                    entry,
                 });
             }
         }
@@ -314,7 +314,7 @@ impl Writer {
             self.shared.note_record_count();
             self.shared.times(|times| {
                 for record in &records {
-                    times.note(record.position, record.content.receive_time);
+                    times.note(record.position, record.entry.receive_time);
                 }
             });
             let mut bounds = self
@@ -322,11 +322,11 @@ impl Writer {
                 .bounds
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            let after = bounds.tail;
-            bounds.tail = newest.position;
-            bounds.tail_receive_time = newest.content.receive_time;
+            let after = bounds.last;
+            bounds.last = newest.position;
+            bounds.last_receive_time = newest.entry.receive_time;
             drop(bounds);
-            self.shared.note_tail();
+            self.shared.note_last();
             // Fails only where nobody follows.
             let _nobody = self.shared.batches.send(Arc::new(Batch { after, records }));
         }

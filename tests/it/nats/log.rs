@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clerkcast::event::{Position, UnixMillis};
 use clerkcast::log::jetstream::{Config, JetStreamLog, OpenError};
-use clerkcast::log::{Appended, DEDUPE_WINDOW, Error, Log, Metrics, NewRecord, Tally};
+use clerkcast::log::{Appended, DEDUPE_WINDOW, Entry, Error, Log, Metrics, Tally};
 use prometheus_client::registry::Registry;
 
 use super::server::Server;
@@ -112,7 +112,7 @@ async fn ordered_positions_are_not_reused_after_a_purge_and_a_restart() {
     let mut last = Position::START;
     for round in 0..3 {
         let log = store.open().await;
-        assert!(log.bounds().tail >= last);
+        assert!(log.bounds().last >= last);
         for number in 0..5 {
             let id = format!("msg_{round}_{number}");
             let position = append(&*log, record(&id, "user.created", None)).await;
@@ -122,7 +122,7 @@ async fn ordered_positions_are_not_reused_after_a_purge_and_a_restart() {
         store.stream().await.purge().await.expect("purged");
         log.apply_retention().await.expect("looked at");
         assert_eq!(log.bounds().trimmed, last, "everything is gone");
-        assert_eq!(log.bounds().tail, last);
+        assert_eq!(log.bounds().last, last);
         log.close().await;
         store.server.kill();
         store.server.run();
@@ -193,7 +193,7 @@ async fn time_finds_the_first_record_received_since() {
         let record = record(&format!("msg_{number}"), "user.created", None);
         append(
             &*log,
-            NewRecord {
+            Entry {
                 receive_time: received(number),
                 ..record
             },
@@ -205,7 +205,7 @@ async fn time_finds_the_first_record_received_since() {
         let found = read_all(&*log, everything_after(after)).await;
         assert_eq!(found.len(), left, "since the {index}th");
     }
-    let tail = log.bounds().tail;
+    let tail = log.bounds().last;
     let never = log.position_before(UnixMillis::now()).await;
     assert_eq!(never.expect("found"), tail);
     let always = log.position_before(UnixMillis::new(0)).await;
@@ -234,7 +234,7 @@ async fn messages_of_others_are_nobodys_events() {
         assert_eq!(batch.after, end);
         for record in &batch.records {
             end = record.position;
-            seen.push(record.content.id.clone());
+            seen.push(record.entry.id.clone());
         }
     }
     assert_eq!(seen, ["msg_0", "msg_1"]);
@@ -253,8 +253,8 @@ async fn unique_duplicates_posted_to_two_gateways_enter_once() {
     let answers = futures_util::future::join_all(appends).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     for log in logs {
-        let bounds = log.latest_bounds(Position::START).await.expect("asked");
-        assert_eq!(bounds.tail, Position::new(200));
+        let bounds = log.confirmed_bounds(Position::START).await.expect("asked");
+        assert_eq!(bounds.last, Position::new(200));
         let all = read_all(&*log, everything_after(Position::START)).await;
         let mut all = ids(&all);
         all.sort_unstable();

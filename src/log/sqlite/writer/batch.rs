@@ -2,7 +2,7 @@
 
 use super::Answer;
 use crate::log::sqlite::retention;
-use crate::log::{Appended, Error, NewRecord};
+use crate::log::{Appended, Entry, Error};
 
 /// One commit takes at most this many records …
 const BATCH_RECORDS_MAX: usize = 1024;
@@ -12,13 +12,13 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A batch that is not committed yet.
 #[derive(Default)]
 pub(super) struct Pending {
-    pub(super) records: Vec<NewRecord>,
+    pub(super) records: Vec<Entry>,
     pub(super) answers: Vec<Answer>,
     pub(super) bytes: usize,
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, record: NewRecord, answer: Answer) {
+    pub(super) fn push(&mut self, record: Entry, answer: Answer) {
         self.bytes += record.bytes();
         self.records.push(record);
         self.answers.push(answer);

@@ -13,9 +13,9 @@ use crate::log::{Bounds, Error};
 /// among any number of records.
 pub(super) async fn position_before(shared: &Shared, time: UnixMillis) -> Result<Position, Error> {
     shared.refresh().await?;
-    let Bounds { trimmed, tail, .. } = shared.bounds();
+    let Bounds { trimmed, last, .. } = shared.bounds();
     // What lies up to `early` was received before, what lies after `late` was not.
-    let (mut early, mut late) = (trimmed, tail);
+    let (mut early, mut late) = (trimmed, last);
     while early < late {
         let middle = early.number() + late.distance_from(early) / 2;
         let received = shared

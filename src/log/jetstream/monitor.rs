@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use tokio::time::{Instant, sleep};
 
 use super::admission::Look;
-use super::shared::{Refreshed, Shared};
+use super::shared::{Shared, StateError};
 use super::{account, stream, subject};
 use crate::event::Position;
 use crate::log::{Tally, Writability};
@@ -29,7 +29,7 @@ const MISSING_MAX: u32 = 8;
 
 /// Watches the stream until the log is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut watcher = Watcher {
+    let mut watcher = Monitor {
         shared: &shared,
         missing: 0,
         lost_since: None,
@@ -62,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-struct Watcher<'a> {
+struct Monitor<'a> {
     shared: &'a Shared,
     /// Looks in a row that found no stream.
     missing: u32,
@@ -70,7 +70,7 @@ struct Watcher<'a> {
     lost_since: Option<Instant>,
 }
 
-impl Watcher<'_> {
+impl Monitor<'_> {
     /// Asks the stream for its state and its settings, and after a refusal for the room of the
     /// account, and judges by them whether records can be stored.
     async fn look(&mut self) {
@@ -78,7 +78,7 @@ impl Watcher<'_> {
         let asked = Instant::now();
         let info = shared.info().await;
         self.missing = match info {
-            Err(Refreshed::Missing) => self.missing + 1,
+            Err(StateError::Missing) => self.missing + 1,
             _ => 0,
         };
         if self.missing >= MISSING_MAX {
@@ -113,7 +113,7 @@ impl Watcher<'_> {
         let look = Look {
             asked: asked.into_std(),
             finding,
-            tail: shared.bounds().tail,
+            last: shared.bounds().last,
         };
         shared.judge(|admission| admission.note_look(look));
     }
