@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::config::shown_duration;
-use super::{Addresses, Gateway, LogConfig, SourceConfig};
+use super::config::{LogConfig, SourceConfig, shown_duration};
+use super::open::{Addresses, Gateway};
 use crate::access::AccessConfig;
 use crate::webhook;
 

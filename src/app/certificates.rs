@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::Config;
+use super::config::Config;
 use crate::net::{CertificateFiles, Metrics, Renewal, Tls};
 
 /// How often the files are looked at without being asked.

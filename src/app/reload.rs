@@ -3,50 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-
 use super::config::{
     self, Checked, Declaration, Document, Environment, Given, Problem, Settings, SourceConfig,
 };
-use super::{Config, Controls, LogConfig};
+use super::config::{Config, LogConfig};
+use super::controls::Controls;
 use crate::access::{ANONYMOUS, AccessConfig, Policy, Replacement};
-use crate::event::UnixMillis;
 use crate::net::Renewal;
 use crate::telemetry::LevelControl;
-
-/// What reloads came to; clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Metrics {
-    successful: Gauge,
-    succeeded_at: Gauge,
-}
-
-impl Metrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "config_last_reload_successful",
-            "1 if the last reload succeeded or there was none, else 0",
-            metrics.successful.clone(),
-        );
-        registry.register(
-            "config_last_reload_success_timestamp_seconds",
-            "Unix time of the last successful reload; before the first, of the start",
-            metrics.succeeded_at.clone(),
-        );
-        metrics.note(true);
-        metrics
-    }
-
-    fn note(&self, successful: bool) {
-        self.successful.set(i64::from(successful));
-        if successful {
-            let now = UnixMillis::now().milliseconds().div_euclid(1000);
-            self.succeeded_at.set(now);
-        }
-    }
-}
 
 /// A configuration as it was read.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Failure;
+use super::failure::Failure;
 use super::serve::stop_signal;
 use crate::log::sqlite::{BackedUp, Backup, BackupError};
 

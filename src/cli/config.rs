@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::failure::Failure;
 use super::options::ServeArgs;
 use crate::app::Config;
 use crate::app::config::{

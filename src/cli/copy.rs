@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use super::options::{LogArgs, refusal};
 use crate::app::InForce;
 use crate::app::config::{Environment, Settings, check_stream};

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::{Arg, Args};
 
+use super::failure::Failure;
 use super::options::{ServeArgs, refusal};
 use super::post::{Poster, new_id};
+use super::secrets;
 use super::send::sample_as_of_now;
 use super::serve::{start_logging, stop_signal};
 use super::tail::{Printer, Style, everything};
-use super::{Failure, secrets};
 use crate::access::{AccessConfig, Policy, PrincipalConfig, Token};
 use crate::app::config::{Checked, Environment, Origin, Settings, check};
 use crate::app::{Addresses, Gateway};

@@ -7,6 +7,8 @@ mod backup;
 mod config;
 mod copy;
 mod dev;
+mod failure;
+mod input;
 mod options;
 mod post;
 mod reload;
@@ -17,61 +19,9 @@ mod tail;
 mod token;
 mod verify;
 
-use std::io::Read as _;
-use std::path::Path;
-
 use clap::{Parser, Subcommand};
 
-use crate::app::RunError;
-
-/// Why a command did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The command line or the configuration is wrong: exit code 2.
-    #[error("{0}")]
-    Usage(String),
-    /// It did not work: exit code 1.
-    #[error("{0}")]
-    Failed(String),
-    /// The same, already logged.
-    #[error("{0}")]
-    Logged(String),
-    /// Interrupted before it was done: exit code 130.
-    #[error("{0}")]
-    Interrupted(String),
-}
-
-impl Failure {
-    /// With the error's causes, where it can show them.
-    fn failed(error: impl std::fmt::Display) -> Self {
-        Self::Failed(format!("{error:#}"))
-    }
-
-    /// The process's exit code.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Usage(_) => 2,
-            Self::Failed(_) | Self::Logged(_) => 1,
-            Self::Interrupted(_) => 130,
-        }
-    }
-
-    /// Whether the process has yet to print it.
-    #[must_use]
-    pub fn is_news(&self) -> bool {
-        !matches!(self, Self::Logged(_))
-    }
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        match error {
-            RunError::Log(_) => Self::Logged(error.to_string()),
-            RunError::Server(error) => Self::failed(error),
-        }
-    }
-}
+pub use failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -157,17 +107,6 @@ impl Cli {
     pub fn is_service(&self) -> bool {
         matches!(self.command, Command::Serve(_))
     }
-}
-
-/// The bytes of a file that a flag names; `-` is standard input.
-fn read_input(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(path)
-    };
-    read.map_err(|error| Failure::Usage(format!("{flag}: {}: {error}", path.display())))
 }
 
 /// Runs the command that `cli` names.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::app::InForce;
 use crate::app::config::{
     Declaration, Environment, Given, Kind, OPTIONS, OptionPlace, Origin, Problem,

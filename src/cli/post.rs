@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::event::UnixMillis;
 use crate::webhook::SigningSecret;
 

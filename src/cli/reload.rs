@@ -3,7 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::app::Reload;
 
 /// SIGHUP, which ends the process no more. One that arrives while the gateway starts is

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::app::config::Environment;
 use crate::app::config::secrets::{FILE_SUFFIX, Held, VARIABLES, of_variable, read_file};
 use crate::webhook::SigningSecret;

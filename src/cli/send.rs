@@ -9,9 +9,10 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::failure::Failure;
+use super::input::read_input;
 use super::post::{Answer, Poster, new_id};
 use super::secrets::{no_secret, secrets_of};
-use super::{Failure, read_input};
 use crate::clerk::samples::SAMPLES;
 use crate::clerk::suggestions::Suggestions;
 use crate::event::{Excerpt, UnixMillis};

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::failure::Failure;
 use super::options::{ServeArgs, refusal};
-use super::{Failure, reload};
+use super::reload;
 use crate::app::config::{Checked, Environment, Settings, check, logging};
 use crate::app::{Gateway, Reload, announce, seconds};
 use crate::telemetry::{self, LevelControl};

@@ -10,8 +10,9 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
+use super::failure::Failure;
+use super::input::read_input;
 use super::secrets;
-use super::{Failure, read_input};
 use crate::client::{self, Connection, Subscriber};
 use crate::proto::subscribe_request::Start;
 use crate::proto::subscribe_response::Kind;

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Read as _};
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::access::{Token, TokenHash};
 
 /// Far more than a token has; a file that was given by mistake is not read whole.

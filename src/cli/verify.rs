@@ -10,8 +10,9 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::failure::Failure;
+use super::input::read_input;
 use super::secrets::secrets_of;
-use super::{Failure, read_input};
 use crate::event::UnixMillis;
 use crate::webhook::{Diagnosis, Rejection, SignatureHeaders, Verifier, diagnose};
 

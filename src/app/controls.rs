@@ -1,0 +1,57 @@
+//! What a reload replaces, and how the last one ended.
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::certificates::Certificates;
+use crate::access::Access;
+use crate::event::UnixMillis;
+use crate::fanout::Fanout;
+use crate::log::Log;
+use crate::webhook;
+
+/// What can be replaced while the gateway runs; clones share it.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    pub(super) access: Access,
+    pub(super) certificates: Certificates,
+    pub(super) sources: webhook::Sources,
+    pub(super) fanout: Fanout,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) metrics: Metrics,
+}
+
+/// What reloads came to; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    successful: Gauge,
+    succeeded_at: Gauge,
+}
+
+impl Metrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "config_last_reload_successful",
+            "1 if the last reload succeeded or there was none, else 0",
+            metrics.successful.clone(),
+        );
+        registry.register(
+            "config_last_reload_success_timestamp_seconds",
+            "Unix time of the last successful reload; before the first, of the start",
+            metrics.succeeded_at.clone(),
+        );
+        metrics.note(true);
+        metrics
+    }
+
+    pub(super) fn note(&self, successful: bool) {
+        self.successful.set(i64::from(successful));
+        if successful {
+            let now = UnixMillis::now().milliseconds().div_euclid(1000);
+            self.succeeded_at.set(now);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Running a gateway, and stopping it in order.
+//!
+//! ```text
+//!   stop:  not ready ─► streams end with UNAVAILABLE ─► webhooks in flight are answered
+//!          ─► log closed ─► exit 0          (a deadline, and a second signal, cut it short)
+//! ```
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
+
+use super::announce::seconds;
+use super::controls::Controls;
+use super::open::Gateway;
+use crate::doors::grpc;
+use crate::log::{Log, Writability};
+use crate::{ops, webhook};
+
+/// How often retention looks for what may go.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a gateway ended by itself; the process should exit non-zero.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log failed for good, and has logged why.
+    #[error("the log failed permanently: {0}; restart to recover")]
+    Log(String),
+    /// A server did.
+    #[error(transparent)]
+    Server(anyhow::Error),
+}
+
+impl Gateway {
+    /// Serves until `stop` completes, then stops in order.
+    ///
+    /// # Errors
+    /// When the log failed for good or a server did.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let (log, drain, feed) = (self.log, self.drain, self.feed);
+        let Controls {
+            access,
+            certificates,
+            sources,
+            fanout,
+            ..
+        } = self.controls;
+        let webhooks = webhook::router(
+            self.config.webhook(sources),
+            Arc::clone(&log),
+            self.webhook_metrics,
+            drain.clone(),
+        );
+        let services = grpc::Services {
+            fanout: fanout.clone(),
+            guard: grpc::Guard::new(access, self.grpc_metrics),
+            health: self.config.grpc_health,
+            reflection: self.config.grpc_reflection,
+        };
+        let admin = ops::router(ops::Probes {
+            registry: self.registry,
+            fanout: fanout.clone(),
+            writability: log.writability(),
+            drain: drain.clone(),
+        });
+
+        let mut grpc = tokio::spawn(grpc::serve(self.grpc, services, drain.clone()));
+        let mut http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
+        // The admin port answers until the end: readiness is what tells of the drain.
+        let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
+        let retention = tokio::spawn(keep_retention(Arc::clone(&log)));
+        let renewal = tokio::spawn(certificates.keep());
+
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            reason = log_failure(&*log) => Err(RunError::Log(reason)),
+            ended = &mut grpc => Err(RunError::Server(ended_early(ended))),
+            ended = &mut http => Err(RunError::Server(ended_alone("the webhook server", ended))),
+            ended = feed => Err(RunError::Server(ended_alone("the fan-out", ended))),
+        };
+        tracing::info!(
+            deadline = %seconds(self.config.drain_timeout),
+            subscribers = fanout.subscribers().len(),
+            reason = outcome.as_ref().err().map_or("signal", |_| "failure"),
+            "draining"
+        );
+        drain.cancel();
+        retention.abort();
+        renewal.abort();
+        // The gRPC side ends streams at once, and waits 5 s for streams that are not read.
+        let drained = async {
+            end_of(http).await;
+            end_of(grpc).await;
+        };
+        if timeout(self.config.drain_timeout, drained).await.is_err() {
+            tracing::warn!("some connections did not end within the deadline; closing them");
+        }
+        log.close().await;
+        admin.abort();
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+/// Waits for a task, which may have ended and been looked at before: a second look at its
+/// result would panic.
+async fn end_of<T>(task: JoinHandle<T>) {
+    if !task.is_finished() {
+        let _panicked = task.await;
+    }
+}
+
+fn ended_alone(what: &str, ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("{what} ended by itself"),
+        Err(panic) => anyhow::anyhow!("{what} panicked: {panic}"),
+    }
+}
+
+fn ended_early(ended: Result<Result<(), grpc::Error>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Err(error)) => anyhow::Error::from(error).context("the gRPC server failed"),
+        Ok(Ok(())) => anyhow::anyhow!("the gRPC server ended by itself"),
+        Err(panic) => anyhow::anyhow!("the gRPC server panicked: {panic}"),
+    }
+}
+
+/// Completes when the log will never take writes again.
+async fn log_failure(log: &dyn Log) -> String {
+    let mut writability = log.writability();
+    loop {
+        if let Writability::Failed(reason) = &*writability.borrow_and_update() {
+            return reason.clone();
+        }
+        if writability.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn keep_retention(log: Arc<dyn Log>) {
+    let mut ticks = tokio::time::interval(RETENTION_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = log.apply_retention().await {
+            tracing::warn!(%error, "retention could not remove old events; it is tried again");
+        }
+    }
+}

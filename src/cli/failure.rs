@@ -1,0 +1,52 @@
+//! How a command ends that did not succeed.
+
+use crate::app::RunError;
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line or the configuration is wrong: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// It did not work: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+    /// The same, already logged.
+    #[error("{0}")]
+    Logged(String),
+    /// Interrupted before it was done: exit code 130.
+    #[error("{0}")]
+    Interrupted(String),
+}
+
+impl Failure {
+    /// With the error's causes, where it can show them.
+    pub(super) fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) | Self::Logged(_) => 1,
+            Self::Interrupted(_) => 130,
+        }
+    }
+
+    /// Whether the process has yet to print it.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        !matches!(self, Self::Logged(_))
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Log(_) => Self::Logged(error.to_string()),
+            RunError::Server(error) => Self::failed(error),
+        }
+    }
+}
