@@ -1,9 +1,9 @@
-//! Why a subscription or a read ends early.
+//! Why a subscriber's stream or a read ends early.
 
 use crate::event::{Cursor, Epoch};
 use crate::log;
 
-/// Why a subscription or a read did not go on.
+/// Why a subscriber's stream or a read ended.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Retention removed events after the cursor.
@@ -34,7 +34,7 @@ pub enum Error {
         /// The end of what both histories have, where it is known.
         common: Option<Cursor>,
     },
-    /// The bound on open subscriptions is reached.
+    /// The bound on connected subscribers is reached.
     #[error("{0} subscribers are connected, which is the limit")]
     TooManySubscribers(usize),
     /// The principal holds as many streams as its policy allows.

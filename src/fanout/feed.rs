@@ -1,47 +1,47 @@
 //! The one reader of committed batches: fills the ring, and wakes whoever waits for it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::hub::Inner;
-use super::index::Shown;
+use super::hub::Hub;
+use super::index::Arrival;
 use crate::log::Batch;
 
-pub(super) async fn run(inner: Arc<Inner>, mut batches: Receiver<Arc<Batch>>) {
+pub(super) async fn run(hub: Arc<Hub>, mut batches: Receiver<Arc<Batch>>) {
     loop {
         match batches.recv().await {
-            Ok(batch) => publish(&inner, &batch),
-            // The next batch does not follow on the ring's head, and restarts it.
+            Ok(batch) => publish(&hub, &batch),
+            // The next batch does not follow on the ring's last event, and restarts it.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-fn publish(inner: &Inner, batch: &Arc<Batch>) {
+fn publish(hub: &Hub, batch: &Arc<Batch>) {
     let Some(last) = batch.records.last() else {
         return;
     };
-    let mut ring = inner.ring.write().unwrap_or_else(PoisonError::into_inner);
-    let head = ring.head();
-    if last.position <= head {
+    let mut ring = hub.ring.write();
+    let ring_last = ring.last();
+    if last.position <= ring_last {
         return;
     }
-    let missed_some = batch.after > head;
+    let missed_some = batch.after > ring_last;
     if missed_some {
         ring.restart_after(batch.after);
     }
-    ring.push(inner.log.epoch(), Arc::clone(batch));
+    ring.push(hub.log.epoch(), Arc::clone(batch));
     drop(ring);
 
     if missed_some {
-        inner.waiting.skip_to(batch.after);
+        hub.waiters.skip_to(batch.after);
     }
     let unseen = batch.records.iter();
-    let unseen = unseen.filter(|record| record.position > head);
+    let unseen = unseen.filter(|record| record.position > ring_last);
     let events = unseen.map(|record| (record.position, &record.entry.attributes));
-    let events: Vec<Shown<'_>> = events.collect();
-    inner.waiting.show(&events);
+    let events: Vec<Arrival<'_>> = events.collect();
+    hub.waiters.notify(&events);
 }

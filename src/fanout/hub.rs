@@ -2,9 +2,10 @@
 //! who is connected.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -14,7 +15,7 @@ use super::metrics::Metrics;
 use super::outage::Outage;
 use super::registry::Registry;
 use super::ring::Ring;
-use super::waiting::WaitingRoom;
+use super::waiters::Waiters;
 use crate::access::Principal;
 use crate::event::{Cursor, Position};
 use crate::log::{Bounds, Lineage, Log};
@@ -24,18 +25,18 @@ use crate::log::{Bounds, Lineage, Log};
 pub struct Config {
     /// Bytes of recent events kept in memory, for all subscribers together.
     pub ring_bytes_max: usize,
-    /// Subscriptions open at once; more are refused.
+    /// Subscribers connected at once; more are refused.
     pub subscribers_max: usize,
     /// The configured sources.
     pub sources: Vec<String>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct Hub {
     pub(super) log: Arc<dyn Log>,
     pub(super) config: Config,
     pub(super) ring: RwLock<Ring>,
-    pub(super) waiting: WaitingRoom,
+    pub(super) waiters: Waiters,
     pub(super) history: History,
     pub(super) registry: Registry,
     names: Mutex<Names>,
@@ -56,17 +57,17 @@ struct Names {
     version: Option<u64>,
 }
 
-impl Inner {
+impl Hub {
     pub(super) fn new(
         log: Arc<dyn Log>,
         config: Config,
         metrics: Metrics,
         drain: CancellationToken,
     ) -> Self {
-        let tail = log.bounds().last;
+        let last = log.bounds().last;
         Self {
-            ring: RwLock::new(Ring::new(tail, config.ring_bytes_max)),
-            waiting: WaitingRoom::new(tail),
+            ring: RwLock::new(Ring::new(last, config.ring_bytes_max)),
+            waiters: Waiters::new(last),
             history: History::new(Arc::clone(&log)),
             registry: Registry::default(),
             names: Mutex::new(Names {
@@ -86,7 +87,7 @@ impl Inner {
     /// See [`super::Fanout::known_names`].
     pub(super) fn known_names(&self) -> Arc<KnownNames> {
         let version = Some(self.log.names_version());
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.lock();
         if names.version != version {
             let sources = names.sources.iter().cloned();
             names.known = Arc::new(KnownNames::new(sources, &self.log.tallies()));
@@ -97,7 +98,7 @@ impl Inner {
 
     /// See [`super::Fanout::set_sources`].
     pub(super) fn set_sources(&self, sources: BTreeSet<String>) {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.lock();
         names.sources = sources;
         names.version = None;
     }
@@ -109,7 +110,7 @@ impl Inner {
             Error::PolicyChanged => principal.streams_ended(|| registry.count_ended()),
             Error::Draining => *self.drained_streams.get_or_init(|| registry.len()),
             Error::Log(_) => {
-                let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut outage = self.outage.lock();
                 outage.streams(Instant::now(), || registry.len())
             }
             _ => registry.len(),
@@ -134,13 +135,13 @@ impl Inner {
                 expected,
             });
         }
-        let mut tail = self.log.bounds().last;
-        if cursor.position > tail {
-            tail = self.log.confirmed_bounds(cursor.position).await?.last;
+        let mut last = self.log.bounds().last;
+        if cursor.position > last {
+            last = self.log.confirmed_bounds(cursor.position).await?.last;
         }
-        if cursor.position > tail {
+        if cursor.position > last {
             return Err(Error::AheadOfLog {
-                newest: self.cursor(tail),
+                newest: self.cursor(last),
             });
         }
         if cursor.position < self.log.bounds().trimmed {
@@ -168,11 +169,11 @@ impl Inner {
     }
 
     pub(super) fn ring(&self) -> RwLockReadGuard<'_, Ring> {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+        self.ring.read()
     }
 
     pub(super) fn shed_ring(&self) {
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.ring.write();
         ring.shed();
     }
 }

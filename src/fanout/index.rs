@@ -13,7 +13,7 @@
 //! answers. Who begins to wait in between has read what was announced.
 
 mod budget;
-mod filed;
+mod groups;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::filter::Filter;
 use crate::event::{Attributes, Position};
 use budget::Budget;
-use filed::Filed;
+use groups::GroupsByValue;
 
 pub(super) use budget::{Limits, TooLarge};
 
@@ -32,7 +32,7 @@ const QUESTIONS_KEPT: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Index<W> {
     /// Every event up to here has been shown to everyone who waits.
-    shown: Position,
+    settled: Position,
     /// Every event up to here can be read, and waiting groups are being asked about it.
     announced: Position,
     /// Counts announcements.
@@ -41,13 +41,13 @@ pub(super) struct Index<W> {
     groups: BTreeMap<u64, Group>,
     next_group: u64,
     group_of: HashMap<Filter, u64>,
-    filed: Filed,
+    by_value: GroupsByValue,
     unfiled: BTreeSet<u64>,
     budget: Budget,
 }
 
 /// An event, where it lies.
-pub(super) type Shown<'a> = (Position, &'a Attributes);
+pub(super) type Arrival<'a> = (Position, &'a Attributes);
 
 #[derive(Debug)]
 struct Subscriber<W> {
@@ -97,9 +97,9 @@ impl<W> Default for Questions<W> {
 
 impl<W> Questions<W> {
     /// Asks each group about its events, in their order.
-    pub(super) fn ask(&mut self, events: &[Shown<'_>]) {
+    pub(super) fn ask(&mut self, events: &[Arrival<'_>]) {
         for (group, filter, first) in self.asked.drain(..) {
-            let is_wanted = |(_, event): &Shown<'_>| filter.matches(event.view());
+            let is_wanted = |(_, event): &Arrival<'_>| filter.matches(event.view());
             let rest = events.get(first..).unwrap_or_default();
             if let Some(further) = rest.iter().position(is_wanted) {
                 self.answers.push((group, first + further));
@@ -110,16 +110,16 @@ impl<W> Questions<W> {
 }
 
 impl<W: Clone> Index<W> {
-    pub(super) fn new(tail: Position, limits: Limits) -> Self {
+    pub(super) fn new(last: Position, limits: Limits) -> Self {
         Self {
-            shown: tail,
-            announced: tail,
+            settled: last,
+            announced: last,
             announcement: 0,
             subscribers: HashMap::new(),
             groups: BTreeMap::new(),
             next_group: 0,
             group_of: HashMap::new(),
-            filed: Filed::new(),
+            by_value: GroupsByValue::new(),
             unfiled: BTreeSet::new(),
             budget: Budget::new(limits),
         }
@@ -166,7 +166,7 @@ impl<W: Clone> Index<W> {
     fn add_group(&mut self, filter: Filter) {
         let number = self.next_group;
         self.next_group += 1;
-        if !self.filed.insert(number, filter.narrow()) {
+        if !self.by_value.insert(number, filter.narrow()) {
             self.unfiled.insert(number);
         }
         self.group_of.insert(filter.clone(), number);
@@ -180,7 +180,7 @@ impl<W: Clone> Index<W> {
     }
 
     pub(super) fn leave(&mut self, number: u64) {
-        self.read(number);
+        self.resume(number);
         let Some(subscriber) = self.subscribers.remove(&number) else {
             return;
         };
@@ -202,7 +202,7 @@ impl<W: Clone> Index<W> {
             return;
         };
         self.group_of.remove(&group.filter);
-        self.filed.remove(number, group.filter.narrow());
+        self.by_value.remove(number, group.filter.narrow());
         self.unfiled.remove(&number);
     }
 
@@ -223,7 +223,7 @@ impl<W: Clone> Index<W> {
 
     /// A subscriber goes on reading. If it waited, nothing up to the returned position is
     /// wanted, and it need not look there.
-    pub(super) fn read(&mut self, number: u64) -> Option<Position> {
+    pub(super) fn resume(&mut self, number: u64) -> Option<Position> {
         let subscriber = self.subscribers.get_mut(&number)?;
         match std::mem::replace(&mut subscriber.state, State::Reading) {
             State::Reading => None,
@@ -231,20 +231,20 @@ impl<W: Clone> Index<W> {
             State::Waiting => {
                 let group = self.groups.get_mut(&subscriber.group)?;
                 group.waiting.remove(&number);
-                Some(self.shown)
+                Some(self.settled)
             }
         }
     }
 
     /// How far a subscriber who waits has come.
-    pub(super) fn waits_at(&self, number: u64) -> Option<Position> {
+    pub(super) fn caught_up_to(&self, number: u64) -> Option<Position> {
         let subscriber = self.subscribers.get(&number)?;
-        (subscriber.state == State::Waiting).then_some(self.shown)
+        (subscriber.state == State::Waiting).then_some(self.settled)
     }
 
     /// Collects the groups to ask about the events that follow on the last ones. They must be
     /// settled before others are announced.
-    pub(super) fn announce(&mut self, events: &[Shown<'_>], questions: &mut Questions<W>) {
+    pub(super) fn announce(&mut self, events: &[Arrival<'_>], questions: &mut Questions<W>) {
         let Some((last, _)) = events.last() else {
             return;
         };
@@ -264,7 +264,7 @@ impl<W: Clone> Index<W> {
             }
         };
         for (place, (_, event)) in events.iter().enumerate() {
-            self.filed
+            self.by_value
                 .for_each(event.view(), |number| ask(number, place));
         }
         for number in &self.unfiled {
@@ -273,15 +273,15 @@ impl<W: Clone> Index<W> {
     }
 
     /// Takes the answers, and collects the subscribers to wake.
-    pub(super) fn settle(&mut self, events: &[Shown<'_>], questions: &mut Questions<W>) {
+    pub(super) fn settle(&mut self, events: &[Arrival<'_>], questions: &mut Questions<W>) {
         for (group, place) in questions.answers.drain(..) {
             let before = place.checked_sub(1).and_then(|before| events.get(before));
-            let before = before.map_or(self.shown, |(position, _)| *position);
+            let before = before.map_or(self.settled, |(position, _)| *position);
             if let Some(group) = self.groups.get_mut(&group) {
                 wake(group, before, &mut self.subscribers, &mut questions.woken);
             }
         }
-        self.shown = self.announced;
+        self.settled = self.announced;
     }
 
     /// Goes on after `position`, because what lies before it was missed. Everyone who
@@ -289,9 +289,9 @@ impl<W: Clone> Index<W> {
     pub(super) fn skip_to(&mut self, position: Position) -> Vec<W> {
         let mut woken = Vec::new();
         for group in self.groups.values_mut() {
-            wake(group, self.shown, &mut self.subscribers, &mut woken);
+            wake(group, self.settled, &mut self.subscribers, &mut woken);
         }
-        self.shown = position;
+        self.settled = position;
         self.announced = position;
         woken
     }

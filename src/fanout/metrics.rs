@@ -1,6 +1,8 @@
 //! What the fan-out counts.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use std::ops::Deref;
+
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,14 +16,7 @@ const NAMES_MAX: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
-    state: StateName,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "label values as they are shown")]
-enum StateName {
-    catching_up,
-    live,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,47 +24,46 @@ struct SubscriberLabel {
     subscriber: String,
 }
 
-/// Why a subscription ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "label values as they are shown")]
+/// Why a subscriber's stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    client_left,
-    caught_up,
-    max_events,
-    cursor_expired,
-    draining,
-    log_unreadable,
-    access_ended,
+    ClientLeft,
+    CaughtUp,
+    MaxEvents,
+    CursorExpired,
+    Draining,
+    LogUnreadable,
+    AccessEnded,
 }
 
 impl Ending {
     const ALL: [Self; 7] = [
-        Self::client_left,
-        Self::caught_up,
-        Self::max_events,
-        Self::cursor_expired,
-        Self::draining,
-        Self::log_unreadable,
-        Self::access_ended,
+        Self::ClientLeft,
+        Self::CaughtUp,
+        Self::MaxEvents,
+        Self::CursorExpired,
+        Self::Draining,
+        Self::LogUnreadable,
+        Self::AccessEnded,
     ];
 
     /// As it stands in metrics and in log lines.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::client_left => "client_left",
-            Self::caught_up => "caught_up",
-            Self::max_events => "max_events",
-            Self::cursor_expired => "cursor_expired",
-            Self::draining => "draining",
-            Self::log_unreadable => "log_unreadable",
-            Self::access_ended => "access_ended",
+            Self::ClientLeft => "client_left",
+            Self::CaughtUp => "caught_up",
+            Self::MaxEvents => "max_events",
+            Self::CursorExpired => "cursor_expired",
+            Self::Draining => "draining",
+            Self::LogUnreadable => "log_unreadable",
+            Self::AccessEnded => "access_ended",
         }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndingLabel {
-    reason: Ending,
+    reason: &'static str,
 }
 
 /// The fan-out's metrics; clones share them.
@@ -150,30 +144,31 @@ impl Metrics {
             metrics.fell_behind.clone(),
         );
         for reason in Ending::ALL {
-            metrics
-                .ended
-                .get_or_create(&EndingLabel { reason })
-                .inc_by(0);
+            metrics.ended_for(reason).inc_by(0);
         }
         metrics
     }
 
     pub(super) fn count_end(&self, reason: Ending) {
-        self.ended.get_or_create(&EndingLabel { reason }).inc();
+        self.ended_for(reason).inc();
+    }
+
+    fn ended_for(&self, reason: Ending) -> impl Deref<Target = Counter> {
+        let reason = reason.name();
+        self.ended.get_or_create(&EndingLabel { reason })
     }
 
     pub(super) fn observe(&self, subscribers: &[SubscriberView], filter_bytes: usize) {
         let filter_bytes = i64::try_from(filter_bytes).unwrap_or(i64::MAX);
         self.filter_bytes.set(filter_bytes);
-        for (state, name) in [
-            (State::CatchingUp, StateName::catching_up),
-            (State::Live, StateName::live),
-        ] {
+        for state in [State::CatchingUp, State::Live] {
             let count = subscribers
                 .iter()
                 .filter(|view| view.state == state)
                 .count();
-            let gauge = self.subscribers.get_or_create(&StateLabel { state: name });
+            let gauge = self.subscribers.get_or_create(&StateLabel {
+                state: state.name(),
+            });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.lag_events.clear();

@@ -1,14 +1,14 @@
 //! From one log to every subscriber.
 //!
 //! ```text
-//!   log ──batches──► feed ──► ring (the recent tail, each event encoded once)
+//!   log ──batches──► feed ──► ring (the last events, each encoded once)
 //!    │                 └─► wakes whoever waits for one   ▲ clone shared bytes
-//!    └──────────── pages ──► subscription ◄──────────────┘
+//!    └──────────── pages ──► subscriber ◄────────────────┘
 //!                              │ pulled by its own HTTP/2 flow control
 //! ```
 //!
-//! A subscription is a cursor, and nothing is queued for it. Behind the ring it reads
-//! the log, inside the ring it clones frames, at the head it waits until an event comes
+//! A subscriber is a cursor, and nothing is queued for it. Behind the ring it reads
+//! the log, inside the ring it clones frames, at its end it waits until an event comes
 //! that its filter matches. Falling behind is a way back to the first of the three, not an error, so a slow subscriber costs the
 //! same few hundred kilobytes however slow it is, and there is no seam between history
 //! and live at which an event could be lost or repeated.
@@ -30,14 +30,15 @@ mod hub;
 mod index;
 mod metrics;
 mod outage;
+mod outbox;
+mod page_cache;
 mod read;
-mod ready;
 mod registry;
 mod request;
 mod ring;
-mod starting;
-mod subscription;
-mod waiting;
+mod start;
+mod subscriber;
+mod waiters;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ use crate::access::{Principal, Scope};
 use crate::event::{Cursor, Position};
 use crate::log::{Bounds, Log};
 use crate::proto;
-use hub::Inner;
+use hub::Hub;
 
 pub use asked::AskedFilter;
 pub use error::Error;
@@ -57,20 +58,20 @@ pub use filter::{Denied, Filter, KnownNames, Violation, Violations};
 pub use frame::{Frame, Payload, View};
 pub use hub::Config;
 pub use metrics::Metrics;
-pub use read::{Listed, Listing};
+pub use read::{EventPage, ListRequest};
 pub use registry::{Lag, State, SubscriberPage, SubscriberView};
 pub use request::{OnExpired, Request, Start};
-pub use subscription::Subscription;
+pub use subscriber::Subscriber;
 
 /// The fan-out; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Fanout {
-    inner: Arc<Inner>,
+    hub: Arc<Hub>,
 }
 
 impl Fanout {
     /// Starts the fan-out of `log`, with the task that feeds it, which ends only with
-    /// the log. Subscriptions end when `drain` is cancelled.
+    /// the log. Subscribers' streams end when `drain` is cancelled.
     #[must_use]
     pub fn start(
         log: Arc<dyn Log>,
@@ -78,40 +79,40 @@ impl Fanout {
         metrics: Metrics,
         drain: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
-        // Follow first: what is committed from here on is either below the tail that
+        // Follow first: what is committed from here on is either below the position that
         // the ring begins at or in a batch.
         let batches = log.follow();
-        let inner = Arc::new(Inner::new(log, config, metrics, drain));
-        let feed = tokio::spawn(feed::run(Arc::clone(&inner), batches));
-        (Self { inner }, feed)
+        let hub = Arc::new(Hub::new(log, config, metrics, drain));
+        let feed = tokio::spawn(feed::run(Arc::clone(&hub), batches));
+        (Self { hub }, feed)
     }
 
     /// The names that filters may use, shared by all calls until there are others.
     #[must_use]
     pub fn known_names(&self) -> Arc<KnownNames> {
-        self.inner.known_names()
+        self.hub.known_names()
     }
 
     /// Takes these for the configured sources from now on. A source that is not among them
     /// can be asked for as long as the log has counted an event of it.
     pub fn set_sources(&self, names: BTreeSet<String>) {
-        self.inner.set_sources(names);
+        self.hub.set_sources(names);
     }
 
-    /// Opens a subscription.
+    /// Opens a subscriber's stream.
     ///
     /// # Errors
     /// When its cursor cannot be honoured, there are too many, or the gateway stops.
-    pub async fn subscribe(&self, request: Request) -> Result<Subscription, Error> {
-        Subscription::open(Arc::clone(&self.inner), request).await
+    pub async fn subscribe(&self, request: Request) -> Result<Subscriber, Error> {
+        Subscriber::open(Arc::clone(&self.hub), request).await
     }
 
     /// Lists one page of matching events, perhaps none where that takes much to find out.
     ///
     /// # Errors
     /// When the cursor cannot be honoured or the log not be read.
-    pub async fn list(&self, listing: Listing) -> Result<Listed, Error> {
-        read::list(&self.inner, listing).await
+    pub async fn list(&self, listing: ListRequest) -> Result<EventPage, Error> {
+        read::list(&self.hub, listing).await
     }
 
     /// Finds one event by its id, among those of the source and the scope.
@@ -125,16 +126,16 @@ impl Fanout {
         scope: &Scope,
         view: &View,
     ) -> Result<Option<(proto::Event, Cursor)>, Error> {
-        read::find(&self.inner, id, source, scope, view).await
+        read::find(&self.hub, id, source, scope, view).await
     }
 
     /// A position of this log as a cursor.
     #[must_use]
     pub fn cursor_at(&self, position: Position) -> Cursor {
-        self.inner.cursor(position)
+        self.hub.cursor(position)
     }
 
-    /// All subscriptions that are open now, oldest first.
+    /// All subscribers that are connected now, oldest first.
     #[must_use]
     pub fn subscribers(&self) -> Vec<SubscriberView> {
         self.list_subscribers(&SubscriberPage {
@@ -144,53 +145,53 @@ impl Fanout {
         })
     }
 
-    /// A page of the subscriptions that are open now, oldest first.
+    /// A page of the subscribers that are connected now, oldest first.
     #[must_use]
     pub fn list_subscribers(&self, page: &SubscriberPage<'_>) -> Vec<SubscriberView> {
-        let Inner {
+        let Hub {
             registry,
-            waiting,
+            waiters,
             log,
             ..
-        } = &*self.inner;
-        registry.views(page, log.bounds(), |number| waiting.waits_at(number))
+        } = &*self.hub;
+        registry.views(page, log.bounds(), |number| waiters.caught_up_to(number))
     }
 
-    /// How many subscriptions are open now.
+    /// How many subscribers are connected now.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.inner.registry.len()
+        self.hub.registry.len()
     }
 
     /// How many streams come back at about the same time as the one that this error ends:
     /// the more they are, the longer they should spread out.
     #[must_use]
     pub fn crowd(&self, error: &Error, principal: &Principal) -> usize {
-        self.inner.crowd(error, principal)
+        self.hub.crowd(error, principal)
     }
 
-    /// Completes when no subscription is open.
+    /// Completes when no subscriber is connected.
     pub async fn emptied(&self) {
-        self.inner.registry.emptied().await;
+        self.hub.registry.emptied().await;
     }
 
     /// Brings the gauges up to date.
     pub fn observe(&self) {
-        let filter_bytes = self.inner.waiting.filter_bytes();
-        let metrics = &self.inner.metrics;
+        let filter_bytes = self.hub.waiters.filter_bytes();
+        let metrics = &self.hub.metrics;
         metrics.observe(&self.subscribers(), filter_bytes);
     }
 
     /// Where the log begins and ends, as cursors.
     #[must_use]
     pub fn ends(&self) -> (Cursor, Cursor) {
-        let Bounds { trimmed, last, .. } = self.inner.log.bounds();
-        (self.inner.cursor(trimmed), self.inner.cursor(last))
+        let Bounds { trimmed, last, .. } = self.hub.log.bounds();
+        (self.hub.cursor(trimmed), self.hub.cursor(last))
     }
 
     /// The log.
     #[must_use]
     pub fn log(&self) -> &dyn Log {
-        &*self.inner.log
+        &*self.hub.log
     }
 }

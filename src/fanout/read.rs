@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::error::Error;
 use super::filter::Filter;
 use super::frame::{View, event_message};
-use super::hub::Inner;
+use super::hub::Hub;
 use super::request::Start;
 use crate::access::Scope;
 use crate::event::{AttributesRef, Cursor, Position};
@@ -27,7 +27,7 @@ const PAGE_ROWS_MAX: usize = 100_000;
 
 /// One page to list.
 #[derive(Clone, Debug)]
-pub struct Listing {
+pub struct ListRequest {
     /// What to list.
     pub filter: Filter,
     /// Where to start.
@@ -40,7 +40,7 @@ pub struct Listing {
 
 /// One page.
 #[derive(Debug)]
-pub struct Listed {
+pub struct EventPage {
     /// The events, in log order.
     pub events: Vec<proto::Event>,
     /// Everything that matches up to here is in this page or before it.
@@ -79,19 +79,19 @@ impl Effort {
 }
 
 /// See [`super::Fanout::list`].
-pub(super) async fn list(inner: &Inner, listing: Listing) -> Result<Listed, Error> {
-    let tail = inner.log.confirmed_bounds(Position::START).await?.last;
+pub(super) async fn list(hub: &Hub, listing: ListRequest) -> Result<EventPage, Error> {
+    let last = hub.log.confirmed_bounds(Position::START).await?.last;
     let has_no_cursor = !matches!(listing.start, Start::After(_));
     let mut position = match listing.start {
-        Start::After(cursor) => inner.position_of(cursor).await?,
-        Start::Latest => tail,
-        Start::Earliest => inner.log.bounds().trimmed,
-        Start::Time(time) => inner.log.position_before(time).await?,
+        Start::After(cursor) => hub.position_of(cursor).await?,
+        Start::Latest => last,
+        Start::Earliest => hub.log.bounds().trimmed,
+        Start::Time(time) => hub.log.position_before(time).await?,
     };
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
     let effort = Effort::begin();
-    while position < tail && records.len() < listing.events_max && bytes < PAGE_BYTES_MAX {
+    while position < last && records.len() < listing.events_max && bytes < PAGE_BYTES_MAX {
         let query = Query {
             after: position,
             narrow: listing.filter.narrow().clone(),
@@ -100,8 +100,8 @@ pub(super) async fn list(inner: &Inner, listing: Listing) -> Result<Listed, Erro
             bytes_max: PAGE_BYTES_MAX - bytes,
         };
         // As for subscribers that catch up.
-        let turn = inner.history.turn().await;
-        let page = inner.log.read(query).await;
+        let turn = hub.history.turn().await;
+        let page = hub.log.read(query).await;
         drop(turn);
         let page = match page {
             // What was found is right; the next page finds out.
@@ -111,7 +111,7 @@ pub(super) async fn list(inner: &Inner, listing: Listing) -> Result<Listed, Erro
                 position = trimmed;
                 continue;
             }
-            Err(log::Error::Expired { .. }) => return Err(inner.expired()),
+            Err(log::Error::Expired { .. }) => return Err(hub.expired()),
             page => page?,
         };
         let sizes = page.records.iter().map(|record| record.entry.bytes());
@@ -125,16 +125,16 @@ pub(super) async fn list(inner: &Inner, listing: Listing) -> Result<Listed, Erro
     let events = records
         .iter()
         .map(|record| event_message(record.view(), &listing.view));
-    Ok(Listed {
+    Ok(EventPage {
         events: events.collect::<Result<_, _>>()?,
-        cursor: inner.cursor(position),
-        has_more: position < tail,
+        cursor: hub.cursor(position),
+        has_more: position < last,
     })
 }
 
 /// See [`super::Fanout::find`].
 pub(super) async fn find(
-    inner: &Inner,
+    hub: &Hub,
     id: String,
     source: Option<String>,
     scope: &Scope,
@@ -147,9 +147,9 @@ pub(super) async fn find(
             .is_none_or(|source| source == attributes.source);
         is_named && scope.allows(attributes)
     };
-    let Some(record) = inner.log.find(id, Arc::new(matches)).await? else {
+    let Some(record) = hub.log.find(id, Arc::new(matches)).await? else {
         return Ok(None);
     };
     let event = event_message(record.view(), view)?;
-    Ok(Some((event, inner.cursor(record.position))))
+    Ok(Some((event, hub.cursor(record.position))))
 }

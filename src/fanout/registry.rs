@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::asked::AskedFilter;
@@ -25,6 +26,16 @@ pub enum State {
     Live,
 }
 
+impl State {
+    /// As it stands in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::CatchingUp => "catching_up",
+            Self::Live => "live",
+        }
+    }
+}
+
 /// A distance in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lag {
@@ -34,7 +45,7 @@ pub struct Lag {
     pub time: Duration,
 }
 
-/// One open subscription, as it is now.
+/// A connected subscriber, as it is now.
 #[derive(Clone, Debug)]
 pub struct SubscriberView {
     /// Its place in the order in which subscribers connected.
@@ -79,14 +90,14 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct Entries {
     next: u64,
-    connected: BTreeMap<u64, Arc<Entry>>,
+    connected: BTreeMap<u64, Arc<SubscriberEntry>>,
     /// How many streams each principal holds.
     streams: BTreeMap<String, usize>,
 }
 
-/// The part of a subscription that others may look at while it runs.
+/// The part of a subscriber that others may look at while it runs.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct SubscriberEntry {
     name: String,
     principal: Principal,
     peer: String,
@@ -98,7 +109,7 @@ pub(super) struct Entry {
     delivered: AtomicU64,
 }
 
-impl Entry {
+impl SubscriberEntry {
     pub(super) fn new(request: &Request) -> Self {
         Self {
             name: request.name.clone(),
@@ -151,10 +162,10 @@ impl Entry {
     }
 }
 
-impl Entry {
-    fn view(&self, number: u64, bounds: Bounds, waits_at: Option<Position>) -> SubscriberView {
+impl SubscriberEntry {
+    fn view(&self, number: u64, bounds: Bounds, caught_up_to: Option<Position>) -> SubscriberView {
         let mut lag = self.lag(bounds);
-        if let Some(position) = waits_at {
+        if let Some(position) = caught_up_to {
             // The last event that it was sent says nothing about what it waits for.
             lag.events = lag.events.min(bounds.last.distance_from(position));
             lag.time = Duration::ZERO;
@@ -171,7 +182,7 @@ impl Entry {
                 State::CatchingUp
             },
             lag,
-            position: self.position().max(waits_at.unwrap_or_default()),
+            position: self.position().max(caught_up_to.unwrap_or_default()),
             delivered: self.delivered(),
             connect_time: self.connect_time,
         }
@@ -179,7 +190,7 @@ impl Entry {
 }
 
 impl Entries {
-    fn forget(&mut self, entry: &Entry) {
+    fn forget(&mut self, entry: &SubscriberEntry) {
         let principal = entry.principal.name();
         if let Some(held) = self.streams.get_mut(principal) {
             *held -= 1;
@@ -193,7 +204,11 @@ impl Entries {
 impl Registry {
     /// Adds a subscriber, unless `max` are connected or the principal holds as many
     /// streams as it may.
-    pub(super) fn join(&self, entry: Entry, max: usize) -> Result<(u64, Arc<Entry>), Error> {
+    pub(super) fn join(
+        &self,
+        entry: SubscriberEntry,
+        max: usize,
+    ) -> Result<(u64, Arc<SubscriberEntry>), Error> {
         let mut entries = self.lock();
         if entries.connected.len() >= max {
             return Err(Error::TooManySubscribers(max));
@@ -232,13 +247,13 @@ impl Registry {
         }
     }
 
-    /// The subscribers after `after` that `is_wanted`, at most `most` of them. `waits_at`
+    /// The subscribers after `after` that `is_wanted`, at most `most` of them. `caught_up_to`
     /// returns how far a subscriber has come that waits for what it wants.
     pub(super) fn views(
         &self,
         page: &SubscriberPage<'_>,
         bounds: Bounds,
-        waits_at: impl Fn(u64) -> Option<Position>,
+        caught_up_to: impl Fn(u64) -> Option<Position>,
     ) -> Vec<SubscriberView> {
         let entries = self.lock();
         let after = page.after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -247,7 +262,8 @@ impl Registry {
             page.principal
                 .is_none_or(|principal| principal == entry.principal.name())
         });
-        let views = wanted.map(|(number, entry)| entry.view(*number, bounds, waits_at(*number)));
+        let views =
+            wanted.map(|(number, entry)| entry.view(*number, bounds, caught_up_to(*number)));
         views.take(page.most).collect()
     }
 
@@ -265,6 +281,6 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 }

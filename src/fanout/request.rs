@@ -33,7 +33,7 @@ pub enum OnExpired {
     Latest,
 }
 
-/// A subscription to open.
+/// A stream to open.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Who asks.

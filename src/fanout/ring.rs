@@ -1,10 +1,12 @@
-//! The recent tail of the log in memory: bounded in bytes, shared by all subscribers.
+//! The last events of the log in memory: bounded in bytes, shared by all subscribers.
 //!
 //! Pure: no clock, no waiting, no locks.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::frame::{Frames, View};
 use crate::event::{Epoch, Position};
@@ -16,17 +18,17 @@ const RECORD_BYTES: usize = 512;
 /// A recent batch, encoded once for everybody with the same view, by the first of them
 /// that wants one of its events.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct RingBatch {
     batch: Arc<Batch>,
     epoch: Epoch,
-    encoded: OnceLock<Box<Encoded>>,
+    encoded: OnceLock<Box<ViewFrames>>,
     weight: Mutex<Weight>,
     scales: Arc<Scales>,
 }
 
 /// The batch as one view has it, then as the next has it, in the order in which they came.
 #[derive(Debug)]
-struct Encoded {
+struct ViewFrames {
     view: View,
     frames: Frames,
     next: OnceLock<Box<Self>>,
@@ -56,7 +58,7 @@ impl Scales {
     }
 }
 
-impl Recent {
+impl RingBatch {
     fn new(epoch: Epoch, batch: Arc<Batch>, scales: Arc<Scales>) -> Self {
         let records = batch.records.iter();
         let bytes = records.map(|record| record.entry.bytes() + RECORD_BYTES);
@@ -93,7 +95,7 @@ impl Recent {
         }
     }
 
-    fn encode(&self, view: &View) -> Encoded {
+    fn encode(&self, view: &View) -> ViewFrames {
         let records = self.batch.records.iter();
         let frames = Frames::encode(self.epoch, records.map(Record::view), view);
         let mut weight = self.weight();
@@ -103,7 +105,7 @@ impl Recent {
             scales.fetch_add(frames.memory_bytes(), Ordering::Relaxed);
         }
         drop(weight);
-        Encoded {
+        ViewFrames {
             view: view.clone(),
             frames,
             next: OnceLock::new(),
@@ -123,7 +125,7 @@ impl Recent {
     }
 
     fn weight(&self) -> MutexGuard<'_, Weight> {
-        self.weight.lock().unwrap_or_else(PoisonError::into_inner)
+        self.weight.lock()
     }
 
     fn last(&self) -> Position {
@@ -132,12 +134,12 @@ impl Recent {
     }
 }
 
-/// The events in `(base, head]`.
+/// The events in `(base, last]`.
 #[derive(Debug)]
 pub(super) struct Ring {
-    batches: VecDeque<Arc<Recent>>,
+    batches: VecDeque<Arc<RingBatch>>,
     base: Position,
-    head: Position,
+    last: Position,
     scales: Arc<Scales>,
 }
 
@@ -147,17 +149,17 @@ pub(super) enum Lookup {
     /// The position lies before the ring: read the log.
     Behind,
     /// A batch that holds the next event.
-    Next(Arc<Recent>),
-    /// Nothing, it is the head.
-    Head,
+    Next(Arc<RingBatch>),
+    /// Nothing: the position is the last one.
+    End,
 }
 
 impl Ring {
-    pub(super) fn new(tail: Position, bytes_max: usize) -> Self {
+    pub(super) fn new(position: Position, bytes_max: usize) -> Self {
         Self {
             batches: VecDeque::new(),
-            base: tail,
-            head: tail,
+            base: position,
+            last: position,
             scales: Arc::new(Scales {
                 bytes: AtomicUsize::new(0),
                 bytes_max,
@@ -165,8 +167,8 @@ impl Ring {
         }
     }
 
-    pub(super) fn head(&self) -> Position {
-        self.head
+    pub(super) fn last(&self) -> Position {
+        self.last
     }
 
     /// Whether everything after `position` that the ring has seen is still in it.
@@ -174,15 +176,15 @@ impl Ring {
         position >= self.base
     }
 
-    /// Forgets everything up to `tail`, because what lies between was missed.
-    pub(super) fn restart_after(&mut self, tail: Position) {
-        *self = Self::new(tail, self.scales.bytes_max);
+    /// Forgets everything up to `position`, because what lies between was missed.
+    pub(super) fn restart_after(&mut self, position: Position) {
+        *self = Self::new(position, self.scales.bytes_max);
     }
 
     /// Adds the next batch.
     pub(super) fn push(&mut self, epoch: Epoch, batch: Arc<Batch>) {
-        let recent = Recent::new(epoch, batch, Arc::clone(&self.scales));
-        self.head = recent.last();
+        let recent = RingBatch::new(epoch, batch, Arc::clone(&self.scales));
+        self.last = recent.last();
         self.batches.push_back(Arc::new(recent));
         self.shed();
     }
@@ -208,7 +210,7 @@ impl Ring {
             .partition_point(|batch| batch.last() <= position);
         match self.batches.get(next) {
             Some(batch) => Lookup::Next(Arc::clone(batch)),
-            None => Lookup::Head,
+            None => Lookup::End,
         }
     }
 }
@@ -253,7 +255,7 @@ mod tests {
             records: vec![record(1, 10)],
             after: Position::START,
         };
-        let recent = Recent::new(Epoch::new(1), Arc::new(batch), Arc::default());
+        let recent = RingBatch::new(Epoch::new(1), Arc::new(batch), Arc::default());
         let view = |payload, removed: &[&str]| {
             let removed: Vec<String> = removed.iter().map(|it| (*it).to_owned()).collect();
             let redaction = Redaction::new(&removed, &[]).expect("known fields");
@@ -303,7 +305,7 @@ mod tests {
             let is_behind = loop {
                 match ring.after(reached) {
                     Lookup::Behind => break true,
-                    Lookup::Head => break false,
+                    Lookup::End => break false,
                     Lookup::Next(recent) => for (index, record) in recent.after(reached) {
                         let mut runs = Vec::new();
                         let size = recent.frames(&view).append_to(&mut runs, index);
@@ -337,7 +339,7 @@ mod tests {
             });
             let bytes_max = 20_000;
             let mut ring = Ring::new(Position::START, bytes_max);
-            let mut seen: Vec<Arc<Recent>> = Vec::new();
+            let mut seen: Vec<Arc<RingBatch>> = Vec::new();
             for (position, (view, place)) in steps.into_iter().enumerate() {
                 let batch = Batch {
                     after: Position::new(position as u64),

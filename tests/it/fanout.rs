@@ -10,7 +10,7 @@ use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{
     AskedFilter, Config, Error, Fanout, Filter, Frame, Metrics, OnExpired, Payload, Request, Start,
-    Subscription, View,
+    Subscriber, View,
 };
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{self, Entry, Log, Narrow, Query};
@@ -96,7 +96,7 @@ fn request(start: Start, on_expired: OnExpired) -> Request {
 
 /// Takes the messages out of what a subscription yields.
 struct Reader {
-    subscription: Subscription,
+    subscription: Subscriber,
     bytes: BytesMut,
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clerkcast::access::Redaction;
 use clerkcast::event::{AttributesRef, Epoch, Position, Run, UnixMillis};
-use clerkcast::fanout::{self, Error, Fanout, Filter, Listed, Listing, Payload, Start, View};
+use clerkcast::fanout::{
+    self, Error, EventPage, Fanout, Filter, ListRequest, Payload, Start, View,
+};
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{
     self, Appended, Batch, Bounds, Description, Entry, Lineage, Log, Predicate, Reader, Record,
@@ -192,8 +194,8 @@ impl Log for Overtaken {
     }
 }
 
-fn listing(start: Start) -> Listing {
-    Listing {
+fn listing(start: Start) -> ListRequest {
+    ListRequest {
         filter: Filter::default(),
         start,
         events_max: 10,
@@ -204,7 +206,7 @@ fn listing(start: Start) -> Listing {
     }
 }
 
-fn ids(listed: &Listed) -> Vec<&str> {
+fn ids(listed: &EventPage) -> Vec<&str> {
     listed.events.iter().map(|it| it.id.as_str()).collect()
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clerkcast::access::{Access, AccessConfig, Policy};
-use clerkcast::doors::grpc::{self, Door};
+use clerkcast::doors::grpc::{self, Exposure};
 use clerkcast::fanout::{Config, Fanout, Metrics};
 use clerkcast::log::Log;
 use clerkcast::net::{self, Listener};
@@ -45,8 +45,8 @@ impl Served {
         let services = grpc::Services {
             fanout,
             guard: grpc::Guard::new(access, grpc::Metrics::register(&mut Registry::default())),
-            health: Door::Open,
-            reflection: Door::Open,
+            health: Exposure::Public,
+            reflection: Exposure::Public,
         };
         let server = tokio::spawn(grpc::serve(listener, services, drain.clone()));
         Self {

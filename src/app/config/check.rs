@@ -13,7 +13,7 @@ use super::problem::{Place, Problem};
 use super::settings::Settings;
 use super::{Config, LogConfig, LogKind, units};
 use crate::access::AccessConfig;
-use crate::doors::grpc::Door;
+use crate::doors::grpc::Exposure;
 use crate::log::{jetstream, sqlite};
 use crate::net::CertificateFiles;
 use crate::telemetry::{Level, LogFormat};
@@ -401,23 +401,23 @@ impl<'a> Check<'a> {
 
 /// Which services are open to callers without credentials.
 struct Open {
-    health: Door,
-    reflection: Door,
+    health: Exposure,
+    reflection: Exposure,
 }
 
 impl Open {
     fn parse(text: &str) -> Result<Self, String> {
         let mut open = Self {
-            health: Door::Guarded,
-            reflection: Door::Guarded,
+            health: Exposure::Authenticated,
+            reflection: Exposure::Authenticated,
         };
         if text == "none" {
             return Ok(open);
         }
         for name in text.split(',').map(str::trim) {
             match name {
-                "health" => open.health = Door::Open,
-                "reflection" => open.reflection = Door::Open,
+                "health" => open.health = Exposure::Public,
+                "reflection" => open.reflection = Exposure::Public,
                 _ => {
                     return Err(format!(
                         "{name:?} is not one of `health`, `reflection` and `none`, which --grpc-open takes"

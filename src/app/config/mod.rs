@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::access::AccessConfig;
-use crate::doors::grpc::Door;
+use crate::doors::grpc::Exposure;
 use crate::net::CertificateFiles;
 use crate::telemetry::Level;
 use crate::webhook::{AllowList, SigningSecret, Source, Sources, Verifier};
@@ -80,11 +80,11 @@ pub struct Config {
     /// Who may subscribe.
     pub principals: AccessConfig,
     /// Who may ask for health.
-    pub grpc_health: Door,
+    pub grpc_health: Exposure,
     /// Whether callers without credentials are let in beside principals.
     pub allows_anonymous: bool,
     /// Who may ask for reflection.
-    pub grpc_reflection: Door,
+    pub grpc_reflection: Exposure,
     /// What is logged.
     pub log_level: Level,
 }

@@ -12,7 +12,7 @@ use super::calls::{Calls, ConnectionCalls, Kind};
 use super::guard::{Guard, peer};
 use super::refusal::Refusals;
 use super::subscribe::SUBSCRIBE_PATH;
-use super::{Door, Service, status};
+use super::{Exposure, Service, status};
 
 /// Health watches, and reflection in both versions.
 const SIDE_STREAMS: [&str; 3] = [
@@ -30,8 +30,8 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Has `service` answer a request, if its door lets the caller in. Where the door is
-    /// guarded, the caller's principal is among the extensions of the request.
+    /// Has `service` answer a request, if its exposure admits the caller. Where that is
+    /// authenticated, the caller's principal is among the extensions of the request.
     ///
     /// The call is open when this returns, before anything is awaited: its connection's
     /// executor finds it there.
@@ -42,9 +42,9 @@ impl Front {
         connection: &ConnectionCalls,
     ) -> BoxFuture<'static, Response<Body>> {
         let refusals = self.refusals.clone();
-        let principal = match service.door {
-            Door::Open => None,
-            Door::Guarded => match self.guard.admit(&request) {
+        let principal = match service.exposure {
+            Exposure::Public => None,
+            Exposure::Authenticated => match self.guard.admit(&request) {
                 Ok(principal) => Some(principal),
                 Err(status) => {
                     refusals.count_unknown(&status);

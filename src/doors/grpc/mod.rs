@@ -38,7 +38,7 @@ use crate::proto;
 use calls::{Calls, ConnectionCalls, REQUEST_BYTES_MAX, ServiceFn};
 use front::Front;
 use refusal::Refusals;
-use subscribe::Routes;
+use subscribe::EventRoutes;
 
 pub use guard::Guard;
 pub use metrics::Metrics;
@@ -67,20 +67,20 @@ pub struct Services {
     pub fanout: Fanout,
     /// Who recognises callers.
     pub guard: Guard,
-    /// Who may ask `grpc.health.v1`.
-    pub health: Door,
+    /// Who may call `grpc.health.v1`.
+    pub health: Exposure,
     /// Who may ask for reflection.
-    pub reflection: Door,
+    pub reflection: Exposure,
 }
 
 /// Who may call a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Door {
-    /// Everyone who can connect.
+pub enum Exposure {
+    /// Every caller that can connect.
     #[default]
-    Open,
-    /// Whom the guard lets in.
-    Guarded,
+    Public,
+    /// Callers that the guard admits.
+    Authenticated,
 }
 
 /// Serves until `drain` is cancelled and every stream has ended.
@@ -95,8 +95,8 @@ pub async fn serve(
     let Services {
         fanout,
         guard,
-        health: health_door,
-        reflection: reflection_door,
+        health: health_exposure,
+        reflection: reflection_exposure,
     } = services;
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in ["", proto::EVENT_SERVICE] {
@@ -123,19 +123,23 @@ pub async fn serve(
             refusals: Refusals::new(metrics),
         },
         services: [
-            service(Door::Guarded, REQUEST_BYTES_MAX, Routes::new(fanout)),
             service(
-                health_door,
+                Exposure::Authenticated,
+                REQUEST_BYTES_MAX,
+                EventRoutes::new(fanout),
+            ),
+            service(
+                health_exposure,
                 QUESTION_BYTES_MAX,
                 health_service.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
             service(
-                reflection_door,
+                reflection_exposure,
                 QUESTION_BYTES_MAX,
                 v1.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
             service(
-                reflection_door,
+                reflection_exposure,
                 QUESTION_BYTES_MAX,
                 v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
@@ -158,7 +162,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// The services, each behind its door.
+/// The services, each with its exposure.
 #[derive(Clone)]
 struct Dispatch {
     front: Front,
@@ -168,13 +172,13 @@ struct Dispatch {
 #[derive(Clone)]
 struct Service {
     name: &'static str,
-    door: Door,
+    exposure: Exposure,
     /// Of a request's message.
     message_bytes_max: usize,
     answer: Arc<ServiceFn>,
 }
 
-fn service<S>(door: Door, message_bytes_max: usize, service: S) -> Service
+fn service<S>(exposure: Exposure, message_bytes_max: usize, service: S) -> Service
 where
     S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + NamedService
@@ -186,7 +190,7 @@ where
 {
     Service {
         name: S::NAME,
-        door,
+        exposure,
         message_bytes_max,
         answer: Arc::new(move |request| {
             // All of them are ready at any time.

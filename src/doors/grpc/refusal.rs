@@ -1,8 +1,9 @@
 //! A trace of each call of a known caller that is answered with an error.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prost::Message as _;
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -66,7 +67,7 @@ impl Refusals {
     }
 
     fn lines_of(&self, principal: &str) -> Arc<LogLimit> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock();
         if let Some(limit) = lines.get(principal) {
             return Arc::clone(limit);
         }

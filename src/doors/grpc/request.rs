@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::access::{Principal, Scope};
 use crate::event::{Cursor, TypePattern, UnixMillis};
 use crate::fanout::{
-    AskedFilter, Filter, KnownNames, Listing, OnExpired, Payload, Request, Start, View, Violation,
-    Violations,
+    AskedFilter, Filter, KnownNames, ListRequest, OnExpired, Payload, Request, Start, View,
+    Violation, Violations,
 };
 use crate::proto;
 use crate::proto::subscribe_request::Start as AskedStart;
@@ -97,7 +97,7 @@ pub(super) fn list(
     asked: &proto::ListEventsRequest,
     known: &KnownNames,
     principal: &Principal,
-) -> Result<(Listing, Option<proto::Narrowed>), Refused> {
+) -> Result<(ListRequest, Option<proto::Narrowed>), Refused> {
     let mut check = Check::default();
     let filter = match &asked.filter {
         Some(filter) => check.filter(filter, known, &principal.policy().scope),
@@ -115,7 +115,7 @@ pub(super) fn list(
     let view = view(principal, asked.include_payload)?;
     let (filter, narrowed) = within(&filter, principal)?;
     let narrowed = narrowed_by(&filter.types(), narrowed, &view);
-    let listing = Listing {
+    let listing = ListRequest {
         view,
         filter,
         start,

@@ -17,7 +17,7 @@ use super::calls::REQUEST_BYTES_MAX;
 use super::guard::{peer, principal_of};
 use super::service::Service;
 use super::{request, status};
-use crate::fanout::{Error, Fanout, Subscription};
+use crate::fanout::{Error, Fanout, Subscriber};
 use crate::proto;
 use crate::proto::server::event_service_server::EventServiceServer;
 
@@ -25,12 +25,12 @@ pub(super) const SUBSCRIBE_PATH: &str = "/clerkcast.v1.EventService/Subscribe";
 
 /// All of `EventService`.
 #[derive(Clone, Debug)]
-pub(super) struct Routes {
+pub(super) struct EventRoutes {
     fanout: Fanout,
     unary: EventServiceServer<Service>,
 }
 
-impl Routes {
+impl EventRoutes {
     /// The service for `fanout`'s log.
     pub(super) fn new(fanout: Fanout) -> Self {
         Self {
@@ -41,11 +41,11 @@ impl Routes {
     }
 }
 
-impl NamedService for Routes {
+impl NamedService for EventRoutes {
     const NAME: &'static str = proto::EVENT_SERVICE;
 }
 
-impl tower_service::Service<Request<Body>> for Routes {
+impl tower_service::Service<Request<Body>> for EventRoutes {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -79,18 +79,18 @@ async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Response<Body>,
     let request = request.map_err(status::refused)?;
     let crowd_of = fanout.clone();
     let to_status = move |error| status::from_fanout(&error, crowd_of.crowd(&error, &principal));
-    let subscription = fanout.subscribe(request).await.map_err(&to_status)?;
-    Ok(respond(subscription, to_status))
+    let subscriber = fanout.subscribe(request).await.map_err(&to_status)?;
+    Ok(respond(subscriber, to_status))
 }
 
 /// Pulled by the connection: frames are asked for when HTTP/2 has room for it.
 fn respond(
-    subscription: Subscription,
+    subscriber: Subscriber,
     to_status: impl Fn(Error) -> Status + Send + 'static,
 ) -> Response<Body> {
-    let frames = stream::unfold((subscription, to_status), |mut state| async move {
-        let (subscription, to_status) = &mut state;
-        let frames = subscription.next().await?.map_err(to_status);
+    let frames = stream::unfold((subscriber, to_status), |mut state| async move {
+        let (subscriber, to_status) = &mut state;
+        let frames = subscriber.next().await?.map_err(to_status);
         Some((frames, state))
     });
     let mut response = Response::new(Body::new(FrameBody::new(Box::pin(frames))));

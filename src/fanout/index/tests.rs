@@ -43,7 +43,7 @@ fn filters() -> impl Strategy<Value = Filter> {
     })
 }
 
-fn show(index: &mut Index<u64>, events: &[Shown<'_>]) -> Vec<u64> {
+fn notify(index: &mut Index<u64>, events: &[Arrival<'_>]) -> Vec<u64> {
     let mut questions = Questions::default();
     index.announce(events, &mut questions);
     questions.ask(events);
@@ -58,8 +58,8 @@ enum Step {
     /// Reads all there is, and waits.
     Wait(usize),
     /// Reads on without having been woken, as a heartbeat does.
-    Read(usize),
-    Show(Vec<(usize, usize, usize)>),
+    Resume(usize),
+    Notify(Vec<(usize, usize, usize)>),
     Skip,
 }
 
@@ -68,9 +68,9 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => filters().prop_map(Step::Join),
         1 => (0..20_usize).prop_map(Step::Leave),
         4 => (0..20_usize).prop_map(Step::Wait),
-        1 => (0..20_usize).prop_map(Step::Read),
+        1 => (0..20_usize).prop_map(Step::Resume),
         4 => prop::collection::vec((0..3_usize, 0..4_usize, 0..4_usize), 1..5)
-            .prop_map(Step::Show),
+            .prop_map(Step::Notify),
         1 => Just(Step::Skip),
     ]
 }
@@ -88,7 +88,7 @@ proptest! {
     /// wait and match are woken, and no subscriber goes on beyond an event that it
     /// has not seen and wants.
     #[test]
-    fn whoever_waits_is_woken_by_its_first_match_and_by_nothing_else(
+    fn a_waiter_wakes_on_its_first_match_only(
         steps in prop::collection::vec(steps(), 1..60),
     ) {
         let mut index = Index::new(Position::START, Limits::default());
@@ -119,15 +119,15 @@ proptest! {
                     && let Some(model) = models.get_mut(&number)
                     && !model.waits
                 {
-                    let _woken_before = index.read(number);
+                    let _woken_before = index.resume(number);
                     model.read = log.len();
                     model.waits = true;
                     prop_assert!(index.wait(number, Position::new(model.read as u64)));
                 }
-                Step::Read(number) => if let Some(number) = chosen(number)
+                Step::Resume(number) => if let Some(number) = chosen(number)
                     && let Some(model) = models.get_mut(&number)
                 {
-                    if let Some(through) = index.read(number) {
+                    if let Some(through) = index.resume(number) {
                         let through = usize::try_from(through.number()).expect("small");
                         prop_assert!(!unseen_match(&log, model, through));
                         model.read = model.read.max(through);
@@ -137,11 +137,11 @@ proptest! {
                         prop_assert!(!index.wait(number, Position::new(model.read as u64)));
                     }
                 }
-                Step::Show(events) => {
+                Step::Notify(events) => {
                     let events: Vec<Attributes> = events.into_iter().map(attributes).collect();
                     let numbered = (log.len() as u64 + 1..).map(Position::new).zip(&events);
-                    let numbered: Vec<Shown<'_>> = numbered.collect();
-                    let mut woken = show(&mut index, &numbered);
+                    let numbered: Vec<Arrival<'_>> = numbered.collect();
+                    let mut woken = notify(&mut index, &numbered);
                     log.extend(events.into_iter().map(Some));
                     woken.sort_unstable();
                     let expected = models.iter_mut().filter(|(_, model)| {
@@ -169,7 +169,7 @@ proptest! {
             index.leave(*number);
         }
         prop_assert!(index.groups.is_empty() && index.subscribers.is_empty());
-        prop_assert!(index.filed.is_empty() && index.unfiled.is_empty());
+        prop_assert!(index.by_value.is_empty() && index.unfiled.is_empty());
         prop_assert!(index.group_of.is_empty() && index.budget.is_empty());
     }
 }
@@ -194,7 +194,7 @@ fn who_comes_or_goes_while_groups_are_asked_misses_nothing() {
     let mut questions = Questions::default();
     index.announce(&events, &mut questions);
     assert_eq!(
-        index.read(2),
+        index.resume(2),
         Some(Position::START),
         "not beyond what is asked"
     );
@@ -208,14 +208,14 @@ fn who_comes_or_goes_while_groups_are_asked_misses_nothing() {
     index.leave(2);
     index.settle(&events, &mut questions);
     assert!(questions.woken.contains(&1));
-    assert_eq!(index.read(1), Some(Position::START));
+    assert_eq!(index.resume(1), Some(Position::START));
     let later = attributes((0, 1, 0));
     let events = [(Position::new(3), &later)];
     assert!(!index.wait(1, Position::START));
     assert!(index.wait(1, Position::new(2)));
-    index.read(3);
+    index.resume(3);
     assert!(index.wait(3, Position::new(2)));
-    let mut woken = show(&mut index, &events);
+    let mut woken = notify(&mut index, &events);
     woken.sort_unstable();
     assert_eq!(woken, [1, 3]);
 }

@@ -1,9 +1,10 @@
 //! What the calls of one connection may hold together.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -128,9 +129,8 @@ impl ConnectionCalls {
         self.next().take()
     }
 
-    fn next(&self) -> std::sync::MutexGuard<'_, Option<Arc<Call>>> {
-        let next = self.shared.next.lock();
-        next.unwrap_or_else(PoisonError::into_inner)
+    fn next(&self) -> MutexGuard<'_, Option<Arc<Call>>> {
+        self.shared.next.lock()
     }
 }
 

@@ -21,13 +21,14 @@ mod ledger;
 mod message;
 mod timeout;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use http_body_util::Full;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -119,8 +120,7 @@ impl Calls {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger<Arc<CancellationToken>>> {
-        let ledger = self.shared.ledger.lock();
-        ledger.unwrap_or_else(PoisonError::into_inner)
+        self.shared.ledger.lock()
     }
 
     /// Counts a request, from when its length is known until it is dropped.
@@ -136,8 +136,7 @@ impl Calls {
     }
 
     fn requests(&self) -> MutexGuard<'_, Ledger<Arc<CancellationToken>>> {
-        let requests = self.shared.requests.lock();
-        requests.unwrap_or_else(PoisonError::into_inner)
+        self.shared.requests.lock()
     }
 
     /// Opens a call, whose stream the executor of its connection runs next.
@@ -364,7 +363,7 @@ impl Call {
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock()
     }
 
     /// Completes when HTTP/2 has let go of the answer, all of which it was handed.

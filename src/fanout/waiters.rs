@@ -1,25 +1,26 @@
 //! The subscribers that wait for what comes: the [`Index`], shared, with their wakers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::filter::Filter;
-use super::index::{Index, Limits, Questions, Shown, TooLarge};
+use super::index::{Arrival, Index, Limits, Questions, TooLarge};
 use crate::event::Position;
 
 /// Where subscribers wait.
 #[derive(Debug)]
-pub(super) struct WaitingRoom {
+pub(super) struct Waiters {
     index: Mutex<Index<Arc<Notify>>>,
     /// Locked for as long as a batch is shown.
     questions: Mutex<Questions<Arc<Notify>>>,
 }
 
-impl WaitingRoom {
-    pub(super) fn new(tail: Position) -> Self {
+impl Waiters {
+    pub(super) fn new(last: Position) -> Self {
         Self {
-            index: Mutex::new(Index::new(tail, Limits::default())),
+            index: Mutex::new(Index::new(last, Limits::default())),
             questions: Mutex::default(),
         }
     }
@@ -50,14 +51,14 @@ impl WaitingRoom {
         self.lock().wait(number, position)
     }
 
-    /// See [`Index::read`].
-    pub(super) fn read(&self, number: u64) -> Option<Position> {
-        self.lock().read(number)
+    /// See [`Index::resume`].
+    pub(super) fn resume(&self, number: u64) -> Option<Position> {
+        self.lock().resume(number)
     }
 
-    /// See [`Index::waits_at`].
-    pub(super) fn waits_at(&self, number: u64) -> Option<Position> {
-        self.lock().waits_at(number)
+    /// See [`Index::caught_up_to`].
+    pub(super) fn caught_up_to(&self, number: u64) -> Option<Position> {
+        self.lock().caught_up_to(number)
     }
 
     /// See [`Index::filter_bytes`].
@@ -66,11 +67,8 @@ impl WaitingRoom {
     }
 
     /// Wakes every subscriber that waits for one of these events. They must be in the ring.
-    pub(super) fn show(&self, events: &[Shown<'_>]) {
-        let mut questions = self
-            .questions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn notify(&self, events: &[Arrival<'_>]) {
+        let mut questions = self.questions.lock();
         self.lock().announce(events, &mut questions);
         // However long it takes: no subscriber waits for it.
         questions.ask(events);
@@ -89,6 +87,6 @@ impl WaitingRoom {
     }
 
     fn lock(&self) -> MutexGuard<'_, Index<Arc<Notify>>> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 }

@@ -1,4 +1,4 @@
-//! One subscription: a cursor that reads the log, then the ring, then waits.
+//! One subscriber: a cursor that reads the log, then the ring, then waits.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use super::audit;
 use super::error::Error;
 use super::frame::Frame;
-use super::history::Wanted;
-use super::hub::Inner;
+use super::hub::Hub;
 use super::metrics::Ending;
-use super::ready::Ready;
-use super::registry::{Entry, Lag, State};
+use super::outbox::Outbox;
+use super::page_cache::PageKey;
+use super::registry::{Lag, State, SubscriberEntry};
 use super::request::{OnExpired, Request, Start};
-use super::ring::{Lookup, Recent};
-use super::starting::{end_of_history, starting_position};
+use super::ring::{Lookup, RingBatch};
+use super::start::{end_of_history, starting_position};
 use crate::access::Revocation;
 use crate::event::{Cursor, Position, UnixMillis};
 use crate::log;
@@ -33,13 +33,13 @@ const PAGE_EVENTS_MAX: usize = 1024;
 /// Between looks for a log that is away.
 const UNREACHABLE_RETRY: Duration = Duration::from_millis(250);
 
-/// An open subscription, pulled by its connection.
+/// An open stream, pulled by its connection.
 #[derive(Debug)]
-pub struct Subscription {
-    inner: Arc<Inner>,
+pub struct Subscriber {
+    hub: Arc<Hub>,
     request: Request,
     number: u64,
-    entry: Arc<Entry>,
+    entry: Arc<SubscriberEntry>,
     /// Rings when something arrived that this subscriber waits for.
     woken: Arc<Notify>,
     /// How far the log has been searched for this subscriber.
@@ -48,7 +48,7 @@ pub struct Subscription {
     /// Nothing was read yet from a start that means "the oldest there is": retention
     /// may still move it.
     follows_oldest: bool,
-    ready: Ready,
+    outbox: Outbox,
     last_frame: Instant,
     opened: Instant,
     ended: Option<Ending>,
@@ -65,63 +65,63 @@ enum Phase {
 
 /// Where a position lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Recency {
+enum RingState {
     /// Before the ring.
     Behind,
-    /// In the ring, or at its head.
+    /// In the ring, or at its end.
     Within,
 }
 
-impl Subscription {
-    pub(super) async fn open(inner: Arc<Inner>, mut request: Request) -> Result<Self, Error> {
-        if inner.drain.is_cancelled() {
+impl Subscriber {
+    pub(super) async fn open(hub: Arc<Hub>, mut request: Request) -> Result<Self, Error> {
+        if hub.drain.is_cancelled() {
             return Err(Error::Draining);
         }
-        let (asked, position) = starting_position(&inner, &request).await?;
-        let until = end_of_history(&inner, &request).await?.max(position);
-        let entry = Entry::new(&request);
+        let (asked, position) = starting_position(&hub, &request).await?;
+        let until = end_of_history(&hub, &request).await?.max(position);
+        let entry = SubscriberEntry::new(&request);
         entry.set_position(position);
-        let limit = inner.config.subscribers_max;
-        let (number, entry) = inner.registry.join(entry, limit)?;
-        let joined = inner
-            .waiting
+        let limit = hub.config.subscribers_max;
+        let (number, entry) = hub.registry.join(entry, limit)?;
+        let joined = hub
+            .waiters
             .join(number, request.filter, request.principal.name());
         let (filter, woken) = joined.map_err(|too_large| {
-            inner.registry.leave(number);
+            hub.registry.leave(number);
             Error::FiltersTooLarge {
                 principal: request.principal.name().to_owned(),
                 limit: too_large.limit,
             }
         })?;
         request.filter = filter;
-        let mut subscription = Self {
+        let mut subscriber = Self {
             follows_oldest: matches!(request.start, Start::Earliest | Start::Time(_)),
             phase: Phase::CatchingUp { until },
-            ready: Ready::default(),
+            outbox: Outbox::default(),
             last_frame: Instant::now(),
             opened: Instant::now(),
             ended: None,
-            inner,
+            hub,
             request,
             number,
             entry,
             woken,
             position: asked,
         };
-        subscription.push_started(until);
+        subscriber.push_started(until);
         if position > asked {
-            subscription.skip_to(position);
+            subscriber.skip_to(position);
         }
-        audit::opened(&subscription.request);
-        Ok(subscription)
+        audit::opened(&subscriber.request);
+        Ok(subscriber)
     }
 
-    /// The next frames, at least one; none once the subscription has ended as asked.
+    /// The next frames, at least one; none once the stream has ended as asked.
     /// What follows on itself in memory comes as one [`Frame`].
     pub async fn next(&mut self) -> Option<Result<Vec<Frame>, Error>> {
         loop {
-            if !self.ready.runs.is_empty() {
-                return Some(Ok(self.hand_over()));
+            if !self.outbox.runs.is_empty() {
+                return Some(Ok(self.flush()));
             }
             if self.ended.is_some() {
                 return None;
@@ -135,25 +135,25 @@ impl Subscription {
 
     /// Accounts for what is ready, once for all of it: counters are shared by all
     /// subscribers, and would be what they wait for if each event touched them.
-    fn hand_over(&mut self) -> Vec<Frame> {
-        let ready = std::mem::take(&mut self.ready);
+    fn flush(&mut self) -> Vec<Frame> {
+        let outbox = std::mem::take(&mut self.outbox);
         self.last_frame = Instant::now();
         self.entry.set_position(self.position);
-        if let Some((first, last)) = ready.received {
+        if let Some((first, last)) = outbox.received {
             self.entry.set_reached_time(last);
-            let metrics = &self.inner.metrics;
-            metrics.delivered.inc_by(ready.events);
-            metrics.delivered_bytes.inc_by(ready.event_bytes as u64);
-            if ready.is_live {
+            let metrics = &self.hub.metrics;
+            metrics.delivered.inc_by(outbox.events);
+            metrics.delivered_bytes.inc_by(outbox.event_bytes as u64);
+            if outbox.is_live {
                 let age = UnixMillis::now().since(first);
                 metrics.event_age.observe(age.as_secs_f64());
             }
-            self.entry.count_delivered(ready.events);
+            self.entry.count_delivered(outbox.events);
             if self.events_left() == 0 {
-                self.ended = Some(Ending::max_events);
+                self.ended = Some(Ending::MaxEvents);
             }
         }
-        ready.runs
+        outbox.runs
     }
 
     /// How many events may still be sent.
@@ -165,42 +165,42 @@ impl Subscription {
 
     /// Makes frames ready, or finds that there is nothing to send yet.
     async fn advance(&mut self) -> Result<(), Error> {
-        self.check_that_it_may_go_on()?;
+        self.ensure_active()?;
         let before = self.position;
-        self.pass_over_what_is_unwanted();
+        self.skip_unwanted();
         let from = self.position;
         match self.read_ring() {
-            Recency::Behind if self.phase == Phase::Live => self.fall_behind(),
-            Recency::Behind => self.read_log().await?,
+            RingState::Behind if self.phase == Phase::Live => self.fall_behind(),
+            RingState::Behind => self.read_log().await?,
             // For a moment after a commit, the log is ahead of the ring.
-            Recency::Within if self.position == from && self.must_catch_up() => {
+            RingState::Within if self.position == from && self.must_catch_up() => {
                 self.read_log().await?;
             }
-            Recency::Within => self.follows_oldest &= self.position == before,
+            RingState::Within => self.follows_oldest &= self.position == before,
         }
         self.note_progress();
-        if !self.ready.runs.is_empty() || self.ended.is_some() || self.position > before {
+        if !self.outbox.runs.is_empty() || self.ended.is_some() || self.position > before {
             return Ok(());
         }
-        if !self.inner.waiting.wait(self.number, self.position) {
+        if !self.hub.waiters.wait(self.number, self.position) {
             return Ok(());
         }
         let heartbeat_due = self.last_frame + self.request.heartbeat_interval;
         tokio::select! {
             biased;
-            () = self.inner.drain.cancelled() => {}
+            () = self.hub.drain.cancelled() => {}
             () = self.request.principal.revoked() => {}
             () = self.woken.notified() => {}
             () = tokio::time::sleep_until(heartbeat_due) => {
-                self.pass_over_what_is_unwanted();
+                self.skip_unwanted();
                 self.push_heartbeat();
             }
         }
         Ok(())
     }
 
-    fn check_that_it_may_go_on(&self) -> Result<(), Error> {
-        if self.inner.drain.is_cancelled() {
+    fn ensure_active(&self) -> Result<(), Error> {
+        if self.hub.drain.is_cancelled() {
             return Err(Error::Draining);
         }
         match self.request.principal.revocation() {
@@ -210,18 +210,18 @@ impl Subscription {
         }
     }
 
-    /// Why a subscription that has not come to its end is dropped: it ends without being
+    /// Why a subscriber that has not come to its end is dropped: it ends without being
     /// asked for more where its policy or the gateway ends while its connection has no room.
     fn dropped_because(&self) -> Ending {
-        match self.check_that_it_may_go_on() {
-            Ok(()) => Ending::client_left,
+        match self.ensure_active() {
+            Ok(()) => Ending::ClientLeft,
             Err(error) => ending(&error),
         }
     }
 
     /// Goes on to the last position before which nothing is wanted, if it waited.
-    fn pass_over_what_is_unwanted(&mut self) {
-        if let Some(position) = self.inner.waiting.read(self.number)
+    fn skip_unwanted(&mut self) {
+        if let Some(position) = self.hub.waiters.resume(self.number)
             && position > self.position
         {
             self.position = position;
@@ -235,24 +235,24 @@ impl Subscription {
     }
 
     /// Takes what the ring has, up to a page.
-    fn read_ring(&mut self) -> Recency {
+    fn read_ring(&mut self) -> RingState {
         let from = self.position;
         let events_max = PAGE_EVENTS_MAX.min(self.events_left()) as u64;
-        self.ready.is_live = self.phase == Phase::Live;
+        self.outbox.is_live = self.phase == Phase::Live;
         loop {
-            let next = self.inner.ring().after(self.position);
+            let next = self.hub.ring().after(self.position);
             match next {
                 // It has just gone; the next look finds out.
-                Lookup::Behind if self.position > from => return Recency::Within,
-                Lookup::Behind => return Recency::Behind,
-                Lookup::Head => return Recency::Within,
+                Lookup::Behind if self.position > from => return RingState::Within,
+                Lookup::Behind => return RingState::Behind,
+                Lookup::End => return RingState::Within,
                 Lookup::Next(recent) => {
                     let is_full = self.take(&recent, events_max).is_break();
                     if recent.overfills_ring() {
-                        self.inner.shed_ring();
+                        self.hub.shed_ring();
                     }
                     if is_full {
-                        return Recency::Within;
+                        return RingState::Within;
                     }
                 }
             }
@@ -260,7 +260,7 @@ impl Subscription {
     }
 
     /// Takes what matches, until the page is full.
-    fn take(&mut self, recent: &Recent, events_max: u64) -> ControlFlow<()> {
+    fn take(&mut self, recent: &RingBatch, events_max: u64) -> ControlFlow<()> {
         let mut frames = None;
         for (index, record) in recent.after(self.position) {
             self.position = record.position;
@@ -268,9 +268,9 @@ impl Subscription {
                 continue;
             }
             let frames = *frames.get_or_insert_with(|| recent.frames(&self.request.view));
-            self.ready
+            self.outbox
                 .push_event(frames, index, record.entry.receive_time);
-            if self.ready.events >= events_max || self.ready.event_bytes >= PAGE_BYTES_MAX {
+            if self.outbox.events >= events_max || self.outbox.event_bytes >= PAGE_BYTES_MAX {
                 return ControlFlow::Break(());
             }
         }
@@ -279,10 +279,10 @@ impl Subscription {
 
     async fn read_log(&mut self) -> Result<(), Error> {
         let page = loop {
-            match self.inner.history.read(self.wanted()).await {
+            match self.hub.history.read(self.page_key()).await {
                 Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
                 Err(log::Error::Unreachable(_)) => {
-                    if self.outlast_the_log().await?.is_break() {
+                    if self.wait_for_log().await?.is_break() {
                         return Ok(());
                     }
                 }
@@ -290,25 +290,25 @@ impl Subscription {
             }
         };
         // It may have waited for its turn meanwhile.
-        self.check_that_it_may_go_on()?;
+        self.ensure_active()?;
         self.follows_oldest = false;
         self.position = page.through;
-        self.ready.push_history(&page);
+        self.outbox.push_history(&page);
         Ok(())
     }
 
     /// The log is away and comes back by itself. Until then, heartbeats at the position
     /// reached say that the stream lives; breaks off for one.
-    async fn outlast_the_log(&mut self) -> Result<ControlFlow<()>, Error> {
+    async fn wait_for_log(&mut self) -> Result<ControlFlow<()>, Error> {
         let heartbeat_due = self.last_frame + self.request.heartbeat_interval;
         let retry = Instant::now() + UNREACHABLE_RETRY;
         tokio::select! {
             biased;
-            () = self.inner.drain.cancelled() => {}
+            () = self.hub.drain.cancelled() => {}
             () = self.request.principal.revoked() => {}
             () = tokio::time::sleep_until(retry.min(heartbeat_due)) => {}
         }
-        self.check_that_it_may_go_on()?;
+        self.ensure_active()?;
         if Instant::now() < heartbeat_due {
             return Ok(ControlFlow::Continue(()));
         }
@@ -316,8 +316,8 @@ impl Subscription {
         Ok(ControlFlow::Break(()))
     }
 
-    fn wanted(&self) -> Wanted {
-        Wanted {
+    fn page_key(&self) -> PageKey {
+        PageKey {
             after: self.position,
             filter: self.request.filter.clone(),
             view: self.request.view.clone(),
@@ -326,11 +326,11 @@ impl Subscription {
     }
 
     fn fall_behind(&mut self) {
-        let bounds = self.inner.log.bounds();
+        let bounds = self.hub.log.bounds();
         self.phase = Phase::CatchingUp { until: bounds.last };
         self.entry.set_state(State::CatchingUp);
         self.entry.set_position(self.position);
-        self.inner.metrics.fell_behind.inc();
+        self.hub.metrics.fell_behind.inc();
         let lag = self.entry.lag(bounds);
         tracing::info!(
             subscriber = self.request.name.as_str(),
@@ -348,9 +348,9 @@ impl Subscription {
             return Ok(());
         }
         let to = match self.request.on_expired {
-            OnExpired::Fail => return Err(self.inner.expired()),
+            OnExpired::Fail => return Err(self.hub.expired()),
             OnExpired::Earliest => trimmed,
-            OnExpired::Latest => self.inner.log.bounds().last,
+            OnExpired::Latest => self.hub.log.bounds().last,
         };
         self.skip_to(to);
         Ok(())
@@ -360,7 +360,7 @@ impl Subscription {
     fn skip_to(&mut self, to: Position) {
         let from = self.cursor().to_string();
         self.position = to;
-        let to = self.inner.cursor(to).to_string();
+        let to = self.hub.cursor(to).to_string();
         self.push(Kind::Gap(proto::Gap { from, to }));
     }
 
@@ -368,17 +368,17 @@ impl Subscription {
     fn note_progress(&mut self) {
         if let Phase::CatchingUp { until } = self.phase {
             // Within the ring, or it would fall behind at once.
-            let near = self.request.stop_when_caught_up || self.inner.ring().covers(self.position);
+            let near = self.request.stop_when_caught_up || self.hub.ring().covers(self.position);
             if self.position >= until && near {
                 self.phase = Phase::Live;
                 self.entry.set_state(State::Live);
                 self.push(Kind::CaughtUp(proto::CaughtUp {}));
                 if self.request.stop_when_caught_up {
-                    self.ended = Some(Ending::caught_up);
+                    self.ended = Some(Ending::CaughtUp);
                 }
             }
         }
-        if self.ready.runs.is_empty() {
+        if self.outbox.runs.is_empty() {
             self.entry.set_position(self.position);
             if self.last_frame.elapsed() >= self.request.heartbeat_interval {
                 self.push_heartbeat();
@@ -391,7 +391,7 @@ impl Subscription {
         let narrowed = self.request.narrowed.take();
         self.push(Kind::Started(proto::Started {
             heartbeat_interval: self.request.heartbeat_interval.try_into().ok(),
-            newest_cursor: self.inner.cursor(newest).to_string(),
+            newest_cursor: self.hub.cursor(newest).to_string(),
             narrowed,
         }));
     }
@@ -405,23 +405,23 @@ impl Subscription {
     fn cursor(&self) -> Cursor {
         match self.request.start {
             Start::After(cursor) if cursor.position == self.position => cursor,
-            _ => self.inner.cursor(self.position),
+            _ => self.hub.cursor(self.position),
         }
     }
 
     /// Queues a control frame at the position reached.
     fn push(&mut self, kind: Kind) {
         let cursor = self.cursor();
-        self.ready.runs.push(Frame::control(cursor, kind));
+        self.outbox.runs.push(Frame::control(cursor, kind));
     }
 }
 
-impl Drop for Subscription {
+impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.inner.waiting.leave(self.number);
-        self.inner.registry.leave(self.number);
+        self.hub.waiters.leave(self.number);
+        self.hub.registry.leave(self.number);
         let reason = self.ended.unwrap_or_else(|| self.dropped_because());
-        self.inner.metrics.count_end(reason);
+        self.hub.metrics.count_end(reason);
         let delivered = self.entry.delivered();
         audit::closed(&self.request, reason, self.opened.elapsed(), delivered);
     }
@@ -429,16 +429,16 @@ impl Drop for Subscription {
 
 fn ending(error: &Error) -> Ending {
     match error {
-        Error::Draining => Ending::draining,
-        Error::CursorExpired { .. } => Ending::cursor_expired,
-        Error::PrincipalRemoved | Error::PolicyChanged => Ending::access_ended,
+        Error::Draining => Ending::Draining,
+        Error::CursorExpired { .. } => Ending::CursorExpired,
+        Error::PrincipalRemoved | Error::PolicyChanged => Ending::AccessEnded,
         Error::OtherEpoch { .. }
         | Error::AheadOfLog { .. }
         | Error::OtherHistory { .. }
         | Error::TooManySubscribers(_)
         | Error::TooManyStreams { .. }
         | Error::FiltersTooLarge { .. }
-        | Error::Log(_) => Ending::log_unreadable,
+        | Error::Log(_) => Ending::LogUnreadable,
     }
 }
 

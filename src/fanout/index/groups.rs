@@ -17,7 +17,7 @@ const SHRINK_ENTRIES_MIN: usize = 64;
 /// The values themselves stay in the filter. Here is a hash of each, with a seed that
 /// callers do not know. Should two values have the same, a group is asked in vain.
 #[derive(Debug)]
-pub(super) struct Filed {
+pub(super) struct GroupsByValue {
     seed: RandomState,
     shards: Vec<Shard>,
     /// The groups of the values that two or more filters demand, by the same hash.
@@ -28,7 +28,7 @@ pub(super) struct Filed {
 /// thousands.
 type Shard = HashMap<u64, u64, BuildHasherDefault<AsItIs>>;
 
-/// Stands for the groups of a value in `Filed::several`. Groups are counted from 0.
+/// Stands for the groups of a value in `GroupsByValue::several`. Groups are counted from 0.
 const SEVERAL: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, Hash)]
@@ -39,7 +39,7 @@ enum Field {
     Type,
 }
 
-impl Filed {
+impl GroupsByValue {
     pub(super) fn new() -> Self {
         Self {
             seed: RandomState::new(),

@@ -1,12 +1,12 @@
-//! What a subscription has taken and not yet handed over.
+//! What a subscriber has taken and not yet handed over.
 
 use super::frame::{Frame, Frames};
-use super::history;
+use super::page_cache::Page;
 use crate::event::UnixMillis;
 
 /// Frames taken ahead of the connection, to be handed over together.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(super) struct Outbox {
     /// Frames that follow each other in one chunk are one.
     pub(super) runs: Vec<Frame>,
     pub(super) events: u64,
@@ -17,8 +17,8 @@ pub(super) struct Ready {
     pub(super) is_live: bool,
 }
 
-impl Ready {
-    pub(super) fn push_history(&mut self, page: &history::Page) {
+impl Outbox {
+    pub(super) fn push_history(&mut self, page: &Page) {
         self.events += page.events;
         self.event_bytes += page.event_bytes;
         self.received = self.received.or(page.received);
@@ -74,13 +74,13 @@ mod tests {
                 decoding: clerk::decoding(),
                 payload: &[],
             };
-            let mut ready = Ready::default();
-            while ready.runs.len() < PAGE_EVENTS && ready.event_bytes < 256 << 10 {
+            let mut outbox = Outbox::default();
+            while outbox.runs.len() < PAGE_EVENTS && outbox.event_bytes < 256 << 10 {
                 let batch = std::iter::repeat_n(record, events);
                 let frames = Frames::encode(Epoch::new(1), batch, &view);
-                ready.push_event(&frames, events / 2, record.receive_time);
+                outbox.push_event(&frames, events / 2, record.receive_time);
             }
-            let chunks = ready.runs.iter().map(Frame::chunk);
+            let chunks = outbox.runs.iter().map(Frame::chunk);
             let chunks: HashMap<_, usize> = chunks.collect();
             let kept: usize = chunks.values().sum();
             assert!(

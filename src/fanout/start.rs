@@ -1,27 +1,27 @@
-//! Where a subscription starts, and where its history ends.
+//! Where a subscriber starts, and where its history ends.
 
 use super::error::Error;
-use super::hub::Inner;
+use super::hub::Hub;
 use super::request::{OnExpired, Request, Start};
 use crate::event::Position;
 
 /// The position that the request asks to start after, and the one to start after in
 /// fact: later, where retention removed what lies between and the policy allows it.
 pub(super) async fn starting_position(
-    inner: &Inner,
+    hub: &Hub,
     request: &Request,
 ) -> Result<(Position, Position), Error> {
-    let bounds = inner.log.bounds();
+    let bounds = hub.log.bounds();
     let asked = match request.start {
         Start::Latest => bounds.last,
         Start::Earliest => bounds.trimmed,
-        Start::Time(time) => inner.log.position_before(time).await?,
-        Start::After(cursor) => inner.position_of(cursor).await?,
+        Start::Time(time) => hub.log.position_before(time).await?,
+        Start::After(cursor) => hub.position_of(cursor).await?,
     };
     let is_expired = asked < bounds.trimmed && matches!(request.start, Start::After(_));
     let position = match request.on_expired {
         _ if !is_expired => asked,
-        OnExpired::Fail => return Err(inner.expired()),
+        OnExpired::Fail => return Err(hub.expired()),
         OnExpired::Earliest => bounds.trimmed,
         OnExpired::Latest => bounds.last,
     };
@@ -31,11 +31,11 @@ pub(super) async fn starting_position(
 /// The end of the history that the request asks for. Who wants no more than history gets
 /// all of it, also what another gateway appended a moment ago; everybody else gets that
 /// live.
-pub(super) async fn end_of_history(inner: &Inner, request: &Request) -> Result<Position, Error> {
+pub(super) async fn end_of_history(hub: &Hub, request: &Request) -> Result<Position, Error> {
     let bounds = if request.stop_when_caught_up {
-        inner.log.confirmed_bounds(Position::START).await?
+        hub.log.confirmed_bounds(Position::START).await?
     } else {
-        inner.log.bounds()
+        hub.log.bounds()
     };
     Ok(bounds.last)
 }
