@@ -13,8 +13,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::input::read_input;
 use super::secrets::secrets_of;
-use crate::event::UnixMillis;
-use crate::webhook::{Diagnosis, Rejection, SignatureHeaders, Verifier, diagnose};
+use crate::webhook::{Diagnosis, Rejection, Verifier, diagnose};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -94,17 +93,16 @@ struct Verdict {
 }
 
 fn judge(verifier: &Verifier, headers: &HeaderMap, body: &Bytes) -> Verdict {
-    let headers = match SignatureHeaders::read(headers) {
-        Ok(headers) => headers,
-        Err(rejection) => {
-            return Verdict {
-                rejection: Some(rejection),
-                ..Verdict::default()
-            };
-        }
-    };
-    let verifies = |body: &[u8]| verifier.verify_signature(&headers, body);
+    let verifies = |body: &[u8]| verifier.verify_ignoring_timestamp(headers, body);
     let rejection = verifies(body).err();
+    // Svix looks at the age before it looks at a signature.
+    let as_of_now = verifier.verify(headers, body.clone()).err();
+    let is_age = |rejection: &Rejection| {
+        matches!(
+            rejection,
+            Rejection::TooOld { .. } | Rejection::TooNew { .. }
+        )
+    };
     let is_body_in_doubt = matches!(
         rejection,
         Some(Rejection::NoSignatureMatches | Rejection::NotUtf8)
@@ -115,7 +113,7 @@ fn judge(verifier: &Verifier, headers: &HeaderMap, body: &Bytes) -> Verdict {
     let is_unexplained = is_body_in_doubt && diagnosis.is_none();
     Verdict {
         rejection,
-        age: headers.check_age(UnixMillis::now()).err(),
+        age: as_of_now.filter(is_age),
         diagnosis,
         note: is_unexplained.then(|| what_differs(body)),
     }
@@ -208,7 +206,7 @@ fn parse_delivery(text: &[u8]) -> Result<(HeaderMap, Bytes), Failure> {
             .as_str()
             .or_else(|| value.as_array()?.first()?.as_str())?;
         let name = HeaderName::from_bytes(name.to_lowercase().as_bytes()).ok()?;
-        Some((name, HeaderValue::from_str(value).ok()?))
+        Some((name, HeaderValue::from_str(value.trim()).ok()?))
     });
     Ok((headers.collect(), body.into()))
 }

@@ -215,12 +215,13 @@ impl Receiver {
             return Err(Refusal::Draining);
         }
         self.check_announced_length(headers)?;
-        let signature = SignatureHeaders::read(headers)?;
+        // A body whose headers are refused need not arrive.
+        SignatureHeaders::read(headers)?;
         let (body, in_flight) = self.read(body).await?;
         // Only now: the source may have been replaced while the body was on its way.
         let (source, verified) = self.sources.with(source, |source| {
             let verifier = &source.verifier;
-            let verified = verifier.verify(signature, body.clone(), UnixMillis::now());
+            let verified = verifier.verify(headers, body.clone());
             let verified = verified.map_err(|rejection| rejection.explained(headers, &body))?;
             Ok((Arc::clone(source), verified))
         })?;

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -128,11 +128,6 @@ impl SigningSecret {
             .take(4)
             .map(|byte| format!("{byte:02x}"))
             .collect()
-    }
-
-    /// The key as it verifies.
-    pub(super) fn hmac_key(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, &self.key)
     }
 
     /// The key as Svix's library takes it.

@@ -71,3 +71,40 @@ async fn reliable_while_the_clock_jumps_back_and_forth() {
     })
     .await;
 }
+
+/// As Svix's library has it, which reads the clock itself.
+#[tokio::test]
+async fn the_tolerance_is_300_seconds_both_ways_inclusive() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let library = compile("clock", directory.path());
+    let clock = directory.path().join("clock");
+    let now = now_seconds();
+    std::fs::write(&clock, format!("@{now}")).expect("written");
+    let gateway = Gateway::start_with(Options {
+        args: Vec::new(),
+        env: preloaded(&library, "CLERKCAST_CLOCK", &clock),
+    });
+    let body = body("user.updated", "user_1");
+    for (offset, error) in [
+        (-301, Some("timestamp_too_old")),
+        (-300, None),
+        (0, None),
+        (300, None),
+        (301, Some("timestamp_too_new")),
+    ] {
+        let id = format!("msg_{offset}");
+        let headers = sign(SECRET, &id, now + offset, body.as_bytes());
+        let answer = gateway.request("POST", "/webhooks/clerk", &headers, body.clone().into());
+        let answer = answer.await.expect("an answer");
+        let refusal = answer.json()["error"].as_str().map(str::to_owned);
+        assert_eq!(refusal.as_deref(), error, "{offset}: {}", answer.text);
+        assert_eq!(answer.status, if error.is_none() { 200 } else { 400 });
+        if error.is_some() {
+            let message = answer.json()["message"].to_string();
+            assert!(message.contains("signed 301 s "), "{message}");
+        }
+    }
+    let history = gateway.history(from_earliest()).await;
+    let history: Vec<String> = history.into_iter().map(|event| event.id).collect();
+    assert_eq!(history, ["msg_-300", "msg_0", "msg_300"]);
+}

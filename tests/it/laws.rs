@@ -26,7 +26,7 @@ macro_rules! hold {
 }
 
 hold! {
-    what_is_accepted_is_what_svix_signs: Delivery,
+    accepted_means_svix_accepts: Delivery,
     any_body_becomes_an_event_that_decodes: Body,
     fidelity_free_json_is_exact_or_absent: FreeJson,
     what_a_body_suffered_is_found_or_not_and_never_made_up: Rewriting,

@@ -114,7 +114,7 @@ async fn what_cannot_be_verified_is_a_400_that_says_which_and_what_to_check() {
 async fn a_delivery_signed_just_inside_the_tolerance_is_accepted() {
     let gateway = Gateway::start();
     let event = Bytes::from(body("user.created", "user_1"));
-    // The exact bound, ±300 and ±301 s, is held against a fixed clock in webhook::verify.
+    // The exact bound, ±300 and ±301 s, is held against a clock that stands, in clock.rs.
     for (id, offset) in [("msg_1", -200), ("msg_2", 300)] {
         let headers = sign(SECRET, id, now_seconds() + offset, &event);
         let answer = gateway

@@ -4,18 +4,16 @@ use arbitrary::Arbitrary;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use clerkcast::event::UnixMillis;
-use clerkcast::webhook::{SignatureHeaders, SigningSecret, Verifier};
+use clerkcast::webhook::{SigningSecret, Verifier};
 use svix::webhooks::Webhook;
 
 use super::SECRET;
 
-/// What is accepted is what Svix's own library accepts, within five minutes of now; and
-/// what Svix signs is accepted.
+/// What is accepted is what Svix's own library accepts, and what Svix signs is accepted.
 #[derive(Arbitrary, Debug)]
 pub(crate) struct Delivery {
     id: Text,
     timestamp: Timestamp,
-    now_seconds: u32,
     claims: Vec<Claim>,
     body: Vec<u8>,
     uses_standard_names: bool,
@@ -43,7 +41,6 @@ enum Claim {
 }
 
 const OTHER_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
-const TOLERANCE_SECONDS: u64 = 300;
 
 impl Delivery {
     pub(crate) fn hold(self) {
@@ -51,7 +48,7 @@ impl Delivery {
             Text::Plain(number) => format!("msg_{number}"),
             Text::Any(text) => text,
         };
-        let now = i64::from(self.now_seconds);
+        let now = UnixMillis::now().milliseconds() / 1000;
         let (timestamp, seconds) = match self.timestamp {
             Timestamp::Near(offset) => number(now.saturating_add(i64::from(offset) / 100)),
             Timestamp::Far(seconds) => number(seconds),
@@ -94,16 +91,14 @@ impl Delivery {
             headers.insert(name.parse::<HeaderName>().expect("a name"), value);
         }
         let verifier = Verifier::new(&[SigningSecret::parse(SECRET).expect("a secret")]);
-        let read = SignatureHeaders::read(&headers);
-        let body = Bytes::from(self.body.clone());
-        let verified =
-            read.and_then(|read| verifier.verify(read, body, UnixMillis::new(now * 1000)));
-        let is_fresh = now.abs_diff(seconds) <= TOLERANCE_SECONDS;
         let svix = Webhook::new(SECRET).expect("a secret");
+        // The clock may reach the bound between two of them.
+        let before = svix.verify(&self.body, &headers);
+        let verified = verifier.verify(&headers, Bytes::from(self.body.clone()));
+        let after = svix.verify(&self.body, &headers);
         if verified.is_ok() {
-            assert!(is_fresh, "{seconds} at {now}");
-            let accepted = svix.verify_ignoring_timestamp(&self.body, &headers);
-            assert!(accepted.is_ok(), "Svix refuses it: {headers:?}");
+            let is_accepted = before.is_ok() || after.is_ok();
+            assert!(is_accepted, "Svix refuses it: {after:?} of {headers:?}");
         }
         let is_plain = !id.is_empty()
             && id.len() <= 256
@@ -111,13 +106,8 @@ impl Delivery {
                 .chars()
                 .all(|c| c.is_ascii_graphic() && !matches!(c, '{' | '[' | '"'));
         let is_number = timestamp == seconds.to_string() && seconds >= 0;
-        let is_signed = self
-            .claims
-            .iter()
-            .any(|claim| matches!(claim, Claim::Right));
-        let is_text = std::str::from_utf8(&self.body).is_ok();
-        let is_visible = signatures.is_ascii();
-        if is_plain && is_number && is_fresh && is_signed && is_text && is_visible {
+        let is_accepted = before.is_ok() && after.is_ok();
+        if is_plain && is_number && is_accepted {
             assert!(verified.is_ok(), "{verified:?} of {headers:?}");
         }
     }
