@@ -44,8 +44,10 @@ pub mod proto;
 pub mod log;
 
 pub mod access;
+pub mod api;
 pub mod clerk;
 pub mod fanout;
+pub mod filter;
 
 pub mod doors;
 pub mod net;

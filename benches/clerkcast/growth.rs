@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clerkcast::event::{AttributesRef, Position};
-use clerkcast::log::{Entry, Log, Narrow, Query};
+use clerkcast::event::{AttributesRef, IndexHint, Position};
+use clerkcast::log::{Entry, Log, Query};
 use tempfile::TempDir;
 
 use crate::support::memory_log::record;
@@ -86,7 +86,7 @@ async fn read_pages(log: &Arc<dyn Log>, length: usize) -> f64 {
     for number in 0..LOOKUPS {
         let query = Query {
             after: Position::new((scattered(number) % (length - PAGE)) as u64),
-            narrow: Narrow::All,
+            narrow: IndexHint::All,
             matches: Arc::new(|_: AttributesRef<'_>| true),
             records_max: PAGE,
             bytes_max: usize::MAX,

@@ -11,6 +11,7 @@
 //!
 //! What this module does not know: gRPC, TLS, and what an event looks like.
 
+pub(crate) mod audit;
 mod policy;
 pub mod redaction;
 mod token;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use token::TOKEN_PREFIX;
 
-pub use policy::{Policy, Scope};
+pub use policy::Policy;
 pub use redaction::Redaction;
 pub use token::{InvalidHash, Token, TokenHash};
 

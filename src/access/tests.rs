@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::TypePattern;
+use crate::filter::{Scope, TypePattern};
 
 fn identity(name: &str, token: &Token) -> PrincipalConfig {
     PrincipalConfig {

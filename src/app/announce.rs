@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::config::{LogConfig, SourceConfig, shown_duration};
 use super::open::{Addresses, Gateway};
-use crate::access::AccessConfig;
+use crate::access::{AccessConfig, audit};
 use crate::webhook;
 
 /// The commit that this was built from.
@@ -96,7 +96,7 @@ fn announce_principals(principals: &AccessConfig) {
     let names = principals.principals.iter();
     let names: Vec<&str> = names.map(|identity| identity.name.as_str()).collect();
     tracing::info!(
-        target: "clerkcast::audit",
+        target: audit::TARGET,
         principals = names.join(","),
         anonymous = principals.anonymous.is_some(),
         "principals loaded"

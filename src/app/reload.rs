@@ -8,7 +8,7 @@ use super::config::{
 };
 use super::config::{Config, LogConfig};
 use super::controls::Controls;
-use crate::access::{ANONYMOUS, AccessConfig, Policy, Replacement};
+use crate::access::{ANONYMOUS, AccessConfig, Policy, Replacement, audit};
 use crate::net::Renewal;
 use crate::telemetry::LevelControl;
 
@@ -289,7 +289,7 @@ fn announce(principals: &Replacement, widened: &[String], sources: &SourceChange
     macro_rules! announce {
         ($level:expr) => {
             tracing::event!(
-                target: "clerkcast::audit",
+                target: audit::TARGET,
                 $level,
                 principals_added = principals.added.join(","),
                 principals_changed = principals.changed.join(","),

@@ -1,11 +1,7 @@
 //! The 46 event types: 45 in `@clerk/backend` 3.25.0, 45 in Clerk's webhook OpenAPI,
 //! 44 in common.
 
-use std::collections::BTreeMap;
-
 use super::schema;
-use crate::log::Tally;
-use crate::proto::EventType;
 
 /// One event type that Clerk declares.
 #[derive(Debug)]
@@ -112,32 +108,11 @@ pub(crate) fn declared_family(event_type: &str) -> Option<&'static str> {
 }
 
 /// The message that `Event.data` holds for `event_type`.
-fn message(event_type: &str) -> String {
+#[must_use]
+pub fn message(event_type: &str) -> String {
     let shape = find(event_type).and_then(|kind| kind.shapes.first());
     let message = shape.and_then(|shape| schema::message_name(shape));
     message.unwrap_or("google.protobuf.Struct").to_owned()
-}
-
-/// The catalog in its order, then what only the log knows, with how many of each are
-/// in the log. Bodies without a type are of none.
-#[must_use]
-pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for tally in tallies.iter().filter(|tally| !tally.event_type.is_empty()) {
-        *counts.entry(&tally.event_type).or_default() += tally.count;
-    }
-    let declared = CATALOG
-        .iter()
-        .map(|kind| (kind.name, counts.remove(kind.name)));
-    let declared: Vec<(&str, Option<u64>)> = declared.collect();
-    let others = counts.into_iter().map(|(name, count)| (name, Some(count)));
-    let all = declared.into_iter().chain(others);
-    let described = all.map(|(name, count)| EventType {
-        name: name.to_owned(),
-        message: message(name),
-        count: i64::try_from(count.unwrap_or(0)).unwrap_or(i64::MAX),
-    });
-    described.collect()
 }
 
 /// A name that is safe as a metric's label: the set of declared types is closed, the

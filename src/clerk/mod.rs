@@ -17,7 +17,6 @@ pub mod samples;
 pub(crate) mod schema;
 mod struct_value;
 mod subjects;
-pub mod suggestions;
 mod transcode;
 mod wire;
 

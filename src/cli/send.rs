@@ -14,8 +14,8 @@ use super::input::read_input;
 use super::post::{Answer, Poster, new_id};
 use super::secrets::{no_secret, secrets_of};
 use crate::clerk::samples::SAMPLES;
-use crate::clerk::suggestions::Suggestions;
 use crate::event::{Excerpt, UnixMillis};
+use crate::filter::nearest::Suggestions;
 
 /// Between attempts (Svix, "Retry Schedule").
 const RETRY_AFTER: [Duration; 7] = [

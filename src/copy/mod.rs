@@ -24,10 +24,10 @@ use futures_util::stream::FuturesOrdered;
 use prometheus_client::registry::Registry;
 
 use crate::app::{LogConfig, open_embedded, open_log};
-use crate::event::Position;
+use crate::event::{IndexHint, Position};
 use crate::log::jetstream::{self, Missing};
 use crate::log::sqlite::{self, SqliteLog};
-use crate::log::{Appended, Entry, Error, Log, Metrics, Narrow, Query};
+use crate::log::{Appended, Entry, Error, Log, Metrics, Query};
 pub use archive::Format;
 
 /// Records read from a log at once.
@@ -160,7 +160,7 @@ impl Source {
         while *after < *last {
             let page = log.read(Query {
                 after: *after,
-                narrow: Narrow::All,
+                narrow: IndexHint::All,
                 matches: Arc::new(|_| true),
                 records_max: PAGE_RECORDS_MAX,
                 bytes_max: PAGE_BYTES_MAX,

@@ -4,7 +4,7 @@
 mod cursor;
 mod excerpt;
 mod id;
-mod pattern;
+mod index_hint;
 mod values;
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 pub use cursor::{Cursor, InvalidCursor};
 pub use excerpt::Excerpt;
 pub use id::{IdKind, InvalidId};
-pub use pattern::{InvalidPattern, Patterns, TypePattern};
+pub use index_hint::IndexHint;
 pub use values::Values;
 
 /// A place in the log.

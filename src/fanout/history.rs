@@ -10,11 +10,11 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
-use super::filter::Filter;
 use super::frame::{Frames, Payload, View};
 use super::page_cache::{Page, PageCache, PageKey};
 use crate::clerk;
 use crate::event::{AttributesRef, Epoch, UnixMillis};
+use crate::filter::Filter;
 use crate::log::{Error, Log, Payloads, Reader, RecordRef, Scan};
 
 /// A page ends with the frame that reaches this.

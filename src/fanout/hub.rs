@@ -9,15 +9,16 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::filter::KnownNames;
 use super::history::History;
 use super::metrics::Metrics;
+use super::names::known_names;
 use super::outage::Outage;
 use super::registry::Registry;
 use super::ring::Ring;
 use super::waiters::Waiters;
 use crate::access::Principal;
 use crate::event::{Cursor, Position};
+use crate::filter::KnownNames;
 use crate::log::{Bounds, Lineage, Log};
 
 /// How to run the fan-out.
@@ -90,7 +91,7 @@ impl Hub {
         let mut names = self.names.lock();
         if names.version != version {
             let sources = names.sources.iter().cloned();
-            names.known = Arc::new(KnownNames::new(sources, &self.log.tallies()));
+            names.known = Arc::new(known_names(sources, &self.log.tallies()));
             names.version = version;
         }
         Arc::clone(&names.known)

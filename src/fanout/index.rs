@@ -18,8 +18,8 @@ mod groups;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::filter::Filter;
 use crate::event::{Attributes, Position};
+use crate::filter::Filter;
 use budget::Budget;
 use groups::GroupsByValue;
 

@@ -19,16 +19,14 @@
 //! What this module does not do: gRPC (it yields encoded [`Frame`]s), and recognising
 //! who calls.
 
-mod asked;
-pub(crate) mod audit;
 mod error;
 mod feed;
-mod filter;
 mod frame;
 mod history;
 mod hub;
 mod index;
 mod metrics;
+mod names;
 mod outage;
 mod outbox;
 mod page_cache;
@@ -46,18 +44,18 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Principal, Scope};
+use crate::access::Principal;
 use crate::event::{Cursor, Position};
+use crate::filter::{KnownNames, Scope};
 use crate::log::{Bounds, Log};
 use crate::proto;
 use hub::Hub;
 
-pub use asked::AskedFilter;
 pub use error::Error;
-pub use filter::{Denied, Filter, KnownNames, Violation, Violations};
 pub use frame::{Frame, Payload, View};
 pub use hub::Config;
 pub use metrics::Metrics;
+pub use names::known_names;
 pub use read::{EventPage, ListRequest};
 pub use registry::{Lag, State, SubscriberPage, SubscriberView};
 pub use request::{OnExpired, Request, Start};

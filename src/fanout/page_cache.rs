@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::filter::Filter;
 use super::frame::{Frame, View};
 use crate::event::{Position, UnixMillis};
+use crate::filter::Filter;
 
 /// Pages kept for other subscribers, in bytes of events and filters. Subscribers that read
 /// history together may be at most this far apart.

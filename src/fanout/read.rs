@@ -7,12 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::filter::Filter;
 use super::frame::{View, event_message};
 use super::hub::Hub;
 use super::request::Start;
-use crate::access::Scope;
 use crate::event::{AttributesRef, Cursor, Position};
+use crate::filter::{Filter, Scope};
 use crate::log::{self, Predicate, Query, Record};
 use crate::proto;
 

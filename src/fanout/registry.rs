@@ -9,13 +9,12 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::asked::AskedFilter;
 use super::error::Error;
 use super::request::Request;
 use crate::access::Principal;
 use crate::event::{Position, UnixMillis};
+use crate::filter::{AskedFilter, Spec};
 use crate::log::Bounds;
-use crate::proto::EventFilter;
 
 /// What a subscriber is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub struct SubscriberView {
     /// Where it connected from.
     pub peer: String,
     /// Its filter, as it asked for it.
-    pub filter: EventFilter,
+    pub filter: Spec,
     /// What it is doing.
     pub state: State,
     /// How far behind it is.

@@ -1,12 +1,12 @@
 //! What a subscriber asks for, checked.
 
+use std::fmt;
 use std::time::Duration;
 
-use super::asked::AskedFilter;
-use super::filter::Filter;
 use super::frame::View;
-use crate::access::Principal;
+use crate::access::{Principal, audit};
 use crate::event::{Cursor, UnixMillis};
+use crate::filter::{AskedFilter, Filter};
 use crate::proto;
 
 /// Where to start.
@@ -20,6 +20,18 @@ pub enum Start {
     Earliest,
     /// With the first event received at or after this.
     Time(UnixMillis),
+}
+
+/// As log lines show it: cursors and times as clients write them.
+impl fmt::Display for Start {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::After(cursor) => write!(formatter, "after {cursor}"),
+            Self::Latest => formatter.write_str("latest"),
+            Self::Earliest => formatter.write_str("earliest"),
+            Self::Time(time) => write!(formatter, "at {time}"),
+        }
+    }
 }
 
 /// What to do when retention was faster.
@@ -60,4 +72,16 @@ pub struct Request {
     pub name: String,
     /// Where it connected from.
     pub peer: String,
+}
+
+impl Request {
+    /// As the audit trail shows it.
+    pub(super) fn audited(&self) -> audit::Stream<'_> {
+        audit::Stream {
+            principal: self.principal.name(),
+            subscriber: &self.name,
+            peer: &self.peer,
+            filter: &self.asked_filter,
+        }
+    }
 }

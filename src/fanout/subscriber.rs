@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::audit;
 use super::error::Error;
 use super::frame::Frame;
 use super::hub::Hub;
@@ -18,7 +17,7 @@ use super::registry::{Lag, State, SubscriberEntry};
 use super::request::{OnExpired, Request, Start};
 use super::ring::{Lookup, RingBatch};
 use super::start::{end_of_history, starting_position};
-use crate::access::Revocation;
+use crate::access::{Revocation, audit};
 use crate::event::{Cursor, Position, UnixMillis};
 use crate::log;
 use crate::proto;
@@ -112,7 +111,7 @@ impl Subscriber {
         if position > asked {
             subscriber.skip_to(position);
         }
-        audit::opened(&subscriber.request);
+        audit::opened(subscriber.request.audited(), subscriber.request.start);
         Ok(subscriber)
     }
 
@@ -423,7 +422,12 @@ impl Drop for Subscriber {
         let reason = self.ended.unwrap_or_else(|| self.dropped_because());
         self.hub.metrics.count_end(reason);
         let delivered = self.entry.delivered();
-        audit::closed(&self.request, reason, self.opened.elapsed(), delivered);
+        audit::closed(
+            self.request.audited(),
+            reason.name(),
+            self.opened.elapsed(),
+            delivered,
+        );
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::filter::Filter;
 use super::index::{Arrival, Index, Limits, Questions, TooLarge};
 use crate::event::Position;
+use crate::filter::Filter;
 
 /// Where subscribers wait.
 #[derive(Debug)]

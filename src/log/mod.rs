@@ -45,7 +45,7 @@ use crate::event::{Attributes, Epoch, Position, Run, UnixMillis};
 
 pub use counts::IsDeclared;
 pub use metrics::Metrics;
-pub use scan::{Narrow, Page, Payloads, Predicate, Query, Reader, RecordRef, Scan, Scanned};
+pub use scan::{Page, Payloads, Predicate, Query, Reader, RecordRef, Scan, Scanned};
 
 /// How long an id is remembered at the least, whatever retention removes. Svix
 /// retries for 27 h 35 min (Svix, "Retries").

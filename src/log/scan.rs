@@ -9,24 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Entry, Error, Log, Record};
-use crate::event::{AttributesRef, Position, Run, UnixMillis, Values};
-
-/// Which index may answer a scan. It only narrows: [`Reader::wants`] decides. Clones share
-/// the values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Narrow {
-    /// Every record is a candidate.
-    #[default]
-    All,
-    /// Only records of these types.
-    Types(Values),
-    /// Only records that concern these users.
-    Users(Values),
-    /// Only records that concern these organizations.
-    Organizations(Values),
-    /// Only records of these sessions.
-    Sessions(Values),
-}
+use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
 
 /// Whose verified bodies a scan must show. Those of others may be shown as empty: a store
 /// that keeps them apart need not read them.
@@ -44,7 +27,7 @@ pub struct Scan {
     /// Exclusive.
     pub after: Position,
     /// The index that may help.
-    pub narrow: Narrow,
+    pub narrow: IndexHint,
     /// What of the records may be left out.
     pub payloads: Payloads,
 }
@@ -170,7 +153,7 @@ pub struct Query {
     /// Exclusive.
     pub after: Position,
     /// The index that may help.
-    pub narrow: Narrow,
+    pub narrow: IndexHint,
     /// What is wanted.
     pub matches: Predicate,
     /// The most records in the page.

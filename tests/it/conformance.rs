@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clerkcast::event::{Attributes, AttributesRef, Position, UnixMillis, Values};
+use clerkcast::event::{Attributes, AttributesRef, IndexHint, Position, UnixMillis, Values};
 use clerkcast::log::sqlite::{Config, SqliteLog};
-use clerkcast::log::{
-    Appended, DEDUPE_WINDOW, Entry, Error, Log, Metrics, Narrow, Page, Query, Record,
-};
+use clerkcast::log::{Appended, DEDUPE_WINDOW, Entry, Error, Log, Metrics, Page, Query, Record};
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
@@ -129,7 +127,7 @@ pub(crate) async fn append(log: &dyn Log, record: Entry) -> Position {
 pub(crate) fn everything_after(after: Position) -> Query {
     Query {
         after,
-        narrow: Narrow::All,
+        narrow: IndexHint::All,
         matches: Arc::new(|_| true),
         records_max: 10,
         bytes_max: 1 << 20,
@@ -299,24 +297,24 @@ async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>()
     assert_eq!(all.len(), 400);
     let wanted = |values: &[&str]| values.iter().collect::<Values>();
     for narrow in [
-        Narrow::Types(wanted(&["sms.created"])),
-        Narrow::Types(wanted(&["sms.created", "sms.created"])),
-        Narrow::Types(wanted(&["user.created", "session.created"])),
-        Narrow::Users(wanted(&["user_3"])),
-        Narrow::Users(wanted(&["user_1", "user_5", "user_nobody"])),
-        Narrow::Users(wanted(&["user_nobody"])),
-        Narrow::Organizations(wanted(&["org_1"])),
-        Narrow::Sessions(wanted(&["sess_1"])),
-        Narrow::Users((0..100).map(|number| format!("user_{number}")).collect()),
+        IndexHint::Types(wanted(&["sms.created"])),
+        IndexHint::Types(wanted(&["sms.created", "sms.created"])),
+        IndexHint::Types(wanted(&["user.created", "session.created"])),
+        IndexHint::Users(wanted(&["user_3"])),
+        IndexHint::Users(wanted(&["user_1", "user_5", "user_nobody"])),
+        IndexHint::Users(wanted(&["user_nobody"])),
+        IndexHint::Organizations(wanted(&["org_1"])),
+        IndexHint::Sessions(wanted(&["sess_1"])),
+        IndexHint::Users((0..100).map(|number| format!("user_{number}")).collect()),
     ] {
         let by = narrow.clone();
         let matches = move |attributes: AttributesRef<'_>| {
             let (wanted, found) = match &by {
-                Narrow::All => return true,
-                Narrow::Types(types) => (types, Some(attributes.event_type)),
-                Narrow::Users(ids) => (ids, attributes.user_id),
-                Narrow::Organizations(ids) => (ids, attributes.organization_id),
-                Narrow::Sessions(ids) => (ids, attributes.session_id),
+                IndexHint::All => return true,
+                IndexHint::Types(types) => (types, Some(attributes.event_type)),
+                IndexHint::Users(ids) => (ids, attributes.user_id),
+                IndexHint::Organizations(ids) => (ids, attributes.organization_id),
+                IndexHint::Sessions(ids) => (ids, attributes.session_id),
             };
             found.is_some_and(|found| wanted.contains(found))
         };

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use clerkcast::access::Redaction;
-use clerkcast::access::{Policy, Principal};
+use clerkcast::access::{Policy, Principal, Redaction};
 use clerkcast::clerk::{self, Delivery};
-use clerkcast::event::{Attributes, Position, UnixMillis};
+use clerkcast::event::{Attributes, IndexHint, Position, UnixMillis};
 use clerkcast::fanout::{
-    AskedFilter, Config, Error, Fanout, Filter, Frame, Metrics, OnExpired, Payload, Request, Start,
-    Subscriber, View,
+    Config, Error, Fanout, Frame, Metrics, OnExpired, Payload, Request, Start, Subscriber, View,
 };
+use clerkcast::filter::{AskedFilter, Filter};
 use clerkcast::log::sqlite::{self, SqliteLog};
-use clerkcast::log::{self, Entry, Log, Narrow, Query};
+use clerkcast::log::{self, Entry, Log, Query};
 use clerkcast::proto::SubscribeResponse;
 use clerkcast::proto::subscribe_response::Kind;
 use prometheus_client::registry::Registry;
@@ -180,7 +179,7 @@ async fn read_without_pause(log: Arc<dyn Log>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let query = Query {
             after: Position::START,
-            narrow: Narrow::All,
+            narrow: IndexHint::All,
             matches: Arc::new(|_| false),
             records_max: 1,
             bytes_max: 1,

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use clerkcast::access::Redaction;
 use clerkcast::event::{AttributesRef, Epoch, Position, Run, UnixMillis};
-use clerkcast::fanout::{
-    self, Error, EventPage, Fanout, Filter, ListRequest, Payload, Start, View,
-};
+use clerkcast::fanout::{self, Error, EventPage, Fanout, ListRequest, Payload, Start, View};
+use clerkcast::filter::Filter;
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{
     self, Appended, Batch, Bounds, Description, Entry, Lineage, Log, Predicate, Reader, Record,

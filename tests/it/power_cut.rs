@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use clerkcast::event::Position;
+use clerkcast::event::{IndexHint, Position};
 use clerkcast::log::sqlite::{Config, SqliteLog};
-use clerkcast::log::{Log, Metrics, Narrow, Query};
+use clerkcast::log::{Log, Metrics, Query};
 use prometheus_client::registry::Registry;
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -185,7 +185,7 @@ async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
     while after < log.bounds().last {
         let page = log.read(Query {
             after,
-            narrow: Narrow::All,
+            narrow: IndexHint::All,
             matches: Arc::new(|_| true),
             records_max: 1000,
             bytes_max: 16 << 20,

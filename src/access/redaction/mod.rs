@@ -26,7 +26,7 @@ use std::sync::{Arc, LazyLock};
 use crate::clerk::catalog::{self, CATALOG};
 use crate::clerk::json::{Object, string};
 use crate::clerk::schema::SCHEMA;
-use crate::event::TypePattern;
+use crate::filter::TypePattern;
 use plan::Plan;
 use rule::{Rule, SEALED, Sealed};
 

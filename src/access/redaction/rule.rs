@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::clerk::{catalog, schema};
-use crate::event::TypePattern;
+use crate::filter::TypePattern;
 
 /// A suggestion must be at least this much like what was written.
 const SIMILARITY_MIN: f64 = 0.5;

@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::SourceConfig;
 use super::check::Check;
 use super::document::{Fields, Located};
-use crate::access::Redaction;
 use crate::access::redaction::uncovered_places;
-use crate::access::{ANONYMOUS, AccessConfig, Policy, PrincipalConfig, Scope, TokenHash};
-use crate::event::TypePattern;
-use crate::fanout::{Filter, KnownNames};
-use crate::proto::EventFilter;
+use crate::access::{ANONYMOUS, AccessConfig, Policy, PrincipalConfig, Redaction, TokenHash};
+use crate::fanout;
+use crate::filter::{Filter, KnownNames, Scope, Spec, TypePattern};
 
 /// Of one principal, unless its table says otherwise: one that goes astray should leave
 /// room for others.
@@ -67,7 +65,7 @@ impl Check<'_> {
 }
 
 fn known_names(sources: &[SourceConfig]) -> KnownNames {
-    KnownNames::new(sources.iter().map(|source| source.name.clone()), &[])
+    fanout::known_names(sources.iter().map(|source| source.name.clone()), &[])
 }
 
 /// What identifies the principals read up to here: a caller must not be two of them.
@@ -213,11 +211,11 @@ fn read_policy(
 /// known, as a subscriber's filter is.
 fn check_names(fields: &mut Fields<'_>, lists: &[Vec<Located<String>>; 3], known: &KnownNames) {
     let [types, exclude_types, sources] = lists;
-    let filter = EventFilter {
+    let filter = Spec {
         types: texts_of(types),
         exclude_types: texts_of(exclude_types),
         sources: texts_of(sources),
-        ..EventFilter::default()
+        ..Spec::default()
     };
     let Err(violations) = Filter::compile(&filter, known, &Scope::default()) else {
         return;

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::metrics::Metrics;
 use super::status;
-use crate::access::{Access, AuthError, Credentials, Principal};
+use crate::access::{Access, AuthError, Credentials, Principal, audit};
 use crate::net::Peer;
 use crate::telemetry::LogLimit;
 
@@ -71,7 +71,7 @@ impl Guard {
         if let Some(unlogged) = self.refusals_logged.admit() {
             let path = request.uri().path().trim_start_matches('/');
             tracing::warn!(
-                target: "clerkcast::audit",
+                target: audit::TARGET,
                 peer = peer(request.extensions()),
                 method = path.get(..METHOD_BYTES_MAX).unwrap_or(path),
                 unlogged = (unlogged > 0).then_some(unlogged),

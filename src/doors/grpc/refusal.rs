@@ -10,8 +10,9 @@ use tonic_types::StatusExt as _;
 
 use super::metrics::Metrics;
 use super::subscribe::SUBSCRIBE_PATH;
-use crate::access::Principal;
-use crate::fanout::{AskedFilter, audit};
+use crate::access::{Principal, audit};
+use crate::api;
+use crate::filter::{AskedFilter, plain};
 use crate::proto;
 use crate::telemetry::LogLimit;
 
@@ -58,7 +59,7 @@ impl Refusals {
         audit::refused(&audit::Refusal {
             principal: principal.name(),
             peer,
-            method: audit::plain(name),
+            method: plain(name),
             code: code_name(status.code()),
             reason: &reason,
             asked: &what_was_asked(method, asked),
@@ -91,11 +92,11 @@ fn what_was_asked(method: &str, asked: &[u8]) -> String {
     let message = asked.get(PREFIX_BYTES..).unwrap_or_default();
     let shown = match method {
         SUBSCRIBE_PATH => proto::SubscribeRequest::decode(message)
-            .map(|it| AskedFilter::new(it.filter.unwrap_or_default()).to_string()),
+            .map(|it| AskedFilter::new(api::filter::spec(it.filter)).to_string()),
         "/clerkcast.v1.EventService/ListEvents" => proto::ListEventsRequest::decode(message)
-            .map(|it| AskedFilter::new(it.filter.unwrap_or_default()).to_string()),
+            .map(|it| AskedFilter::new(api::filter::spec(it.filter)).to_string()),
         "/clerkcast.v1.EventService/GetEvent" => {
-            proto::GetEventRequest::decode(message).map(|it| format!("id={}", audit::plain(&it.id)))
+            proto::GetEventRequest::decode(message).map(|it| format!("id={}", plain(&it.id)))
         }
         _ => return String::new(),
     };

@@ -3,11 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::access::{Principal, Scope};
-use crate::event::{Cursor, TypePattern, UnixMillis};
-use crate::fanout::{
-    AskedFilter, Filter, KnownNames, ListRequest, OnExpired, Payload, Request, Start, View,
-    Violation, Violations,
+use crate::access::Principal;
+use crate::api;
+use crate::event::{Cursor, UnixMillis};
+use crate::fanout::{ListRequest, OnExpired, Payload, Request, Start, View};
+use crate::filter::{
+    AskedFilter, Filter, KnownNames, Narrowed, Scope, Spec, TypePattern, Violation, Violations,
 };
 use crate::proto;
 use crate::proto::subscribe_request::Start as AskedStart;
@@ -51,7 +52,7 @@ pub(super) fn subscribe(
     peer: String,
 ) -> Result<Request, Refused> {
     let mut check = Check::default();
-    let asked_filter = asked.filter.unwrap_or_default();
+    let asked_filter = api::filter::spec(asked.filter);
     let scope = &principal.policy().scope;
     let filter = check.filter(&asked_filter, known, scope);
     let start = match &asked.start {
@@ -99,10 +100,8 @@ pub(super) fn list(
     principal: &Principal,
 ) -> Result<(ListRequest, Option<proto::Narrowed>), Refused> {
     let mut check = Check::default();
-    let filter = match &asked.filter {
-        Some(filter) => check.filter(filter, known, &principal.policy().scope),
-        None => Filter::default(),
-    };
+    let asked_filter = api::filter::spec(asked.filter.clone());
+    let filter = check.filter(&asked_filter, known, &principal.policy().scope);
     let start = if !asked.page_token.is_empty() {
         check.cursor("page_token", &asked.page_token)
     } else if let Some(time) = &asked.start_time {
@@ -185,7 +184,21 @@ pub(super) fn view(principal: &Principal, include_payload: bool) -> Result<View,
 /// The part of a filter that the caller may receive, and what was taken away.
 fn within(filter: &Filter, principal: &Principal) -> Result<(Filter, proto::Narrowed), Refused> {
     let within = filter.within(&principal.policy().scope);
-    within.map_err(|denied| not_allowed(principal, denied.asked))
+    let (filter, narrowed) = within.map_err(|denied| not_allowed(principal, denied.asked))?;
+    let Narrowed {
+        withheld_types,
+        types,
+        exclude_types,
+        sources,
+    } = narrowed;
+    let narrowed = proto::Narrowed {
+        withheld_types,
+        types,
+        exclude_types,
+        sources,
+        redacted_fields: Vec::new(),
+    };
+    Ok((filter, narrowed))
 }
 
 fn not_allowed(principal: &Principal, asked: String) -> Refused {
@@ -226,7 +239,7 @@ impl Check {
         instead
     }
 
-    fn filter(&mut self, filter: &proto::EventFilter, known: &KnownNames, scope: &Scope) -> Filter {
+    fn filter(&mut self, filter: &Spec, known: &KnownNames, scope: &Scope) -> Filter {
         Filter::compile(filter, known, scope).unwrap_or_else(|violations| {
             self.violations.reported.extend(violations.reported);
             self.violations.more += violations.more;

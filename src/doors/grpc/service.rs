@@ -5,11 +5,11 @@ use tonic::{Request, Response, Status};
 
 use super::guard::{caller, peer};
 use super::{request, status};
-use crate::access::{Principal, Scope};
-use crate::clerk::catalog;
+use crate::access::{Principal, audit};
+use crate::api;
 use crate::event::UnixMillis;
-use crate::fanout::audit;
-use crate::fanout::{AskedFilter, Error, Fanout, State, SubscriberPage, SubscriberView};
+use crate::fanout::{Error, Fanout, State, SubscriberPage, SubscriberView};
+use crate::filter::{AskedFilter, Scope};
 use crate::log::{self, Tally};
 use crate::proto;
 use crate::proto::server::event_service_server::EventService;
@@ -60,7 +60,7 @@ impl Service {
             name: view.name,
             principal: view.principal,
             peer: view.peer,
-            filter: Some(view.filter),
+            filter: Some(api::filter::message(view.filter)),
             state: state.into(),
             lag: Some(view.lag.into()),
             cursor: self.fanout.cursor_at(view.position).to_string(),
@@ -83,7 +83,7 @@ impl EventService for Service {
         let listed = self.fanout.list(listing).await;
         let listed = listed.map_err(|error| self.status_of(&error, &principal))?;
         let peer = peer(request.extensions());
-        let asked = AskedFilter::new(request.into_inner().filter.unwrap_or_default());
+        let asked = AskedFilter::new(api::filter::spec(request.into_inner().filter));
         audit::listed(principal.name(), &peer, &asked, listed.events.len());
         let cursor = listed.cursor.to_string();
         Ok(Response::new(proto::ListEventsResponse {
@@ -161,7 +161,7 @@ impl EventService for Service {
     ) -> Result<Response<proto::ListEventTypesResponse>, Status> {
         let principal = caller(&request)?;
         let scope = &principal.policy().scope;
-        let mut event_types = catalog::with_counts(&self.tallies(scope));
+        let mut event_types = api::event_types::with_counts(&self.tallies(scope));
         event_types.retain(|described| scope.allows_type(&described.name));
         // The catalog's come first; the log may know more than fit an answer.
         let mut bytes = 0;

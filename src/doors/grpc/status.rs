@@ -9,7 +9,8 @@ use super::request::Refused;
 use super::retry;
 use crate::access::AuthError;
 use crate::event::Excerpt;
-use crate::fanout::{Error, Violations};
+use crate::fanout::Error;
+use crate::filter::Violations;
 
 const DOMAIN: &str = "clerkcast";
 /// Clients bound the metadata of an answer, many at 8 KiB, and show nothing of one that is
@@ -242,7 +243,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::Violation;
+    use crate::filter::Violation;
 
     #[test]
     fn a_status_is_bounded_whatever_it_says() {

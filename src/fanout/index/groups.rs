@@ -4,8 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
-use crate::event::{AttributesRef, Values};
-use crate::log::Narrow;
+use crate::event::{AttributesRef, IndexHint, Values};
 
 /// Growing moves all entries of a map, so there are several, which grow one by one.
 const SHARDS: usize = 64;
@@ -49,7 +48,7 @@ impl GroupsByValue {
     }
 
     /// Files a group. Returns whether its filter demands anything to be filed under.
-    pub(super) fn insert(&mut self, group: u64, narrow: &Narrow) -> bool {
+    pub(super) fn insert(&mut self, group: u64, narrow: &IndexHint) -> bool {
         let Some((field, values)) = field(narrow) else {
             return false;
         };
@@ -59,7 +58,7 @@ impl GroupsByValue {
         true
     }
 
-    pub(super) fn remove(&mut self, group: u64, narrow: &Narrow) {
+    pub(super) fn remove(&mut self, group: u64, narrow: &IndexHint) {
         let Some((field, values)) = field(narrow) else {
             return;
         };
@@ -144,13 +143,13 @@ fn shard_of(key: u64) -> usize {
 }
 
 /// What a filter is filed under.
-fn field(narrow: &Narrow) -> Option<(Field, &Values)> {
+fn field(narrow: &IndexHint) -> Option<(Field, &Values)> {
     match narrow {
-        Narrow::All => None,
-        Narrow::Sessions(ids) => Some((Field::Session, ids)),
-        Narrow::Users(ids) => Some((Field::User, ids)),
-        Narrow::Organizations(ids) => Some((Field::Organization, ids)),
-        Narrow::Types(types) => Some((Field::Type, types)),
+        IndexHint::All => None,
+        IndexHint::Sessions(ids) => Some((Field::Session, ids)),
+        IndexHint::Users(ids) => Some((Field::User, ids)),
+        IndexHint::Organizations(ids) => Some((Field::Organization, ids)),
+        IndexHint::Types(types) => Some((Field::Type, types)),
     }
 }
 

@@ -1,9 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::KnownNames;
+use super::super::known_names;
 use super::*;
-use crate::access::Scope;
-use crate::proto::EventFilter;
+use crate::filter::{Scope, Spec};
 
 const TYPES: [&str; 3] = ["user.created", "user.deleted", "session.created"];
 
@@ -17,8 +16,8 @@ fn attributes((event_type, user, session): (usize, usize, usize)) -> Attributes 
     }
 }
 
-fn filter(asked: &EventFilter) -> Filter {
-    let known = KnownNames::new([], &[]);
+fn filter(asked: &Spec) -> Filter {
+    let known = known_names([], &[]);
     Filter::compile(asked, &known, &Scope::default()).expect("valid")
 }
 
@@ -34,11 +33,11 @@ fn filters() -> impl Strategy<Value = Filter> {
         })
     };
     (types, ids("user"), ids("sess")).prop_map(|(types, user_ids, session_ids)| {
-        filter(&EventFilter {
+        filter(&Spec {
             types: types.into_iter().map(str::to_owned).collect(),
             user_ids,
             session_ids,
-            ..EventFilter::default()
+            ..Spec::default()
         })
     })
 }
@@ -178,9 +177,9 @@ proptest! {
 /// passes over nothing that it wants.
 #[test]
 fn who_comes_or_goes_while_groups_are_asked_misses_nothing() {
-    let users = filter(&EventFilter {
+    let users = filter(&Spec {
         user_ids: vec!["user_1".to_owned()],
-        ..EventFilter::default()
+        ..Spec::default()
     });
     let mut index = Index::new(Position::START, Limits::default());
     for number in 1..=3 {
@@ -223,9 +222,9 @@ fn who_comes_or_goes_while_groups_are_asked_misses_nothing() {
 #[test]
 fn filters_are_bounded_and_equal_ones_are_counted_once() {
     let of_user = |number: usize| {
-        filter(&EventFilter {
+        filter(&Spec {
             user_ids: vec![format!("user_{number}")],
-            ..EventFilter::default()
+            ..Spec::default()
         })
     };
     let bytes = of_user(1).bytes();

@@ -27,8 +27,8 @@ use tokio::time::{Instant, timeout};
 use super::connect::ANSWERED_WITHIN;
 use super::record::StoredRecord;
 use super::{Shared, subject};
-use crate::event::Position;
-use crate::log::{Error, Narrow, Reader, Scan};
+use crate::event::{IndexHint, Position};
+use crate::log::{Error, Reader, Scan};
 
 /// Messages asked for at once.
 const MESSAGES_MAX: usize = 512;
@@ -65,9 +65,9 @@ pub(super) async fn scan(
     Ok(through)
 }
 
-fn subjects(shared: &Shared, narrow: &Narrow) -> Vec<String> {
+fn subjects(shared: &Shared, narrow: &IndexHint) -> Vec<String> {
     let prefix = &shared.config.subject_prefix;
-    if let Narrow::Types(types) = narrow
+    if let IndexHint::Types(types) = narrow
         && (1..=TYPES_MAX).contains(&types.len())
     {
         let subjects = types.iter().map(|name| subject::of_type(prefix, name));

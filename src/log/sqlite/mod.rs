@@ -35,10 +35,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Entry, Error, IsDeclared, Lineage, Log, Metrics, Narrow,
+    Appended, Batch, Bounds, Description, Entry, Error, IsDeclared, Lineage, Log, Metrics,
     Predicate, Reader, Record, Scan, Scanned, Tally, Writability,
 };
-use crate::event::{Epoch, Position, Run, UnixMillis};
+use crate::event::{Epoch, IndexHint, Position, Run, UnixMillis};
 use clock::SteadyClock;
 use files::{DirectoryLock, Files};
 use reader::ReaderPool;
@@ -429,10 +429,10 @@ impl Drop for SqliteLog {
 
 /// An index over types pays only where it skips most of the log.
 fn drop_useless_narrowing(scan: &mut Scan, shared: &Shared) {
-    if let Narrow::Types(types) = &scan.narrow {
+    if let IndexHint::Types(types) = &scan.narrow {
         let tallies = shared.tallies();
         if tallies.count_of_types(types) > tallies.record_count() / 8 {
-            scan.narrow = Narrow::All;
+            scan.narrow = IndexHint::All;
         }
     }
 }

@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::runs::Runs;
 use super::schema::{self, OpenError};
 use super::times::BLOCK_POSITIONS;
-use crate::event::{AttributesRef, Position, Run, UnixMillis};
-use crate::log::{Error, Narrow, Payloads, Predicate, Reader, Record, RecordRef, Scan};
+use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
+use crate::log::{Error, Payloads, Predicate, Reader, Record, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;
@@ -163,11 +163,11 @@ fn select(scan: &Scan) -> (String, Vec<&str>) {
         }
     };
     let (index, column, values) = match &scan.narrow {
-        Narrow::All => return (select_all(&payload), Vec::new()),
-        Narrow::Types(values) => ("record_type", "type", values),
-        Narrow::Users(values) => ("record_user", "user_id", values),
-        Narrow::Organizations(values) => ("record_organization", "organization_id", values),
-        Narrow::Sessions(values) => ("record_session", "session_id", values),
+        IndexHint::All => return (select_all(&payload), Vec::new()),
+        IndexHint::Types(values) => ("record_type", "type", values),
+        IndexHint::Users(values) => ("record_user", "user_id", values),
+        IndexHint::Organizations(values) => ("record_organization", "organization_id", values),
+        IndexHint::Sessions(values) => ("record_session", "session_id", values),
     };
     if values.is_empty() || values.len() > NARROW_VALUES_MAX {
         return (select_all(&payload), Vec::new());

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
-use clerkcast::access::Scope;
-use clerkcast::event::{AttributesRef, IdKind, TypePattern, Values};
-use clerkcast::fanout::{Filter, KnownNames};
-use clerkcast::log::{Narrow, Tally};
-use clerkcast::proto::EventFilter;
+use clerkcast::event::{AttributesRef, IdKind, IndexHint, Values};
+use clerkcast::fanout::known_names;
+use clerkcast::filter::{Filter, KnownNames, Scope, Spec, TypePattern};
+use clerkcast::log::Tally;
 
 /// Few enough names that filters, policies and events meet.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -87,7 +86,7 @@ static KNOWN: LazyLock<KnownNames> = LazyLock::new(|| {
         event_type: "user.unheardOf".to_owned(),
         count: 1,
     };
-    KnownNames::new(["default", "staging"].map(str::to_owned), &[tally])
+    known_names(["default", "staging"].map(str::to_owned), &[tally])
 });
 
 #[derive(Arbitrary, Debug)]
@@ -102,8 +101,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn filter(&self) -> EventFilter {
-        EventFilter {
+    fn filter(&self) -> Spec {
+        Spec {
             types: texts(&self.types),
             exclude_types: texts(&self.exclude_types),
             user_ids: ids(&self.user_ids, IdKind::User),
@@ -199,18 +198,18 @@ impl Filtering {
             if expected {
                 let is_in = |ids: &Values, id: Option<&str>| id.is_some_and(|id| ids.contains(id));
                 assert!(match compiled.narrow() {
-                    Narrow::All => true,
-                    Narrow::Types(types) => is_in(types, Some(event.event_type)),
-                    Narrow::Users(ids) => is_in(ids, event.user_id),
-                    Narrow::Organizations(ids) => is_in(ids, event.organization_id),
-                    Narrow::Sessions(ids) => is_in(ids, event.session_id),
+                    IndexHint::All => true,
+                    IndexHint::Types(types) => is_in(types, Some(event.event_type)),
+                    IndexHint::Users(ids) => is_in(ids, event.user_id),
+                    IndexHint::Organizations(ids) => is_in(ids, event.organization_id),
+                    IndexHint::Sessions(ids) => is_in(ids, event.session_id),
                 });
             }
         });
     }
 }
 
-fn matches_in_words(filter: &EventFilter, event: AttributesRef<'_>) -> bool {
+fn matches_in_words(filter: &Spec, event: AttributesRef<'_>) -> bool {
     let is_like = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => event.event_type.starts_with(prefix),
         None => pattern == event.event_type,

@@ -143,8 +143,8 @@ async fn complete_a_read_across_removed_messages_fails_instead_of_skipping() {
     let before = store.stream().await.purge().sequence(4);
     before.await.expect("purged");
     for narrow in [
-        clerkcast::log::Narrow::All,
-        clerkcast::log::Narrow::Types(["user.updated"].into_iter().collect()),
+        clerkcast::event::IndexHint::All,
+        clerkcast::event::IndexHint::Types(["user.updated"].into_iter().collect()),
     ] {
         let mut query = everything_after(Position::START);
         query.narrow = narrow.clone();
@@ -173,8 +173,8 @@ async fn complete_holes_are_passed_over() {
     }
     let mut query = everything_after(Position::START);
     for narrow in [
-        clerkcast::log::Narrow::All,
-        clerkcast::log::Narrow::Types(["user.created"].into_iter().collect()),
+        clerkcast::event::IndexHint::All,
+        clerkcast::event::IndexHint::Types(["user.created"].into_iter().collect()),
     ] {
         query.narrow = narrow;
         let left = read_all(&*log, query.clone()).await;

@@ -72,7 +72,7 @@ fn names_and_principals() -> (KnownNames, [Principal; 2]) {
         event_type: format!("organizationMembership.created{number}"),
         count: 1,
     });
-    let known = KnownNames::new([], &tallies.collect::<Vec<_>>());
+    let known = crate::fanout::known_names([], &tallies.collect::<Vec<_>>());
     let patterns = |prefix: &str| {
         let patterns = (0..256).map(|number| format!("{prefix}{number}*"));
         patterns

@@ -3,11 +3,14 @@
 //! A caller decides how much there is to check, so a refusal must be cheap: counts and
 //! lengths come first, and only a violation that is reported is searched for a suggestion.
 
-use super::{Clauses, KnownNames, Violation, Violations};
-use crate::access::Scope;
-use crate::clerk::suggestions::{self, Allowed};
-use crate::event::{Excerpt, IdKind, Patterns, TypePattern};
-use crate::proto::EventFilter;
+use super::clauses::Clauses;
+use super::known::KnownNames;
+use super::nearest::{self, Allowed};
+use super::pattern::{Patterns, TypePattern};
+use super::scope::Scope;
+use super::spec::Spec;
+use super::violation::{Violation, Violations};
+use crate::event::{Excerpt, IdKind};
 
 /// Patterns in `types`, and in `exclude_types`.
 const PATTERNS_MAX: usize = 256;
@@ -51,7 +54,7 @@ impl<'a> Check<'a> {
     }
 
     /// The filter's clauses, if nothing is wrong.
-    pub(super) fn clauses(mut self, filter: &EventFilter) -> Result<Clauses, Violations> {
+    pub(super) fn clauses(mut self, filter: &Spec) -> Result<Clauses, Violations> {
         let ids = [
             (IdKind::User, &filter.user_ids),
             (IdKind::Organization, &filter.organization_ids),
@@ -196,7 +199,7 @@ impl<'a> Check<'a> {
     fn unknown_source(&mut self, value: &str) -> String {
         let mut text = format!("unknown source {}", Excerpt(value));
         let known = || self.known.sources_within(self.scope);
-        if let Some(nearest) = suggestions::nearest_name(value, known()) {
+        if let Some(nearest) = nearest::nearest_name(value, known()) {
             text += &format!("; did you mean {nearest}?");
         }
         if !self.sources_listed {
@@ -213,21 +216,21 @@ impl<'a> Check<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{compile, types};
-    use super::super::{Filter, Violation};
+    use super::super::compile::Filter;
+    use super::super::compile::tests::{compile, types};
+    use super::super::known::LoggedType;
     use super::*;
-    use crate::log::Tally;
 
-    fn refusal(filter: &EventFilter) -> Vec<Violation> {
+    fn refusal(filter: &Spec) -> Vec<Violation> {
         compile(filter).expect_err("refused")
     }
 
     #[test]
     fn ten_violations_are_reported_and_the_others_are_counted() {
-        let many = EventFilter {
+        let many = Spec {
             user_ids: vec!["x".to_owned(); 5_000],
             types: vec!["no.such.type".to_owned(); 8],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         let known = KnownNames::default();
         let refused = Filter::compile(&many, &known, &Scope::default());
@@ -242,10 +245,10 @@ mod tests {
 
     #[test]
     fn what_is_repeated_of_a_value_is_short() {
-        let long = EventFilter {
+        let long = Spec {
             types: vec!["x".repeat(256), format!("{}*x", "y".repeat(250))],
             sources: vec!["z".repeat(256)],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         for violation in refusal(&long) {
             assert!(violation.description.contains('…'), "{violation:?}");
@@ -256,15 +259,15 @@ mod tests {
 
     #[test]
     fn counts_are_looked_at_before_values() {
-        let refused = |filter: &EventFilter| refusal(filter)[0].description.clone();
-        let types = EventFilter {
+        let refused = |filter: &Spec| refusal(filter)[0].description.clone();
+        let types = Spec {
             types: vec!["no.such.type".to_owned(); 257],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         assert_eq!(refused(&types), "257 values; at most 256 are accepted");
-        let ids = EventFilter {
+        let ids = Spec {
             session_ids: vec![String::new(); 10_001],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         assert_eq!(refused(&ids), "10001 values; at most 10000 are accepted");
     }
@@ -272,10 +275,10 @@ mod tests {
     #[test]
     fn an_unknown_source_lists_ten_that_exist() {
         let names = (1..=12).map(|number| format!("source-{number:02}"));
-        let known = KnownNames::new(names, &[]);
-        let asked = EventFilter {
+        let known = KnownNames::new([], names, &[]);
+        let asked = Spec {
             sources: vec!["nowhere".to_owned()],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         let report = |scope: &Scope| {
             let refused = Filter::compile(&asked, &known, scope).expect_err("unknown");
@@ -295,19 +298,15 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_trusted_where_the_log_has_more_than_it_names() {
-        let tally = |source: &str, event_type: &str| Tally {
-            source: source.to_owned(),
-            event_type: event_type.to_owned(),
-            count: 1,
-        };
-        let tallies = [tally("staging", Tally::OTHER), tally("default", "ping")];
+        let logged = [("staging", None), ("default", Some("ping"))];
+        let logged = logged.map(|(source, event_type)| LoggedType { source, event_type });
         let sources = ["default", "staging"].map(str::to_owned);
-        let known = KnownNames::new(sources, &tallies);
+        let known = KnownNames::new([], sources, &logged);
         let accepts = |sources: &[&str], scope: &Scope| {
-            let asked = EventFilter {
+            let asked = Spec {
                 types: vec!["user.unheardOf".to_owned()],
                 sources: sources.iter().map(|it| (*it).to_owned()).collect(),
-                ..EventFilter::default()
+                ..Spec::default()
             };
             Filter::compile(&asked, &known, scope).is_ok()
         };
@@ -323,12 +322,11 @@ mod tests {
 
     #[test]
     fn a_logged_type_is_known_to_whom_it_may_be_sent() {
-        let tally = Tally {
-            source: "staging".to_owned(),
-            event_type: "ping".to_owned(),
-            count: 1,
+        let logged = LoggedType {
+            source: "staging",
+            event_type: Some("ping"),
         };
-        let known = KnownNames::new(["default".to_owned()], &[tally]);
+        let known = KnownNames::new([], ["default".to_owned()], &[logged]);
         let asked = types(&["ping"]);
         let within = |sources: &[&str]| Scope {
             sources: sources.iter().map(|it| (*it).to_owned()).collect(),

@@ -1,12 +1,26 @@
 //! What is left of a filter where a policy allows only a part of it.
 
-use super::{Clauses, Filter};
-use crate::access::Scope;
-use crate::event::{Excerpt, Patterns, TypePattern, Values};
-use crate::proto::Narrowed;
+use super::clauses::Clauses;
+use super::compile::Filter;
+use super::pattern::{Patterns, TypePattern};
+use super::scope::Scope;
+use crate::event::{Excerpt, Values};
 
 /// What is named of the types or sources that are not allowed.
 const NAMED_MAX: usize = 10;
+
+/// What a scope takes away of what a filter asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrowed {
+    /// Types that the filter names and of which nothing may be received.
+    pub withheld_types: Vec<String>,
+    /// Where only a part of the types may be received: that part.
+    pub types: Vec<String>,
+    /// Matching types that the scope excludes.
+    pub exclude_types: Vec<String>,
+    /// Where only some of the sources may be received: those.
+    pub sources: Vec<String>,
+}
 
 /// None of what a filter asks for may be received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +48,7 @@ impl Filter {
     /// When nothing of it is allowed.
     pub fn within(&self, scope: &Scope) -> Result<(Self, Narrowed), Denied> {
         let everything = Patterns::everything();
-        let asked = &self.compiled.clauses;
+        let asked = self.clauses();
         let asked_types = if asked.types.is_empty() {
             &everything
         } else {
@@ -115,11 +129,10 @@ impl Clauses {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::tests::{compile, event, types};
+    use super::super::compile::tests::{compile, event, types};
+    use super::super::spec::Spec;
     use super::*;
-    use crate::event::AttributesRef;
-    use crate::log::Narrow;
-    use crate::proto::EventFilter;
+    use crate::event::{AttributesRef, IndexHint};
 
     #[test]
     fn a_scope_takes_away_what_it_does_not_allow_and_says_so() {
@@ -134,9 +147,9 @@ mod tests {
             exclude_types: patterns(&["user.deleted"]),
             sources: BTreeSet::from(["default".to_owned()]),
         };
-        let within = |filter: &EventFilter| compile(filter).expect("valid").within(&scope);
+        let within = |filter: &Spec| compile(filter).expect("valid").within(&scope);
 
-        let (all, narrowed) = within(&EventFilter::default()).expect("some is allowed");
+        let (all, narrowed) = within(&Spec::default()).expect("some is allowed");
         assert!(all.matches(event("user.created")) && all.matches(event("session.ended")));
         for denied in ["user.deleted", "session.created", "email.created", ""] {
             assert!(!all.matches(event(denied)), "{denied}");
@@ -153,7 +166,7 @@ mod tests {
         let (part, narrowed) = within(&types(&["session.*", "email.*"])).expect("some is allowed");
         assert_eq!(
             part.narrow(),
-            &Narrow::Types(["session.ended"].into_iter().collect())
+            &IndexHint::Types(["session.ended"].into_iter().collect())
         );
         assert_eq!(narrowed.withheld_types, ["email.*"]);
         assert_eq!(narrowed.types, ["session.ended"]);
@@ -162,9 +175,9 @@ mod tests {
             (types(&["email.created"]), "types: email.created"),
             (types(&["user.deleted"]), "types: user.deleted"),
             (
-                EventFilter {
+                Spec {
                     sources: vec!["staging".to_owned()],
-                    ..EventFilter::default()
+                    ..Spec::default()
                 },
                 "sources: staging",
             ),

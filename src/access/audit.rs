@@ -6,33 +6,51 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::metrics::Ending;
-use super::{AskedFilter, Request, Start};
+use crate::filter::{AskedFilter, plain};
 
-pub(crate) use super::asked::plain;
+pub(crate) const TARGET: &str = "clerkcast::audit";
 
-const TARGET: &str = "clerkcast::audit";
+/// A stream of events to one subscriber.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream<'a> {
+    pub(crate) principal: &'a str,
+    pub(crate) subscriber: &'a str,
+    pub(crate) peer: &'a str,
+    pub(crate) filter: &'a AskedFilter,
+}
 
-pub(super) fn opened(request: &Request) {
+pub(crate) fn opened(stream: Stream<'_>, start: impl fmt::Display) {
+    let Stream {
+        principal,
+        subscriber,
+        peer,
+        filter,
+    } = stream;
     tracing::info!(
         target: TARGET,
-        principal = request.principal.name(),
-        subscriber = request.name.as_str(),
-        peer = %request.peer,
-        filter = %request.asked_filter,
-        start = %request.start,
+        principal,
+        subscriber,
+        peer,
+        %filter,
+        %start,
         "subscriber connected"
     );
 }
 
-pub(super) fn closed(request: &Request, reason: Ending, held_for: Duration, delivered: u64) {
+pub(crate) fn closed(stream: Stream<'_>, reason: &str, held_for: Duration, delivered: u64) {
+    let Stream {
+        principal,
+        subscriber,
+        peer,
+        filter,
+    } = stream;
     tracing::info!(
         target: TARGET,
-        principal = request.principal.name(),
-        subscriber = request.name.as_str(),
-        peer = %request.peer,
-        filter = %request.asked_filter,
-        reason = reason.name(),
+        principal,
+        subscriber,
+        peer,
+        %filter,
+        reason,
         seconds = held_for.as_secs_f64(),
         delivered,
         "subscriber left"
@@ -55,18 +73,6 @@ pub(crate) fn listed(principal: &str, peer: &str, filter: &AskedFilter, delivere
 pub(crate) fn got(principal: &str, peer: &str, id: &str, found: bool) {
     let id = plain(id);
     tracing::info!(target: TARGET, principal, peer, id, found, "event looked up");
-}
-
-/// As log lines show it: cursors and times as clients write them.
-impl fmt::Display for Start {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::After(cursor) => write!(formatter, "after {cursor}"),
-            Self::Latest => formatter.write_str("latest"),
-            Self::Earliest => formatter.write_str("earliest"),
-            Self::Time(time) => write!(formatter, "at {time}"),
-        }
-    }
 }
 
 /// A call of a known caller that was answered with an error.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::proto::EventFilter;
+use super::spec::Spec;
 
 /// Values kept of each field.
 const VALUES_MAX: usize = 10;
@@ -19,7 +19,7 @@ pub struct AskedFilter {
 
 #[derive(Debug, Default)]
 struct Abridged {
-    filter: EventFilter,
+    filter: Spec,
     /// How many values of each field are left out.
     left_out: [usize; FIELDS],
 }
@@ -29,7 +29,7 @@ const FIELDS: usize = 7;
 impl AskedFilter {
     /// The first ten values of each field, and 64 bytes of each value.
     #[must_use]
-    pub fn new(mut filter: EventFilter) -> Self {
+    pub fn new(mut filter: Spec) -> Self {
         let fields = [
             &mut filter.types,
             &mut filter.exclude_types,
@@ -52,7 +52,7 @@ impl AskedFilter {
 
     /// What is left of it.
     #[must_use]
-    pub fn filter(&self) -> &EventFilter {
+    pub fn filter(&self) -> &Spec {
         &self.abridged.filter
     }
 }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_filter_is_shown_without_what_could_be_personal() {
-        let mut filter = EventFilter::default();
+        let mut filter = Spec::default();
         assert_eq!(AskedFilter::new(filter.clone()).to_string(), "everything");
         filter.types = vec!["user.*".to_owned()];
         filter.user_ids = vec!["ada@example.com".to_owned()];
@@ -131,10 +131,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_filter_is_small() {
-        let asked = AskedFilter::new(EventFilter {
+        let asked = AskedFilter::new(Spec {
             user_ids: (0..10_000).map(|number| format!("user_{number}")).collect(),
             types: vec!["é".repeat(100)],
-            ..EventFilter::default()
+            ..Spec::default()
         });
         let kept = asked.filter();
         assert_eq!(kept.user_ids.len(), 10);

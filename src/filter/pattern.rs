@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Excerpt, Values};
+use crate::event::{Excerpt, Values};
 
 /// A type, or all types with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

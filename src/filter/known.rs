@@ -3,17 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::access::Scope;
-use crate::clerk::catalog::{self, CATALOG};
-use crate::clerk::suggestions::{Allowed, Suggestions};
-use crate::event::Patterns;
-use crate::log::Tally;
+use super::nearest::{Allowed, Suggestions};
+use super::pattern::Patterns;
+use super::scope::Scope;
+
+/// A type of which the log has counted events.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedType<'a> {
+    /// The source that sent them.
+    pub source: &'a str,
+    /// Its name; none for those that the log does not name.
+    pub event_type: Option<&'a str>,
+}
 
 /// The types and sources that exist, prepared once for all callers. What a caller may not
 /// receive, it is answered as if it did not exist.
 #[derive(Debug, Default)]
 pub struct KnownNames {
-    /// Types that the log has and the catalog does not, with the sources that sent them.
+    /// Types that exist whether the log has any or not.
+    declared_types: BTreeSet<&'static str>,
+    /// Others that the log has, with the sources that sent them.
     logged_types: BTreeMap<String, BTreeSet<Arc<str>>>,
     /// The configured sources and the log's.
     sources: BTreeSet<Arc<str>>,
@@ -23,33 +32,42 @@ pub struct KnownNames {
 }
 
 impl KnownNames {
-    /// The catalog's types, these sources, and what the log has.
+    /// The declared types, these sources, and what the log has.
     #[must_use]
-    pub fn new(sources: impl IntoIterator<Item = String>, tallies: &[Tally]) -> Self {
+    pub fn new(
+        declared: impl IntoIterator<Item = &'static str>,
+        sources: impl IntoIterator<Item = String>,
+        logged: &[LoggedType<'_>],
+    ) -> Self {
+        let declared: Vec<&'static str> = declared.into_iter().collect();
         let mut known = Self {
+            declared_types: declared.iter().copied().collect(),
             sources: sources.into_iter().map(Arc::from).collect(),
             ..Self::default()
         };
-        for tally in tallies {
-            known.add(tally);
+        for logged in logged {
+            known.add(logged);
         }
-        let declared = CATALOG.iter().map(|kind| kind.name);
         let logged = known.logged_types.keys().map(String::as_str);
-        known.suggestions = Suggestions::new(declared.chain(logged));
+        known.suggestions = Suggestions::new(declared.into_iter().chain(logged));
         known
     }
 
-    fn add(&mut self, tally: &Tally) {
-        let source = match self.sources.get(tally.source.as_str()) {
+    fn add(&mut self, logged: &LoggedType<'_>) {
+        let source = match self.sources.get(logged.source) {
             Some(source) => Arc::clone(source),
-            None => Arc::from(tally.source.as_str()),
+            None => Arc::from(logged.source),
         };
         self.sources.insert(Arc::clone(&source));
-        if tally.event_type == Tally::OTHER {
-            self.sources_with_others.insert(source);
-        } else if tally.event_type != Tally::LONG && catalog::find(&tally.event_type).is_none() {
-            let sources = self.logged_types.entry(tally.event_type.clone());
-            sources.or_default().insert(source);
+        match logged.event_type {
+            None => {
+                self.sources_with_others.insert(source);
+            }
+            Some(name) if !self.declared_types.contains(name) => {
+                let sources = self.logged_types.entry(name.to_owned());
+                sources.or_default().insert(source);
+            }
+            Some(_) => {}
         }
     }
 
@@ -57,7 +75,7 @@ impl KnownNames {
     /// received within `scope`.
     pub(super) fn has_type(&self, name: &str, scope: &Scope) -> bool {
         let may_be_known = || scope.allows_type(name) && self.is_logged(name, scope);
-        catalog::find(name).is_some() || may_be_known()
+        self.declared_types.contains(name) || may_be_known()
     }
 
     /// Whether a source within `scope` sent such a type.
@@ -95,7 +113,7 @@ impl KnownNames {
         self.suggestions.allowed(|name| {
             (types.is_empty() || types.matches(name))
                 && !exclude_types.matches(name)
-                && (catalog::find(name).is_some() || self.is_logged(name, scope))
+                && (self.declared_types.contains(name) || self.is_logged(name, scope))
         })
     }
 }

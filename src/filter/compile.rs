@@ -3,45 +3,23 @@
 //! Pure: no clock, no waiting. What can be known never to match is refused here, since
 //! its subscriber would wait for ever in silence. A wildcard is always accepted.
 
-mod check;
-mod known;
-mod within;
-
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use crate::access::Scope;
-use crate::event::{AttributesRef, Patterns, TypePattern, Values};
-use crate::log::Narrow;
-use crate::proto::EventFilter;
-use check::Check;
-
-pub use known::KnownNames;
-pub use within::Denied;
+use super::check::Check;
+use super::clauses::Clauses;
+use super::known::KnownNames;
+use super::pattern::TypePattern;
+use super::scope::Scope;
+use super::spec::Spec;
+use super::violation::Violations;
+use crate::event::{AttributesRef, IndexHint, Values};
 
 /// What the index of waiting subscribers holds for each value that a filter is filed under.
 const FILED_VALUE_BYTES: usize = 64;
 /// What a filter occupies beside its values, with its place in the index.
 const FILTER_BYTES: usize = 1 << 10;
-
-/// What is wrong with a field of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The field, as `filter.types[0]`.
-    pub field: String,
-    /// What is wrong, and what to do.
-    pub description: String,
-}
-
-/// What is wrong with a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Violations {
-    /// The first ones.
-    pub reported: Vec<Violation>,
-    /// How many more there are.
-    pub more: usize,
-}
 
 /// A compiled filter; clones share it. Filters that ask for the same are equal.
 #[derive(Clone, Debug, Default)]
@@ -52,21 +30,9 @@ pub struct Filter {
 #[derive(Debug, Default)]
 struct Compiled {
     clauses: Clauses,
-    narrow: Narrow,
+    narrow: IndexHint,
     /// Hash of the clauses, so that comparing filters that differ is cheap.
     hash: u64,
-}
-
-/// Nothing in a field stands for everything; but nothing is excluded by no patterns.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Clauses {
-    types: Patterns,
-    exclude_types: Patterns,
-    user_ids: Values,
-    organization_ids: Values,
-    session_ids: Values,
-    sources: Values,
-    instance_ids: Values,
 }
 
 impl Filter {
@@ -75,15 +41,11 @@ impl Filter {
     /// # Errors
     /// With the fields that are malformed, or that can never match: the first ten, and
     /// how many more there are.
-    pub fn compile(
-        filter: &EventFilter,
-        known: &KnownNames,
-        scope: &Scope,
-    ) -> Result<Self, Violations> {
+    pub fn compile(filter: &Spec, known: &KnownNames, scope: &Scope) -> Result<Self, Violations> {
         Check::new(known, scope).clauses(filter).map(Self::new)
     }
 
-    fn new(clauses: Clauses) -> Self {
+    pub(super) fn new(clauses: Clauses) -> Self {
         /// Callers choose what is hashed, and must not choose what collides.
         static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         let compiled = Compiled {
@@ -94,6 +56,10 @@ impl Filter {
         Self {
             compiled: Arc::new(compiled),
         }
+    }
+
+    pub(super) fn clauses(&self) -> &Clauses {
+        &self.compiled.clauses
     }
 
     /// Whether an event with these attributes is wanted.
@@ -133,7 +99,7 @@ impl Filter {
 
     /// The index of the log that may answer this filter.
     #[must_use]
-    pub fn narrow(&self) -> &Narrow {
+    pub fn narrow(&self) -> &IndexHint {
         &self.compiled.narrow
     }
 
@@ -159,11 +125,11 @@ impl Filter {
         ];
         let ids: usize = ids.into_iter().map(Values::bytes).sum();
         let filed = match self.narrow() {
-            Narrow::All => 0,
-            Narrow::Types(values)
-            | Narrow::Users(values)
-            | Narrow::Organizations(values)
-            | Narrow::Sessions(values) => values.len() * FILED_VALUE_BYTES,
+            IndexHint::All => 0,
+            IndexHint::Types(values)
+            | IndexHint::Users(values)
+            | IndexHint::Organizations(values)
+            | IndexHint::Sessions(values) => values.len() * FILED_VALUE_BYTES,
         };
         FILTER_BYTES + types.bytes() + exclude_types.bytes() + ids + filed
     }
@@ -184,44 +150,28 @@ impl Hash for Filter {
     }
 }
 
-impl Clauses {
-    /// By the most selective field: a user has few events, a type has many.
-    fn narrowest(&self) -> Narrow {
-        if !self.session_ids.is_empty() {
-            return Narrow::Sessions(self.session_ids.clone());
-        }
-        if !self.user_ids.is_empty() {
-            return Narrow::Users(self.user_ids.clone());
-        }
-        if !self.organization_ids.is_empty() {
-            return Narrow::Organizations(self.organization_ids.clone());
-        }
-        // What a wildcard matches cannot be listed: types that are not known yet, too.
-        match self.types.all_exact() {
-            Some(types) if !types.is_empty() => Narrow::Types(types.clone()),
-            _ => Narrow::All,
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
 
+    use super::super::known::LoggedType;
+    use super::super::violation::Violation;
     use super::*;
+    use crate::clerk::catalog::CATALOG;
 
-    fn known() -> KnownNames {
-        KnownNames::new(["default", "staging"].map(str::to_owned), &[])
+    pub(crate) fn names(logged: &[LoggedType<'_>]) -> KnownNames {
+        let declared = CATALOG.iter().map(|kind| kind.name);
+        KnownNames::new(declared, ["default", "staging"].map(str::to_owned), logged)
     }
 
-    pub(crate) fn compile(filter: &EventFilter) -> Result<Filter, Vec<Violation>> {
-        Filter::compile(filter, &known(), &Scope::default()).map_err(|it| it.reported)
+    pub(crate) fn compile(filter: &Spec) -> Result<Filter, Vec<Violation>> {
+        Filter::compile(filter, &names(&[]), &Scope::default()).map_err(|it| it.reported)
     }
 
-    pub(crate) fn types(types: &[&str]) -> EventFilter {
-        EventFilter {
+    pub(crate) fn types(types: &[&str]) -> Spec {
+        Spec {
             types: types.iter().map(|name| (*name).to_owned()).collect(),
-            ..EventFilter::default()
+            ..Spec::default()
         }
     }
 
@@ -235,7 +185,7 @@ pub(super) mod tests {
 
     #[test]
     fn filtered_empty_matches_everything_typed_or_not() {
-        let filter = compile(&EventFilter::default()).expect("empty is valid");
+        let filter = compile(&Spec::default()).expect("empty is valid");
         assert!(filter.matches(event("user.created")));
         assert!(filter.matches(event("")));
     }
@@ -252,7 +202,7 @@ pub(super) mod tests {
 
     #[test]
     fn filtered_exclusion_wins() {
-        let filter = compile(&EventFilter {
+        let filter = compile(&Spec {
             exclude_types: vec!["user.updated".to_owned()],
             ..types(&["user.*"])
         });
@@ -284,25 +234,25 @@ pub(super) mod tests {
 
     #[test]
     fn filtered_what_can_never_match_is_refused() {
-        let excluded = EventFilter {
+        let excluded = Spec {
             exclude_types: vec!["user.*".to_owned()],
             ..types(&["user.created", "user.d*"])
         };
         assert!(compile(&excluded).is_err());
-        let everything = EventFilter {
+        let everything = Spec {
             exclude_types: vec!["*".to_owned()],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         assert!(compile(&everything).is_err());
-        let swapped = EventFilter {
+        let swapped = Spec {
             user_ids: vec!["org_1".to_owned()],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         let violations = compile(&swapped).expect_err("an organization is no user");
         assert!(violations[0].description.contains("organization_ids"));
-        let source = EventFilter {
+        let source = Spec {
             sources: vec!["stagin".to_owned()],
-            ..EventFilter::default()
+            ..Spec::default()
         };
         let violations = compile(&source).expect_err("no such source");
         assert!(violations[0].description.contains("did you mean staging?"));
@@ -311,7 +261,7 @@ pub(super) mod tests {
     }
 
     /// Few names, so that patterns cover and meet each other.
-    fn filters() -> impl Strategy<Value = EventFilter> {
+    fn filters() -> impl Strategy<Value = Spec> {
         let pattern = prop_oneof![
             prop::sample::select(vec!["user.created", "user.updated", "session.ended"])
                 .prop_map(str::to_owned),
@@ -332,21 +282,19 @@ pub(super) mod tests {
             sources,
         );
         fields.prop_map(
-            |(types, exclude_types, user_ids, organization_ids, session_ids, sources)| {
-                EventFilter {
-                    types,
-                    exclude_types,
-                    user_ids,
-                    organization_ids,
-                    session_ids,
-                    sources: sources.into_iter().map(str::to_owned).collect(),
-                    instance_ids: Vec::new(),
-                }
+            |(types, exclude_types, user_ids, organization_ids, session_ids, sources)| Spec {
+                types,
+                exclude_types,
+                user_ids,
+                organization_ids,
+                session_ids,
+                sources: sources.into_iter().map(str::to_owned).collect(),
+                instance_ids: Vec::new(),
             },
         )
     }
 
-    fn naive(filter: &EventFilter, event: AttributesRef<'_>) -> bool {
+    fn naive(filter: &Spec, event: AttributesRef<'_>) -> bool {
         let is_like = |pattern: &String| match pattern.strip_suffix('*') {
             Some(prefix) => event.event_type.starts_with(prefix),
             None => pattern == event.event_type,

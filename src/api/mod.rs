@@ -1,0 +1,4 @@
+//! What can be asked, checked and answered, whatever it is carried by.
+
+pub mod event_types;
+pub mod filter;
