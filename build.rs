@@ -1,16 +1,23 @@
 //! Compiles `proto/` with protox, so that a build needs no `protoc`.
 //!
-//! Three things come out of one descriptor set: prost's messages and tonic's
-//! client; the descriptor set itself, which reflection serves and the JSON decoding
-//! reads; and the server trait of the unary calls. `Subscribe` is not in it: it answers
-//! with frames that are encoded already, several at a time (`src/grpc/subscribe.rs`).
+//! From one descriptor set come prost's messages and tonic's clients, a file per package;
+//! the descriptor set itself, which reflection serves and the JSON decoding reads; and the
+//! server trait of each service. The methods of [`OWN_BODY`] are not in these traits.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use prost_types::{FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto};
 use tonic_prost_build::manual;
 
 const PROTO_ROOT: &str = "proto";
+/// What the names of our packages begin with; the rest of a name is its path in `proto`.
+const PACKAGE_ROOT: &str = "clerkcast.";
+
+/// Methods that `src/doors/grpc` answers with a body of its own: frames that are encoded
+/// already, several at a time.
+const OWN_BODY: &[&str] = &["clerkcast.v1.EventService/Subscribe"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_ROOT}");
@@ -18,64 +25,132 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut compiler = protox::Compiler::new([PROTO_ROOT])?;
     compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(proto_files()?)?;
+    compiler.open_files(proto_files(Path::new(PROTO_ROOT))?)?;
     std::fs::write(
         out_dir.join("clerkcast_descriptor.binpb"),
         compiler.encode_file_descriptor_set(),
     )?;
 
     let descriptors = compiler.file_descriptor_set();
-    let services = descriptors.file.iter().flat_map(|file| {
-        file.service
-            .iter()
-            .map(|service| server(file.package(), service))
-    });
-    let services: Vec<manual::Service> = services.collect();
-    tonic_prost_build::configure()
-        .build_server(false)
-        .compile_fds(descriptors)?;
-
+    let ours = Ours::of(&descriptors.file);
+    ours.check_own_bodies()?;
+    let servers = ours.servers()?;
     let server_dir = out_dir.join("server");
     std::fs::create_dir_all(&server_dir)?;
     manual::Builder::new()
         .build_client(false)
         .out_dir(server_dir)
-        .compile(&services);
+        .compile(&servers);
+
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds(descriptors)?;
     Ok(())
 }
 
-fn proto_files() -> std::io::Result<Vec<PathBuf>> {
-    let package_dir = Path::new(PROTO_ROOT).join("clerkcast/v1");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(package_dir)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+/// All `.proto` files below `directory`, sorted.
+fn proto_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(proto_files(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
     files.sort();
     Ok(files)
 }
 
-/// The server side of the unary calls of `service`.
-fn server(package: &str, service: &prost_types::ServiceDescriptorProto) -> manual::Service {
-    let message = |full_name: &str| {
-        let name = full_name.rsplit('.').next().unwrap_or(full_name);
-        format!("crate::proto::{name}")
-    };
-    let mut builder = manual::Service::builder()
-        .name(service.name())
-        .package(package);
-    for method in service
-        .method
-        .iter()
-        .filter(|method| !method.server_streaming())
-    {
-        let described = manual::Method::builder()
-            .name(snake_case(method.name()))
-            .route_name(method.name())
-            .input_type(message(method.input_type()))
-            .output_type(message(method.output_type()))
-            .codec_path("tonic_prost::ProstCodec");
-        builder = builder.method(described.build());
+/// The files under `proto/`, without Google's that they import.
+struct Ours<'a> {
+    files: Vec<&'a FileDescriptorProto>,
+    packages: BTreeSet<&'a str>,
+}
+
+impl<'a> Ours<'a> {
+    fn of(all: &'a [FileDescriptorProto]) -> Self {
+        let ours = |file: &&FileDescriptorProto| file.package().starts_with(PACKAGE_ROOT);
+        let files: Vec<_> = all.iter().filter(ours).collect();
+        let packages = files.iter().map(|file| file.package()).collect();
+        Self { files, packages }
     }
-    builder.build()
+
+    /// Each service with its package.
+    fn services(&self) -> impl Iterator<Item = (&'a str, &'a ServiceDescriptorProto)> {
+        let files = self.files.iter();
+        files.flat_map(|file| file.service.iter().map(|service| (file.package(), service)))
+    }
+
+    /// Each method that streams must be in [`OWN_BODY`], and each of those must exist.
+    fn check_own_bodies(&self) -> Result<(), String> {
+        let mut missing: BTreeSet<&str> = OWN_BODY.iter().copied().collect();
+        for (package, service) in self.services() {
+            for method in &service.method {
+                let name = method_name(package, service, method);
+                let streams = method.server_streaming() || method.client_streaming();
+                if !missing.remove(name.as_str()) && streams {
+                    return Err(format!(
+                        "{name} streams: give it a body in src/doors/grpc and list it in OWN_BODY"
+                    ));
+                }
+            }
+        }
+        match missing.first() {
+            Some(name) => Err(format!(
+                "OWN_BODY lists {name}, which no file under {PROTO_ROOT}/ defines"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The server side of each service, without the methods that have a body of their own.
+    fn servers(&self) -> Result<Vec<manual::Service>, String> {
+        let mut servers = Vec::new();
+        for (package, service) in self.services() {
+            let mut builder = manual::Service::builder()
+                .name(service.name())
+                .package(package);
+            for method in &service.method {
+                if OWN_BODY.contains(&method_name(package, service, method).as_str()) {
+                    continue;
+                }
+                let described = manual::Method::builder()
+                    .name(snake_case(method.name()))
+                    .route_name(method.name())
+                    .input_type(self.rust_path(method.input_type())?)
+                    .output_type(self.rust_path(method.output_type())?)
+                    .codec_path("tonic_prost::ProstCodec");
+                builder = builder.method(described.build());
+            }
+            servers.push(builder.build());
+        }
+        Ok(servers)
+    }
+
+    /// The path of the type that prost makes of a message of ours.
+    fn rust_path(&self, message: &str) -> Result<String, String> {
+        let message = message.trim_start_matches('.');
+        let known = message
+            .rsplit_once('.')
+            .filter(|(package, _)| self.packages.contains(package));
+        let (package, name) = known.ok_or_else(|| {
+            format!("{message} is not a message of a package under {PROTO_ROOT}/")
+        })?;
+        let module = package.strip_prefix(PACKAGE_ROOT).unwrap_or(package);
+        let module = module.replace('.', "::");
+        Ok(format!("crate::proto::{module}::{name}"))
+    }
+}
+
+/// As `OWN_BODY` and gRPC's paths have it.
+fn method_name(
+    package: &str,
+    service: &ServiceDescriptorProto,
+    method: &MethodDescriptorProto,
+) -> String {
+    format!("{package}.{}/{}", service.name(), method.name())
 }
 
 fn snake_case(camel: &str) -> String {

@@ -1,5 +1,6 @@
-//! The generated messages and client of `proto/clerkcast/v1`, and the descriptor
-//! set that they come from.
+//! The generated messages and client of `proto/`, and the descriptor set that they come
+//! from: the service and its envelope in [`v1`], the shapes of Clerk's objects in
+//! [`clerk::v1`].
 //!
 //! The `.proto` files are the single source of truth for what an event looks like:
 //! reflection serves the descriptors, and [`crate::clerk`] derives the decoding of
@@ -20,7 +21,20 @@ use std::sync::LazyLock;
 
 use prost_reflect::DescriptorPool;
 
-tonic::include_proto!("clerkcast.v1");
+/// `clerkcast.v1`: the service, the envelope and the archive.
+pub mod v1 {
+    tonic::include_proto!("clerkcast.v1");
+}
+
+/// Clerk's objects.
+pub mod clerk {
+    /// `clerkcast.clerk.v1`.
+    pub mod v1 {
+        tonic::include_proto!("clerkcast.clerk.v1");
+    }
+}
+
+pub use v1::*;
 
 /// The server trait of `EventService` (`build.rs` describes it).
 pub mod server {
@@ -30,7 +44,7 @@ pub mod server {
     ));
 }
 
-/// The package that every message lives in.
+/// The package of the service and its messages.
 pub const PACKAGE: &str = "clerkcast.v1";
 
 /// The service's full name, as gRPC, reflection and health know it.

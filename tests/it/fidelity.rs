@@ -25,7 +25,7 @@ fn decoded(body: &str) -> (Decoded, proto::Event) {
     (decoded, event)
 }
 
-fn user(event: proto::Event) -> proto::User {
+fn user(event: proto::Event) -> proto::clerk::v1::User {
     match event.data {
         Some(Data::User(user)) => user,
         other => panic!("a user, not {other:?}"),

@@ -158,9 +158,12 @@ async fn the_log_its_types_and_its_subscribers_are_described() {
             named("user.created").message.as_str(),
             named("user.created").count
         ),
-        ("clerkcast.v1.User", 3)
+        ("clerkcast.clerk.v1.User", 3)
     );
-    assert_eq!(named("user.deleted").message, "clerkcast.v1.DeletedObject");
+    assert_eq!(
+        named("user.deleted").message,
+        "clerkcast.clerk.v1.DeletedObject"
+    );
     assert_eq!(
         (
             named("planet.created").message.as_str(),
@@ -267,7 +270,7 @@ async fn reflection_serves_every_file_under_its_canonical_name_in_both_versions(
     }
     for file in [
         "clerkcast/v1/event_service.proto",
-        "clerkcast/v1/user.proto",
+        "clerkcast/clerk/v1/user.proto",
         "google/rpc/error_details.proto",
         "grpc/health/v1/health.proto",
         "google/protobuf/struct.proto",
