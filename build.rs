@@ -1,14 +1,18 @@
 //! Compiles `proto/` with protox, so that a build needs no `protoc`.
 //!
 //! From one descriptor set come prost's messages and tonic's clients, a file per package;
-//! the descriptor set itself, which reflection serves and the JSON decoding reads; and the
-//! server trait of each service. The methods of [`OWN_BODY`] are not in these traits.
+//! the descriptor set itself, which reflection serves and the JSON decoding reads; the
+//! server trait of each service, without the methods of [`OWN_BODY`]; and the names and
+//! numbers of the proto files that the code needs, as constants (`names.rs`).
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use prost_types::{FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto};
+use prost_types::{
+    DescriptorProto, FileDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto,
+};
 use tonic_prost_build::manual;
 
 const PROTO_ROOT: &str = "proto";
@@ -18,6 +22,16 @@ const PACKAGE_ROOT: &str = "clerkcast.";
 /// Methods that `src/doors/grpc` answers with a body of its own: frames that are encoded
 /// already, several at a time.
 const OWN_BODY: &[&str] = &["clerkcast.v1.EventService/Subscribe"];
+
+/// Fields that are written or looked for without the generated code.
+const FIELDS: &[(&str, &[&str])] = &[
+    ("clerkcast.v1.SubscribeResponse", &["cursor", "event"]),
+    (
+        "clerkcast.v1.Event",
+        &["receive_time", "http_request", "payload_json"],
+    ),
+    ("clerkcast.v1.HttpRequest", &["client_ip", "user_agent"]),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_ROOT}");
@@ -34,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = compiler.file_descriptor_set();
     let ours = Ours::of(&descriptors.file);
     ours.check_own_bodies()?;
+    std::fs::write(out_dir.join("names.rs"), ours.names()?)?;
     let servers = ours.servers()?;
     let server_dir = out_dir.join("server");
     std::fs::create_dir_all(&server_dir)?;
@@ -127,6 +142,57 @@ impl<'a> Ours<'a> {
             servers.push(builder.build());
         }
         Ok(servers)
+    }
+
+    /// The modules `service`, `method` and `field`.
+    fn names(&self) -> Result<String, Box<dyn Error>> {
+        let (mut names, mut paths) = (String::new(), String::new());
+        for (package, service) in self.services() {
+            let name = service.name();
+            let module = snake_case(name);
+            let constant = module.to_uppercase();
+            writeln!(
+                names,
+                "pub const {constant}: &str = {:?};",
+                format!("{package}.{name}")
+            )?;
+            writeln!(paths, "pub mod {module} {{")?;
+            for method in &service.method {
+                let constant = snake_case(method.name()).to_uppercase();
+                let path = format!("/{}", method_name(package, service, method));
+                writeln!(paths, "pub const {constant}: &str = {path:?};")?;
+            }
+            writeln!(paths, "}}")?;
+        }
+        let mut numbers = String::new();
+        for (message, fields) in FIELDS {
+            let described = self.message(message);
+            let described = described.ok_or_else(|| format!("FIELDS: there is no {message}"))?;
+            writeln!(numbers, "pub mod {} {{", snake_case(described.name()))?;
+            for name in *fields {
+                let mut all = described.field.iter();
+                let field = all.find(|field| field.name() == *name);
+                let field = field.ok_or_else(|| format!("FIELDS: {message} has no {name}"))?;
+                let constant = name.to_uppercase();
+                writeln!(numbers, "pub const {constant}: u32 = {};", field.number())?;
+            }
+            writeln!(numbers, "}}")?;
+        }
+        Ok(format!(
+            "/// The services' full names, as gRPC, reflection and health know them.\n\
+             pub mod service {{\n{names}}}\n\
+             /// The paths of each service's methods.\n\
+             pub mod method {{\n{paths}}}\n\
+             /// Field numbers of the messages that are written or read field by field.\n\
+             pub mod field {{\n{numbers}}}\n"
+        ))
+    }
+
+    fn message(&self, full_name: &str) -> Option<&'a DescriptorProto> {
+        let (package, name) = full_name.rsplit_once('.')?;
+        let files = self.files.iter().filter(|file| file.package() == package);
+        let mut messages = files.flat_map(|file| &file.message_type);
+        messages.find(|message| message.name() == name)
     }
 
     /// The path of the type that prost makes of a message of ours.

@@ -36,6 +36,8 @@ pub mod clerk {
 
 pub use v1::*;
 
+include!(concat!(env!("OUT_DIR"), "/names.rs"));
+
 /// The server trait of `EventService` (`build.rs` describes it).
 pub mod server {
     include!(concat!(
@@ -46,9 +48,6 @@ pub mod server {
 
 /// The package of the service and its messages.
 pub const PACKAGE: &str = "clerkcast.v1";
-
-/// The service's full name, as gRPC, reflection and health know it.
-pub const EVENT_SERVICE: &str = "clerkcast.v1.EventService";
 
 /// The encoded `google.protobuf.FileDescriptorSet` of all files and their imports,
 /// comments included.

@@ -14,7 +14,7 @@ use super::certificates::Certificates;
 use super::config::{Config, LogConfig};
 use super::controls::{self, Controls};
 use crate::access::Access;
-use crate::clerk::catalog;
+use crate::clerk::{self, catalog};
 use crate::doors::grpc;
 use crate::fanout::Fanout;
 use crate::log::jetstream::JetStreamLog;
@@ -61,6 +61,7 @@ impl Gateway {
     /// # Errors
     /// When the data directory, a certificate or an address cannot be used.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
+        clerk::build_tables();
         let mut registry = Registry::with_prefix("clerkcast");
         telemetry::register_panics(&mut registry);
         let net_metrics = net::Metrics::register(&mut registry);

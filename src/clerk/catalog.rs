@@ -121,3 +121,16 @@ pub fn message(event_type: &str) -> String {
 pub fn label(event_type: &str) -> &'static str {
     find(event_type).map_or("other", |kind| kind.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CATALOG, schema};
+
+    #[test]
+    fn every_shape_of_the_catalog_is_a_field_of_event() {
+        let shapes = CATALOG.iter().flat_map(|kind| kind.shapes);
+        for shape in shapes.chain(&["untyped"]) {
+            assert!(schema::message_name(shape).is_some(), "{shape}");
+        }
+    }
+}

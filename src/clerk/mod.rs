@@ -21,5 +21,6 @@ mod transcode;
 mod wire;
 
 pub use decode::{Decoded, Delivery, decode, decode_again};
+pub(crate) use schema::build_tables;
 pub use schema::decoding;
 pub use transcode::{Drift, DriftKind};

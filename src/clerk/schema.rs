@@ -7,11 +7,21 @@ use prost_reflect::{Kind as ProtoKind, MessageDescriptor};
 
 use super::catalog::CATALOG;
 use crate::proto;
+use crate::proto::field::http_request;
+
+/// `Event.http_request`, which is `event_attributes.http_request` in the body.
+pub(crate) use crate::proto::field::event::HTTP_REQUEST;
 
 /// Changes whenever the decoding itself does, so that stored events are decoded again.
 const DECODER_REVISION: &str = "2";
 /// Longer than Clerk's objects are deep; an end, should one contain itself.
 const PATH_LENGTH_MAX: usize = 12;
+
+/// The fields of `HttpRequest`, with their JSON keys.
+pub(crate) const HTTP_REQUEST_KEYS: [(u32, &str); 2] = [
+    (http_request::CLIENT_IP, "client_ip"),
+    (http_request::USER_AGENT, "user_agent"),
+];
 
 /// How one JSON value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +99,14 @@ pub fn decoding() -> u32 {
 pub(crate) fn message_name(name: &str) -> Option<&'static str> {
     let (_, message) = SCHEMA.data_fields.get(name)?;
     Some(message)
+}
+
+/// Builds the tables of the proto files. What is wrong with them ends the start, and not
+/// the first webhook.
+pub(crate) fn build_tables() {
+    LazyLock::force(&proto::DESCRIPTORS);
+    LazyLock::force(&SCHEMA);
+    LazyLock::force(&JSON_PATHS);
 }
 
 impl Schema {
@@ -222,8 +240,8 @@ impl JsonPaths {
         let attributes = ["event_attributes", "http_request"].map(str::to_owned);
         known.paths.insert(attributes[..1].to_vec());
         known.paths.insert(attributes.to_vec());
-        for leaf in ["client_ip", "user_agent"] {
-            known.add(&attributes, leaf, Kind::String);
+        for (_, key) in HTTP_REQUEST_KEYS {
+            known.add(&attributes, key, Kind::String);
         }
         for (_, kind) in SCHEMA.data_kinds() {
             known.add(&[], "data", kind);

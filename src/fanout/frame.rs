@@ -15,14 +15,8 @@ use crate::clerk;
 use crate::event::{Cursor, Epoch};
 use crate::log::{self, RecordRef};
 use crate::proto;
+use crate::proto::field::{event, subscribe_response};
 use crate::proto::subscribe_response::Kind;
-
-/// Field numbers of `event.proto` and `event_service.proto`; a test holds them to the
-/// generated code.
-const RESPONSE_CURSOR: u32 = 1;
-const RESPONSE_EVENT: u32 = 2;
-const EVENT_RECEIVE_TIME: u32 = 7;
-const EVENT_PAYLOAD_JSON: u32 = 50;
 
 /// What gRPC puts before each message: a flag, and the length in four bytes.
 const GRPC_PREFIX_BYTES: usize = 5;
@@ -240,8 +234,8 @@ impl Frames {
 
 fn put_event(cursor: Cursor, event: &EventParts<'_>, out: &mut BytesMut) {
     put_grpc_prefix(event.response_len(), out);
-    cursor.with_text(|cursor| put_bytes(RESPONSE_CURSOR, cursor.as_bytes(), out));
-    encode_key(RESPONSE_EVENT, WireType::LengthDelimited, out);
+    cursor.with_text(|cursor| put_bytes(subscribe_response::CURSOR, cursor.as_bytes(), out));
+    encode_key(subscribe_response::EVENT, WireType::LengthDelimited, out);
     encode_varint(event.encoded_len() as u64, out);
     event.encode(out);
 }
@@ -292,14 +286,14 @@ impl<'a> EventParts<'a> {
     fn encoded_len(&self) -> usize {
         let payload = self.payload.as_ref().map(|payload| payload.len());
         self.stored.len()
-            + field_len(EVENT_RECEIVE_TIME, self.receive_time.encoded_len())
-            + payload.map_or(0, |length| field_len(EVENT_PAYLOAD_JSON, length))
+            + field_len(event::RECEIVE_TIME, self.receive_time.encoded_len())
+            + payload.map_or(0, |length| field_len(event::PAYLOAD_JSON, length))
     }
 
     /// Of the `SubscribeResponse` around it.
     fn response_len(&self) -> usize {
-        field_len(RESPONSE_CURSOR, Cursor::TEXT_BYTES)
-            + field_len(RESPONSE_EVENT, self.encoded_len())
+        field_len(subscribe_response::CURSOR, Cursor::TEXT_BYTES)
+            + field_len(subscribe_response::EVENT, self.encoded_len())
     }
 
     fn frame_len(&self) -> usize {
@@ -308,9 +302,9 @@ impl<'a> EventParts<'a> {
 
     fn encode(&self, out: &mut BytesMut) {
         out.put_slice(&self.stored);
-        prost::encoding::message::encode(EVENT_RECEIVE_TIME, &self.receive_time, out);
+        prost::encoding::message::encode(event::RECEIVE_TIME, &self.receive_time, out);
         if let Some(payload) = &self.payload {
-            put_bytes(EVENT_PAYLOAD_JSON, payload, out);
+            put_bytes(event::PAYLOAD_JSON, payload, out);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const SUBSCRIBE: &str = "/clerkcast.v1.EventService/Subscribe";
+pub(crate) use clerkcast::proto::method::event_service::SUBSCRIBE;
 
 /// A server, taken down when dropped.
 pub(crate) struct Served {

@@ -3,11 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::rule::Rule;
-use crate::clerk::schema::{Kind, SCHEMA};
-
-/// `Event.http_request`, which is `event_attributes.http_request` in the body.
-const EVENT_HTTP_REQUEST: u32 = 12;
-const HTTP_REQUEST_KEYS: [(u32, &str); 2] = [(1, "client_ip"), (2, "user_agent")];
+use crate::clerk::schema::{HTTP_REQUEST, HTTP_REQUEST_KEYS, Kind, SCHEMA};
 
 /// What to remove from the events that fall under the same sets.
 #[derive(Debug, Default)]
@@ -125,7 +121,7 @@ impl Plan {
         self.messages.push(Message::default());
         let mut fields = HashMap::new();
         if let Some(action) = self.http_request() {
-            fields.insert(EVENT_HTTP_REQUEST, action);
+            fields.insert(HTTP_REQUEST, action);
         }
         let data = self.mark(Some(0), "data");
         let mut compiled = HashMap::new();

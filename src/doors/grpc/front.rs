@@ -11,8 +11,8 @@ use tonic::{Code, Status};
 use super::calls::{Calls, ConnectionCalls, Kind};
 use super::guard::{Guard, peer};
 use super::refusal::Refusals;
-use super::subscribe::SUBSCRIBE_PATH;
 use super::{Exposure, Service, status};
+use crate::proto::method::event_service;
 
 /// Health watches, and reflection in both versions.
 const SIDE_STREAMS: [&str; 3] = [
@@ -90,7 +90,7 @@ impl Front {
 }
 
 fn kind(path: &str) -> Kind {
-    if path == SUBSCRIBE_PATH {
+    if path == event_service::SUBSCRIBE {
         Kind::Subscriber
     } else if SIDE_STREAMS.contains(&path) {
         Kind::Side

@@ -99,7 +99,7 @@ pub async fn serve(
         reflection: reflection_exposure,
     } = services;
     let (health, health_service) = tonic_health::server::health_reporter();
-    for name in ["", proto::EVENT_SERVICE] {
+    for name in ["", proto::service::EVENT_SERVICE] {
         health
             .set_service_status(name, ServingStatus::Serving)
             .await;
@@ -150,7 +150,7 @@ pub async fn serve(
         let drain = drain.clone();
         async move {
             drain.cancelled().await;
-            for name in ["", proto::EVENT_SERVICE] {
+            for name in ["", proto::service::EVENT_SERVICE] {
                 health
                     .set_service_status(name, ServingStatus::NotServing)
                     .await;

@@ -9,11 +9,11 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use super::metrics::Metrics;
-use super::subscribe::SUBSCRIBE_PATH;
 use crate::access::{Principal, audit};
 use crate::api;
 use crate::filter::{AskedFilter, plain};
 use crate::proto;
+use crate::proto::method::event_service;
 use crate::telemetry::LogLimit;
 
 /// What gRPC puts before each message: a flag, and the length in four bytes.
@@ -91,11 +91,11 @@ fn reason(status: &Status) -> String {
 fn what_was_asked(method: &str, asked: &[u8]) -> String {
     let message = asked.get(PREFIX_BYTES..).unwrap_or_default();
     let shown = match method {
-        SUBSCRIBE_PATH => proto::SubscribeRequest::decode(message)
+        event_service::SUBSCRIBE => proto::SubscribeRequest::decode(message)
             .map(|it| AskedFilter::new(api::filter::spec(it.filter)).to_string()),
-        "/clerkcast.v1.EventService/ListEvents" => proto::ListEventsRequest::decode(message)
+        event_service::LIST_EVENTS => proto::ListEventsRequest::decode(message)
             .map(|it| AskedFilter::new(api::filter::spec(it.filter)).to_string()),
-        "/clerkcast.v1.EventService/GetEvent" => {
+        event_service::GET_EVENT => {
             proto::GetEventRequest::decode(message).map(|it| format!("id={}", plain(&it.id)))
         }
         _ => return String::new(),

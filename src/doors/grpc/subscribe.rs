@@ -19,9 +19,8 @@ use super::service::Service;
 use super::{request, status};
 use crate::fanout::{Error, Fanout, Subscriber};
 use crate::proto;
+use crate::proto::method::event_service;
 use crate::proto::server::event_service_server::EventServiceServer;
-
-pub(super) const SUBSCRIBE_PATH: &str = "/clerkcast.v1.EventService/Subscribe";
 
 /// All of `EventService`.
 #[derive(Clone, Debug)]
@@ -42,7 +41,7 @@ impl EventRoutes {
 }
 
 impl NamedService for EventRoutes {
-    const NAME: &'static str = proto::EVENT_SERVICE;
+    const NAME: &'static str = proto::service::EVENT_SERVICE;
 }
 
 impl tower_service::Service<Request<Body>> for EventRoutes {
@@ -55,7 +54,7 @@ impl tower_service::Service<Request<Body>> for EventRoutes {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path() != SUBSCRIBE_PATH {
+        if request.uri().path() != event_service::SUBSCRIBE {
             return Box::pin(self.unary.call(request));
         }
         let fanout = self.fanout.clone();

@@ -121,7 +121,7 @@ fn judge(method: &str, filter: &EventFilter, known: &KnownNames, principal: &Pri
 }
 
 fn methods_with_a_filter() -> Vec<String> {
-    let service = proto::DESCRIPTORS.get_service_by_name(proto::EVENT_SERVICE);
+    let service = proto::DESCRIPTORS.get_service_by_name(proto::service::EVENT_SERVICE);
     let service = service.expect("the service");
     let with_filter = service.methods().filter(|method| {
         let mut fields = method.input().fields().collect::<Vec<_>>().into_iter();
