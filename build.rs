@@ -4,6 +4,8 @@
 //! the descriptor set itself, which reflection serves and the JSON decoding reads; the
 //! server trait of each service, without the methods of [`OWN_BODY`]; and the names and
 //! numbers of the proto files that the code needs, as constants (`names.rs`).
+//!
+//! It also records how SQLite is compiled.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -60,7 +62,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_server(false)
         .compile_fds(descriptors)?;
+    record_fdatasync();
     Ok(())
+}
+
+/// Sets `sqlite_fdatasync` if SQLite is compiled to call fdatasync. `.cargo/config.toml` sees
+/// to it, but `cargo install` from a registry does not read that file.
+fn record_fdatasync() {
+    println!("cargo::rustc-check-cfg=cfg(sqlite_fdatasync)");
+    println!("cargo::rerun-if-env-changed=LIBSQLITE3_FLAGS");
+    let flags = std::env::var("LIBSQLITE3_FLAGS").unwrap_or_default();
+    let mut flags = flags.split_whitespace();
+    if flags.any(|flag| matches!(flag, "-DHAVE_FDATASYNC" | "-DHAVE_FDATASYNC=1")) {
+        println!("cargo::rustc-cfg=sqlite_fdatasync");
+    }
 }
 
 /// All `.proto` files below `directory`, sorted.

@@ -9,9 +9,11 @@ use super::failure::Failure;
 use super::options::{ServeArgs, refusal};
 use super::reload;
 use crate::app::config::{Checked, Environment, Settings, check, logging};
-use crate::app::{Gateway, Reload, announce, seconds};
+use crate::app::{Gateway, LogConfig, Reload, announce, seconds};
+use crate::log::sqlite::HAS_FDATASYNC;
 use crate::telemetry::{self, LevelControl};
 
+const NO_FDATASYNC: &str = "SQLite was built without fdatasync, so commits take about twice as long; build with LIBSQLITE3_FLAGS=-DHAVE_FDATASYNC=1";
 const SIGNAL_REPEATS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Start-up as a checklist: configuration, telemetry, open and bind, announce, run.
@@ -27,6 +29,9 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .chain(warnings.iter().map(String::as_str))
     {
         tracing::warn!("{warning}");
+    }
+    if matches!(config.log, LogConfig::Embedded(_)) && !HAS_FDATASYNC {
+        tracing::warn!("{NO_FDATASYNC}");
     }
     let stop = stop_signal()?;
     let hangups = reload::hangups()?;

@@ -32,6 +32,12 @@ fn images() -> usize {
     rounds.map_or(60, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
+#[derive(Debug, PartialEq, Eq)]
+enum SyncCall {
+    Fsync,
+    Fdatasync,
+}
+
 /// What the recording library saw.
 enum Entry {
     Write {
@@ -45,6 +51,7 @@ enum Entry {
     },
     Sync {
         file: char,
+        call: SyncCall,
     },
     Answer {
         id: String,
@@ -74,7 +81,14 @@ fn read_trace(path: &Path) -> Vec<Entry> {
                 file,
                 length: offset,
             },
-            b'S' => Entry::Sync { file },
+            b'S' => Entry::Sync {
+                file,
+                call: SyncCall::Fsync,
+            },
+            b'D' => Entry::Sync {
+                file,
+                call: SyncCall::Fdatasync,
+            },
             b'A' => Entry::Answer { id: id_of(bytes) },
             other => panic!("an entry of kind {other}"),
         });
@@ -136,14 +150,19 @@ fn apply(content: &mut Vec<u8>, entry: &Entry, mut keeps: impl FnMut(usize) -> b
     }
 }
 
-/// The record of a gateway under load, which ends with `kill -9`.
-async fn trace_under_load(path: &Path) {
+/// A gateway whose writes and syncs are recorded in the file at `path`.
+fn traced(path: &Path) -> Gateway {
     let directory = TempDir::new().expect("a temporary directory");
     let library = compile("trace", directory.path());
-    let mut gateway = Gateway::start_with(Options {
+    Gateway::start_with(Options {
         args: Vec::new(),
         env: preloaded(&library, "CLERKCAST_TRACE", path),
-    });
+    })
+}
+
+/// The record of a gateway under load, which ends with `kill -9`.
+async fn trace_under_load(path: &Path) {
+    let mut gateway = traced(path);
     let mut posting = JoinSet::new();
     for connection in 0..CONNECTIONS {
         let poster = gateway.poster.clone();
@@ -229,7 +248,7 @@ async fn durable_whatever_a_power_cut_leaves_on_the_disk_holds_all_that_was_ackn
         for entry in &entries[seen..cut] {
             match entry {
                 Entry::Answer { id } => drop(acknowledged.insert(id.clone())),
-                Entry::Sync { file } => files.get_mut(file).expect("known").sync(),
+                Entry::Sync { file, .. } => files.get_mut(file).expect("known").sync(),
                 Entry::Write { file, .. } | Entry::Truncate { file, .. } => {
                     files.get_mut(file).expect("known").note(entry);
                 }
@@ -260,4 +279,37 @@ async fn durable_whatever_a_power_cut_leaves_on_the_disk_holds_all_that_was_ackn
         entries.len(),
         acknowledged.len()
     );
+}
+
+/// fsync would also write the file's modification time, by a commit of the file system's
+/// own journal.
+#[tokio::test]
+async fn a_commit_calls_fdatasync_and_not_fsync() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("trace");
+    let mut gateway = traced(&path);
+    for number in 0..20 {
+        let id = format!("msg_{number}");
+        gateway.accept(&id, body("user.created", "user_1")).await;
+    }
+    gateway.kill();
+    let mut commits = 0;
+    let mut is_synced = false;
+    for entry in read_trace(&path) {
+        match entry {
+            Entry::Sync { file: 'w', call } => {
+                assert_eq!(call, SyncCall::Fdatasync);
+                is_synced = true;
+            }
+            Entry::Answer { .. } => {
+                assert!(is_synced, "answered before the WAL was synced");
+                is_synced = false;
+                commits += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(commits, 20);
+    let log = gateway.log_text();
+    assert!(!log.contains("without fdatasync"), "{log}");
 }

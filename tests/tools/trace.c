@@ -1,8 +1,8 @@
 /* Preloaded into the gateway by tests/it/power_cut.rs: records what a disk would see.
  *
  * The file named by CLERKCAST_TRACE receives, in the order in which they happened, each
- * write to the database and its WAL, each fsync, each change of a length, and each answer
- * "200" that left through a socket. An entry is: kind (1 byte), file (1 byte: 'd' the
+ * write to the database and its WAL, each fsync ('S') and fdatasync ('D'), each change of a
+ * length, and each answer "200" that left through a socket. An entry is: kind (1 byte), file (1 byte: 'd' the
  * database, 'w' its WAL, 's' a socket), offset (8 bytes), length (4 bytes), both in the
  * machine's order, and so many bytes. */
 #define _GNU_SOURCE
@@ -94,7 +94,7 @@ int ftruncate(int fd, off_t length) {
 
 int fsync(int fd) { TRACED(fd, REAL(fsync)(fd), record('S', file, 0, NULL, 0)); }
 
-int fdatasync(int fd) { TRACED(fd, REAL(fdatasync)(fd), record('S', file, 0, NULL, 0)); }
+int fdatasync(int fd) { TRACED(fd, REAL(fdatasync)(fd), record('D', file, 0, NULL, 0)); }
 
 /* Recorded before it leaves: whoever receives it does so later. */
 static void answer(const void *bytes, size_t count) {

@@ -53,6 +53,10 @@ pub use backup::{BackedUp, Backup, BackupError, Unfinished};
 pub use retired::RetiredId;
 pub use schema::{OpenError, exists};
 
+/// Whether SQLite calls fdatasync for a commit, and not fsync, which takes about twice as
+/// long.
+pub const HAS_FDATASYNC: bool = cfg!(sqlite_fdatasync);
+
 /// Requests that wait for the writer; more are refused as overload.
 const QUEUE_REQUESTS_MAX: usize = 16_384;
 /// Batches kept for a follower that is late; one that is later reads the log.
