@@ -19,6 +19,7 @@ mod faults;
 mod fidelity;
 mod files;
 mod filters;
+mod golden;
 mod guarantees;
 mod harness;
 mod hostile;

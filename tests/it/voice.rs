@@ -3,20 +3,21 @@
 use crate::commands::{run, stderr, stdout};
 use crate::harness::SECRET;
 
-const COMMANDS: [&[&str]; 10] = [
+pub(crate) const COMMANDS: [&[&str]; 11] = [
     &["serve"],
     &["dev"],
     &["send"],
     &["tail"],
     &["verify"],
     &["copy"],
+    &["backup"],
     &["config", "check"],
     &["token", "new"],
     &["token", "hash"],
     &[],
 ];
 
-fn help_of(command: &[&str]) -> String {
+pub(crate) fn help_of(command: &[&str]) -> String {
     let help = run(&[command, &["--help"]].concat());
     assert!(help.status.success(), "{command:?}");
     stdout(&help)

@@ -1,0 +1,87 @@
+//! What scripts, dashboards and clients depend on, held to files: the help of every command,
+//! the metrics, and the descriptors. Whoever changes one of them changes its file, on purpose.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clerkcast::proto::DESCRIPTORS;
+
+use crate::harness::Gateway;
+use crate::voice::{COMMANDS, help_of};
+
+/// Compares with `tests/golden/NAME`. What differs is written, to be copied if it is right.
+#[track_caller]
+fn hold(name: &str, found: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = root.join("tests/golden").join(name);
+    if std::fs::read_to_string(&golden).is_ok_and(|expected| expected == found) {
+        return;
+    }
+    let written = root.join("target/golden").join(name);
+    std::fs::create_dir_all(written.parent().expect("below target")).expect("made");
+    std::fs::write(&written, found).expect("written");
+    panic!(
+        "{name} has changed; if that is meant: cp target/golden/{name} tests/golden/{name}\n{found}"
+    );
+}
+
+#[test]
+fn the_help_of_every_command_is_that_of_its_file() {
+    let mut all = String::new();
+    for command in COMMANDS {
+        writeln!(all, "== clerkcast {} --help", command.join(" ")).expect("a string");
+        all += &help_of(command);
+    }
+    hold("help.txt", &all);
+}
+
+#[tokio::test]
+async fn metrics_are_those_of_the_file() {
+    let gateway = Gateway::start();
+    let metrics = gateway.admin_get("/metrics").await.text;
+    let declared: BTreeSet<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("# ") && *line != "# EOF")
+        .collect();
+    let mut declared: Vec<&str> = declared.into_iter().collect();
+    declared.push("");
+    hold("metrics.txt", &declared.join("\n"));
+}
+
+#[test]
+fn descriptors_are_those_of_the_file() {
+    let mut all = BTreeSet::new();
+    for service in DESCRIPTORS.services() {
+        for method in service.methods() {
+            let stream = if method.is_server_streaming() {
+                "stream "
+            } else {
+                ""
+            };
+            let (input, output) = (method.input(), method.output());
+            let name = method.full_name();
+            all.insert(format!(
+                "rpc {name}({}) returns ({stream}{})",
+                input.full_name(),
+                output.full_name()
+            ));
+        }
+    }
+    for message in DESCRIPTORS.all_messages() {
+        for field in message.fields() {
+            let repeated = if field.is_list() { "repeated " } else { "" };
+            let (name, number, kind) = (field.full_name(), field.number(), field.kind());
+            all.insert(format!("{repeated}{name} = {number}: {kind:?}"));
+        }
+    }
+    for values in DESCRIPTORS.all_enums() {
+        for value in values.values() {
+            all.insert(format!("{} = {}", value.full_name(), value.number()));
+        }
+    }
+    all.retain(|line| line.contains("clerkcast."));
+    let mut text = all.into_iter().collect::<Vec<_>>().join("\n");
+    text.push('\n');
+    hold("descriptors.txt", &text);
+}
