@@ -14,7 +14,7 @@
 //!    [`webhook::Verifier`] turns them into [`webhook::Verified`] bytes.
 //! 2. [`clerk::decode`] writes the JSON as an encoded `Event`, field by field, and finds
 //!    the ids that filters look at. It cannot fail.
-//! 3. [`log::Log::append`] commits event, payload and indexes in one transaction that is
+//! 3. [`log::Append::append`] commits event, payload and indexes in one transaction that is
 //!    shared with whatever else arrived, and only then the webhook is answered 200.
 //! 4. The committed batch reaches the feed of [`fanout`], which puts it into the ring and
 //!    wakes the subscriptions whose filters match one of its events.

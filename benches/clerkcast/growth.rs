@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clerkcast::event::{AttributesRef, IndexHint, Position};
-use clerkcast::log::{Entry, Log, Query};
+use clerkcast::log::{Entry, Log, Query, Read};
 use tempfile::TempDir;
 
 use crate::support::memory_log::record;
@@ -91,6 +91,7 @@ async fn read_pages(log: &Arc<dyn Log>, length: usize) -> f64 {
             records_max: PAGE,
             bytes_max: usize::MAX,
         };
+        let log: &dyn Read = &**log;
         let page = log.read(query).await.expect("a page");
         assert_eq!(page.records.len(), PAGE);
     }

@@ -9,7 +9,7 @@ use super::certificates::Certificates;
 use crate::access::Access;
 use crate::event::UnixMillis;
 use crate::fanout::Fanout;
-use crate::log::Log;
+use crate::log::Keep;
 use crate::webhook;
 
 /// What can be replaced while the gateway runs; clones share it.
@@ -19,7 +19,7 @@ pub struct Controls {
     pub(super) certificates: Certificates,
     pub(super) sources: webhook::Sources,
     pub(super) fanout: Fanout,
-    pub(super) log: Arc<dyn Log>,
+    pub(super) log: Arc<dyn Keep>,
     pub(super) metrics: Metrics,
 }
 

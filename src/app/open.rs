@@ -80,7 +80,7 @@ impl Gateway {
         let admin = bind("--admin-listen", config.admin_listen).await?;
         let drain = CancellationToken::new();
         let (fanout, feed) = Fanout::start(
-            Arc::clone(&log),
+            log.clone(),
             config.fanout(),
             fanout::Metrics::register(&mut registry),
             drain.clone(),
@@ -91,7 +91,7 @@ impl Gateway {
             certificates,
             sources: webhook::Sources::new(config.webhook_sources(), webhook_metrics.clone()),
             fanout,
-            log: Arc::clone(&log),
+            log: log.clone(),
             metrics: controls::Metrics::register(&mut registry),
         };
         Ok(Self {

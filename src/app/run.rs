@@ -16,7 +16,7 @@ use super::announce::seconds;
 use super::controls::Controls;
 use super::open::Gateway;
 use crate::doors::grpc;
-use crate::log::{Log, Writability};
+use crate::log::{Keep, Writability};
 use crate::{ops, webhook};
 
 /// How often retention looks for what may go.
@@ -49,7 +49,7 @@ impl Gateway {
         } = self.controls;
         let webhooks = webhook::router(
             self.config.webhook(sources),
-            Arc::clone(&log),
+            log.clone(),
             self.webhook_metrics,
             drain.clone(),
         );
@@ -70,7 +70,7 @@ impl Gateway {
         let mut http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
         // The admin port answers until the end: readiness is what tells of the drain.
         let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
-        let retention = tokio::spawn(keep_retention(Arc::clone(&log)));
+        let retention = tokio::spawn(keep_retention(log.clone()));
         let renewal = tokio::spawn(certificates.keep());
 
         let outcome = tokio::select! {
@@ -128,7 +128,7 @@ fn ended_early(ended: Result<Result<(), grpc::Error>, JoinError>) -> anyhow::Err
 }
 
 /// Completes when the log will never take writes again.
-async fn log_failure(log: &dyn Log) -> String {
+async fn log_failure(log: &dyn Keep) -> String {
     let mut writability = log.writability();
     loop {
         if let Writability::Failed(reason) = &*writability.borrow_and_update() {
@@ -140,7 +140,7 @@ async fn log_failure(log: &dyn Log) -> String {
     }
 }
 
-async fn keep_retention(log: Arc<dyn Log>) {
+async fn keep_retention(log: Arc<dyn Keep>) {
     let mut ticks = tokio::time::interval(RETENTION_INTERVAL);
     loop {
         ticks.tick().await;

@@ -27,7 +27,7 @@ use crate::app::{LogConfig, open_embedded, open_log};
 use crate::event::{IndexHint, Position};
 use crate::log::jetstream::{self, Missing};
 use crate::log::sqlite::{self, SqliteLog};
-use crate::log::{Appended, Entry, Error, Log, Metrics, Query};
+use crate::log::{AppendError, Appended, Entry, Log, Metrics, Query, Read, ReadError};
 pub use archive::Format;
 
 /// Records read from a log at once.
@@ -158,6 +158,7 @@ impl Source {
             } => (log, after, last, has_begun),
         };
         while *after < *last {
+            let log: &dyn Read = &**log;
             let page = log.read(Query {
                 after: *after,
                 narrow: IndexHint::All,
@@ -167,7 +168,7 @@ impl Source {
             });
             let page = match page.await {
                 // Retention moved the oldest event, which is where a copy begins.
-                Err(Error::Expired { trimmed }) if !*has_begun => {
+                Err(ReadError::Expired { trimmed }) if !*has_begun => {
                     *after = trimmed;
                     continue;
                 }
@@ -274,8 +275,8 @@ impl Target {
 /// What to do about a copy that broke off. Of the appends that were under way, a log takes
 /// those that it can: where it took one after the one that failed, the order is lost.
 async fn broken_off(
-    error: Error,
-    under_way: FuturesOrdered<BoxFuture<'static, Result<Appended, Error>>>,
+    error: AppendError,
+    under_way: FuturesOrdered<BoxFuture<'static, Result<Appended, AppendError>>>,
     copied: u64,
 ) -> anyhow::Error {
     let rest: Vec<_> = under_way.collect().await;

@@ -1,7 +1,7 @@
 //! Why a subscriber's stream or a read ends early.
 
 use crate::event::{Cursor, Epoch};
-use crate::log;
+use crate::log::ReadError;
 
 /// Why a subscriber's stream or a read ended.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -66,5 +66,5 @@ pub enum Error {
     Draining,
     /// The log could not be read.
     #[error(transparent)]
-    Log(#[from] log::Error),
+    Log(#[from] ReadError),
 }

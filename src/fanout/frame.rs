@@ -13,7 +13,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 use crate::access::Redaction;
 use crate::clerk;
 use crate::event::{Cursor, Epoch};
-use crate::log::{self, RecordRef};
+use crate::log::{ReadError, RecordRef};
 use crate::proto;
 use crate::proto::field::{event, subscribe_response};
 use crate::proto::subscribe_response::Kind;
@@ -247,14 +247,11 @@ fn put_grpc_prefix(length: usize, out: &mut BytesMut) {
 }
 
 /// The whole event of a record, as a message.
-pub(super) fn event_message(
-    record: RecordRef<'_>,
-    view: &View,
-) -> Result<proto::Event, log::Error> {
+pub(super) fn event_message(record: RecordRef<'_>, view: &View) -> Result<proto::Event, ReadError> {
     let parts = EventParts::new(record, view);
     let mut encoded = BytesMut::with_capacity(parts.encoded_len());
     parts.encode(&mut encoded);
-    proto::Event::decode(encoded).map_err(|error| log::Error::Unreadable(error.to_string()))
+    proto::Event::decode(encoded).map_err(|error| ReadError::Unreadable(error.to_string()))
 }
 
 /// The pieces of an encoded `Event`.

@@ -15,7 +15,7 @@ use super::page_cache::{Page, PageCache, PageKey};
 use crate::clerk;
 use crate::event::{AttributesRef, Epoch, UnixMillis};
 use crate::filter::Filter;
-use crate::log::{Error, Log, Payloads, Reader, RecordRef, Scan};
+use crate::log::{Payloads, Read, ReadError, Reader, RecordRef, Scan};
 
 /// A page ends with the frame that reaches this.
 const PAGE_BYTES_MAX: usize = 256 << 10;
@@ -24,7 +24,7 @@ const PAGE_EVENTS_MAX: u64 = 1024;
 /// The log's history, page by page.
 #[derive(Debug)]
 pub(super) struct History {
-    log: Arc<dyn Log>,
+    log: Arc<dyn Read>,
     /// Each page keeps a processor busy, and those who post must not wait for everybody
     /// who catches up.
     turns: Semaphore,
@@ -32,7 +32,7 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn new(log: Arc<dyn Log>) -> Self {
+    pub(super) fn new(log: Arc<dyn Read>) -> Self {
         // Half of the processors.
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
@@ -48,7 +48,7 @@ impl History {
     }
 
     /// Reads a page, unless another subscriber has just read it.
-    pub(super) async fn read(&self, mut key: PageKey) -> Result<Arc<Page>, Error> {
+    pub(super) async fn read(&self, mut key: PageKey) -> Result<Arc<Page>, ReadError> {
         key.events_max = key.events_max.min(PAGE_EVENTS_MAX);
         if let Some(page) = self.cached(&key) {
             return Ok(page);
@@ -76,7 +76,7 @@ impl History {
         self.pages.lock().find(key, Instant::now())
     }
 
-    async fn read_log(&self, key: PageKey) -> Result<Page, Error> {
+    async fn read_log(&self, key: PageKey) -> Result<Page, ReadError> {
         let PageKey {
             after,
             filter,

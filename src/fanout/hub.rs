@@ -19,7 +19,7 @@ use super::waiters::Waiters;
 use crate::access::Principal;
 use crate::event::{Cursor, Position};
 use crate::filter::KnownNames;
-use crate::log::{Bounds, Lineage, Log};
+use crate::log::{Bounds, Lineage, Read};
 
 /// How to run the fan-out.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct Config {
 
 #[derive(Debug)]
 pub(super) struct Hub {
-    pub(super) log: Arc<dyn Log>,
+    pub(super) log: Arc<dyn Read>,
     pub(super) config: Config,
     pub(super) ring: RwLock<Ring>,
     pub(super) waiters: Waiters,
@@ -60,7 +60,7 @@ struct Names {
 
 impl Hub {
     pub(super) fn new(
-        log: Arc<dyn Log>,
+        log: Arc<dyn Read>,
         config: Config,
         metrics: Metrics,
         drain: CancellationToken,

@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Principal;
 use crate::event::{Cursor, Position};
 use crate::filter::{KnownNames, Scope};
-use crate::log::{Bounds, Log};
+use crate::log::{Bounds, Read};
 use crate::proto;
 use hub::Hub;
 
@@ -72,7 +72,7 @@ impl Fanout {
     /// the log. Subscribers' streams end when `drain` is cancelled.
     #[must_use]
     pub fn start(
-        log: Arc<dyn Log>,
+        log: Arc<dyn Read>,
         config: Config,
         metrics: Metrics,
         drain: CancellationToken,
@@ -189,7 +189,7 @@ impl Fanout {
 
     /// The log.
     #[must_use]
-    pub fn log(&self) -> &dyn Log {
+    pub fn log(&self) -> &dyn Read {
         &*self.hub.log
     }
 }

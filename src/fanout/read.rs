@@ -12,7 +12,7 @@ use super::hub::Hub;
 use super::request::Start;
 use crate::event::{AttributesRef, Cursor, Position};
 use crate::filter::{Filter, Scope};
-use crate::log::{self, Predicate, Query, Record};
+use crate::log::{Predicate, Query, ReadError, Record};
 use crate::proto;
 
 /// A page ends with the record that reaches this, and stays below the 4 MiB that gRPC
@@ -104,13 +104,13 @@ pub(super) async fn list(hub: &Hub, listing: ListRequest) -> Result<EventPage, E
         drop(turn);
         let page = match page {
             // What was found is right; the next page finds out.
-            Err(log::Error::Expired { .. }) if !records.is_empty() => break,
+            Err(ReadError::Expired { .. }) if !records.is_empty() => break,
             // Retention moved the oldest event, which is where this starts anyway.
-            Err(log::Error::Expired { trimmed }) if has_no_cursor => {
+            Err(ReadError::Expired { trimmed }) if has_no_cursor => {
                 position = trimmed;
                 continue;
             }
-            Err(log::Error::Expired { .. }) => return Err(hub.expired()),
+            Err(ReadError::Expired { .. }) => return Err(hub.expired()),
             page => page?,
         };
         let sizes = page.records.iter().map(|record| record.entry.bytes());

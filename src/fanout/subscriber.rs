@@ -19,7 +19,7 @@ use super::ring::{Lookup, RingBatch};
 use super::start::{end_of_history, starting_position};
 use crate::access::{Revocation, audit};
 use crate::event::{Cursor, Position, UnixMillis};
-use crate::log;
+use crate::log::ReadError;
 use crate::proto;
 use crate::proto::subscribe_response::Kind;
 
@@ -279,8 +279,8 @@ impl Subscriber {
     async fn read_log(&mut self) -> Result<(), Error> {
         let page = loop {
             match self.hub.history.read(self.page_key()).await {
-                Err(log::Error::Expired { trimmed }) => return self.skip_removed(trimmed),
-                Err(log::Error::Unreachable(_)) => {
+                Err(ReadError::Expired { trimmed }) => return self.skip_removed(trimmed),
+                Err(ReadError::Unreachable(_)) => {
                     if self.wait_for_log().await?.is_break() {
                         return Ok(());
                     }

@@ -1,14 +1,16 @@
 //! Reading: a [`Reader`] is shown records as they lie in the store, and keeps what it
 //! wants of them, so that nothing is copied that nobody asked for.
 
-use std::any::Any;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
-use super::{Entry, Error, Log, Record};
+use super::error::ReadError;
+use super::record::{Entry, Record};
+use super::traits::Read;
 use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
 
 /// Whose verified bodies a scan must show. Those of others may be shown as empty: a store
@@ -95,7 +97,7 @@ impl Record {
 }
 
 /// Is shown records in log order.
-pub trait Reader: Any + Send {
+pub trait Reader: Send + 'static {
     /// Whether it wants the record with these attributes.
     fn wants(&self, attributes: AttributesRef<'_>) -> bool;
 
@@ -103,32 +105,33 @@ pub trait Reader: Any + Send {
     fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()>;
 }
 
-/// A reader that has been shown the log, and how far.
-pub type Scanned = (Box<dyn Reader>, Position);
-
-impl dyn Log {
+impl dyn Read {
     /// Scans the log with `reader`. Returns it, with how far the log was searched.
     ///
     /// # Errors
-    /// As [`Log::scan`].
+    /// As [`Read::scan`].
     pub async fn scan_with<R: Reader>(
         &self,
         scan: Scan,
         reader: R,
-    ) -> Result<(R, Position), Error> {
-        let (reader, through) = self.scan(scan, Box::new(reader)).await?;
-        let reader: Box<dyn Any> = reader;
-        let reader = reader
-            .downcast()
-            .map_err(|_| Error::Unreadable("the log returned another reader".to_owned()))?;
-        Ok((*reader, through))
+    ) -> Result<(R, Position), ReadError> {
+        let (owner, mut dropped) = oneshot::channel();
+        let lent = Lent {
+            reader: Some(reader),
+            owner: Some(owner),
+        };
+        let through = self.scan(scan, Box::new(lent)).await?;
+        let reader = dropped
+            .try_recv()
+            .map_err(|_| ReadError::Unreadable("the store has kept the reader".to_owned()))?;
+        Ok((reader, through))
     }
 
     /// Reads one page of copies.
     ///
     /// # Errors
-    /// As [`Log::scan`].
-    pub async fn read(&self, query: Query) -> Result<Page, Error> {
+    /// As [`Read::scan`].
+    pub async fn read(&self, query: Query) -> Result<Page, ReadError> {
         let scan = Scan {
             after: query.after,
             narrow: query.narrow.clone(),
@@ -141,6 +144,35 @@ impl dyn Log {
         };
         let (Collector { records, .. }, through) = self.scan_with(scan, reader).await?;
         Ok(Page { records, through })
+    }
+}
+
+/// A reader on loan to a scan: it goes back to its owner when the scan drops it.
+struct Lent<R: Reader> {
+    /// Some until it is dropped.
+    reader: Option<R>,
+    owner: Option<oneshot::Sender<R>>,
+}
+
+impl<R: Reader> Reader for Lent<R> {
+    fn wants(&self, attributes: AttributesRef<'_>) -> bool {
+        let reader = self.reader.as_ref();
+        reader.is_some_and(|reader| reader.wants(attributes))
+    }
+
+    fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()> {
+        match &mut self.reader {
+            Some(reader) => reader.take(record),
+            None => ControlFlow::Break(()),
+        }
+    }
+}
+
+impl<R: Reader> Drop for Lent<R> {
+    fn drop(&mut self) {
+        if let (Some(reader), Some(owner)) = (self.reader.take(), self.owner.take()) {
+            let _scan_given_up = owner.send(reader);
+        }
     }
 }
 

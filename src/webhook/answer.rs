@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::rejection::Rejection;
-use crate::log;
+use crate::log::AppendError;
 
 /// Svix waits at least as long as its schedule says, and up to twice that.
 const RETRY_AFTER_SECONDS: &str = "5";
@@ -69,7 +69,7 @@ pub enum Refusal {
     Draining,
     /// The log did not make it durable.
     #[error("the event could not be stored: {0}; retry")]
-    NotStored(#[from] log::Error),
+    NotStored(#[from] AppendError),
 }
 
 impl Refusal {
@@ -107,8 +107,8 @@ impl Refusal {
             Self::UnknownSource => "unknown_source",
             Self::WrongPath => "not_found",
             Self::WrongMethod => "method_not_allowed",
-            Self::Busy | Self::NotStored(log::Error::Overloaded) => "overloaded",
-            Self::Draining | Self::NotStored(log::Error::Closed) => "draining",
+            Self::Busy | Self::NotStored(AppendError::Overloaded) => "overloaded",
+            Self::Draining | Self::NotStored(AppendError::Closed) => "draining",
             Self::NotStored(_) => "not_stored",
         }
     }

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clerk;
 use crate::event::UnixMillis;
-use crate::log::{Appended, Entry, Log};
+use crate::log::{Append, Appended, Entry};
 use crate::net::Peer;
 use crate::telemetry::LogLimit;
 
@@ -91,7 +91,7 @@ pub struct Config {
 /// Builds the HTTP service. It refuses new deliveries once `drain` is cancelled.
 pub fn router(
     config: Config,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Append>,
     metrics: Metrics,
     drain: CancellationToken,
 ) -> Router {
@@ -152,7 +152,7 @@ struct Receiver {
     body_timeout: Duration,
     in_flight_bytes: Semaphore,
     refusals_logged: LogLimit,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Append>,
     metrics: Metrics,
     drain: CancellationToken,
 }

@@ -20,6 +20,7 @@ use prost::Message as _;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use crate::conformance::read;
 use crate::harness::PATIENCE;
 
 struct Served {
@@ -45,8 +46,7 @@ fn serve() -> Served {
         sources: vec!["default".to_owned()],
     };
     let metrics = Metrics::register(&mut registry);
-    let (fanout, _feed) =
-        Fanout::start(Arc::clone(&log), config, metrics, CancellationToken::new());
+    let (fanout, _feed) = Fanout::start(log.clone(), config, metrics, CancellationToken::new());
     Served {
         log,
         fanout,
@@ -184,7 +184,7 @@ async fn read_without_pause(log: Arc<dyn Log>, stop: CancellationToken) {
             records_max: 1,
             bytes_max: 1,
         };
-        log.read(query).await.expect("a page");
+        read(&*log, query).await.expect("a page");
     }
 }
 

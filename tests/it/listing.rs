@@ -1,6 +1,5 @@
 //! Pages of `ListEvents`: how they end, and that nothing is lost between them.
 
-use std::any::Any;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +11,15 @@ use clerkcast::fanout::{self, Error, EventPage, Fanout, ListRequest, Payload, St
 use clerkcast::filter::Filter;
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{
-    self, Appended, Batch, Bounds, Description, Entry, Lineage, Log, Predicate, Reader, Record,
-    RecordRef, Scan, Scanned, Tally, Writability,
+    self, Batch, Bounds, Description, Keep, Lineage, Predicate, Read, ReadError, Reader, Record,
+    RecordRef, Scan, Tally,
 };
 use clerkcast::proto::subscribe_request::Start as AskedStart;
 use clerkcast::proto::{EventFilter, ListEventsRequest, SubscribeRequest};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::conformance::{append, record};
@@ -111,7 +110,7 @@ impl Reader for OneByOne {
     }
 }
 
-impl Log for Overtaken {
+impl Read for Overtaken {
     fn epoch(&self) -> Epoch {
         self.log.epoch()
     }
@@ -120,35 +119,28 @@ impl Log for Overtaken {
         self.log.bounds()
     }
 
-    fn confirmed_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, log::Error>> {
-        self.log.confirmed_bounds(expected)
+    fn confirmed_bounds(&self, at_least: Position) -> BoxFuture<'_, Result<Bounds, ReadError>> {
+        self.log.confirmed_bounds(at_least)
     }
 
     fn run_at(&self, position: Position) -> Run {
         self.log.run_at(position)
     }
 
-    fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, log::Error>> {
+    fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, ReadError>> {
         self.log.lineage(position, run)
-    }
-
-    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, log::Error>> {
-        self.log.append(record)
     }
 
     fn scan(
         &self,
         scan: Scan,
         reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<Scanned, log::Error>> {
+    ) -> BoxFuture<'_, Result<Position, ReadError>> {
         Box::pin(async move {
             if self.scans.fetch_add(1, Ordering::Relaxed) > 0 {
-                self.log.apply_retention().await?;
+                self.log.apply_retention().await.expect("it removes");
             }
-            let (reader, through) = self.log.scan(scan, Box::new(OneByOne(reader))).await?;
-            let reader: Box<dyn Any> = reader;
-            let OneByOne(reader) = *reader.downcast().expect("it was given");
-            Ok((reader, through))
+            self.log.scan(scan, Box::new(OneByOne(reader))).await
         })
     }
 
@@ -156,11 +148,11 @@ impl Log for Overtaken {
         &self,
         id: String,
         matches: Predicate,
-    ) -> BoxFuture<'_, Result<Option<Record>, log::Error>> {
+    ) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         self.log.find(id, matches)
     }
 
-    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, log::Error>> {
+    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, ReadError>> {
         self.log.position_before(time)
     }
 
@@ -172,24 +164,12 @@ impl Log for Overtaken {
         self.log.names_version()
     }
 
-    fn describe(&self) -> BoxFuture<'_, Result<Description, log::Error>> {
+    fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>> {
         self.log.describe()
     }
 
     fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
         self.log.follow()
-    }
-
-    fn writability(&self) -> watch::Receiver<Writability> {
-        self.log.writability()
-    }
-
-    fn apply_retention(&self) -> BoxFuture<'_, Result<(), log::Error>> {
-        self.log.apply_retention()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.log.close()
     }
 }
 

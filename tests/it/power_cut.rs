@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clerkcast::event::{IndexHint, Position};
 use clerkcast::log::sqlite::{Config, SqliteLog};
-use clerkcast::log::{Log, Metrics, Query};
+use clerkcast::log::{Log, Metrics, Query, Read};
 use prometheus_client::registry::Registry;
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -202,6 +202,7 @@ async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
     let mut ids = Vec::new();
     let mut after = Position::default();
     while after < log.bounds().last {
+        let log: &dyn Read = &*log;
         let page = log.read(Query {
             after,
             narrow: IndexHint::All,

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clerkcast::event::UnixMillis;
 use clerkcast::log::sqlite::{Config, SqliteLog};
-use clerkcast::log::{Log, Metrics};
+use clerkcast::log::{Append, Keep, Metrics, Read};
 use clerkcast::proto::subscribe_request::Start;
 use clerkcast::proto::{GetEventRequest, SubscribeRequest};
 use futures_util::future::join_all;

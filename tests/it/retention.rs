@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use clerkcast::event::{Position, UnixMillis};
 use clerkcast::log::sqlite::{Config, SqliteLog};
-use clerkcast::log::{Entry, Log, Metrics, Tally};
+use clerkcast::log::{Append, Entry, Keep, Log, Metrics, Read, Tally};
 use clerkcast::proto::{GetLogInfoRequest, ListEventTypesRequest, SubscribeRequest};
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use clerkcast::clerk::{self, Delivery};
 use clerkcast::event::{Epoch, Position, Run, UnixMillis};
 use clerkcast::log::{
-    Appended, Batch, Bounds, Description, Entry, Error, Lineage, Log, Predicate, Reader, Record,
-    Scan, Scanned, Tally, Writability,
+    Append, AppendError, Appended, Batch, Bounds, Description, Entry, Keep, Lineage, Predicate,
+    Read, ReadError, Reader, Record, Scan, Tally, Writability,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
@@ -77,7 +77,22 @@ impl MemoryLog {
     }
 }
 
-impl Log for MemoryLog {
+impl Append for MemoryLog {
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        let after = self.bounds().last;
+        let entry = record;
+        let position = after.next();
+        let records = vec![Record {
+            position,
+            run: Run::NONE,
+            entry,
+        }];
+        self.publish(&Arc::new(Batch { after, records }));
+        Box::pin(std::future::ready(Ok(Appended::Committed(position))))
+    }
+}
+
+impl Read for MemoryLog {
     fn epoch(&self) -> Epoch {
         Epoch::new(1)
     }
@@ -92,7 +107,7 @@ impl Log for MemoryLog {
         }
     }
 
-    fn confirmed_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn confirmed_bounds(&self, _at_least: Position) -> BoxFuture<'_, Result<Bounds, ReadError>> {
         Box::pin(std::future::ready(Ok(self.bounds())))
     }
 
@@ -100,28 +115,23 @@ impl Log for MemoryLog {
         Run::NONE
     }
 
-    fn lineage(&self, _: Position, _: Run) -> BoxFuture<'_, Result<Lineage, Error>> {
+    fn lineage(&self, _: Position, _: Run) -> BoxFuture<'_, Result<Lineage, ReadError>> {
         Box::pin(std::future::ready(Ok(Lineage::Same)))
     }
 
-    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, Error>> {
-        let after = self.bounds().last;
-        let entry = record;
-        let position = after.next();
-        let records = vec![Record {
-            position,
-            run: Run::NONE,
-            entry,
-        }];
-        self.publish(&Arc::new(Batch { after, records }));
-        Box::pin(std::future::ready(Ok(Appended::Committed(position))))
+    fn tallies(&self) -> Vec<Tally> {
+        Vec::new()
+    }
+
+    fn names_version(&self) -> u64 {
+        0
     }
 
     fn scan(
         &self,
         scan: Scan,
         mut reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<Scanned, Error>> {
+    ) -> BoxFuture<'_, Result<Position, ReadError>> {
         let published = self.published.lock().expect("unpoisoned");
         let records = published.iter().flat_map(|batch| &batch.records);
         let mut through = scan.after;
@@ -133,38 +143,32 @@ impl Log for MemoryLog {
             }
         }
         drop(published);
-        Box::pin(std::future::ready(Ok((reader, through))))
+        Box::pin(std::future::ready(Ok(through)))
     }
 
-    fn find(&self, _: String, _: Predicate) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+    fn find(&self, _: String, _: Predicate) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    fn position_before(&self, _: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
+    fn position_before(&self, _: UnixMillis) -> BoxFuture<'_, Result<Position, ReadError>> {
         Box::pin(std::future::ready(Ok(Position::START)))
     }
 
-    fn tallies(&self) -> Vec<Tally> {
-        Vec::new()
-    }
-
-    fn names_version(&self) -> u64 {
-        0
-    }
-
-    fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
+    fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>> {
         Box::pin(std::future::ready(Ok(Description::default())))
     }
 
     fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
         self.batches.subscribe()
     }
+}
 
+impl Keep for MemoryLog {
     fn writability(&self) -> watch::Receiver<Writability> {
         self.writability.subscribe()
     }
 
-    fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn apply_retention(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -10,7 +10,7 @@ use crate::api;
 use crate::event::UnixMillis;
 use crate::fanout::{Error, Fanout, State, SubscriberPage, SubscriberView};
 use crate::filter::{AskedFilter, Scope};
-use crate::log::{self, Tally};
+use crate::log::{ReadError, Tally};
 use crate::proto;
 use crate::proto::server::event_service_server::EventService;
 
@@ -35,7 +35,7 @@ impl Service {
 
     fn status_of(&self, error: &Error, principal: &Principal) -> Status {
         match error {
-            Error::Log(log::Error::TooManySearches { limit }) => {
+            Error::Log(ReadError::TooManySearches { limit }) => {
                 status::too_many_calls(principal.name(), *limit, self.fanout.streams())
             }
             _ => status::from_fanout(error, self.fanout.crowd(error, principal)),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::admission::{Refusal, Ticket};
 use super::{ACKNOWLEDGED_WITHIN, Shared, account, record, subject};
 use crate::event::{Position, UnixMillis};
-use crate::log::{Appended, Entry, Error, Writability};
+use crate::log::{AppendError, Appended, Entry, Writability};
 
 /// Until the first copy of a record, which is on its way to the other replicas, is
 /// either durable or lost.
@@ -24,9 +24,9 @@ const FIRST_COPY_DELAY: Duration = Duration::from_millis(20);
 ///
 /// An acknowledgement that does not come in time leaves open whether the record is in
 /// the log. That is safe: the sender retries, and the stream knows the id.
-pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appended, Error> {
+pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appended, AppendError> {
     if shared.closed.is_cancelled() {
-        return Err(Error::Closed);
+        return Err(AppendError::Closed);
     }
     // While the stream is known to store nothing, no webhook has to wait to hear it.
     let ticket = shared.admit()?;
@@ -61,7 +61,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appende
             Ok(PublishOutcome::Pending) => {
                 undecided(&shared, ticket);
                 let reason = "another delivery of this event has not become durable yet";
-                return Err(Error::Refusing(reason.to_owned()));
+                return Err(AppendError::Refusing(reason.to_owned()));
             }
             Err(error) => {
                 shared.metrics.failed_commits.inc();
@@ -73,12 +73,12 @@ pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appende
 
 /// As after a power cut that took what the servers had not synced. Positions that were
 /// used stand for other events now, and whoever holds one would miss those.
-fn log_truncated(shared: &Shared, position: Position, last: Position) -> Error {
+fn log_truncated(shared: &Shared, position: Position, last: Position) -> AppendError {
     let reason = format!(
         "the stream lost its end: a new event has position {position}, and {last} was used before; it is another log now"
     );
     shared.set_writability(Writability::Failed(reason.clone()));
-    Error::Refusing(reason)
+    AppendError::Refusing(reason)
 }
 
 /// What the stream answers.
@@ -136,15 +136,20 @@ fn undecided(shared: &Shared, ticket: Ticket) {
 
 /// Returns what to answer. Unless the record itself is at fault, later ones are refused before
 /// they are tried.
-fn note_refused(shared: &Shared, ticket: Ticket, record_bytes: u64, error: &PublishError) -> Error {
+fn note_refused(
+    shared: &Shared,
+    ticket: Ticket,
+    record_bytes: u64,
+    error: &PublishError,
+) -> AppendError {
     let (refusal, reason) = match error.kind() {
         PublishErrorKind::MaxAckPending => {
             undecided(shared, ticket);
-            return Error::Overloaded;
+            return AppendError::Overloaded;
         }
         PublishErrorKind::MaxPayloadExceeded => {
             undecided(shared, ticket);
-            return Error::Refusing(
+            return AppendError::Refusing(
                 "the event is larger than the NATS server's max_payload: raise it to 4MB"
                     .to_owned(),
             );
@@ -178,7 +183,7 @@ fn note_refused(shared: &Shared, ticket: Ticket, record_bytes: u64, error: &Publ
     let now = Instant::now().into_std();
     shared.judge(|admission| admission.note_refused(ticket, now, refusal, reason.clone()));
     shared.changed.notify_one();
-    Error::Refusing(reason)
+    AppendError::Refusing(reason)
 }
 
 fn note_committed(shared: &Shared, position: Position, received: UnixMillis, started: Instant) {

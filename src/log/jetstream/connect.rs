@@ -104,7 +104,7 @@ pub enum OpenError {
     Mismatch(Mismatches),
     /// The end of the log cannot be read.
     #[error("cannot read the end of the stream: {0}")]
-    Unreadable(#[from] crate::log::Error),
+    Unreadable(#[from] crate::log::ReadError),
 }
 
 /// A connection, and the stream at its other end.

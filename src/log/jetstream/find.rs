@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use super::search::{SEARCHES_MAX, SearchConsumer, Turn};
 use crate::event::Position;
-use crate::log::{Error, Predicate, Record};
+use crate::log::{Predicate, ReadError, Record};
 
 /// How long may be looked for one id, the wait for a turn included.
 const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ pub(super) async fn find(
     shared: &Arc<Shared>,
     id: &str,
     matches: &Predicate,
-) -> Result<Option<Record>, Error> {
+) -> Result<Option<Record>, ReadError> {
     let mut search = Search {
         shared,
         id,
@@ -43,11 +43,11 @@ pub(super) async fn find(
     let found = timeout(LOOKED_FOR_WITHIN, search.run()).await;
     found.unwrap_or_else(|_late| {
         if !search.has_begun {
-            return Err(Error::TooManySearches {
+            return Err(ReadError::TooManySearches {
                 limit: SEARCHES_MAX,
             });
         }
-        Err(Error::Unreachable(format!(
+        Err(ReadError::Unreachable(format!(
             "the stream could not be searched for the id within {} s",
             LOOKED_FOR_WITHIN.as_secs()
         )))
@@ -68,7 +68,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    async fn run(&mut self) -> Result<Option<Record>, Error> {
+    async fn run(&mut self) -> Result<Option<Record>, ReadError> {
         self.shared.check_reachable()?;
         for position in self.shared.recent.positions(self.id) {
             if let Some(record) = self.read(position).await? {
@@ -87,7 +87,7 @@ impl Search<'_> {
     }
 
     /// The record at a position, if it is the one.
-    async fn read(&self, position: Position) -> Result<Option<Record>, Error> {
+    async fn read(&self, position: Position) -> Result<Option<Record>, ReadError> {
         let next = self.shared.next_record(position, None).await?;
         let at_position = next.filter(|(found, _)| *found == position);
         let record = at_position.and_then(|(_, stored)| Some(stored?.into_record(position)));
@@ -99,8 +99,8 @@ impl Search<'_> {
 
     /// Looks through what one consumer shows. It may not come to the end: there may be no room
     /// for it, or the follower may need the room.
-    async fn look_through(&mut self, turn: Turn) -> Result<ControlFlow<Option<Record>>, Error> {
-        let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
+    async fn look_through(&mut self, turn: Turn) -> Result<ControlFlow<Option<Record>>, ReadError> {
+        let unreachable = |error: &dyn std::fmt::Display| ReadError::Unreachable(error.to_string());
         let mut consumer = SearchConsumer::start(self.shared, turn, self.after);
         let Some(created) = consumer.created().await? else {
             sleep(ROOM_DELAY).await;

@@ -1,7 +1,8 @@
 //! Messages of the stream that no gateway wrote. They are passed over, and counted once.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::event::Position;
 
@@ -19,7 +20,7 @@ impl ForeignMessages {
     /// Notes one. Returns whether it is a new one.
     pub(super) fn note(&self, position: Position) -> bool {
         let positions = &self.positions;
-        let mut positions = positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut positions = positions.lock();
         let is_new = positions.insert(position);
         if positions.len() > MESSAGES_MAX {
             positions.pop_first();

@@ -15,12 +15,12 @@
 //! * **Unique** holds for the stream's duplicate window, which its servers keep in memory,
 //!   and not for as long as the record is kept. A server that starts learns the ids from
 //!   the records, so those of records that retention removed are forgotten then.
-//! * **Counts** ([`Log::tallies`]) are the stream's of some seconds ago, and what came by since.
-//! * **Found by id** ([`Log::find`]) are the newest records that came by here, and else what a
+//! * **Counts** ([`Read::tallies`]) are the stream's of some seconds ago, and what came by since.
+//! * **Found by id** ([`Read::find`]) are the newest records that came by here, and else what a
 //!   search through the stream shows; only four run at once.
-//! * **Times**: [`Log::position_before`] is as exact as the gateways' clocks agree.
+//! * **Times**: [`Read::position_before`] is as exact as the gateways' clocks agree.
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
-//!   [`Error::Unreachable`]. Both recover by themselves, through another server where this one
+//!   [`ReadError::Unreachable`]. Both recover by themselves, through another server where this one
 //!   is of no use. A stream whose settings are not as configured takes no writes. A stream that is gone or made
 //!   anew is another log: [`Writability::Failed`].
 
@@ -43,11 +43,12 @@ mod shared;
 mod stream;
 mod subject;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -55,8 +56,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::Counts;
 use super::{
-    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Entry, Error, IsDeclared, Lineage, Log,
-    Metrics, Predicate, Reader, Record, Scan, Scanned, Tally, Writability,
+    Append, AppendError, Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Entry, IsDeclared,
+    Keep, Lineage, Metrics, Predicate, Read, ReadError, Reader, Record, Scan, Tally, Writability,
 };
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use foreign::ForeignMessages;
@@ -129,7 +130,7 @@ impl Default for Config {
     }
 }
 
-/// The log on a stream. Dropping it without [`Log::close`] loses nothing that was
+/// The log on a stream. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
 #[derive(Debug)]
 pub struct JetStreamLog {
@@ -189,7 +190,7 @@ impl JetStreamLog {
         shared.note_state(&info.state);
         let last = shared.read_last().await?;
         if let Err(error) = monitor::count(&shared).await {
-            return Err(Error::Unreachable(error).into());
+            return Err(ReadError::Unreachable(error).into());
         }
         let tasks = vec![
             tokio::spawn(monitor::run(Arc::clone(&shared))),
@@ -202,7 +203,13 @@ impl JetStreamLog {
     }
 }
 
-impl Log for JetStreamLog {
+impl Append for JetStreamLog {
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        Box::pin(append::append(Arc::clone(&self.shared), record))
+    }
+}
+
+impl Read for JetStreamLog {
     fn epoch(&self) -> Epoch {
         self.shared.epoch
     }
@@ -211,11 +218,11 @@ impl Log for JetStreamLog {
         self.shared.bounds()
     }
 
-    fn confirmed_bounds(&self, expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn confirmed_bounds(&self, at_least: Position) -> BoxFuture<'_, Result<Bounds, ReadError>> {
         Box::pin(async move {
             let deadline = Instant::now() + END_KNOWN_WITHIN;
             // A leader that was elected a moment ago may not have applied all that it has.
-            while self.shared.refresh().await? < expected && Instant::now() < deadline {
+            while self.shared.refresh().await? < at_least && Instant::now() < deadline {
                 sleep(END_DELAY).await;
             }
             Ok(self.shared.bounds())
@@ -226,31 +233,8 @@ impl Log for JetStreamLog {
         Run::NONE
     }
 
-    fn lineage(&self, _position: Position, _run: Run) -> BoxFuture<'_, Result<Lineage, Error>> {
+    fn lineage(&self, _position: Position, _run: Run) -> BoxFuture<'_, Result<Lineage, ReadError>> {
         Box::pin(std::future::ready(Ok(Lineage::Same)))
-    }
-
-    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, Error>> {
-        Box::pin(append::append(Arc::clone(&self.shared), record))
-    }
-
-    fn scan(
-        &self,
-        scan: Scan,
-        mut reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<Scanned, Error>> {
-        Box::pin(async move {
-            let through = scan::scan(&self.shared, &scan, &mut *reader).await?;
-            Ok((reader, through))
-        })
-    }
-
-    fn find(&self, id: String, matches: Predicate) -> BoxFuture<'_, Result<Option<Record>, Error>> {
-        Box::pin(async move { find::find(&self.shared, &id, &matches).await })
-    }
-
-    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
-        Box::pin(seek::position_before(&self.shared, time))
     }
 
     fn tallies(&self) -> Vec<Tally> {
@@ -261,7 +245,27 @@ impl Log for JetStreamLog {
         self.shared.tallies().counts.names_version()
     }
 
-    fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
+    fn scan(
+        &self,
+        scan: Scan,
+        reader: Box<dyn Reader>,
+    ) -> BoxFuture<'_, Result<Position, ReadError>> {
+        Box::pin(scan::scan(&self.shared, scan, reader))
+    }
+
+    fn find(
+        &self,
+        id: String,
+        matches: Predicate,
+    ) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        Box::pin(async move { find::find(&self.shared, &id, &matches).await })
+    }
+
+    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, ReadError>> {
+        Box::pin(seek::position_before(&self.shared, time))
+    }
+
+    fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>> {
         Box::pin(async move {
             let state = self.shared.info().await?.state;
             self.shared.note_state(&state);
@@ -282,13 +286,15 @@ impl Log for JetStreamLog {
     fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
         self.shared.batches.subscribe()
     }
+}
 
+impl Keep for JetStreamLog {
     fn writability(&self) -> watch::Receiver<Writability> {
         self.shared.writability.subscribe()
     }
 
     /// The servers remove; this only looks how far they have come.
-    fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn apply_retention(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
             self.shared.refresh().await?;
             Ok(())
@@ -299,7 +305,7 @@ impl Log for JetStreamLog {
         Box::pin(async move {
             self.shared.closed.cancel();
             let tasks = &self.tasks;
-            let tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
+            let tasks = std::mem::take(&mut *tasks.lock());
             for task in tasks {
                 let _panicked = task.await;
             }

@@ -1,8 +1,8 @@
 //! Watching the stream: where it begins and ends, what it holds, whether its settings are
 //! still as configured, and whether the server that is connected is of use.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -88,15 +88,8 @@ impl Monitor<'_> {
             )));
         }
         let unreachable = info.as_ref().err().map(ToString::to_string);
-        *shared
-            .unreachable
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = unreachable.clone();
-        let not_followed = shared
-            .not_followed
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        *shared.unreachable.write() = unreachable.clone();
+        let not_followed = shared.not_followed.read().clone();
         let mismatches = info.ok().and_then(|info| {
             shared.note_state(&info.state);
             stream::check(&shared.config, &info.config).err()

@@ -28,7 +28,7 @@ use super::connect::ANSWERED_WITHIN;
 use super::record::StoredRecord;
 use super::{Shared, subject};
 use crate::event::{IndexHint, Position};
-use crate::log::{Error, Reader, Scan};
+use crate::log::{ReadError, Reader, Scan};
 
 /// Messages asked for at once.
 const MESSAGES_MAX: usize = 512;
@@ -42,14 +42,19 @@ const FAIR_FOR: Duration = Duration::from_millis(500);
 /// Shows `reader` the records in `(scan.after, last]`. Returns how far it came.
 pub(super) async fn scan(
     shared: &Shared,
-    scan: &Scan,
-    reader: &mut dyn Reader,
-) -> Result<Position, Error> {
+    scan: Scan,
+    mut reader: Box<dyn Reader>,
+) -> Result<Position, ReadError> {
     shared.check_reachable()?;
     let last = shared.bounds().last;
-    let subjects = subjects(shared, &scan.narrow);
+    let Scan {
+        after,
+        narrow,
+        payloads: _,
+    } = scan;
+    let subjects = subjects(shared, &narrow);
     let started = Instant::now();
-    let mut through = scan.after;
+    let mut through = after;
     while through < last && started.elapsed() < FAIR_FOR {
         let page = read_page(shared, &subjects, through, last).await?;
         for (position, record) in page.records {
@@ -90,7 +95,7 @@ async fn read_page(
     subjects: &[String],
     after: Position,
     last: Position,
-) -> Result<Page, Error> {
+) -> Result<Page, ReadError> {
     let asked = subjects.iter().map(|subject| Asked {
         shared,
         subject,
@@ -129,7 +134,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// The messages, and how far they are all that there are; without a frontier, to the
     /// end.
-    async fn read(self) -> Result<(Vec<Found>, Option<Position>), Error> {
+    async fn read(self) -> Result<(Vec<Found>, Option<Position>), ReadError> {
         let (mut found, has_more) = self.ask_replica().await?;
         let first = found.first().map(|(position, _)| *position);
         if first != Some(self.after.next()) {
@@ -154,18 +159,18 @@ impl Asked<'_> {
 
     /// The first message after `position`. A leader that was elected a moment ago may
     /// not have applied all that it has, so it must know the end first.
-    async fn ask_leader(&self, position: Position) -> Result<Option<Found>, Error> {
+    async fn ask_leader(&self, position: Position) -> Result<Option<Found>, ReadError> {
         confirm_last(self.shared, self.last).await?;
         let next = position.next();
         self.shared.next_record(next, Some(self.subject)).await
     }
 
     /// Asks whichever replica answers. Says whether it goes on with messages of the subject.
-    async fn ask_replica(&self) -> Result<(Vec<Found>, ControlFlow<()>), Error> {
+    async fn ask_replica(&self) -> Result<(Vec<Found>, ControlFlow<()>), ReadError> {
         let Shared { client, config, .. } = self.shared;
         let (subject, messages_max) = (self.subject, self.messages_max);
         let inbox = client.new_inbox();
-        let unreachable = |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string());
+        let unreachable = |error: &dyn std::fmt::Display| ReadError::Unreachable(error.to_string());
         let mut answers = client
             .subscribe(inbox.clone())
             .await
@@ -221,18 +226,18 @@ async fn check_that_nothing_was_removed(
     shared: &Shared,
     after: Position,
     last: Position,
-) -> Result<(), Error> {
+) -> Result<(), ReadError> {
     confirm_last(shared, last).await?;
     let trimmed = shared.bounds().trimmed;
     if trimmed > after {
-        return Err(Error::Expired { trimmed });
+        return Err(ReadError::Expired { trimmed });
     }
     Ok(())
 }
 
-async fn confirm_last(shared: &Shared, last: Position) -> Result<(), Error> {
+async fn confirm_last(shared: &Shared, last: Position) -> Result<(), ReadError> {
     if shared.refresh().await? < last {
-        return Err(Error::Unreachable(
+        return Err(ReadError::Unreachable(
             "the stream's leader does not know its end yet".to_owned(),
         ));
     }

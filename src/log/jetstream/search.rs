@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use crate::event::Position;
-use crate::log::Error;
+use crate::log::ReadError;
 
 /// Searches under way at once; more wait their turn.
 pub(super) const SEARCHES_MAX: usize = 4;
@@ -50,14 +50,14 @@ impl Searches {
     }
 
     /// Waits until a search may begin.
-    pub(super) async fn turn(&self) -> Result<Turn, Error> {
+    pub(super) async fn turn(&self) -> Result<Turn, ReadError> {
         let mut follower_waits = self.follower_waits.subscribe();
         let may_begin = follower_waits.wait_for(|waits| !waits).await;
-        may_begin.map_err(|_| Error::Closed)?;
+        may_begin.map_err(|_| ReadError::Closed)?;
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         permit
             .map(|permit| Turn { _permit: permit })
-            .map_err(|_| Error::Closed)
+            .map_err(|_| ReadError::Closed)
     }
 
     /// Waits until the follower needs the room.
@@ -113,12 +113,12 @@ impl SearchConsumer {
     }
 
     /// Waits until it is there. None where there is no room for one more.
-    pub(super) async fn created(&mut self) -> Result<Option<Consumer<pull::Config>>, Error> {
+    pub(super) async fn created(&mut self) -> Result<Option<Consumer<pull::Config>>, ReadError> {
         let Some(creation) = &mut self.creation else {
             return Ok(None);
         };
         let created = creation.await;
-        let created = created.map_err(|error| Error::Unreachable(error.to_string()))?;
+        let created = created.map_err(|error| ReadError::Unreachable(error.to_string()))?;
         self.creation = None;
         match created {
             Ok(consumer) => Ok(Some(consumer)),
@@ -127,7 +127,7 @@ impl SearchConsumer {
                 self.turn = None;
                 Ok(None)
             }
-            Err(error) => Err(Error::Unreachable(error.to_string())),
+            Err(error) => Err(ReadError::Unreachable(error.to_string())),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use crate::event::{Position, UnixMillis};
-use crate::log::{Bounds, Error};
+use crate::log::{Bounds, ReadError};
 
 /// The position before the first record that a gateway received at or after `time`.
 ///
@@ -11,7 +11,10 @@ use crate::log::{Bounds, Error};
 /// heard of the newest messages. Times of receipt increase with the sequence, as far as
 /// the gateways' clocks agree, so a few dozen questions to the stream's leader find one
 /// among any number of records.
-pub(super) async fn position_before(shared: &Shared, time: UnixMillis) -> Result<Position, Error> {
+pub(super) async fn position_before(
+    shared: &Shared,
+    time: UnixMillis,
+) -> Result<Position, ReadError> {
     shared.refresh().await?;
     let Bounds { trimmed, last, .. } = shared.bounds();
     // What lies up to `early` was received before, what lies after `late` was not.

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use async_nats::{Event, ReconnectToServer, Server, ServerAddr};
+use parking_lot::Mutex;
 
 /// The order in which servers are tried, and what is said of it.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl ServerChoice {
     ) -> Option<&'a ServerAddr> {
         let name = |address: &ServerAddr| format!("{}:{}", address.host(), address.port());
         let tried = &self.tried;
-        let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tried = tried.lock();
         let chosen = addresses.min_by_key(|address| {
             let name = name(address);
             let last = tried.last.get(&name).copied().unwrap_or_default();
@@ -86,7 +86,7 @@ impl ServerChoice {
 
     fn is_new(&self, error: String) -> bool {
         let reported = &self.reported;
-        let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = reported.lock();
         let is_new = reported.as_ref() != Some(&error);
         *reported = Some(error);
         is_new

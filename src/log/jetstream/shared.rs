@@ -1,7 +1,7 @@
 //! What the log's tasks and callers share, and what they ask the stream's leader.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State as Connection;
@@ -11,6 +11,7 @@ use async_nats::jetstream::stream::{Info, PeerInfo, RawMessageErrorKind, State};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ use super::servers::ServerChoice;
 use super::{Config, stream, subject};
 use crate::event::{Epoch, Position, UnixMillis};
 use crate::log::counts::Counts;
-use crate::log::{Batch, Bounds, Error, Metrics, Record, Tally, Writability};
+use crate::log::{AppendError, Batch, Bounds, Metrics, ReadError, Record, Tally, Writability};
 
 /// Replicas tell their leader once a second that they are there.
 const REPLICA_SILENT_FOR: Duration = Duration::from_secs(4);
@@ -82,19 +83,25 @@ pub(super) enum StateError {
     Alone,
 }
 
-impl From<StateError> for Error {
-    fn from(refreshed: StateError) -> Self {
-        Self::Unreachable(refreshed.to_string())
+impl From<StateError> for ReadError {
+    fn from(error: StateError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+impl From<StateError> for AppendError {
+    fn from(error: StateError) -> Self {
+        Self::Refusing(error.to_string())
     }
 }
 
 impl Shared {
     pub(super) fn bounds(&self) -> Bounds {
-        *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
+        *self.bounds.read()
     }
 
     pub(super) fn change_bounds(&self, change: impl FnOnce(&mut Bounds)) {
-        let mut bounds = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bounds = self.bounds.write();
         change(&mut bounds);
         let last = i64::try_from(bounds.last.number()).unwrap_or(i64::MAX);
         drop(bounds);
@@ -141,12 +148,12 @@ impl Shared {
 
     /// Whether a page is worth asking for. While the stream has no leader, its end cannot
     /// be confirmed, and readers that take turns would each wait to find that out.
-    pub(super) fn check_reachable(&self) -> Result<(), Error> {
+    pub(super) fn check_reachable(&self) -> Result<(), ReadError> {
         let unreachable = &self.unreachable;
-        let unreachable = unreachable.read().unwrap_or_else(PoisonError::into_inner);
+        let unreachable = unreachable.read();
         match &*unreachable {
             None => Ok(()),
-            Some(reason) => Err(Error::Unreachable(reason.clone())),
+            Some(reason) => Err(ReadError::Unreachable(reason.clone())),
         }
     }
 
@@ -181,7 +188,7 @@ impl Shared {
         &self,
         position: Position,
         subject: Option<&str>,
-    ) -> Result<Option<(Position, Option<StoredRecord>)>, Error> {
+    ) -> Result<Option<(Position, Option<StoredRecord>)>, ReadError> {
         let message = self.next_message(position, subject).await?;
         Ok(message.map(|message| {
             let position = Position::new(message.sequence);
@@ -213,7 +220,7 @@ impl Shared {
     pub(super) async fn received_at_or_after(
         &self,
         position: Position,
-    ) -> Result<Option<(Position, UnixMillis)>, Error> {
+    ) -> Result<Option<(Position, UnixMillis)>, ReadError> {
         let message = self.next_message(position, None).await?;
         Ok(message.map(|message| {
             let position = Position::new(message.sequence);
@@ -227,8 +234,8 @@ impl Shared {
         &self,
         position: Position,
         subject: Option<&str>,
-    ) -> Result<Option<StreamMessage>, Error> {
-        let unreachable = |error: String| Error::Unreachable(error);
+    ) -> Result<Option<StreamMessage>, ReadError> {
+        let unreachable = |error: String| ReadError::Unreachable(error);
         let stream = self.context.get_stream_no_info(&self.config.stream).await;
         let stream = stream.map_err(|error| unreachable(error.to_string()))?;
         let all = subject::all(&self.config.subject_prefix);
@@ -246,7 +253,7 @@ impl Shared {
     }
 
     /// Looks when the last record was received: the stream knows only when it stored it.
-    pub(super) async fn read_last(&self) -> Result<Position, Error> {
+    pub(super) async fn read_last(&self) -> Result<Position, ReadError> {
         let Bounds { trimmed, last, .. } = self.bounds();
         if last > trimmed
             && let Some((position, Some(record))) = self.next_record(last, None).await?
@@ -258,7 +265,7 @@ impl Shared {
     }
 
     pub(super) fn tallies(&self) -> RwLockWriteGuard<'_, Tallies> {
-        self.tallies.write().unwrap_or_else(PoisonError::into_inner)
+        self.tallies.write()
     }
 
     /// Adds what came by.
@@ -289,18 +296,18 @@ impl Shared {
     }
 
     /// Lets a record be sent to the stream, or returns why not.
-    pub(super) fn admit(&self) -> Result<Ticket, Error> {
+    pub(super) fn admit(&self) -> Result<Ticket, AppendError> {
         if let Writability::Failed(reason) = &*self.writability.borrow() {
-            return Err(Error::Refusing(reason.clone()));
+            return Err(AppendError::Refusing(reason.clone()));
         }
         let admitted = self.judge(|admission| admission.admit(Instant::now()));
-        admitted.map_err(Error::Refusing)
+        admitted.map_err(AppendError::Refusing)
     }
 
     /// Has something noted that decides whether records are taken, and logs it.
     pub(super) fn judge<T>(&self, note: impl FnOnce(&mut Admission) -> T) -> T {
         let admission = &self.admission;
-        let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admission = admission.lock();
         let was_open = admission.refusal().is_none();
         let noted = note(&mut admission);
         // In the lock, so that no older judgment follows on a newer one.
@@ -315,7 +322,7 @@ impl Shared {
     /// Notes why events are not followed, or that they are again.
     pub(super) fn note_not_followed(&self, reason: Option<String>) {
         let not_followed = &self.not_followed;
-        *not_followed.write().unwrap_or_else(PoisonError::into_inner) = reason;
+        *not_followed.write() = reason;
         self.changed.notify_one();
     }
 

@@ -10,11 +10,12 @@
 //! waits no more until the thread gets further.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::Shared;
@@ -291,7 +292,7 @@ impl Checkpoints {
 
     /// Empties the WAL's file, unless a reader or the thread is at work at this moment.
     fn truncate(&self, connection: &Connection, shared: &Shared) -> rusqlite::Result<()> {
-        let (Ok(_passing), Ok(_no_reader)) = (
+        let (Some(_passing), Some(_no_reader)) = (
             self.thread.state.pass.try_lock(),
             shared.reading.try_write(),
         ) else {

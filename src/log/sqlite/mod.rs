@@ -27,16 +27,17 @@ mod times;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
-    Appended, Batch, Bounds, Description, Entry, Error, IsDeclared, Lineage, Log, Metrics,
-    Predicate, Reader, Record, Scan, Scanned, Tally, Writability,
+    Append, AppendError, Appended, Batch, Bounds, Description, Entry, IsDeclared, Keep, Lineage,
+    Metrics, Predicate, Read, ReadError, Reader, Record, Scan, Tally, Writability,
 };
 use crate::event::{Epoch, IndexHint, Position, Run, UnixMillis};
 use clock::SteadyClock;
@@ -73,7 +74,7 @@ pub struct Config {
     pub retain_bytes: Option<u64>,
 }
 
-/// The embedded log. Dropping it without [`Log::close`] loses nothing that was
+/// The embedded log. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
 #[derive(Debug)]
 pub struct SqliteLog {
@@ -98,7 +99,7 @@ struct Shared {
     /// Held by each read while it lasts, and by the writer to keep readers out.
     reading: Arc<RwLock<()>>,
     retired_ids: RetiredIds,
-    /// What [`Log::position_before`] looks at, once it has been asked.
+    /// What [`Read::position_before`] looks at, once it has been asked.
     times: Mutex<Option<LatestTimes>>,
     batches: broadcast::Sender<Arc<Batch>>,
     writability: watch::Sender<Writability>,
@@ -107,7 +108,7 @@ struct Shared {
 
 impl Shared {
     fn config(&self) -> MutexGuard<'_, Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+        self.config.lock()
     }
 
     /// What may stay now.
@@ -116,7 +117,7 @@ impl Shared {
     }
 
     fn bounds(&self) -> Bounds {
-        *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
+        *self.bounds.read()
     }
 
     /// Notes a change, once; nothing follows on [`Writability::Failed`].
@@ -132,12 +133,12 @@ impl Shared {
     }
 
     /// Gives the log up, since `file` is not the one that is open.
-    fn fail_moved(&self, file: &str) -> Error {
+    fn fail_moved(&self, file: &str) -> AppendError {
         let reason = files::MOVED.to_owned();
         self.change_writability(Writability::Failed(reason.clone()), |_| {
             tracing::error!(file, "{}", files::MOVED);
         });
-        Error::Refusing(reason)
+        AppendError::Refusing(reason)
     }
 
     fn change_writability(&self, new: Writability, note: impl FnOnce(&Writability)) {
@@ -156,7 +157,7 @@ impl Shared {
     }
 
     /// Notes a failed write, and says what to answer.
-    fn note_failure(&self, error: &rusqlite::Error) -> Error {
+    fn note_failure(&self, error: &rusqlite::Error) -> AppendError {
         let reason = schema::explain(error);
         self.set_writability(if schema::is_failed_fsync(error) {
             Writability::Failed(format!(
@@ -169,7 +170,7 @@ impl Shared {
         } else {
             Writability::Refusing(reason.clone())
         });
-        Error::Refusing(reason)
+        AppendError::Refusing(reason)
     }
 
     /// Keeps the gauge in step with the bounds.
@@ -189,24 +190,24 @@ impl Shared {
     }
 
     fn tallies(&self) -> RwLockReadGuard<'_, Tallies> {
-        self.tallies.read().unwrap_or_else(PoisonError::into_inner)
+        self.tallies.read()
     }
 
     /// Which run wrote which positions, of all positions up to a last one that was seen before
     /// and from a trimmed position on that is seen later.
     fn runs(&self) -> Arc<Runs> {
-        Arc::clone(&self.runs.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.runs.read())
     }
 
     /// For the writer.
     fn change_runs(&self, change: impl FnOnce(&mut Runs)) {
-        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.runs.write();
         change(Arc::make_mut(&mut runs));
     }
 
     /// For the writer.
     fn tallies_mut(&self) -> RwLockWriteGuard<'_, Tallies> {
-        self.tallies.write().unwrap_or_else(PoisonError::into_inner)
+        self.tallies.write()
     }
 }
 
@@ -280,17 +281,28 @@ impl SqliteLog {
         })
     }
 
-    fn send(&self, command: Command) -> Result<(), Error> {
+    fn send(&self, command: Command) -> Result<(), AppendError> {
         self.commands
             .try_send(command)
             .map_err(|error| match error {
-                TrySendError::Full(_) => Error::Overloaded,
-                TrySendError::Disconnected(_) => Error::Closed,
+                TrySendError::Full(_) => AppendError::Overloaded,
+                TrySendError::Disconnected(_) => AppendError::Closed,
             })
     }
 }
 
-impl Log for SqliteLog {
+impl Append for SqliteLog {
+    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.send(Command::Append { record, answer });
+        Box::pin(async move {
+            sent?;
+            answered.await.map_err(|_| AppendError::Closed)?
+        })
+    }
+}
+
+impl Read for SqliteLog {
     fn epoch(&self) -> Epoch {
         self.shared.epoch
     }
@@ -299,7 +311,7 @@ impl Log for SqliteLog {
         self.shared.bounds()
     }
 
-    fn confirmed_bounds(&self, _expected: Position) -> BoxFuture<'_, Result<Bounds, Error>> {
+    fn confirmed_bounds(&self, _at_least: Position) -> BoxFuture<'_, Result<Bounds, ReadError>> {
         Box::pin(async { Ok(self.shared.bounds()) })
     }
 
@@ -307,47 +319,9 @@ impl Log for SqliteLog {
         self.shared.runs().at(position)
     }
 
-    fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, Error>> {
+    fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, ReadError>> {
         let lineage = self.shared.runs().lineage(position, run);
         Box::pin(std::future::ready(Ok(lineage)))
-    }
-
-    fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, Error>> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.send(Command::Append { record, answer });
-        Box::pin(async move {
-            sent?;
-            answered.await.map_err(|_| Error::Closed)?
-        })
-    }
-
-    fn scan(
-        &self,
-        mut scan: Scan,
-        mut reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<Scanned, Error>> {
-        let last = self.shared.bounds().last;
-        let runs = self.shared.runs();
-        drop_useless_narrowing(&mut scan, &self.shared);
-        Box::pin(self.readers.run(move |connection| {
-            let through = reader::scan(connection, &scan, last, &runs, &mut *reader)?;
-            Ok((reader, through))
-        }))
-    }
-
-    fn find(&self, id: String, matches: Predicate) -> BoxFuture<'_, Result<Option<Record>, Error>> {
-        Box::pin(async move {
-            let find = move |connection: &mut _| reader::find(connection, &id, &matches);
-            let mut found = self.readers.run(find).await?;
-            if let Some(record) = &mut found {
-                record.run = self.shared.runs().at(record.position);
-            }
-            Ok(found)
-        })
-    }
-
-    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, Error>> {
-        Box::pin(self.seek(time))
     }
 
     fn tallies(&self) -> Vec<Tally> {
@@ -358,7 +332,40 @@ impl Log for SqliteLog {
         self.shared.tallies().names_version()
     }
 
-    fn describe(&self) -> BoxFuture<'_, Result<Description, Error>> {
+    fn scan(
+        &self,
+        mut scan: Scan,
+        mut reader: Box<dyn Reader>,
+    ) -> BoxFuture<'_, Result<Position, ReadError>> {
+        let last = self.shared.bounds().last;
+        let runs = self.shared.runs();
+        drop_useless_narrowing(&mut scan, &self.shared);
+        Box::pin(
+            self.readers
+                .run(move |connection| reader::scan(connection, &scan, last, &runs, &mut *reader)),
+        )
+    }
+
+    fn find(
+        &self,
+        id: String,
+        matches: Predicate,
+    ) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
+        Box::pin(async move {
+            let find = move |connection: &mut _| reader::find(connection, &id, &matches);
+            let mut found = self.readers.run(find).await?;
+            if let Some(record) = &mut found {
+                record.run = self.shared.runs().at(record.position);
+            }
+            Ok(found)
+        })
+    }
+
+    fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, ReadError>> {
+        Box::pin(self.seek(time))
+    }
+
+    fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>> {
         Box::pin(async move {
             let (size_bytes, oldest) = self.readers.run(reader::size_and_oldest).await?;
             let newest = self.shared.bounds().last_receive_time;
@@ -380,7 +387,9 @@ impl Log for SqliteLog {
     fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
         self.shared.batches.subscribe()
     }
+}
 
+impl Keep for SqliteLog {
     fn writability(&self) -> watch::Receiver<Writability> {
         self.shared.writability.subscribe()
     }
@@ -391,12 +400,12 @@ impl Log for SqliteLog {
         config.retain_bytes = retain_bytes;
     }
 
-    fn apply_retention(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn apply_retention(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
             loop {
                 let (answer, answered) = oneshot::channel();
                 self.send(Command::Retain { answer })?;
-                let step = answered.await.map_err(|_| Error::Closed)??;
+                let step = answered.await.map_err(|_| AppendError::Closed)??;
                 if step == retention::Step::Done {
                     return Ok(());
                 }
@@ -406,11 +415,7 @@ impl Log for SqliteLog {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let writer = self
-                .writer
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let writer = self.writer.lock().take();
             let commands = self.commands.clone();
             let closing = tokio::task::spawn_blocking(move || {
                 // Blocks while the queue is full: what is queued is committed first.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,7 +13,7 @@ use super::runs::Runs;
 use super::schema::{self, OpenError};
 use super::times::BLOCK_POSITIONS;
 use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
-use crate::log::{Error, Payloads, Predicate, Reader, Record, RecordRef, Scan};
+use crate::log::{Payloads, Predicate, ReadError, Reader, Record, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;
@@ -49,20 +50,20 @@ impl ReaderPool {
     /// Runs `read` on a connection of its own.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| Error::Closed)?;
+        let permit = permit.map_err(|_| ReadError::Closed)?;
         let idle = Arc::clone(&self.idle);
         let reading_lock = Arc::clone(&self.reading);
         let reading = tokio::task::spawn_blocking(move || {
-            let mut borrowed = Borrowed::take(idle, permit).ok_or(Error::Closed)?;
+            let mut borrowed = Borrowed::take(idle, permit).ok_or(ReadError::Closed)?;
             let _reading = reading_lock.read();
             read(borrowed.connection()?)
         });
         reading
             .await
-            .map_err(|error| Error::Unreadable(error.to_string()))?
+            .map_err(|error| ReadError::Unreadable(error.to_string()))?
     }
 }
 
@@ -76,7 +77,7 @@ struct Borrowed {
 
 impl Borrowed {
     fn take(idle: Arc<Mutex<Vec<Connection>>>, permit: OwnedSemaphorePermit) -> Option<Self> {
-        let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let taken = idle.lock().pop();
         Some(Self {
             connection: Some(taken?),
             idle,
@@ -84,14 +85,14 @@ impl Borrowed {
         })
     }
 
-    fn connection(&mut self) -> Result<&mut Connection, Error> {
-        self.connection.as_mut().ok_or(Error::Closed)
+    fn connection(&mut self) -> Result<&mut Connection, ReadError> {
+        self.connection.as_mut().ok_or(ReadError::Closed)
     }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         idle.extend(self.connection.take());
     }
 }
@@ -103,7 +104,7 @@ pub(super) fn scan(
     last: Position,
     runs: &Runs,
     reader: &mut dyn Reader,
-) -> Result<Position, Error> {
+) -> Result<Position, ReadError> {
     // One snapshot for both questions: what is gone, and what is there.
     let transaction = connection.transaction().map_err(unreadable)?;
     let trimmed: i64 = transaction
@@ -112,7 +113,7 @@ pub(super) fn scan(
         .map_err(unreadable)?;
     let trimmed = Position::new(trimmed.unsigned_abs());
     if trimmed > scan.after {
-        return Err(Error::Expired { trimmed });
+        return Err(ReadError::Expired { trimmed });
     }
     show(&transaction, scan, last, runs, reader).map_err(unreadable)
 }
@@ -201,7 +202,7 @@ pub(super) fn find(
     connection: &mut Connection,
     id: &str,
     matches: &Predicate,
-) -> Result<Option<Record>, Error> {
+) -> Result<Option<Record>, ReadError> {
     find_first(connection, id, matches).map_err(unreadable)
 }
 
@@ -228,7 +229,7 @@ pub(super) fn first_received_at_or_after(
     connection: &mut Connection,
     time: UnixMillis,
     (first, last): (Position, Position),
-) -> Result<Option<Position>, Error> {
+) -> Result<Option<Position>, ReadError> {
     let sql = "SELECT position FROM record NOT INDEXED \
                WHERE position BETWEEN ?1 AND ?2 AND receive_time_ms >= ?3 \
                ORDER BY position LIMIT 1";
@@ -262,7 +263,7 @@ pub(super) fn latest_times(
     connection: &mut Connection,
     after: Option<(i64, i64)>,
     rows_max: usize,
-) -> Result<TimesPage, Error> {
+) -> Result<TimesPage, ReadError> {
     let (time, position) = after.unwrap_or((i64::MIN, i64::MIN));
     let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
     let gather = || -> rusqlite::Result<TimesPage> {
@@ -290,7 +291,7 @@ pub(super) fn latest_times(
 
 pub(super) fn size_and_oldest(
     connection: &mut Connection,
-) -> Result<(u64, Option<UnixMillis>), Error> {
+) -> Result<(u64, Option<UnixMillis>), ReadError> {
     let size = used_bytes(connection).map_err(unreadable)?;
     let oldest = oldest_receive_time(connection).map_err(unreadable)?;
     Ok((size, oldest))
@@ -357,8 +358,8 @@ fn record<'row>(
     clippy::needless_pass_by_value,
     reason = "the shape that map_err takes"
 )]
-fn unreadable(error: rusqlite::Error) -> Error {
-    Error::Unreadable(error.to_string())
+fn unreadable(error: rusqlite::Error) -> ReadError {
+    ReadError::Unreadable(error.to_string())
 }
 
 /// A parameter of the paging statements.

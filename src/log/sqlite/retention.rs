@@ -4,7 +4,6 @@
 //! committed: from then on, more goes with each batch than comes with it, until what is
 //! left may stay.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -256,10 +255,7 @@ pub(super) fn remove_oldest(
     let records = removed.values().sum();
     shared.metrics.retired.inc_by(records);
     *shared.tallies_mut() = left;
-    let mut bounds = shared
-        .bounds
-        .write()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut bounds = shared.bounds.write();
     bounds.trimmed = through;
     drop(bounds);
     // After the bounds: a reader that finds a run missing finds its positions trimmed.

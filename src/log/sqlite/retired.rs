@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::SqliteLog;
 use super::writer::Command;
 use crate::event::{Position, UnixMillis};
-use crate::log::{DEDUPE_WINDOW, Error};
+use crate::log::{AppendError, DEDUPE_WINDOW, ReadError};
 
 /// Ids in one page.
 const PAGE_IDS_MAX: u32 = 4_096;
@@ -30,11 +30,11 @@ impl SqliteLog {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub async fn retired_ids(&self, after: Option<RetiredId>) -> Result<Vec<RetiredId>, Error> {
+    pub async fn retired_ids(&self, after: Option<RetiredId>) -> Result<Vec<RetiredId>, ReadError> {
         let since = self.shared.clock.now().before(DEDUPE_WINDOW);
         let read = move |connection: &mut _| {
             let listed = list(connection, after.as_ref(), since, PAGE_IDS_MAX);
-            listed.map_err(|error| Error::Unreadable(error.to_string()))
+            listed.map_err(|error| ReadError::Unreadable(error.to_string()))
         };
         self.readers.run(read).await
     }
@@ -43,10 +43,10 @@ impl SqliteLog {
     ///
     /// # Errors
     /// When they do not become durable.
-    pub async fn remember(&self, retired: Vec<RetiredId>) -> Result<u64, Error> {
+    pub async fn remember(&self, retired: Vec<RetiredId>) -> Result<u64, AppendError> {
         let (answer, answered) = oneshot::channel();
         self.send(Command::Remember { retired, answer })?;
-        answered.await.map_err(|_| Error::Closed)?
+        answered.await.map_err(|_| AppendError::Closed)?
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::event::Attributes;
     use crate::log::sqlite::{Config, SqliteLog};
-    use crate::log::{Entry, Log as _, Metrics};
+    use crate::log::{Append as _, Entry, Keep as _, Metrics};
 
     fn record(id: String, age: Duration) -> Entry {
         Entry {

@@ -1,6 +1,6 @@
 //! Finding the position at which a time begins.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
@@ -10,17 +10,17 @@ use super::reader::{self, ReaderPool};
 use super::times::LatestTimes;
 use super::{Shared, SqliteLog};
 use crate::event::{Position, UnixMillis};
-use crate::log::Error;
+use crate::log::ReadError;
 
 /// Entries of the index on receive times that are read at once: a few milliseconds.
 const PAGE_ROWS: usize = 16_384;
 
 /// The gathering of receive times, which many callers wait for.
-pub(super) type Gathering = future::Shared<BoxFuture<'static, Result<(), Error>>>;
+pub(super) type Gathering = future::Shared<BoxFuture<'static, Result<(), ReadError>>>;
 
 impl SqliteLog {
     /// The position before the first record that was received at or after `time`.
-    pub(super) async fn seek(&self, time: UnixMillis) -> Result<Position, Error> {
+    pub(super) async fn seek(&self, time: UnixMillis) -> Result<Position, ReadError> {
         let last = self.shared.bounds().last;
         self.gather_times().await?;
         let mut after = None;
@@ -42,16 +42,13 @@ impl SqliteLog {
 
     /// Waits until the receive times of what is in the log are gathered. That starts when they
     /// are first asked for, and goes on where the caller gives up.
-    async fn gather_times(&self) -> Result<(), Error> {
+    async fn gather_times(&self) -> Result<(), ReadError> {
         self.gathering().await
     }
 
     /// The one gathering; a new one where the last has failed.
     fn gathering(&self) -> Gathering {
-        let mut gathering = self
-            .gathering
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut gathering = self.gathering.lock();
         if let Some(gathering) = &*gathering
             && !matches!(gathering.peek(), Some(Err(_)))
         {
@@ -62,7 +59,7 @@ impl SqliteLog {
         let task = AbortOnDropHandle::new(tokio::spawn(gather));
         let finished = async move {
             let finished = task.await;
-            finished.map_err(|error| Error::Unreadable(error.to_string()))?
+            finished.map_err(|error| ReadError::Unreadable(error.to_string()))?
         };
         let started = finished.boxed().shared();
         *gathering = Some(started.clone());
@@ -72,7 +69,7 @@ impl SqliteLog {
 
 /// Gathers the receive times of what is in the log, in short reads: the writer keeps readers
 /// out now and then, and would wait for a long one. It notes what comes from here on itself.
-async fn gather(shared: Arc<Shared>, readers: ReaderPool) -> Result<(), Error> {
+async fn gather(shared: Arc<Shared>, readers: ReaderPool) -> Result<(), ReadError> {
     shared.begin_times();
     let mut after = None;
     loop {
@@ -93,13 +90,13 @@ async fn gather(shared: Arc<Shared>, readers: ReaderPool) -> Result<(), Error> {
 
 impl Shared {
     fn begin_times(&self) {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = self.times.lock();
         times.get_or_insert_default();
     }
 
     /// None until a time has been asked for.
     pub(super) fn times<T>(&self, look: impl FnOnce(&mut LatestTimes) -> T) -> Option<T> {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = self.times.lock();
         times.as_mut().map(look)
     }
 }
@@ -115,7 +112,7 @@ mod tests {
     use super::super::times::BLOCK_POSITIONS;
     use super::*;
     use crate::event::Attributes;
-    use crate::log::{Entry, Log as _, Metrics};
+    use crate::log::{Append as _, Entry, Keep as _, Metrics, Read as _};
 
     fn open(directory: &std::path::Path) -> SqliteLog {
         let config = Config {
@@ -196,7 +193,7 @@ mod tests {
         let explain = |connection: &mut rusqlite::Connection| {
             let sql = format!("EXPLAIN QUERY PLAN {}", reader::LATEST_TIMES);
             let plan = connection.query_row(&sql, [0, 0, 10], |row| row.get(3));
-            plan.map_err(|error| Error::Unreadable(error.to_string()))
+            plan.map_err(|error| ReadError::Unreadable(error.to_string()))
         };
         let plan: String = log.readers.run(explain).await.expect("explained");
         let expected = "SEARCH record USING COVERING INDEX record_receive_time";

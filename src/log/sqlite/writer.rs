@@ -4,8 +4,8 @@ mod batch;
 mod look;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use super::retention::{self, Removed, Retention, Step};
 use super::retired::{self, RetiredId};
 use super::schema::BUSY_TIMEOUT;
 use crate::event::Run;
-use crate::log::{Appended, Batch, Entry, Error, Record, Writability};
+use crate::log::{AppendError, Appended, Batch, Entry, Record, Writability};
 
 const IS_RETIRED: &str = "SELECT 1 FROM retired_id WHERE id = ?1 AND source = ?2";
 
@@ -50,11 +50,11 @@ pub(super) enum Command {
         answer: Answer,
     },
     Retain {
-        answer: oneshot::Sender<Result<Step, Error>>,
+        answer: oneshot::Sender<Result<Step, AppendError>>,
     },
     Remember {
         retired: Vec<RetiredId>,
-        answer: oneshot::Sender<Result<u64, Error>>,
+        answer: oneshot::Sender<Result<u64, AppendError>>,
     },
     /// The checkpoint thread moved nearly all of the WAL: move the rest, so that the
     /// next commit starts the WAL from its beginning instead of letting it grow.
@@ -62,7 +62,7 @@ pub(super) enum Command {
     Close,
 }
 
-type Answer = oneshot::Sender<Result<Appended, Error>>;
+type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 
 pub(super) fn spawn(
     connection: Connection,
@@ -225,13 +225,13 @@ impl Writer {
         }
     }
 
-    fn refuse(&self, batch: Pending, error: &Error) {
+    fn refuse(&self, batch: Pending, error: &AppendError) {
         self.shared.metrics.failed_commits.inc();
         batch.refuse(error);
     }
 
     /// From now on the log refuses writes, or has failed.
-    fn note_failure(&mut self, error: &rusqlite::Error) -> Error {
+    fn note_failure(&mut self, error: &rusqlite::Error) -> AppendError {
         self.next_look = Instant::now() + PROBE_INTERVAL;
         self.shared.note_failure(error)
     }
@@ -317,11 +317,7 @@ impl Writer {
                     times.note(record.position, record.entry.receive_time);
                 }
             });
-            let mut bounds = self
-                .shared
-                .bounds
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut bounds = self.shared.bounds.write();
             let after = bounds.last;
             bounds.last = newest.position;
             bounds.last_receive_time = newest.entry.receive_time;
@@ -358,7 +354,7 @@ impl Writer {
 
     /// Takes a step of retention, also while the log refuses writes: removing events is what
     /// makes room.
-    fn retain(&mut self) -> Result<Removed, Error> {
+    fn retain(&mut self) -> Result<Removed, AppendError> {
         if let Some(error) = self.failed() {
             return Err(error);
         }
@@ -390,7 +386,7 @@ impl Writer {
         }
     }
 
-    fn remember(&mut self, retired: &[RetiredId]) -> Result<u64, Error> {
+    fn remember(&mut self, retired: &[RetiredId]) -> Result<u64, AppendError> {
         if let Some(error) = self.failed() {
             return Err(error);
         }

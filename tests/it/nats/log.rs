@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clerkcast::event::{Position, UnixMillis};
 use clerkcast::log::jetstream::{Config, JetStreamLog, OpenError};
-use clerkcast::log::{Appended, DEDUPE_WINDOW, Entry, Error, Log, Metrics, Tally};
+use clerkcast::log::{Appended, DEDUPE_WINDOW, Entry, Log, Metrics, ReadError, Tally};
 use prometheus_client::registry::Registry;
 
 use super::server::Server;
-use crate::conformance::{Retention, Store, append, everything_after, ids, read_all, record};
+use crate::conformance::{Retention, Store, append, everything_after, ids, read, read_all, record};
 use crate::harness::eventually;
 
 pub(crate) struct JetStream {
@@ -148,9 +148,9 @@ async fn complete_a_read_across_removed_messages_fails_instead_of_skipping() {
     ] {
         let mut query = everything_after(Position::START);
         query.narrow = narrow.clone();
-        let expired = log.read(query).await;
+        let expired = read(&*log, query).await;
         assert!(
-            matches!(expired, Err(Error::Expired { trimmed }) if trimmed == positions[2]),
+            matches!(expired, Err(ReadError::Expired { trimmed }) if trimmed == positions[2]),
             "{narrow:?}: {expired:?}"
         );
     }

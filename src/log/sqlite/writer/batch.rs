@@ -2,7 +2,7 @@
 
 use super::Answer;
 use crate::log::sqlite::retention;
-use crate::log::{Appended, Entry, Error};
+use crate::log::{AppendError, Appended, Entry};
 
 /// One commit takes at most this many records …
 const BATCH_RECORDS_MAX: usize = 1024;
@@ -36,7 +36,7 @@ impl Pending {
         self.records.len() >= BATCH_RECORDS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
-    pub(super) fn refuse(self, error: &Error) {
+    pub(super) fn refuse(self, error: &AppendError) {
         for answer in self.answers {
             let _gone = answer.send(Err(error.clone()));
         }

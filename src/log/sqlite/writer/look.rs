@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Writer;
 use crate::log::sqlite::reader;
 use crate::log::sqlite::schema::BUSY_TIMEOUT;
-use crate::log::{Error, Writability};
+use crate::log::{AppendError, Writability};
 
 /// How often the writer looks at its files and at the WAL, whether or not there is a batch.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ impl Writer {
     }
 
     /// Gives the log up where its files are not those that are open.
-    pub(super) fn check_files(&self) -> Result<(), Error> {
+    pub(super) fn check_files(&self) -> Result<(), AppendError> {
         if let Some(error) = self.failed() {
             return Err(error);
         }
@@ -83,19 +83,19 @@ impl Writer {
     }
 
     /// Why nothing is written now.
-    pub(super) fn refuses(&self) -> Option<Error> {
+    pub(super) fn refuses(&self) -> Option<AppendError> {
         match &*self.shared.writability.borrow() {
             Writability::Writable => None,
             Writability::Refusing(reason) | Writability::Failed(reason) => {
-                Some(Error::Refusing(reason.clone()))
+                Some(AppendError::Refusing(reason.clone()))
             }
         }
     }
 
     /// Once an fsync has failed or the files are gone, nothing is written any more.
-    pub(super) fn failed(&self) -> Option<Error> {
+    pub(super) fn failed(&self) -> Option<AppendError> {
         match &*self.shared.writability.borrow() {
-            Writability::Failed(reason) => Some(Error::Refusing(reason.clone())),
+            Writability::Failed(reason) => Some(AppendError::Refusing(reason.clone())),
             _ => None,
         }
     }

@@ -1,0 +1,94 @@
+//! Why the log did not do as asked: one enum for those who write, one for those who read.
+
+use crate::event::Position;
+
+/// Why a write did not become durable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// It may become durable later.
+    #[error("the log cannot take writes now: {0}")]
+    Refusing(String),
+    /// More writes are queued than the queue's bound.
+    #[error("the log's write queue is full")]
+    Overloaded,
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl AppendError {
+    /// Whether the same write may succeed later without anything being done about it.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refusing(_) | Self::Overloaded => true,
+            Self::Closed => false,
+        }
+    }
+}
+
+/// Why records could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Retention removed records that the scan would have had to show.
+    #[error("retention removed the log up to position {trimmed}")]
+    Expired {
+        /// The last position that is gone.
+        trimmed: Position,
+    },
+    /// As many searches as there may be at once took all the time that this one had.
+    #[error("too many searches for events at once (at most {limit}); try again later")]
+    TooManySearches {
+        /// The most at once.
+        limit: usize,
+    },
+    /// Reading failed.
+    #[error("the log cannot be read: {0}")]
+    Unreadable(String),
+    /// The store is away; it is looked for, and reading may continue.
+    #[error("the log cannot be reached now: {0}")]
+    Unreachable(String),
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl ReadError {
+    /// Whether the same read may succeed later without anything being done about it.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::TooManySearches { .. } | Self::Unreachable(_) => true,
+            Self::Expired { .. } | Self::Unreadable(_) | Self::Closed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_by_itself_is_retryable() {
+        let reason = || "a reason".to_owned();
+        let append_errors = [
+            (AppendError::Refusing(reason()), true),
+            (AppendError::Overloaded, true),
+            (AppendError::Closed, false),
+        ];
+        for (error, is_retryable) in append_errors {
+            assert_eq!(error.is_retryable(), is_retryable, "{error}");
+        }
+        let trimmed = Position::new(3);
+        let read_errors = [
+            (ReadError::Expired { trimmed }, false),
+            (ReadError::TooManySearches { limit: 4 }, true),
+            (ReadError::Unreadable(reason()), false),
+            (ReadError::Unreachable(reason()), true),
+            (ReadError::Closed, false),
+        ];
+        for (error, is_retryable) in read_errors {
+            assert_eq!(error.is_retryable(), is_retryable, "{error}");
+        }
+    }
+}
