@@ -11,7 +11,6 @@ use super::subjects;
 use super::transcode::{Drift, DriftKind, Path, Transcoder};
 use super::wire::TIMESTAMP_SECONDS;
 use crate::event::{Attributes, UnixMillis};
-use crate::log::RecordRef;
 use crate::proto;
 
 /// Below this, `timestamp` is in seconds: as milliseconds it would lie in early 1973.
@@ -20,7 +19,7 @@ const SECONDS_BELOW: i64 = 100_000_000_000;
 
 /// What is known of an event from outside its body.
 #[derive(Clone, Copy, Debug)]
-pub struct Delivery<'a> {
+pub struct Envelope<'a> {
     /// `svix-id`.
     pub id: &'a str,
     /// The configured source that verified it.
@@ -44,23 +43,23 @@ pub struct Decoded {
 /// Decodes a verified body. Never fails: what cannot be typed is left out, and the
 /// payload has it.
 #[must_use]
-pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
+pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
     let mut transcoder = Transcoder::default();
     let mut event = proto::Event {
-        id: delivery.id.to_owned(),
-        source: delivery.source.to_owned(),
-        send_time: Some(delivery.send_time.into()),
+        id: envelope.id.to_owned(),
+        source: envelope.source.to_owned(),
+        send_time: Some(envelope.send_time.into()),
         ..proto::Event::default()
     };
     let mut attributes = Attributes::default();
     let mut encoded_data = Vec::new();
     let text = std::str::from_utf8(body).unwrap_or_default();
     match Object::parse(text.trim_start_matches('\u{feff}')) {
-        Some(envelope) => {
-            let envelope = envelope.without_repeated_keys();
-            read_envelope(&envelope, &mut event, &mut transcoder);
+        Some(object) => {
+            let object = object.without_repeated_keys();
+            read_outer(&object, &mut event, &mut transcoder);
             encoded_data.reserve(body.len());
-            if let Some(data) = read_data(&envelope, &mut transcoder) {
+            if let Some(data) = read_data(&object, &mut transcoder) {
                 let declared = catalog::find(&event.r#type);
                 event.object_id = data.object.string_at(&["id"]).unwrap_or_default();
                 match declared {
@@ -95,18 +94,17 @@ pub fn decode(delivery: Delivery<'_>, body: &[u8]) -> Decoded {
     }
 }
 
-/// Decodes a stored event again, for a version that types more than the one that
-/// stored it.
+/// Decodes a payload again, for a version that types more than the one that stored its
+/// event. The send time is that of the stored event, or the envelope's where it has none.
 #[must_use]
-pub fn decode_again(stored: RecordRef<'_>) -> Bytes {
-    let before = proto::Event::decode(stored.event).unwrap_or_default();
+pub fn decode_again(envelope: Envelope<'_>, stored: &[u8], payload: &[u8]) -> Bytes {
+    let before = proto::Event::decode(stored).unwrap_or_default();
     let send_time = before.send_time.as_ref().map(UnixMillis::from);
-    let delivery = Delivery {
-        id: stored.id,
-        source: stored.attributes.source,
-        send_time: send_time.unwrap_or(stored.receive_time),
+    let envelope = Envelope {
+        send_time: send_time.unwrap_or(envelope.send_time),
+        ..envelope
     };
-    decode(delivery, stored.payload).event
+    decode(envelope, payload).event
 }
 
 fn root(name: &str) -> Path<'_> {
@@ -114,8 +112,8 @@ fn root(name: &str) -> Path<'_> {
 }
 
 /// Everything around `data`.
-fn read_envelope(envelope: &Object<'_>, event: &mut proto::Event, transcoder: &mut Transcoder) {
-    for (key, raw) in &envelope.0 {
+fn read_outer(object: &Object<'_>, event: &mut proto::Event, transcoder: &mut Transcoder) {
+    for (key, raw) in &object.0 {
         if raw.get() == "null" {
             continue;
         }

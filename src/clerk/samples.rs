@@ -73,7 +73,7 @@ pub const SAMPLES: &[Sample] = samples![
 mod tests {
     use super::SAMPLES;
     use crate::clerk::catalog::CATALOG;
-    use crate::clerk::{Delivery, decode};
+    use crate::clerk::{Envelope, decode};
     use crate::event::UnixMillis;
 
     #[test]
@@ -82,12 +82,12 @@ mod tests {
         let declared: Vec<&str> = CATALOG.iter().map(|kind| kind.name).collect();
         assert_eq!(sampled, declared);
         for sample in SAMPLES {
-            let delivery = Delivery {
+            let envelope = Envelope {
                 id: "msg_1",
                 source: "default",
                 send_time: UnixMillis::new(0),
             };
-            let decoded = decode(delivery, sample.body.as_bytes());
+            let decoded = decode(envelope, sample.body.as_bytes());
             assert_eq!(decoded.attributes.event_type, sample.event_type);
             assert_eq!(decoded.drift, [], "{}", sample.event_type);
         }

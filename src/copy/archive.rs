@@ -215,12 +215,12 @@ fn record(event: ArchivedEvent) -> anyhow::Result<Entry> {
     let receive_time = event.receive_time.as_ref().map(UnixMillis::from);
     let receive_time = receive_time.context("it has no receive_time")?;
     let send_time = event.send_time.as_ref().map(UnixMillis::from);
-    let delivery = clerk::Delivery {
+    let envelope = clerk::Envelope {
         id: &event.id,
         source: &event.source,
         send_time: send_time.context("it has no send_time")?,
     };
-    let decoded = clerk::decode(delivery, event.payload_json.as_bytes());
+    let decoded = clerk::decode(envelope, event.payload_json.as_bytes());
     Ok(Entry {
         id: event.id,
         attributes: decoded.attributes,

@@ -266,7 +266,12 @@ impl<'a> EventParts<'a> {
         let stored = if record.decoding == clerk::decoding() {
             Cow::Borrowed(record.event)
         } else {
-            Cow::Owned(clerk::decode_again(record).into())
+            let envelope = clerk::Envelope {
+                id: record.id,
+                source: record.attributes.source,
+                send_time: record.receive_time,
+            };
+            Cow::Owned(clerk::decode_again(envelope, record.event, record.payload).into())
         };
         let event_type = record.attributes.event_type;
         let payload = match view.payload {
@@ -399,12 +404,12 @@ mod tests {
     #[test]
     fn a_frame_is_what_the_generated_code_would_encode() {
         let body = r#"{"type":"user.deleted","data":{"id":"user_1","deleted":true}}"#;
-        let delivery = clerk::Delivery {
+        let envelope = clerk::Envelope {
             id: "msg_1",
             source: "default",
             send_time: UnixMillis::new(1_000),
         };
-        let record = record(9, clerk::decode(delivery, body.as_bytes()).event, body);
+        let record = record(9, clerk::decode(envelope, body.as_bytes()).event, body);
         let cursor = Cursor {
             epoch: EPOCH,
             run: record.run,

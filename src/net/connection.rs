@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::metrics::Slot;
-use super::standing::Standing;
+use super::trust::Trust;
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Peer {
     /// The names of its certificate, if it showed one that the client CA vouches for.
     pub certificate_names: Arc<[String]>,
     /// What it has shown so far.
-    pub standing: Standing,
+    pub trust: Trust,
 }
 
 /// A connection that has said something.
@@ -35,7 +35,7 @@ pub struct Connection {
     /// Read already, to see that the other end speaks.
     pub(super) first: Bytes,
     pub(super) peer: Peer,
-    pub(super) stall: Stall,
+    pub(super) stall: WriteStall,
     pub(super) given_up: Pin<Box<WaitForCancellationFutureOwned>>,
     pub(super) _slot: Slot,
 }
@@ -56,12 +56,12 @@ pub(super) enum Stream {
 
 /// How long the other end may take nothing of what is written to it.
 #[derive(Debug)]
-pub(super) struct Stall {
+pub(super) struct WriteStall {
     timeout: Option<Duration>,
     running: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stall {
+impl WriteStall {
     pub(super) fn new(timeout: Option<Duration>) -> Self {
         Self {
             timeout,
@@ -221,10 +221,10 @@ mod tests {
             peer: Peer {
                 address,
                 certificate_names: Arc::default(),
-                standing: Standing::default(),
+                trust: Trust::default(),
             },
-            given_up: Box::pin(Standing::default().given_up().clone().cancelled_owned()),
-            stall: Stall::new(Some(Duration::from_secs(30))),
+            given_up: Box::pin(Trust::default().given_up().clone().cancelled_owned()),
+            stall: WriteStall::new(Some(Duration::from_secs(30))),
             _slot: Slot::take(&open),
         };
         let error = loop {

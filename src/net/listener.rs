@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Connection, Peer, Stall, Stream};
+use super::connection::{Connection, Peer, Stream, WriteStall};
 use super::metrics::{Metrics, Slot};
-use super::standing::{Standing, Strangers};
 use super::tls::{Tls, certificate_names};
+use super::trust::{Trust, UnprovenConnections};
 use crate::telemetry::LogLimit;
 
 /// For the TLS handshake and the first bytes.
-const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed accept, such as too many open files; trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,8 +44,8 @@ pub struct Listener {
     limits: Limits,
     metrics: Metrics,
     open: Gauge,
-    opening: JoinSet<Option<Connection>>,
-    strangers: Strangers,
+    handshakes: JoinSet<Option<Connection>>,
+    unproven: UnprovenConnections,
     refusals_logged: Arc<LogLimit>,
 }
 
@@ -60,8 +60,8 @@ impl Listener {
             limits,
             open: metrics.open(port),
             metrics,
-            opening: JoinSet::new(),
-            strangers: Strangers::default(),
+            handshakes: JoinSet::new(),
+            unproven: UnprovenConnections::default(),
             refusals_logged: Arc::default(),
         }
     }
@@ -93,7 +93,7 @@ impl Listener {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                Some(opened) = self.opening.join_next() => {
+                Some(opened) = self.handshakes.join_next() => {
                     if let Ok(Some(connection)) = opened {
                         return connection;
                     }
@@ -106,13 +106,13 @@ impl Listener {
         let open = usize::try_from(self.open.get()).unwrap_or(0);
         if open >= self.limits.connections_max {
             self.refuse("limit", address, "too many connections");
-            if !self.strangers.give_up_oldest() {
+            if !self.unproven.give_up_oldest() {
                 return;
             }
         }
-        let standing = Standing::default();
-        self.strangers.push(&standing, open);
-        let opening = Opening {
+        let trust = Trust::default();
+        self.unproven.push(&trust, open);
+        let handshake = Handshake {
             port: self.port,
             tls: self.tls.clone(),
             limits: self.limits,
@@ -120,9 +120,9 @@ impl Listener {
             refusals_logged: Arc::clone(&self.refusals_logged),
             slot: Slot::take(&self.open),
             address,
-            standing,
+            trust,
         };
-        self.opening.spawn(opening.run(stream));
+        self.handshakes.spawn(handshake.run(stream));
     }
 
     fn refuse(&self, reason: &'static str, address: SocketAddr, what: &str) {
@@ -140,7 +140,7 @@ impl Listener {
 }
 
 /// A connection that has yet to say something.
-struct Opening {
+struct Handshake {
     port: &'static str,
     tls: Option<Tls>,
     limits: Limits,
@@ -148,16 +148,16 @@ struct Opening {
     refusals_logged: Arc<LogLimit>,
     slot: Slot,
     address: SocketAddr,
-    standing: Standing,
+    trust: Trust,
 }
 
-impl Opening {
+impl Handshake {
     async fn run(self, stream: TcpStream) -> Option<Connection> {
         // Small frames should not wait for more; a socket that cannot is served as well.
         let _unset = stream.set_nodelay(true);
-        let given_up = self.standing.given_up().clone();
-        let opening = timeout(OPENING_TIMEOUT, self.open(stream));
-        let Ok(opened) = given_up.run_until_cancelled(opening).await? else {
+        let given_up = self.trust.given_up().clone();
+        let handshake = timeout(HANDSHAKE_TIMEOUT, self.open(stream));
+        let Ok(opened) = given_up.run_until_cancelled(handshake).await? else {
             self.metrics.count_refused(self.port, "silent");
             return None;
         };
@@ -168,10 +168,10 @@ impl Opening {
                 peer: Peer {
                     address: self.address,
                     certificate_names: names,
-                    standing: self.standing,
+                    trust: self.trust,
                 },
                 given_up: Box::pin(given_up.cancelled_owned()),
-                stall: Stall::new(self.limits.write_timeout),
+                stall: WriteStall::new(self.limits.write_timeout),
                 _slot: self.slot,
             }),
             Err(error) => {

@@ -1,26 +1,26 @@
 //! Sockets: what the two public ports have in common.
 //!
 //! ```text
-//!   accept ─► opening: TLS handshake, first bytes ─► Connection, for webhook or grpc to serve
-//!               │ within OPENING_TIMEOUT                │
-//!               └─► closed ◄────────────────────────────┘ the oldest stranger gives way
+//!   accept ─► handshake: TLS handshake, first bytes ─► Connection, for webhook or grpc to serve
+//!               │ within HANDSHAKE_TIMEOUT              │
+//!               └─► closed ◄────────────────────────────┘ the oldest unproven one gives way
 //! ```
 //!
 //! A connection costs its server nothing but a socket until it has said something, and
 //! there is a bound on how many there are. Beyond it, those that have not shown to be one
-//! of those whom the port is for ([`Standing`]) give way to newcomers. What this module
+//! of those whom the port is for ([`Trust`]) give way to newcomers. What this module
 //! does not know: HTTP, gRPC, and what a certificate's owner may do.
 
 mod connection;
 mod descriptors;
 mod listener;
 mod metrics;
-mod standing;
 mod tls;
+mod trust;
 
 pub use connection::{Connection, Peer};
 pub use descriptors::raise_limit;
 pub use listener::{Limits, Listener};
 pub use metrics::Metrics;
-pub use standing::Standing;
 pub use tls::{CertificateFiles, Renewal, Tls, TlsError, check_authorities};
+pub use trust::Trust;

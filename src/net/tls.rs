@@ -1,8 +1,9 @@
 //! TLS: certificates from files, read again while the port is open.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,7 +14,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-use super::Metrics;
+use super::metrics::Metrics;
 
 /// Where the certificate of a port is, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Renewal {
 
     fn put_in_force_where(self, is_wanted: impl FnOnce(&Loaded) -> bool) -> bool {
         let Self { tls, loaded } = self;
-        let mut current = tls.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = tls.current.write();
         if !is_wanted(&current) {
             return false;
         }
@@ -183,7 +184,7 @@ impl Tls {
     }
 
     fn loaded(&self) -> Loaded {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         current.clone()
     }
 
@@ -194,7 +195,7 @@ impl Tls {
     }
 
     pub(super) fn current(&self) -> Arc<ServerConfig> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         Arc::clone(&current.config)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use super::LogLimit;
+use super::log_limit::LogLimit;
 
 /// Of the process, since that is what a panic hook belongs to.
 static PANICS: LazyLock<Counter> = LazyLock::new(Counter::default);

@@ -1,8 +1,9 @@
 //! What the webhook side counts.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::answer::Refusal;
+use super::response::Refusal;
 use crate::clerk::{Drift, DriftKind};
 use crate::event::UnixMillis;
 
@@ -190,10 +191,7 @@ impl Metrics {
     }
 
     fn bounded(&self, path: &str) -> String {
-        let mut fields = self
-            .drift_fields
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut fields = self.drift_fields.lock();
         // Inside metadata, a key may be anything, such as an address.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
         let is_shown = path.len() <= 200 && path.bytes().all(is_plain);

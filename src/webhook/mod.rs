@@ -8,11 +8,11 @@
 //! A 2xx means durable. Nothing is parsed before it is verified, and a verified body is
 //! never refused for its content. What this module does not know: who subscribes.
 
-mod answer;
 mod diagnose;
 mod metrics;
 mod networks;
 mod rejection;
+mod response;
 mod secret;
 mod server;
 mod sources;
@@ -42,11 +42,11 @@ use crate::log::{Append, Appended, Entry};
 use crate::net::Peer;
 use crate::telemetry::LogLimit;
 
-pub use answer::{Accepted, Refusal};
 pub use diagnose::{Diagnosis, HintKind, diagnose, pretty};
 pub use metrics::Metrics;
 pub use networks::{AllowList, InvalidNetwork, Networks};
 pub use rejection::{BodyFault, Rejection};
+pub use response::{Receipt, Refusal};
 pub use secret::{InvalidSecret, SigningSecret};
 pub use server::{limits, serve};
 pub use sources::{Source, Sources};
@@ -184,15 +184,15 @@ async fn receive(
         .answer_seconds
         .observe(started.elapsed().as_secs_f64());
     match result {
-        Ok(accepted) => {
-            receiver.metrics.count_accepted(&source, accepted.duplicate);
+        Ok(receipt) => {
+            receiver.metrics.count_accepted(&source, receipt.duplicate);
             tracing::debug!(
-                id = %accepted.id,
+                id = %receipt.id,
                 %source,
-                duplicate = accepted.duplicate,
+                duplicate = receipt.duplicate,
                 "webhook accepted"
             );
-            accepted.into_response()
+            receipt.into_response()
         }
         Err(refusal) => {
             receiver.discard(body, &refusal).await;
@@ -209,7 +209,7 @@ impl Receiver {
         peer: &Peer,
         headers: &HeaderMap,
         body: &mut Body,
-    ) -> Result<Accepted, Refusal> {
+    ) -> Result<Receipt, Refusal> {
         self.sources.check(source)?;
         if self.drain.is_cancelled() {
             return Err(Refusal::Draining);
@@ -225,10 +225,10 @@ impl Receiver {
             let verified = verified.map_err(|rejection| rejection.explained(headers, &body))?;
             Ok((Arc::clone(source), verified))
         })?;
-        peer.standing.trust();
-        let accepted = self.store(&source, verified).await;
+        peer.trust.grant();
+        let stored = self.store(&source, verified).await;
         drop(in_flight);
-        accepted
+        stored
     }
 
     fn refuse(&self, refusal: &Refusal, source: Option<&str>) -> Response {
@@ -318,13 +318,13 @@ impl Receiver {
         let _given_up = timeout(DISCARD_TIMEOUT, discarding).await;
     }
 
-    async fn store(&self, source: &Source, verified: Verified) -> Result<Accepted, Refusal> {
-        let delivery = clerk::Delivery {
+    async fn store(&self, source: &Source, verified: Verified) -> Result<Receipt, Refusal> {
+        let envelope = clerk::Envelope {
             id: &verified.id,
             source: &source.name,
             send_time: verified.send_time,
         };
-        let decoded = clerk::decode(delivery, verified.body());
+        let decoded = clerk::decode(envelope, verified.body());
         check_instance(source, decoded.attributes.instance_id.as_deref())?;
         let event_type = clerk::catalog::label(&decoded.attributes.event_type);
         let record = Entry {
@@ -339,7 +339,7 @@ impl Receiver {
         if !duplicate {
             self.metrics.count_drift(event_type, &decoded.drift);
         }
-        Ok(Accepted {
+        Ok(Receipt {
             id: verified.id,
             duplicate,
         })

@@ -47,7 +47,7 @@ pub async fn serve(mut listener: Listener, router: Router, drain: CancellationTo
             connection = listener.accept() => connection,
             () = drain.cancelled() => break,
         };
-        let service = TowerToHyperService::new(FromPeer {
+        let service = TowerToHyperService::new(WithPeer {
             peer: connection.peer().clone(),
             router: router.clone(),
         });
@@ -65,12 +65,12 @@ pub async fn serve(mut listener: Listener, router: Router, drain: CancellationTo
 
 /// Tells the router who connected.
 #[derive(Clone, Debug)]
-struct FromPeer {
+struct WithPeer {
     peer: Peer,
     router: Router,
 }
 
-impl tower_service::Service<Request<Incoming>> for FromPeer {
+impl tower_service::Service<Request<Incoming>> for WithPeer {
     type Response = axum::response::Response;
     type Error = std::convert::Infallible;
     type Future = axum::routing::future::RouteFuture<Self::Error>;

@@ -1,10 +1,12 @@
 //! The accepted sources, which can be replaced while webhooks arrive.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
-use super::answer::Refusal;
+use parking_lot::RwLock;
+
 use super::metrics::Metrics;
+use super::response::Refusal;
 use super::verify::Verifier;
 
 /// One Clerk instance whose webhooks are accepted.
@@ -44,7 +46,7 @@ impl Sources {
     pub fn replace(&self, sources: Vec<Source>) {
         let by_name = |source: Source| (source.name.clone(), Arc::new(source));
         let replacement: ByName = sources.into_iter().map(by_name).collect();
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         let former = std::mem::replace(&mut *current, replacement);
         for added in current.keys().filter(|name| !former.contains_key(*name)) {
             self.metrics.expect_source(added);
@@ -66,10 +68,11 @@ impl Sources {
         name: &str,
         judge: impl FnOnce(&Arc<Source>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        judge(self.read().get(name).ok_or(Refusal::UnknownSource)?)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, ByName> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner)
+        judge(
+            self.current
+                .read()
+                .get(name)
+                .ok_or(Refusal::UnknownSource)?,
+        )
     }
 }

@@ -2,7 +2,7 @@
 //! into a body.
 
 use clerkcast::clerk::samples::SAMPLES;
-use clerkcast::clerk::{Decoded, Delivery, DriftKind, decode};
+use clerkcast::clerk::{Decoded, DriftKind, Envelope, decode};
 use clerkcast::event::UnixMillis;
 use clerkcast::proto;
 use clerkcast::proto::event::Data;
@@ -13,12 +13,12 @@ use serde_json::Value;
 use crate::harness::{from_earliest, start_unsealed};
 
 fn decoded(body: &str) -> (Decoded, proto::Event) {
-    let delivery = Delivery {
+    let envelope = Envelope {
         id: "msg_1",
         source: "default",
         send_time: UnixMillis::new(1_700_000_000_000),
     };
-    let decoded = decode(delivery, body.as_bytes());
+    let decoded = decode(envelope, body.as_bytes());
     // What no client can decode is lost to it.
     let event = proto::Event::decode(&decoded.event[..]).expect("valid protobuf");
     (decoded, event)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use clerkcast::access::{Policy, Principal, Redaction};
-use clerkcast::clerk::{self, Delivery};
+use clerkcast::clerk::{self, Envelope};
 use clerkcast::event::{Attributes, IndexHint, Position, UnixMillis};
 use clerkcast::fanout::{
     Config, Error, Fanout, Frame, Metrics, OnExpired, Payload, Request, Start, Subscriber, View,
@@ -56,12 +56,12 @@ fn serve() -> Served {
 
 async fn append(log: &dyn Log, id: &str, age: Duration) {
     let body = format!(r#"{{"type":"user.created","data":{{"id":"{id}"}}}}"#);
-    let delivery = Delivery {
+    let envelope = Envelope {
         id,
         source: "default",
         send_time: UnixMillis::now(),
     };
-    let decoded = clerk::decode(delivery, body.as_bytes());
+    let decoded = clerk::decode(envelope, body.as_bytes());
     let record = Entry {
         id: id.to_owned(),
         attributes: decoded.attributes,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use clerkcast::clerk::{self, Delivery};
+use clerkcast::clerk::{self, Envelope};
 use clerkcast::event::{Epoch, Position, Run, UnixMillis};
 use clerkcast::log::{
     Append, AppendError, Appended, Batch, Bounds, Description, Entry, Keep, Lineage, Predicate,
@@ -25,14 +25,14 @@ pub(crate) fn record(event_bytes: usize) -> Entry {
     let body = format!(
         r#"{{"type":"user.created","data":{{"id":"user_3ATV8zndaNuwl9Z3aLvmUEmOJSm","image_url":"{filler}"}}}}"#
     );
-    let delivery = Delivery {
+    let envelope = Envelope {
         id: "msg_3ATV8zndaNuwl9Z3aLvmUEmOJSm",
         source: "default",
         send_time: UnixMillis::now(),
     };
-    let decoded = clerk::decode(delivery, body.as_bytes());
+    let decoded = clerk::decode(envelope, body.as_bytes());
     Entry {
-        id: delivery.id.to_owned(),
+        id: envelope.id.to_owned(),
         attributes: decoded.attributes,
         receive_time: UnixMillis::now(),
         event: decoded.event,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::clerk::samples::SAMPLES;
-use crate::clerk::{Delivery, catalog, decode, schema};
+use crate::clerk::{Envelope, catalog, decode, schema};
 use crate::event::UnixMillis;
 use crate::proto;
 
@@ -17,12 +17,12 @@ fn redaction(removed: &[&str], granted: &[&str]) -> Redaction {
 }
 
 fn encoded(body: &[u8]) -> Vec<u8> {
-    let delivery = Delivery {
+    let envelope = Envelope {
         id: "msg_1",
         source: "default",
         send_time: UnixMillis::new(1),
     };
-    decode(delivery, body).event.to_vec()
+    decode(envelope, body).event.to_vec()
 }
 
 fn event(encoded: &[u8]) -> proto::Event {

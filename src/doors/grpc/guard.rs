@@ -50,7 +50,7 @@ impl Guard {
             status::unauthenticated(unknown)
         })?;
         if let Some(peer) = request.extensions().get::<Peer>() {
-            peer.standing.trust();
+            peer.trust.grant();
         }
         Ok(principal)
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::de::IgnoredAny;
 
 use super::style::{INDENTED, LAYOUTS, Layout, STYLES, Style, class, is_disputed};
-use super::{HintKind, Undone};
+use super::undone::{HintKind, Undone};
 
 const REPARSED: &str = "the body was parsed and re-serialized, and only the raw bytes are signed; hand on the body as it came (express.raw(), await request.text(), php://input)";
 

@@ -14,58 +14,16 @@
 mod json;
 mod style;
 mod text;
+mod undone;
 
 use json::Json;
+use undone::Undone;
+
+pub use undone::{Diagnosis, HintKind};
 
 /// What all tries together may write: a usual body is tried in all ways, one of 512 KiB in
 /// some forty, the likely ones.
 const TRIED_BYTES_MAX: usize = 20 << 20;
-
-/// What kind of change was undone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HintKind {
-    /// White space, line ends, the end of the file.
-    Layout,
-    /// What some serializers escape and others do not.
-    Escaping,
-    /// Base64, a byte-order mark, a charset.
-    Encoding,
-    /// A JSON string, a field of an object.
-    Wrapping,
-}
-
-impl HintKind {
-    /// The name in `--json`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Layout => "layout",
-            Self::Escaping => "escaping",
-            Self::Encoding => "encoding",
-            Self::Wrapping => "wrapping",
-        }
-    }
-}
-
-/// What was done to a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnosis {
-    /// The kind of the change that came last.
-    pub kind: HintKind,
-    /// What was undone, and where that happens.
-    pub hint: String,
-}
-
-/// One change, undone.
-#[derive(Clone, Debug)]
-struct Undone {
-    kind: HintKind,
-    /// After "it verifies".
-    what: &'static str,
-    /// Where that happens.
-    place: &'static str,
-    body: Vec<u8>,
-}
 
 /// What was done to `body`, if undoing it gives what `is_signed` takes.
 #[must_use]
@@ -146,21 +104,5 @@ impl<F: Fn(&[u8]) -> bool> Search<F> {
             }
         }
         None
-    }
-}
-
-impl Undone {
-    fn told(&self, inner: Option<&Self>) -> Diagnosis {
-        let hint = match inner {
-            None => format!("it verifies {}: {}", self.what, self.place),
-            Some(inner) => format!(
-                "it verifies {} and {}: {}; {}",
-                self.what, inner.what, self.place, inner.place
-            ),
-        };
-        Diagnosis {
-            kind: self.kind,
-            hint,
-        }
     }
 }

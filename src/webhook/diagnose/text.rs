@@ -5,7 +5,7 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::Json;
-use super::{HintKind, Undone};
+use super::undone::{HintKind, Undone};
 
 /// A body in base64 is at least as long.
 const ENCODED_BYTES_MIN: usize = 8;

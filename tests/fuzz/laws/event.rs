@@ -29,12 +29,12 @@ impl Body {
                 format!(r#"{{"data":{data},"object":"event","type":"{name}"}}"#).into_bytes()
             }
         };
-        let delivery = clerk::Delivery {
+        let envelope = clerk::Envelope {
             id: "msg_1",
             source: "default",
             send_time: UnixMillis::new(0),
         };
-        let decoded = clerk::decode(delivery, &body);
+        let decoded = clerk::decode(envelope, &body);
         let event = Event::decode(&decoded.event[..]).expect("an event");
         let seen = decoded.attributes.view();
         assert_eq!(

@@ -57,12 +57,12 @@ impl FreeJson {
             r#"{{"type":"user.updated","data":{{"id":"user_1","unsafe_metadata":{text},"username":"ada"}}}}"#
         );
         let expected = object(&self.fields, LEVELS_MAX, "data.unsafe_metadata", &mut drift);
-        let delivery = clerk::Delivery {
+        let envelope = clerk::Envelope {
             id: "msg_1",
             source: "default",
             send_time: UnixMillis::new(0),
         };
-        let decoded = clerk::decode(delivery, body.as_bytes());
+        let decoded = clerk::decode(envelope, body.as_bytes());
         let event = Event::decode(&decoded.event[..]).expect("an event");
         let Some(Data::User(user)) = event.data else {
             panic!("a user")

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 /// Connections that have ended and are still listed, beside twice those that are open.
 const ENDED_MAX: usize = 64;
 
-/// Where a connection stands with the one who serves it; clones share it.
+/// Whether a connection has shown that it may stay; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct Trust {
     shared: Arc<Shared>,
 }
 
@@ -21,10 +21,10 @@ struct Shared {
     given_up: CancellationToken,
 }
 
-impl Standing {
-    /// Its other end has shown that it is one of those whom the port is for, by a signed
-    /// delivery or by its credentials: it makes room for nobody.
-    pub fn trust(&self) {
+impl Trust {
+    /// Grants it: the other end has shown, by a signed delivery or by its credentials, that the
+    /// port is for it. The connection never makes room for another.
+    pub fn grant(&self) {
         self.shared.is_trusted.store(true, Ordering::Relaxed);
     }
 
@@ -36,20 +36,20 @@ impl Standing {
 
 /// The connections that have not shown who they are, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Strangers(VecDeque<Weak<Shared>>);
+pub(super) struct UnprovenConnections(VecDeque<Weak<Shared>>);
 
-impl Strangers {
-    pub(super) fn push(&mut self, standing: &Standing, open: usize) {
+impl UnprovenConnections {
+    pub(super) fn push(&mut self, trust: &Trust, open: usize) {
         if self.0.len() > 2 * open + ENDED_MAX {
-            self.0.retain(|stranger| is_stranger(stranger).is_some());
+            self.0.retain(|connection| unproven(connection).is_some());
         }
-        self.0.push_back(Arc::downgrade(&standing.shared));
+        self.0.push_back(Arc::downgrade(&trust.shared));
     }
 
     /// Gives up the oldest. Says whether there was one.
     pub(super) fn give_up_oldest(&mut self) -> bool {
         while let Some(oldest) = self.0.pop_front() {
-            if let Some(oldest) = is_stranger(&oldest) {
+            if let Some(oldest) = unproven(&oldest) {
                 oldest.given_up.cancel();
                 return true;
             }
@@ -58,7 +58,7 @@ impl Strangers {
     }
 }
 
-fn is_stranger(connection: &Weak<Shared>) -> Option<Arc<Shared>> {
+fn unproven(connection: &Weak<Shared>) -> Option<Arc<Shared>> {
     let connection = connection.upgrade()?;
     (!connection.is_trusted.load(Ordering::Relaxed)).then_some(connection)
 }
@@ -69,23 +69,23 @@ mod tests {
 
     #[test]
     fn the_oldest_that_is_open_and_not_trusted_makes_room() {
-        let mut strangers = Strangers::default();
-        let [ended, trusted, first, second] = [(); 4].map(|()| Standing::default());
-        for standing in [&ended, &trusted, &first, &second] {
-            strangers.push(standing, 4);
+        let mut connections = UnprovenConnections::default();
+        let [ended, trusted, first, second] = [(); 4].map(|()| Trust::default());
+        for trust in [&ended, &trusted, &first, &second] {
+            connections.push(trust, 4);
         }
-        trusted.trust();
+        trusted.grant();
         drop(ended);
-        for stranger in [&first, &second] {
-            assert!(!stranger.given_up().is_cancelled());
-            assert!(strangers.give_up_oldest());
-            assert!(stranger.given_up().is_cancelled());
+        for unproven in [&first, &second] {
+            assert!(!unproven.given_up().is_cancelled());
+            assert!(connections.give_up_oldest());
+            assert!(unproven.given_up().is_cancelled());
         }
-        assert!(!strangers.give_up_oldest());
+        assert!(!connections.give_up_oldest());
         assert!(!trusted.given_up().is_cancelled());
         for _ in 0..10 * ENDED_MAX {
-            strangers.push(&Standing::default(), 0);
+            connections.push(&Trust::default(), 0);
         }
-        assert!(strangers.0.len() <= ENDED_MAX + 1);
+        assert!(connections.0.len() <= ENDED_MAX + 1);
     }
 }

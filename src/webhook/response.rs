@@ -16,7 +16,7 @@ const RETRY_AFTER_SECONDS: &str = "5";
 
 /// 200: the event is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Accepted {
+pub struct Receipt {
     /// The event's `svix-id`.
     pub id: String,
     /// Whether it was durable before this delivery.
@@ -130,7 +130,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Accepted {
+impl IntoResponse for Receipt {
     fn into_response(self) -> Response {
         Json(self).into_response()
     }
