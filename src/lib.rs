@@ -25,7 +25,7 @@
 //!
 //! ```text
 //!   main → cli → app (opens, binds, wires, drains in order)
-//!   edges       webhook/  grpc/  ops/  client   know HTTP and gRPC; cli/ knows terminals
+//!   edges       webhook/  grpc/  ops/           know HTTP and gRPC; cli/ knows terminals
 //!   sockets     net/                            knows connections, TLS and their bounds
 //!   domain      clerk/    access/  fanout/      know events, and who may receive them
 //!   truth       log/                            knows bytes, positions, durability
@@ -57,5 +57,4 @@ pub mod webhook;
 
 pub mod app;
 pub mod cli;
-pub mod client;
 pub mod copy;

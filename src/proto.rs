@@ -1,6 +1,5 @@
-//! The generated messages and client of `proto/`, and the descriptor set that they come
-//! from: the service and its envelope in [`v1`], the shapes of Clerk's objects in
-//! [`clerk::v1`].
+//! The messages of `proto/`, which the client's crate has, the descriptor set that they come
+//! from, and what else build.rs makes of it.
 //!
 //! The `.proto` files are the single source of truth for what an event looks like:
 //! reflection serves the descriptors, and [`crate::clerk`] derives the decoding of
@@ -21,19 +20,7 @@ use std::sync::LazyLock;
 
 use prost_reflect::DescriptorPool;
 
-/// `clerkcast.v1`: the service, the envelope and the archive.
-pub mod v1 {
-    tonic::include_proto!("clerkcast.v1");
-}
-
-/// Clerk's objects.
-pub mod clerk {
-    /// `clerkcast.clerk.v1`.
-    pub mod v1 {
-        tonic::include_proto!("clerkcast.clerk.v1");
-    }
-}
-
+pub use clerkcast_client::proto::{clerk, v1};
 pub use v1::*;
 
 include!(concat!(env!("OUT_DIR"), "/names.rs"));

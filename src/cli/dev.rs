@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, Args};
+use clerkcast_client::Subscriber;
 
 use super::failure::Failure;
 use super::options::{ServeArgs, refusal};
@@ -16,7 +17,6 @@ use crate::access::{AccessConfig, Policy, PrincipalConfig, Token};
 use crate::app::config::{Checked, Environment, Origin, Settings, check};
 use crate::app::{Addresses, Gateway};
 use crate::clerk::samples::SAMPLES;
-use crate::client::Subscriber;
 use crate::webhook::{self, SigningSecret};
 
 /// Other than those of `serve`.

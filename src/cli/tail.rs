@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use clap::Args;
+use clerkcast_client::{Connection, Subscriber};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
@@ -13,7 +14,6 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use super::failure::Failure;
 use super::input::read_input;
 use super::secrets;
-use crate::client::{self, Connection, Subscriber};
 use crate::proto::subscribe_request::Start;
 use crate::proto::subscribe_response::Kind;
 use crate::proto::{EventFilter, StartPosition, SubscribeRequest, SubscribeResponse};
@@ -180,7 +180,7 @@ impl TailArgs {
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
         let is_asked_for = self.ca_cert.is_some() || self.client_cert.is_some();
-        if is_asked_for && !client::with_scheme(&self.server).starts_with("https://") {
+        if is_asked_for && !clerkcast_client::with_scheme(&self.server).starts_with("https://") {
             return Err(Failure::Usage(format!(
                 "--server: {}: certificates are for https:// or grpcs://",
                 self.server
@@ -192,10 +192,10 @@ impl TailArgs {
 
 pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
     let request = args.request()?;
-    let usage = |error: client::Error| {
+    let usage = |error: clerkcast_client::Error| {
         let flag = match error {
-            client::Error::Token => "--token",
-            client::Error::Tls(_) => "--ca-cert",
+            clerkcast_client::Error::Token => "--token",
+            clerkcast_client::Error::Tls(_) => "--ca-cert",
             _ => "--server",
         };
         Failure::Usage(format!("{flag}: {error}"))

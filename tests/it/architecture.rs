@@ -114,7 +114,7 @@ fn the_ring_the_filter_and_the_index_are_pure() {
 fn only_the_composition_root_uses_anyhow() {
     for module in [
         "event", "log", "clerk", "access", "fanout", "filter", "api", "net", "webhook", "doors",
-        "ops", "cli", "client",
+        "ops", "cli",
     ] {
         never_names(module, &["anyhow"]);
     }

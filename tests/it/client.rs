@@ -1,8 +1,8 @@
 //! The library's reconnecting subscriber.
 
-use clerkcast::client::{Error, Subscriber};
 use clerkcast::proto::subscribe_response::Kind;
 use clerkcast::proto::{SubscribeRequest, SubscribeResponse};
+use clerkcast_client::{Error, Subscriber};
 
 use crate::harness::{Gateway, Options, PATIENCE, body, from_earliest, types};
 

@@ -31,6 +31,7 @@ mod nats;
 mod observability;
 mod operations;
 mod overload;
+mod packages;
 mod power_cut;
 mod preload;
 mod queries;

@@ -1,35 +1,20 @@
-//! A subscriber that reconnects: for Rust services, and what `clerkcast tail` is made of.
-//!
-//! ```no_run
-//! # async fn example() -> Result<(), clerkcast::client::Error> {
-//! use clerkcast::client::Subscriber;
-//! use clerkcast::proto::{SubscribeRequest, subscribe_response::Kind};
-//!
-//! let mut subscriber = Subscriber::new("http://127.0.0.1:50051", SubscribeRequest::default())?;
-//! while let Some(frame) = subscriber.next().await? {
-//!     if let Some(Kind::Event(event)) = frame.kind {
-//!         println!("{} {}", event.r#type, event.id); // handle it …
-//!     }
-//!     // … then store `frame.cursor`: after a restart, pass it as `after_cursor`.
-//! }
-//! # Ok(()) }
-//! ```
-
-mod fault;
+//! The subscriber that reconnects.
 
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+#[cfg(feature = "tls")]
+use tonic::transport::ClientTlsConfig;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::proto::event_service_client::EventServiceClient;
-use crate::proto::subscribe_request::Start;
-use crate::proto::subscribe_response::Kind;
-use crate::proto::{SubscribeRequest, SubscribeResponse};
-use fault::Fault;
+use crate::fault::{self, Fault};
+use crate::proto::v1::event_service_client::EventServiceClient;
+use crate::proto::v1::subscribe_request::Start;
+use crate::proto::v1::subscribe_response::Kind;
+use crate::proto::v1::{SubscribeRequest, SubscribeResponse};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -107,7 +92,7 @@ impl Subscriber {
     /// # Errors
     /// When `address` is not one.
     pub fn new(address: &str, request: SubscribeRequest) -> Result<Self, Error> {
-        let endpoint = endpoint(address).ok_or_else(|| Error::Address(address.to_owned()))?;
+        let endpoint = endpoint(address)?;
         Ok(Self {
             client: client(&endpoint),
             endpoint,
@@ -128,6 +113,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// When a certificate or key is none.
+    #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ClientTlsConfig) -> Result<Self, Error> {
         let endpoint = self.endpoint.tls_config(tls);
         self.endpoint = endpoint.map_err(|error| Error::Tls(causes(&error)))?;
@@ -286,7 +272,8 @@ fn client(endpoint: &Endpoint) -> EventServiceClient<Channel> {
 }
 
 /// The address with the scheme that HTTP knows it by.
-pub(crate) fn with_scheme(address: &str) -> String {
+#[must_use]
+pub fn with_scheme(address: &str) -> String {
     match address.split_once("://") {
         Some(("grpc", rest)) => format!("http://{rest}"),
         Some(("grpcs", rest)) => format!("https://{rest}"),
@@ -295,16 +282,22 @@ pub(crate) fn with_scheme(address: &str) -> String {
     }
 }
 
-fn endpoint(address: &str) -> Option<Endpoint> {
-    let endpoint = Endpoint::from_shared(with_scheme(address)).ok()?;
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let invalid = || Error::Address(address.to_owned());
+    let endpoint = Endpoint::from_shared(with_scheme(address)).map_err(|_| invalid())?;
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
-    match endpoint.uri().scheme_str()? {
-        "http" => Some(endpoint),
-        "https" => {
+    match endpoint.uri().scheme_str() {
+        Some("http") => Ok(endpoint),
+        #[cfg(feature = "tls")]
+        Some("https") => {
             let tls = ClientTlsConfig::new().with_native_roots();
-            endpoint.tls_config(tls).ok()
+            endpoint.tls_config(tls).map_err(|_| invalid())
         }
-        _ => None,
+        #[cfg(not(feature = "tls"))]
+        Some("https") => Err(Error::Tls(
+            "this build has no TLS support; build with the feature tls".to_owned(),
+        )),
+        _ => Err(invalid()),
     }
 }
 
@@ -317,6 +310,7 @@ fn reason(status: &Status) -> String {
     text
 }
 
+#[cfg(feature = "tls")]
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = String::new();
     append(&mut text, error);
