@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::config::{LogConfig, SourceConfig, shown_duration};
+use super::config::LogConfig;
 use super::open::{Addresses, Gateway};
 use crate::access::{AccessConfig, audit};
-use crate::webhook;
+use crate::webhook::{self, Source};
 
 /// The commit that this was built from.
 const COMMIT: Option<&str> = option_env!("CLERKCAST_COMMIT");
@@ -20,6 +20,22 @@ pub fn seconds(duration: Duration) -> String {
     format!("{:.3}s", duration.as_secs_f64())
 }
 
+/// The duration in its largest whole unit: `30d`, `36h`, `0.5s`.
+#[must_use]
+pub fn shown_duration(duration: Duration) -> String {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    if nanos > 0 {
+        let shown = format!("{seconds}.{nanos:09}");
+        return format!("{}s", shown.trim_end_matches('0'));
+    }
+    let mut units = [("d", 86_400), ("h", 3_600), ("m", 60)].into_iter();
+    let whole = units.find(|(_, length)| seconds > 0 && seconds.is_multiple_of(*length));
+    match whole {
+        Some((unit, length)) => format!("{}{unit}", seconds / length),
+        None => format!("{seconds}s"),
+    }
+}
+
 /// Announces `gateway`, whose configuration file is `file`.
 ///
 /// # Errors
@@ -28,12 +44,12 @@ pub async fn announce(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<
     announce_start(gateway, file).await;
     let config = &gateway.config;
     let Addresses { http, grpc, admin } = gateway.addresses()?;
-    let http_scheme = config.http_tls.as_ref().map_or("http", |_| "https");
-    let grpc_scheme = config.grpc_tls.as_ref().map_or("http", |_| "https");
-    for source in &config.sources {
+    let http_scheme = config.http.tls.as_ref().map_or("http", |_| "https");
+    let grpc_scheme = config.grpc.tls.as_ref().map_or("http", |_| "https");
+    for source in &config.webhook.sources {
         announce_source(http, http_scheme, source);
     }
-    announce_principals(&config.principals);
+    announce_principals(&config.access);
     tracing::info!(address = %http, scheme = http_scheme, "listening for webhooks on {http_scheme}://{http}");
     tracing::info!(address = %grpc, scheme = grpc_scheme, "listening for subscribers on {grpc_scheme}://{grpc}");
     tracing::info!(address = %admin, scheme = "http", "listening for operators on http://{admin}");
@@ -73,15 +89,15 @@ async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
         file_bytes,
         retain_for = retain_for.map_or_else(|| "off".to_owned(), shown_duration),
         retain_bytes = retain_bytes.map_or_else(|| "off".to_owned(), |bytes| bytes.to_string()),
-        sources = config.sources.len(),
-        principals = config.principals.principals.len(),
-        anonymous = config.principals.anonymous.is_some(),
+        sources = config.webhook.sources.len(),
+        principals = config.access.principals.len(),
+        anonymous = config.access.anonymous.is_some(),
         recovered_in = seconds(gateway.recovered_in),
         "clerkcast starts"
     );
 }
 
-fn announce_source(http: SocketAddr, scheme: &str, source: &SourceConfig) {
+fn announce_source(http: SocketAddr, scheme: &str, source: &Source) {
     let path = webhook::path(&source.name);
     tracing::info!(
         source = %source.name,
@@ -92,13 +108,13 @@ fn announce_source(http: SocketAddr, scheme: &str, source: &SourceConfig) {
     );
 }
 
-fn announce_principals(principals: &AccessConfig) {
-    let names = principals.principals.iter();
-    let names: Vec<&str> = names.map(|identity| identity.name.as_str()).collect();
+fn announce_principals(access: &AccessConfig) {
+    let names = access.principals.iter();
+    let names: Vec<&str> = names.map(|principal| principal.name.as_str()).collect();
     tracing::info!(
         target: audit::TARGET,
         principals = names.join(","),
-        anonymous = principals.anonymous.is_some(),
+        anonymous = access.anonymous.is_some(),
         "principals loaded"
     );
 }

@@ -38,8 +38,8 @@ impl Certificates {
         for tls in &self.0 {
             let port = tls.port();
             let files = match port {
-                "http" => &config.http_tls,
-                _ => &config.grpc_tls,
+                "http" => &config.http.tls,
+                _ => &config.grpc.tls,
             };
             let Some(files) = files else { continue };
             let read = tls.read(files);

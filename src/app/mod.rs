@@ -3,17 +3,18 @@
 
 mod announce;
 mod certificates;
-pub mod config;
+mod config;
 mod controls;
+pub mod file;
 mod open;
 mod reload;
 mod run;
 
-pub use announce::{announce, seconds};
+pub use announce::{announce, seconds, shown_duration};
 pub use certificates::Certificates;
-pub use config::{Config, LogConfig, SourceConfig};
+pub use config::{Config, DoorConfig, LogConfig, PortConfig};
 pub use controls::Controls;
 pub use open::{Addresses, Gateway};
 pub(crate) use open::{open_embedded, open_log};
-pub use reload::{InForce, Reload};
+pub use reload::{InForce, Reload, Reloaded, restart_to_take_up};
 pub use run::RunError;

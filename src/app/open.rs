@@ -67,29 +67,29 @@ impl Gateway {
         let net_metrics = net::Metrics::register(&mut registry);
         let log_metrics = log::Metrics::register(&mut registry);
         let mut certificates = Certificates::default();
-        let http_tls = certificates.load("http", &config.http_tls, b"http/1.1", &net_metrics)?;
-        let grpc_tls = certificates.load("grpc", &config.grpc_tls, b"h2", &net_metrics)?;
+        let http_tls = certificates.load("http", &config.http.tls, b"http/1.1", &net_metrics)?;
+        let grpc_tls = certificates.load("grpc", &config.grpc.tls, b"h2", &net_metrics)?;
         let (http_connections, grpc_connections) = connections_max(&config);
         let opening = Instant::now();
         let log = open_log(config.log.clone(), log_metrics).await?;
         let recovered_in = opening.elapsed();
-        let http = bind("--http-listen", config.http_listen).await?;
+        let http = bind("--http-listen", config.http.listen).await?;
         let http_limits = webhook::limits(http_connections);
-        let grpc = bind("--grpc-listen", config.grpc_listen).await?;
+        let grpc = bind("--grpc-listen", config.grpc.listen).await?;
         let grpc_limits = grpc::limits(grpc_connections);
-        let admin = bind("--admin-listen", config.admin_listen).await?;
+        let admin = bind("--admin-listen", config.admin).await?;
         let drain = CancellationToken::new();
         let (fanout, feed) = Fanout::start(
             log.clone(),
-            config.fanout(),
+            config.fanout.clone(),
             fanout::Metrics::register(&mut registry),
             drain.clone(),
         );
         let webhook_metrics = webhook::Metrics::register(&mut registry);
         let controls = Controls {
-            access: Access::new(config.principals.clone()),
+            access: Access::new(config.access.clone()),
             certificates,
-            sources: webhook::Sources::new(config.webhook_sources(), webhook_metrics.clone()),
+            sources: webhook::Sources::new(&config.webhook.sources, webhook_metrics.clone()),
             fanout,
             log: log.clone(),
             metrics: controls::Metrics::register(&mut registry),
@@ -158,7 +158,7 @@ pub(crate) async fn open_log(
 /// How many connections each port may have open. Each needs a file descriptor, and the
 /// log needs some to go on.
 fn connections_max(config: &Config) -> (usize, usize) {
-    let (http, grpc) = (config.http_connections_max, config.grpc_connections_max);
+    let (http, grpc) = (config.http.connections_max, config.grpc.connections_max);
     let allowed = net::raise_limit()
         .saturating_sub(DESCRIPTORS_RESERVED)
         .max(2);

@@ -1,115 +1,79 @@
 //! SIGHUP: the configuration is loaded as at a start, and taken up as a whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
-use super::config::{
-    self, Checked, Declaration, Document, Environment, Given, Problem, Settings, SourceConfig,
-};
 use super::config::{Config, LogConfig};
 use super::controls::Controls;
+use super::file::{ConfiguredSources, Problem};
 use crate::access::{ANONYMOUS, AccessConfig, Policy, Replacement, audit};
 use crate::net::Renewal;
 use crate::telemetry::LevelControl;
+use crate::webhook::Source;
 
-/// A configuration as it was read.
-#[derive(Clone, Debug)]
+/// The configuration that a gateway runs with.
+#[derive(Debug)]
 pub struct InForce {
-    /// The file that it is from.
-    pub file: Option<PathBuf>,
-    /// The file's text.
-    text: String,
-    /// Everything that was written.
-    pub settings: Settings,
+    /// The text of its file; empty where there is none.
+    pub text: String,
+    /// The sources, and which of them have secrets in the environment.
+    pub sources: ConfiguredSources,
+    /// Who may subscribe.
+    pub access: AccessConfig,
 }
 
-impl InForce {
-    /// Reads the file, as at a start.
-    ///
-    /// # Errors
-    /// When it cannot be read. What is wrong with what it says, a check finds.
-    pub fn load(
-        given: Given,
-        file: Option<PathBuf>,
-        environment: Environment,
-    ) -> Result<Self, Vec<Problem>> {
-        let text = match &file {
-            Some(path) => config::read(path).map_err(|problem| vec![problem])?,
-            None => String::new(),
-        };
-        let name = file.as_ref().map(|path| path.display().to_string());
-        let document = Document::parse(&name.unwrap_or_default(), &text);
-        Ok(Self {
-            file,
-            text,
-            settings: Settings {
-                given,
-                document,
-                environment,
-            },
-        })
-    }
-
-    /// What an operator should know of how the file ends.
-    #[must_use]
-    pub fn warning(&self) -> Option<&'static str> {
-        config::warning_at_start(&self.text)
-    }
+/// A configuration that was loaded again, and that a gateway can take up.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// The text of its file.
+    pub text: String,
+    /// The configuration; what needs a restart is as it was at the start.
+    pub config: Config,
+    /// Sources with secrets in the environment.
+    pub in_environment: Vec<String>,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+    /// Keys of options that differ and need a restart.
+    pub needs_restart: Vec<&'static str>,
 }
 
-/// Takes up the configuration again.
+/// Takes up a configuration in place of the one in force.
 #[derive(Debug)]
 pub struct Reload {
-    /// As at the start: what needs a restart stays so.
-    running: Settings,
     in_force: InForce,
-    sources: Vec<SourceConfig>,
-    principals: AccessConfig,
     controls: Controls,
     level: LevelControl,
 }
 
-/// What a reload would put in force.
-struct Next {
-    read: InForce,
-    config: Config,
-    warnings: Vec<String>,
-    certificates: Vec<Renewal>,
-    needs_restart: Vec<&'static Declaration>,
-}
-
 impl Reload {
-    /// Of a gateway that runs with `config`, which `started` became.
+    /// Of a gateway that was started with `in_force`.
     #[must_use]
-    pub fn new(
-        started: InForce,
-        sources: Vec<SourceConfig>,
-        principals: AccessConfig,
-        controls: Controls,
-        level: LevelControl,
-    ) -> Self {
+    pub fn new(in_force: InForce, controls: Controls, level: LevelControl) -> Self {
         Self {
-            running: started.settings.clone(),
-            in_force: started,
-            sources,
-            principals,
+            in_force,
             controls,
             level,
         }
     }
 
-    /// Loads the configuration and puts it in force, or leaves everything as it is; logs
-    /// which. Blocks while it reads.
-    pub fn run(&mut self) {
-        match self.next() {
-            Ok(next) => {
-                self.apply(next);
+    /// Loads the configuration with `load`, which is given the text in force, and takes it
+    /// up, or leaves everything as it is; logs which. Blocks while it reads.
+    pub fn run<L>(&mut self, load: &L)
+    where
+        L: Fn(&str) -> Result<Reloaded, Vec<Problem>>,
+    {
+        let loaded = load(&self.in_force.text).and_then(|loaded| {
+            let renewals = self.check(&loaded.config)?;
+            Ok((loaded, renewals))
+        });
+        match loaded {
+            Ok((loaded, renewals)) => {
+                self.apply(loaded, renewals);
                 self.controls.metrics.note(true);
             }
             Err(problems) => {
-                let told: Vec<String> = problems.iter().map(Problem::to_string).collect();
+                let messages: Vec<String> = problems.iter().map(Problem::to_string).collect();
                 tracing::error!(
-                    error = told.join("; "),
+                    error = messages.join("; "),
                     "configuration not taken; the former stays in force"
                 );
                 self.controls.metrics.note(false);
@@ -117,53 +81,18 @@ impl Reload {
         }
     }
 
-    fn next(&self) -> Result<Next, Vec<Problem>> {
-        let read = self.read_again()?;
-        // As a start would; and then with what needs a restart as it is.
-        config::check(&read.settings)?;
-        let needs_restart = read.settings.options_to_restart_for(&self.running);
-        let settings = read.settings.clone();
-        let settings = settings.but_for(&needs_restart, &self.running);
-        let Checked { config, warnings } = config::check(&settings).map_err(|mut problems| {
-            // The file is right, and not together with what runs.
-            problems.push(Problem::of_config(restart_to_take_up(&needs_restart)));
-            problems
-        })?;
-        self.check_still_guarded(&config)?;
-        let certificates = self.controls.certificates.read(&config);
-        let certificates =
-            certificates.map_err(|error| vec![Problem::of_config(format!("{error:#}"))])?;
-        Ok(Next {
-            read,
-            config,
-            warnings,
-            certificates,
-            needs_restart,
-        })
-    }
-
-    fn read_again(&self) -> Result<InForce, Vec<Problem>> {
-        let former = &self.in_force;
-        let Some(path) = &former.file else {
-            return Ok(former.clone());
-        };
-        let text = config::read_again(path, &former.text).map_err(|problem| vec![problem])?;
-        let document = Document::parse(&path.display().to_string(), &text);
-        Ok(InForce {
-            text,
-            settings: Settings {
-                document,
-                ..former.settings.clone()
-            },
-            ..former.clone()
-        })
+    /// What remains to be checked beside a running gateway. Returns the certificates.
+    fn check(&self, config: &Config) -> Result<Vec<Renewal>, Vec<Problem>> {
+        self.check_still_guarded(config)?;
+        let certificates = self.controls.certificates.read(config);
+        certificates.map_err(|error| vec![Problem::of_config(format!("{error:#}"))])
     }
 
     /// A file without principals, such as one that is being written, must not open the port
     /// to callers without credentials.
     fn check_still_guarded(&self, config: &Config) -> Result<(), Vec<Problem>> {
-        let was_guarded = !self.principals.principals.is_empty();
-        let is_guarded = !config.principals.principals.is_empty() || config.allows_anonymous;
+        let was_guarded = !self.in_force.access.principals.is_empty();
+        let is_guarded = !config.access.principals.is_empty() || config.doors.allows_anonymous;
         if !was_guarded || is_guarded {
             return Ok(());
         }
@@ -172,20 +101,29 @@ impl Reload {
         )])
     }
 
-    fn apply(&mut self, next: Next) {
-        let Next {
-            read,
+    fn apply(&mut self, loaded: Reloaded, renewals: Vec<Renewal>) {
+        let Reloaded {
+            text,
             config,
+            in_environment,
             warnings,
-            certificates,
             needs_restart,
-        } = next;
+        } = loaded;
+        let latter = InForce {
+            text,
+            sources: ConfiguredSources {
+                sources: config.webhook.sources,
+                in_environment,
+            },
+            access: config.access,
+        };
         let controls = &self.controls;
-        controls.fanout.set_sources(config.source_names());
-        controls.sources.replace(config.webhook_sources());
-        let widened = widened(&self.principals, &config.principals);
-        let replacement = controls.access.replace(config.principals.clone());
-        for renewal in certificates {
+        let names = config.fanout.sources.into_iter().collect();
+        controls.fanout.set_sources(names);
+        controls.sources.replace(&latter.sources.sources);
+        let widened = widened(&self.in_force.access, &latter.access);
+        let replacement = controls.access.replace(latter.access.clone());
+        for renewal in renewals {
             renewal.put_in_force();
         }
         if let LogConfig::Embedded(limits) = &config.log {
@@ -205,16 +143,15 @@ impl Reload {
         announce(
             &replacement,
             &widened,
-            &changes(&self.sources, &config.sources),
+            &changes(&self.in_force.sources, &latter.sources),
         );
-        self.in_force = read;
-        self.sources = config.sources;
-        self.principals = config.principals;
+        self.in_force = latter;
     }
 }
 
-fn restart_to_take_up(options: &[&'static Declaration]) -> String {
-    let keys: Vec<&str> = options.iter().map(|option| option.key).collect();
+/// What to do about options that differ.
+#[must_use]
+pub fn restart_to_take_up(keys: &[&str]) -> String {
     format!("restart to take up: {}", keys.join(", "))
 }
 
@@ -250,13 +187,16 @@ struct SourceChanges {
     in_environment: Vec<String>,
 }
 
-fn changes(former: &[SourceConfig], latter: &[SourceConfig]) -> SourceChanges {
-    let find = |sources: &[SourceConfig], name: &str| {
-        let mut sources = sources.iter();
-        sources.find(|source| source.name == name).cloned()
+fn changes(former: &ConfiguredSources, latter: &ConfiguredSources) -> SourceChanges {
+    // A source, and whether the environment holds some of its secrets.
+    let find = |configured: &ConfiguredSources, name: &str| {
+        let mut sources = configured.sources.iter();
+        let source = sources.find(|source| source.name == name)?;
+        let is_in_environment = configured.in_environment.iter().any(|it| it == name);
+        Some((source.clone(), is_in_environment))
     };
-    let secrets = |sources: &[SourceConfig]| -> BTreeSet<String> {
-        let secrets = sources.iter().flat_map(|source| {
+    let secrets = |configured: &ConfiguredSources| -> BTreeSet<String> {
+        let secrets = configured.sources.iter().flat_map(|source| {
             let named = |fingerprint| format!("{}:{fingerprint}", source.name);
             source.fingerprints().into_iter().map(named)
         });
@@ -266,19 +206,17 @@ fn changes(former: &[SourceConfig], latter: &[SourceConfig]) -> SourceChanges {
     let mut changes = SourceChanges {
         secrets_added: after.difference(&before).cloned().collect(),
         secrets_removed: before.difference(&after).cloned().collect(),
+        in_environment: latter.in_environment.clone(),
         ..SourceChanges::default()
     };
-    for source in latter {
-        match find(former, &source.name) {
-            None => changes.added.push(source.name.clone()),
-            Some(before) if before != *source => changes.changed.push(source.name.clone()),
+    for Source { name, .. } in &latter.sources {
+        match find(former, name) {
+            None => changes.added.push(name.clone()),
+            before if before != find(latter, name) => changes.changed.push(name.clone()),
             Some(_) => {}
         }
-        if source.is_in_environment {
-            changes.in_environment.push(source.name.clone());
-        }
     }
-    let removed = former.iter().map(|source| &source.name);
+    let removed = former.sources.iter().map(|source| &source.name);
     let removed = removed.filter(|name| find(latter, name).is_none());
     changes.removed = removed.cloned().collect();
     changes

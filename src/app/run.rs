@@ -48,7 +48,8 @@ impl Gateway {
             ..
         } = self.controls;
         let webhooks = webhook::router(
-            self.config.webhook(sources),
+            self.config.webhook,
+            sources,
             log.clone(),
             self.webhook_metrics,
             drain.clone(),
@@ -56,8 +57,8 @@ impl Gateway {
         let services = grpc::Services {
             fanout: fanout.clone(),
             guard: grpc::Guard::new(access, self.grpc_metrics),
-            health: self.config.grpc_health,
-            reflection: self.config.grpc_reflection,
+            health: self.config.doors.health,
+            reflection: self.config.doors.reflection,
         };
         let admin = ops::router(ops::Probes {
             registry: self.registry,

@@ -6,12 +6,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::options::ServeArgs;
-use crate::app::Config;
-use crate::app::config::{
-    Checked, Environment, Place, Printed, Problem, Settings, check_with_files, printed,
-    shown_bytes, shown_duration,
+use super::options::{
+    Checked, Limit, Period, Printed, ServeArgs, Settings, Size, check_with_files, printed,
 };
+use crate::app::Config;
+use crate::app::file::{Environment, Place, Problem};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,7 +102,12 @@ struct Report {
 impl Report {
     fn of(outcome: Result<(Settings, Checked), Vec<Problem>>, print: bool) -> Self {
         match outcome {
-            Ok((settings, Checked { config, warnings })) => Self {
+            Ok((
+                settings,
+                Checked {
+                    config, warnings, ..
+                },
+            )) => Self {
                 problems: Vec::new(),
                 warnings,
                 options: match print {
@@ -173,30 +177,29 @@ fn summary(config: &Config) -> String {
         count => format!("{count} {what}s"),
     };
     let (retain_for, retain_bytes) = config.log.retention();
-    let off = || "off".to_owned();
     format!(
         "{}, {}, log {}, retain {} / {}, webhooks on {}, subscribers on {}",
-        counted(config.sources.len(), "source"),
-        counted(config.principals.principals.len(), "principal"),
+        counted(config.webhook.sources.len(), "source"),
+        counted(config.access.principals.len(), "principal"),
         config.log,
-        retain_for.map_or_else(off, shown_duration),
-        retain_bytes.map_or_else(off, shown_bytes),
-        config.http_listen,
-        config.grpc_listen,
+        Limit(retain_for.map(Period)),
+        Limit(retain_bytes.map(Size)),
+        config.http.listen,
+        config.grpc.listen,
     )
 }
 
 fn summary_of(config: &Config) -> Value {
     let (retain_for, retain_bytes) = config.log.retention();
     json!({
-        "sources": config.sources.len(),
-        "principals": config.principals.principals.len(),
-        "anonymous": config.principals.anonymous.is_some(),
+        "sources": config.webhook.sources.len(),
+        "principals": config.access.principals.len(),
+        "anonymous": config.access.anonymous.is_some(),
         "log": config.log.to_string(),
-        "retain_for": retain_for.map(shown_duration),
+        "retain_for": retain_for.map(|period| Period(period).to_string()),
         "retain_bytes": retain_bytes,
-        "http_listen": config.http_listen.to_string(),
-        "grpc_listen": config.grpc_listen.to_string(),
-        "admin_listen": config.admin_listen.to_string(),
+        "http_listen": config.http.listen.to_string(),
+        "grpc_listen": config.grpc.listen.to_string(),
+        "admin_listen": config.admin.to_string(),
     })
 }

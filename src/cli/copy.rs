@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::failure::Failure;
-use super::options::{LogArgs, refusal};
-use crate::app::InForce;
-use crate::app::config::{Environment, Settings, check_stream};
+use super::options::{Loaded, LogArgs, Settings, check_stream, refusal};
+use crate::app::file::Environment;
 use crate::copy::{self, CopyReport, Format as ArchiveFormat, Place};
 use crate::telemetry::{self, Level, LogFormat};
 
@@ -41,7 +40,7 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
         )));
     }
     let given = args.log.given.clone();
-    let loaded = InForce::load(given, args.config.clone(), Environment::OfProcess);
+    let loaded = Loaded::read(given, args.config.clone(), Environment::OfProcess);
     let settings = loaded.map_err(refusal)?.settings;
     let from = place(&args.from, &settings)?;
     let to = place(&args.to, &settings)?;

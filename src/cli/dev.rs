@@ -7,14 +7,14 @@ use clap::{Arg, Args};
 use clerkcast_client::Subscriber;
 
 use super::failure::Failure;
-use super::options::{ServeArgs, refusal};
+use super::options::{Checked, Origin, ServeArgs, Settings, check, refusal};
 use super::post::{Poster, new_id};
 use super::secrets;
 use super::send::sample_as_of_now;
 use super::serve::{start_logging, stop_signal};
 use super::tail::{Printer, Style, everything};
 use crate::access::{AccessConfig, Policy, PrincipalConfig, Token};
-use crate::app::config::{Checked, Environment, Origin, Settings, check};
+use crate::app::file::Environment;
 use crate::app::{Addresses, Gateway};
 use crate::clerk::samples::SAMPLES;
 use crate::webhook::{self, SigningSecret};
@@ -73,16 +73,17 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let Checked {
         mut config,
         warnings,
+        ..
     } = check(&settings).map_err(refusal)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    if config.http_tls.is_some() || config.grpc_tls.is_some() {
+    if config.http.tls.is_some() || config.grpc.tls.is_some() {
         return Err(Failure::Usage(
             "`clerkcast dev` stays on this machine and speaks no TLS: leave the certificates out, or run `clerkcast serve`".to_owned(),
         ));
     }
-    let token = admit_printer(&mut config.principals).map_err(Failure::failed)?;
+    let token = admit_printer(&mut config.access).map_err(Failure::failed)?;
     let stop = stop_signal()?;
     let gateway = Box::pin(Gateway::open(config))
         .await
@@ -175,12 +176,12 @@ fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Show
 
 /// Where the configuration lets nobody in without credentials, what prints the events
 /// needs some as well. They last as long as this process.
-fn admit_printer(principals: &mut AccessConfig) -> Result<Option<String>, getrandom::Error> {
-    if principals.anonymous.is_some() {
+fn admit_printer(access: &mut AccessConfig) -> Result<Option<String>, getrandom::Error> {
+    if access.anonymous.is_some() {
         return Ok(None);
     }
     let token = Token::generate()?;
-    principals.principals.push(PrincipalConfig {
+    access.principals.push(PrincipalConfig {
         name: "clerkcast dev".to_owned(),
         token_hashes: vec![token.hash()],
         certificate_names: Vec::new(),

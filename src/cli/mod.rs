@@ -9,7 +9,7 @@ mod copy;
 mod dev;
 mod failure;
 mod input;
-mod options;
+pub mod options;
 mod post;
 mod reload;
 mod secrets;

@@ -1,10 +1,13 @@
 //! SIGHUP: the configuration is taken up again.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::failure::Failure;
-use crate::app::Reload;
+use crate::app::file::Problem;
+use crate::app::{Reload, Reloaded};
 
 /// SIGHUP, which ends the process no more. One that arrives while the gateway starts is
 /// not lost.
@@ -12,16 +15,23 @@ pub(super) fn hangups() -> Result<Signal, Failure> {
     signal(SignalKind::hangup()).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// Reloads on each of `hangups`, one after the other.
-pub(super) fn on_hangup(mut hangups: Signal, mut reload: Reload) -> JoinHandle<()> {
+/// Has `handle` take up what `load` returns on each of `hangups`, one after the other.
+/// `load` is given the text in force.
+pub(super) fn on_hangup(
+    mut hangups: Signal,
+    load: impl Fn(&str) -> Result<Reloaded, Vec<Problem>> + Send + Sync + 'static,
+    mut handle: Reload,
+) -> JoinHandle<()> {
+    let load = Arc::new(load);
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
+            let load = Arc::clone(&load);
             let reloading = spawn_blocking(move || {
-                reload.run();
-                reload
+                handle.run(&*load);
+                handle
             });
             match reloading.await {
-                Ok(reloaded) => reload = reloaded,
+                Ok(reloaded) => handle = reloaded,
                 Err(error) => {
                     tracing::error!(%error, "a reload failed; restart to reload again");
                     return;

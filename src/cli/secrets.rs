@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::failure::Failure;
-use crate::app::config::Environment;
-use crate::app::config::secrets::{FILE_SUFFIX, Held, VARIABLES, of_variable, read_file};
+use crate::app::file::{Environment, FILE_SUFFIX, Held, VARIABLES, of_variable, read_file};
 use crate::webhook::SigningSecret;
 
 const TOKEN_VARIABLE: &str = "CLERKCAST_TOKEN";

@@ -6,10 +6,10 @@ use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::Failure;
-use super::options::{ServeArgs, refusal};
+use super::options::{Checked, ServeArgs, Settings, check, logging, refusal};
 use super::reload;
-use crate::app::config::{Checked, Environment, Settings, check, logging};
-use crate::app::{Gateway, LogConfig, Reload, announce, seconds};
+use crate::app::file::{ConfiguredSources, Environment};
+use crate::app::{Gateway, InForce, LogConfig, Reload, announce, seconds};
 use crate::log::sqlite::HAS_FDATASYNC;
 use crate::telemetry::{self, LevelControl};
 
@@ -21,7 +21,11 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let starting = Instant::now();
     let loaded = args.load(Environment::OfProcess).map_err(refusal)?;
     let level = start_logging(&loaded.settings)?;
-    let Checked { config, warnings } = check(&loaded.settings).map_err(refusal)?;
+    let Checked {
+        config,
+        in_environment,
+        warnings,
+    } = check(&loaded.settings).map_err(refusal)?;
     for warning in loaded
         .warning()
         .iter()
@@ -35,14 +39,22 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     }
     let stop = stop_signal()?;
     let hangups = reload::hangups()?;
-    let (sources, principals) = (config.sources.clone(), config.principals.clone());
+    let in_force = InForce {
+        text: loaded.text.clone(),
+        sources: ConfiguredSources {
+            sources: config.webhook.sources.clone(),
+            in_environment,
+        },
+        access: config.access.clone(),
+    };
     let gateway = Box::pin(Gateway::open(config))
         .await
         .map_err(Failure::failed)?;
     let announced = announce(&gateway, loaded.file.as_deref()).await;
     announced.map_err(Failure::failed)?;
-    let reload = Reload::new(loaded, sources, principals, gateway.controls(), level);
-    let reload = reload::on_hangup(hangups, reload);
+    let handle = Reload::new(in_force, gateway.controls(), level);
+    let load = move |in_force: &str| loaded.reload(in_force);
+    let reload = reload::on_hangup(hangups, load, handle);
     tracing::info!(after = seconds(starting.elapsed()), "ready");
     let outcome = gateway.run(stop).await.map_err(Failure::from);
     reload.abort();

@@ -32,6 +32,16 @@ pub struct Config {
     pub sources: Vec<String>,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ring_bytes_max: 64 << 20,
+            subscribers_max: 10_000,
+            sources: Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) log: Arc<dyn Read>,

@@ -55,6 +55,15 @@ impl Level {
     }
 }
 
+/// `info`.
+impl Default for Level {
+    fn default() -> Self {
+        Self {
+            directives: "info".to_owned(),
+        }
+    }
+}
+
 impl FromStr for Level {
     type Err = String;
 

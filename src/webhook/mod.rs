@@ -42,6 +42,8 @@ use crate::log::{Append, Appended, Entry};
 use crate::net::Peer;
 use crate::telemetry::LogLimit;
 
+use sources::AcceptedSource;
+
 pub use diagnose::{Diagnosis, HintKind, diagnose, pretty};
 pub use metrics::Metrics;
 pub use networks::{AllowList, InvalidNetwork, Networks};
@@ -74,10 +76,10 @@ pub fn path(source: &str) -> String {
 }
 
 /// How to receive.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The accepted sources.
-    pub sources: Sources,
+    /// The sources to begin with.
+    pub sources: Vec<Source>,
     /// The largest body.
     pub body_bytes_max: usize,
     /// How long a body may take to arrive.
@@ -88,15 +90,28 @@ pub struct Config {
     pub allow_list: Option<AllowList>,
 }
 
-/// Builds the HTTP service. It refuses new deliveries once `drain` is cancelled.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            body_bytes_max: 512 << 10,
+            body_timeout: Duration::from_secs(10),
+            in_flight_bytes_max: 64 << 20,
+            allow_list: None,
+        }
+    }
+}
+
+/// Builds the HTTP service for `sources`. It refuses new deliveries once `drain` is cancelled.
 pub fn router(
     config: Config,
+    sources: Sources,
     log: Arc<dyn Append>,
     metrics: Metrics,
     drain: CancellationToken,
 ) -> Router {
     let receiver = Arc::new(Receiver {
-        sources: config.sources,
+        sources,
         body_bytes_max: config.body_bytes_max,
         body_timeout: config.body_timeout,
         in_flight_bytes: Semaphore::new(config.in_flight_bytes_max.min(Semaphore::MAX_PERMITS)),
@@ -318,7 +333,7 @@ impl Receiver {
         let _given_up = timeout(DISCARD_TIMEOUT, discarding).await;
     }
 
-    async fn store(&self, source: &Source, verified: Verified) -> Result<Receipt, Refusal> {
+    async fn store(&self, source: &AcceptedSource, verified: Verified) -> Result<Receipt, Refusal> {
         let envelope = clerk::Envelope {
             id: &verified.id,
             source: &source.name,
@@ -382,7 +397,7 @@ fn permits_as_bytes(permits: &SemaphorePermit<'_>) -> i64 {
 
 /// Only a body that names another instance is refused: Svix's ping and older bodies
 /// name none.
-fn check_instance(source: &Source, found: Option<&str>) -> Result<(), Refusal> {
+fn check_instance(source: &AcceptedSource, found: Option<&str>) -> Result<(), Refusal> {
     match (&source.instance_id, found) {
         (Some(expected), Some(found)) if expected != found => Err(Refusal::OtherInstance),
         _ => Ok(()),

@@ -7,17 +7,45 @@ use parking_lot::RwLock;
 
 use super::metrics::Metrics;
 use super::response::Refusal;
+use super::secret::SigningSecret;
 use super::verify::Verifier;
 
 /// One Clerk instance whose webhooks are accepted.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Its name, in the URL and in `Event.source`.
     pub name: String,
     /// Its signing secrets.
-    pub verifier: Verifier,
+    pub secrets: Vec<SigningSecret>,
     /// The instance that its bodies must name, if they name one.
     pub instance_id: Option<String>,
+}
+
+impl Source {
+    /// Its secrets, each by the start of its key's SHA-256.
+    #[must_use]
+    pub fn fingerprints(&self) -> Vec<String> {
+        let secrets = self.secrets.iter();
+        secrets.map(SigningSecret::fingerprint).collect()
+    }
+}
+
+/// A source in force.
+#[derive(Debug)]
+pub(super) struct AcceptedSource {
+    pub(super) name: String,
+    pub(super) verifier: Verifier,
+    pub(super) instance_id: Option<String>,
+}
+
+impl From<&Source> for AcceptedSource {
+    fn from(source: &Source) -> Self {
+        Self {
+            name: source.name.clone(),
+            verifier: Verifier::new(&source.secrets),
+            instance_id: source.instance_id.clone(),
+        }
+    }
 }
 
 /// The accepted sources by name; clones share them.
@@ -27,12 +55,12 @@ pub struct Sources {
     metrics: Metrics,
 }
 
-type ByName = HashMap<String, Arc<Source>>;
+type ByName = HashMap<String, Arc<AcceptedSource>>;
 
 impl Sources {
     /// Accepts the webhooks of these.
     #[must_use]
-    pub fn new(sources: Vec<Source>, metrics: Metrics) -> Self {
+    pub fn new(sources: &[Source], metrics: Metrics) -> Self {
         let accepted = Self {
             current: Arc::default(),
             metrics,
@@ -43,9 +71,9 @@ impl Sources {
 
     /// Accepts the webhooks of these from now on, and of no other. When it returns, nothing is
     /// verified with a former secret any more, not even a body that was on its way.
-    pub fn replace(&self, sources: Vec<Source>) {
-        let by_name = |source: Source| (source.name.clone(), Arc::new(source));
-        let replacement: ByName = sources.into_iter().map(by_name).collect();
+    pub fn replace(&self, sources: &[Source]) {
+        let by_name = |source: &Source| (source.name.clone(), Arc::new(source.into()));
+        let replacement: ByName = sources.iter().map(by_name).collect();
         let mut current = self.current.write();
         let former = std::mem::replace(&mut *current, replacement);
         for added in current.keys().filter(|name| !former.contains_key(*name)) {
@@ -66,7 +94,7 @@ impl Sources {
     pub(super) fn with<T>(
         &self,
         name: &str,
-        judge: impl FnOnce(&Arc<Source>) -> Result<T, Refusal>,
+        judge: impl FnOnce(&Arc<AcceptedSource>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         judge(
             self.current

@@ -74,6 +74,16 @@ pub struct Config {
     pub retain_bytes: Option<u64>,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./clerkcast-data"),
+            retain_for: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            retain_bytes: Some(10 << 30),
+        }
+    }
+}
+
 /// The embedded log. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
 #[derive(Debug)]

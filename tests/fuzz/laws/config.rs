@@ -1,7 +1,8 @@
 //! What an operator writes.
 
 use arbitrary::Arbitrary;
-use clerkcast::app::config::{Document, Environment, Settings, check, check_whole};
+use clerkcast::app::file::{Environment, check_whole};
+use clerkcast::cli::options::{Settings, check, parse};
 
 use super::SECRET;
 
@@ -68,7 +69,7 @@ impl ConfigFile {
 /// Everything that can be said of a file, without its secrets.
 fn keep_secrets(text: &str) {
     let settings = Settings {
-        document: Document::parse("clerkcast.toml", text),
+        document: parse("clerkcast.toml", text),
         environment: Environment::LeftOut,
         ..Settings::default()
     };

@@ -3,11 +3,14 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
-use clerkcast::app::config::{AtReload, OPTIONS};
+use clerkcast::cli::options::{AtReload, OPTIONS};
 use tempfile::TempDir;
 
 use super::write;
 use crate::harness::{SECRET, binary};
+
+/// The tables of the file, beside its options.
+const TABLES: [&str; 3] = ["anonymous", "principals", "sources"];
 
 /// A gateway that has everything from its file.
 struct FromFile {
@@ -195,4 +198,77 @@ fn a_port_that_speaks_tls_takes_up_other_files() {
     );
     write(directory.path(), "clerkcast.toml", &config("two", &clients));
     assert!(gateway.keys_after_hangup().is_empty());
+}
+
+/// What `config check` prints of a file.
+fn checked(text: &str) -> Vec<String> {
+    let directory = TempDir::new().expect("a temporary directory");
+    let file = write(directory.path(), "clerkcast.toml", text);
+    let output = binary()
+        .args(["config", "check", "--no-env", &file])
+        .output();
+    let output = output.expect("it runs");
+    let lines = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines = lines.lines().map(|line| line.replace(&file, "FILE"));
+    lines.collect()
+}
+
+#[test]
+fn every_option_has_one_name_as_flag_variable_and_key() {
+    let help = binary().args(["serve", "--help"]).output();
+    let help = String::from_utf8(help.expect("it runs").stdout).expect("UTF-8");
+    let mut flags = Vec::new();
+    for section in help.split("\n      --").skip(1) {
+        let flag = section.split_whitespace().next().expect("a flag");
+        let variable = section.split("[env: ").nth(1);
+        let variable = variable.and_then(|rest| rest.split([']', '=']).next());
+        flags.push((flag, variable));
+    }
+    for option in OPTIONS.iter() {
+        let key = option.key;
+        let flag = key.replace('_', "-");
+        let variable = format!("CLERKCAST_{}", key.to_uppercase());
+        // The secret has variables of its own.
+        let variable = (key != "signing_secret").then_some(variable.as_str());
+        let is_it = |(shown, _): &&(&str, _)| *shown == flag;
+        let shown: Vec<_> = flags.iter().filter(is_it).collect();
+        assert_eq!(shown, [&(flag.as_str(), variable)], "{key}");
+    }
+    let beside = flags.len() - OPTIONS.len();
+    assert_eq!(beside, 1, "--config alone: {flags:?}");
+
+    // No option is a list: each is known, or belongs elsewhere.
+    let file: String = OPTIONS
+        .iter()
+        .map(|option| format!("{} = []\n", option.key))
+        .collect();
+    let lines = checked(&file);
+    for (index, option) in OPTIONS.iter().enumerate() {
+        let start = format!("FILE:{}: {}: ", index + 1, option.key);
+        let line = lines.iter().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("{start}\n{lines:?}"));
+        let is_known = line.contains("invalid type");
+        assert_eq!(is_known, option.is_in_file(), "{line}");
+        let is_elsewhere = ["signing_secret", "instance_id"].contains(&option.key);
+        assert_eq!(is_known, !is_elsewhere, "{line}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_nearest_name() {
+    let keys = OPTIONS.iter().filter(|option| option.is_in_file());
+    let keys: Vec<&str> = keys.map(|option| option.key).chain(TABLES).collect();
+    // Each with one letter more than the nearest name has.
+    let file: String = keys.iter().map(|key| format!("{key}x = 1\n")).collect();
+    let lines = checked(&file);
+    for (index, key) in keys.iter().enumerate() {
+        let line = format!(
+            "FILE:{}: {key}x: unknown field `{key}x`; did you mean {key}?",
+            index + 1
+        );
+        assert!(lines.contains(&line), "{line}\n{lines:?}");
+    }
+    let far = checked("http_listen = \"127.0.0.1:0\"\nnothing_like_it = 1\n");
+    let line = "FILE:2: nothing_like_it: unknown field `nothing_like_it`".to_owned();
+    assert!(far.contains(&line), "{far:?}");
 }

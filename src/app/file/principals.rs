@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::SourceConfig;
-use super::check::Check;
-use super::document::{Fields, Located};
+use super::document::{Document, Fields, Located};
+use super::problem::Report;
 use crate::access::redaction::uncovered_places;
 use crate::access::{ANONYMOUS, AccessConfig, Policy, PrincipalConfig, Redaction, TokenHash};
 use crate::fanout;
 use crate::filter::{Filter, KnownNames, Scope, Spec, TypePattern};
+use crate::webhook::Source;
 
 /// Of one principal, unless its table says otherwise: one that goes astray should leave
 /// room for others.
@@ -16,55 +16,53 @@ const STREAMS_MAX: usize = 1000;
 /// Places named in a warning.
 const PLACES_SHOWN: usize = 5;
 
-impl Check<'_> {
-    /// Callers without credentials are let in where no principal is configured, or where
-    /// `allow_anonymous` says so.
-    pub(super) fn principals(
-        &mut self,
-        sources: &[SourceConfig],
-        allow_anonymous: bool,
-    ) -> AccessConfig {
-        let document = &self.settings.document;
-        let known = known_names(sources);
-        let mut taken = Taken::default();
-        let mut principals = Vec::with_capacity(document.principals.len());
-        for table in &document.principals {
+/// Reads the `[[principals]]` and `[anonymous]` tables. Callers without credentials are let
+/// in where no principal is configured, or where `allows_anonymous` says so.
+pub fn check(
+    document: &Document,
+    sources: &[Source],
+    allows_anonymous: bool,
+    report: &mut Report,
+) -> AccessConfig {
+    let known = known_names(sources);
+    let mut taken = Taken::default();
+    let mut principals = Vec::with_capacity(document.principals.len());
+    for table in &document.principals {
+        let mut warnings = Vec::new();
+        let principal = table.read(document, &mut report.problems, |fields| {
+            let principal = read_principal(fields, &known, &mut warnings);
+            taken.check(&principal, fields);
+            principal
+        });
+        report.warnings.extend(warnings);
+        principals.push(principal);
+    }
+    let lets_anonymous_in = allows_anonymous || principals.is_empty();
+    let anonymous = match &document.anonymous {
+        Some(table) => {
             let mut warnings = Vec::new();
-            let principal = table.read(document, &mut self.problems, |fields| {
-                let principal = read_principal(fields, &known, &mut warnings);
-                taken.check(&principal, fields);
-                principal
+            let policy = table.read(document, &mut report.problems, |fields| {
+                read_anonymous(fields, &known, &mut warnings)
             });
-            self.warnings.extend(warnings);
-            principals.push(principal);
+            report.warnings.extend(warnings);
+            policy
         }
-        let lets_anonymous_in = allow_anonymous || principals.is_empty();
-        let anonymous = match &document.anonymous {
-            Some(table) => {
-                let mut warnings = Vec::new();
-                let policy = table.read(document, &mut self.problems, |fields| {
-                    read_anonymous(fields, &known, &mut warnings)
-                });
-                self.warnings.extend(warnings);
-                policy
-            }
-            None => Policy::default(),
-        };
-        let beside_others = (!principals.is_empty()).then_some(STREAMS_MAX);
-        // Where callers are not told apart, all of them see who is connected.
-        let sees_all_subscribers = anonymous.sees_all_subscribers || principals.is_empty();
-        AccessConfig {
-            anonymous: lets_anonymous_in.then_some(Policy {
-                sees_all_subscribers,
-                streams_max: anonymous.streams_max.or(beside_others),
-                ..anonymous
-            }),
-            principals,
-        }
+        None => Policy::default(),
+    };
+    let beside_others = (!principals.is_empty()).then_some(STREAMS_MAX);
+    // Where callers are not told apart, all of them see who is connected.
+    let sees_all_subscribers = anonymous.sees_all_subscribers || principals.is_empty();
+    AccessConfig {
+        anonymous: lets_anonymous_in.then_some(Policy {
+            sees_all_subscribers,
+            streams_max: anonymous.streams_max.or(beside_others),
+            ..anonymous
+        }),
+        principals,
     }
 }
 
-fn known_names(sources: &[SourceConfig]) -> KnownNames {
+fn known_names(sources: &[Source]) -> KnownNames {
     fanout::known_names(sources.iter().map(|source| source.name.clone()), &[])
 }
 

@@ -1,9 +1,9 @@
 //! A configuration as `config check --print` shows it.
 
-use super::options::OPTIONS;
-use super::secrets::{VARIABLES, of_variable};
+use super::all::OPTIONS;
 use super::settings::Settings;
-use super::{Config, LogConfig};
+use crate::app::file::{VARIABLES, of_variable};
+use crate::app::{Config, LogConfig};
 use crate::webhook::DEFAULT_SOURCE;
 
 /// An option, its value and where that is from.
@@ -21,7 +21,7 @@ pub struct Printed {
 #[must_use]
 pub fn printed(settings: &Settings, config: &Config) -> Vec<Printed> {
     let mut all = Vec::new();
-    for option in OPTIONS {
+    for option in OPTIONS.iter() {
         let key = option.key;
         let (value, origin) = match (key, settings.value(key)) {
             ("signing_secret", given) => {
@@ -34,7 +34,8 @@ pub fn printed(settings: &Settings, config: &Config) -> Vec<Printed> {
                 let value = value.to_string_lossy().into_owned();
                 (Some(value), Some(origin.to_string()))
             }
-            (_, None) => (None, None),
+            (_, None) if option.default.is_empty() => (None, None),
+            (_, None) => (Some(option.default.to_owned()), None),
         };
         all.push(Printed {
             key: key.to_owned(),
@@ -42,21 +43,24 @@ pub fn printed(settings: &Settings, config: &Config) -> Vec<Printed> {
             origin: origin.unwrap_or_else(|| "default".to_owned()),
         });
     }
-    for (index, table) in settings.document.sources.iter().enumerate() {
-        let Some(source) = config.sources.get(index) else {
-            continue;
-        };
+    if !settings.document.has_sources() {
+        return all;
+    }
+    for (index, source) in config.webhook.sources.iter().enumerate() {
         let fields = [
             ("name", Some(source.name.clone())),
             ("signing_secrets", Some(source.fingerprints().join(","))),
             ("instance_id", source.instance_id.clone()),
         ];
         for (field, value) in fields {
-            let Some(value) = value else { continue };
+            let line = settings.document.line_in_source(index, field);
+            let (Some(value), Some(line)) = (value, line) else {
+                continue;
+            };
             all.push(Printed {
                 key: format!("sources[{index}].{field}"),
                 value,
-                origin: format!("file {}", table.line_of(field)),
+                origin: format!("file {line}"),
             });
         }
     }
@@ -65,7 +69,7 @@ pub fn printed(settings: &Settings, config: &Config) -> Vec<Printed> {
 
 /// None where the file has sources of its own.
 fn default_secrets(settings: &Settings, config: &Config) -> Option<String> {
-    let mut sources = config.sources.iter();
+    let mut sources = config.webhook.sources.iter();
     let default = sources.find(|source| source.name == DEFAULT_SOURCE)?;
     let is_in_file = settings.document.has_sources();
     (!is_in_file).then(|| default.fingerprints().join(","))

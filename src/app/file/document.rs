@@ -9,7 +9,6 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::options::{Declaration, Kind, OPTIONS};
 use super::problem::{Place, Problem};
 
 /// Errors of syntax reported at once: the first explain the others.
@@ -18,6 +17,26 @@ const SYNTAX_ERRORS_MAX: usize = 10;
 const SIMILARITY_MIN: f64 = 0.6;
 /// The tables, beside the options.
 const TABLES: [&str; 3] = ["sources", "principals", "anonymous"];
+
+/// A key at the top of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value is.
+    pub kind: Kind,
+}
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Switch,
+}
 
 /// A configuration file that was read.
 #[derive(Clone, Debug)]
@@ -98,9 +117,10 @@ pub(super) struct Located<T> {
 }
 
 impl Document {
-    /// Reads `text`, which messages call `name`, and notes everything that is wrong.
+    /// Reads `text`, which messages call `name` and which may set `keys`, and notes
+    /// everything that is wrong.
     #[must_use]
-    pub fn parse(name: &str, text: &str) -> Self {
+    pub fn parse(name: &str, text: &str, keys: &[Key]) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut document = Self {
             name: name.to_owned(),
@@ -109,7 +129,7 @@ impl Document {
         };
         if document.is_toml {
             let lines = Lines::of(text);
-            document.read(lines.table(String::new(), &root));
+            document.read(lines.table(String::new(), &root), keys);
         }
         for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
             let line = error.span().map_or(1, |span| Lines::of(text).at(&span));
@@ -131,25 +151,56 @@ impl Document {
         !self.sources.is_empty() || are_wrong()
     }
 
-    pub(super) fn place(&self, line: usize) -> Place {
+    /// The text of an option, and the line that sets it.
+    #[must_use]
+    pub fn option(&self, key: &str) -> Option<(&str, usize)> {
+        let (text, line) = self.options.get(key)?;
+        Some((text, *line))
+    }
+
+    /// Takes an option out, as if the file did not set it.
+    pub fn forget_option(&mut self, key: &str) {
+        self.options.remove(key);
+    }
+
+    /// The line of a key in a `[[sources]]` table.
+    #[must_use]
+    pub fn line_in_source(&self, index: usize, key: &str) -> Option<usize> {
+        self.sources.get(index).map(|table| table.line_of(key))
+    }
+
+    /// What is wrong with how it is written.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Whether it is TOML.
+    #[must_use]
+    pub fn is_toml(&self) -> bool {
+        self.is_toml
+    }
+
+    /// Where messages say that a line is.
+    #[must_use]
+    pub fn place(&self, line: usize) -> Place {
         Place::File {
             name: self.name.clone(),
             line,
         }
     }
 
-    fn read(&mut self, root: Table) {
+    fn read(&mut self, root: Table, keys: &[Key]) {
         for (key, node) in root.fields {
             let line = node.line;
-            let option = OPTIONS.iter().find(|it| it.key == key && it.is_in_file());
+            let option = keys.iter().find(|option| option.name == key);
             let read = match option {
                 Some(option) => text_of(option, &node).map(|text| {
-                    self.options.insert(option.key, (text, line));
+                    self.options.insert(option.name, (text, line));
                 }),
                 None if TABLES.contains(&key.as_str()) => self.read_table(&key, &node),
                 None => {
-                    let known = OPTIONS.iter().filter(|it| it.is_in_file());
-                    let known = known.map(|it| it.key).chain(TABLES);
+                    let known = keys.iter().map(|option| option.name).chain(TABLES);
                     Err(unknown(&key, known))
                 }
             };
@@ -189,7 +240,7 @@ impl Document {
 }
 
 /// The value of an option, as a flag would have it.
-fn text_of(option: &Declaration, node: &Node) -> Result<String, String> {
+fn text_of(option: &Key, node: &Node) -> Result<String, String> {
     match (option.kind, &node.value) {
         (Kind::Text, Value::Text(text)) => Ok(text.clone()),
         (Kind::Number, Value::Number(number)) => Ok(number.to_string()),

@@ -16,6 +16,27 @@ pub struct Problem {
     pub message: String,
 }
 
+/// What a check finds.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What an operator should know nevertheless.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Notes what is wrong with the option `key`.
+    pub fn refuse(&mut self, place: Place, key: &str, message: impl fmt::Display) {
+        self.problems.push(Problem::new(place, key, message));
+    }
+
+    /// Notes what an operator should know.
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+}
+
 /// Where a value stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -35,7 +56,8 @@ pub enum Place {
 }
 
 impl Problem {
-    pub(super) fn new(place: Place, key: impl Into<String>, message: impl fmt::Display) -> Self {
+    /// A problem, without what looks like a secret.
+    pub fn new(place: Place, key: impl Into<String>, message: impl fmt::Display) -> Self {
         Self {
             place,
             key: without_secrets(&key.into()),
@@ -44,12 +66,14 @@ impl Problem {
     }
 
     /// About the configuration as a whole.
-    pub(in crate::app) fn of_config(message: impl fmt::Display) -> Self {
+    #[must_use]
+    pub fn of_config(message: impl fmt::Display) -> Self {
         Self::new(Place::Nowhere, "config", message)
     }
 
     /// The line in the file; beyond all lines where it is elsewhere.
-    pub(super) fn line(&self) -> usize {
+    #[must_use]
+    pub fn line(&self) -> usize {
         match &self.place {
             Place::File { line, .. } => *line,
             _ => usize::MAX,

@@ -1,12 +1,11 @@
 //! Signing secrets, where they may be held: in the file, in environment variables, and in
 //! files that either of them names.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::settings::Environment;
 use crate::webhook::SigningSecret;
 
 /// The older name, which most code outside Clerk uses.
@@ -21,6 +20,26 @@ pub const VARIABLES: [&str; 3] = [
 pub const FILE_SUFFIX: &str = "_FILE";
 /// The largest file that holds secrets.
 const FILE_BYTES_MAX: u64 = 4 << 10;
+
+/// Whether environment variables are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Environment {
+    /// They are.
+    #[default]
+    OfProcess,
+    /// They are not: what they would hold is not known.
+    LeftOut,
+}
+
+impl Environment {
+    /// The variable's value; an empty one, as from `${X:-}`, counts as not set.
+    pub(super) fn get(self, name: &str) -> Option<OsString> {
+        match self {
+            Self::OfProcess => std::env::var_os(name).filter(|value| !value.is_empty()),
+            Self::LeftOut => None,
+        }
+    }
+}
 
 /// A secret's text, and who holds it.
 pub struct Held {
@@ -135,7 +154,7 @@ pub fn read_file(path: &Path) -> Result<(String, Option<String>), String> {
 }
 
 /// Adds those secrets that are not there yet.
-pub(super) fn add(secrets: &mut Vec<SigningSecret>, more: Vec<SigningSecret>) {
+pub fn add(secrets: &mut Vec<SigningSecret>, more: Vec<SigningSecret>) {
     for secret in more {
         if !secrets.contains(&secret) {
             secrets.push(secret);

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
 
-use super::failure::Failure;
-use crate::app::InForce;
-use crate::app::config::{
-    Declaration, Environment, Given, Kind, OPTIONS, OptionPlace, Origin, Problem,
-};
+use super::all::OPTIONS;
+use super::declaration::{Declaration, OptionPlace};
+use super::load::Loaded;
+use super::settings::{Given, Origin};
+use crate::app::file::{Environment, Kind, Problem};
+use crate::cli::failure::Failure;
 
 /// The flag that has the environment left out, where a command has it.
 const NO_ENVIRONMENT: &str = "no_env";
@@ -20,26 +21,26 @@ const CONFIG_VARIABLE: &str = "CLERKCAST_CONFIG";
 /// A flag wins over its environment variable, that over the configuration file, that
 /// over the default.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ServeArgs {
-    pub(super) config: Option<PathBuf>,
-    pub(super) given: Given,
+pub(in crate::cli) struct ServeArgs {
+    pub(in crate::cli) config: Option<PathBuf>,
+    pub(in crate::cli) given: Given,
 }
 
 /// Those about the log, which `copy` has too.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogArgs {
-    pub(super) given: Given,
+pub(in crate::cli) struct LogArgs {
+    pub(in crate::cli) given: Given,
 }
 
 impl ServeArgs {
     /// Reads the configuration file.
-    pub(super) fn load(self, environment: Environment) -> Result<InForce, Vec<Problem>> {
-        InForce::load(self.given, self.config, environment)
+    pub(in crate::cli) fn load(self, environment: Environment) -> Result<Loaded, Vec<Problem>> {
+        Loaded::read(self.given, self.config, environment)
     }
 }
 
 /// What to print where a configuration is wrong: all of it, and the last as the failure.
-pub(super) fn refusal(mut problems: Vec<Problem>) -> Failure {
+pub(in crate::cli) fn refusal(mut problems: Vec<Problem>) -> Failure {
     let last = problems.pop().map(|problem| problem.to_string());
     for problem in problems {
         if tracing::dispatcher::has_been_set() {
@@ -123,14 +124,14 @@ fn as_flag(option: &'static Declaration) -> Arg {
     };
     // Any text: the check reports what is wrong with it, together with all else.
     let flag = Arg::new(option.key)
-        .long(option.flag())
+        .long(option.flag)
         .value_name(option.value_name)
         .value_parser(value_parser!(OsString))
         .hide_env_values(true)
         .help(help);
     let flag = match option.place {
         OptionPlace::FlagOnly => flag,
-        _ => flag.env(option.variable()),
+        _ => flag.env(option.variable),
     };
     match option.kind {
         Kind::Switch => flag.num_args(0..=1).default_missing_value("true"),
@@ -145,7 +146,7 @@ fn given(matches: &ArgMatches, is_wanted: fn(&Declaration) -> bool) -> Given {
             continue;
         };
         let origin = match matches.value_source(option.key) {
-            Some(ValueSource::EnvVariable) => Origin::Variable(option.variable()),
+            Some(ValueSource::EnvVariable) => Origin::Variable(option.variable),
             _ => Origin::Flag,
         };
         // An empty value, as from `${X:-}`, counts as not set.

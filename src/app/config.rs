@@ -1,0 +1,119 @@
+//! What a gateway needs to know, checked and by component.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::access::AccessConfig;
+use crate::doors::grpc::Exposure;
+use crate::net::CertificateFiles;
+use crate::telemetry::Level;
+use crate::{fanout, log, webhook};
+
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Everything a gateway needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// How webhooks are received, and from which sources.
+    pub webhook: webhook::Config,
+    /// How events are distributed.
+    pub fanout: fanout::Config,
+    /// Where the log is.
+    pub log: LogConfig,
+    /// What callers without credentials may use.
+    pub doors: DoorConfig,
+    /// Who may subscribe.
+    pub access: AccessConfig,
+    /// The port for webhooks.
+    pub http: PortConfig,
+    /// The port for subscribers.
+    pub grpc: PortConfig,
+    /// Where probes and metrics are served.
+    pub admin: SocketAddr,
+    /// How long a graceful stop may take.
+    pub drain_timeout: Duration,
+    /// What is logged.
+    pub log_level: Level,
+}
+
+/// A public port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// TLS on it.
+    pub tls: Option<CertificateFiles>,
+    /// Connections open at once.
+    pub connections_max: usize,
+}
+
+/// What callers without credentials may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DoorConfig {
+    /// Who may ask for health.
+    pub health: Exposure,
+    /// Who may ask for reflection.
+    pub reflection: Exposure,
+    /// Whether callers without credentials may subscribe although principals are configured,
+    /// or subscribers connect from other machines.
+    pub allows_anonymous: bool,
+}
+
+/// Which log.
+#[derive(Clone, Debug)]
+pub enum LogConfig {
+    /// In a file of this machine.
+    Embedded(log::sqlite::Config),
+    /// In a stream that gateways share.
+    Nats(log::jetstream::Config),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            webhook: webhook::Config::default(),
+            fanout: fanout::Config::default(),
+            log: LogConfig::Embedded(log::sqlite::Config::default()),
+            doors: DoorConfig::default(),
+            access: AccessConfig::default(),
+            http: PortConfig {
+                listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
+                tls: None,
+                connections_max: 4096,
+            },
+            grpc: PortConfig {
+                listen: SocketAddr::new(loopback, 50051),
+                tls: None,
+                connections_max: 10_000,
+            },
+            admin: SocketAddr::new(loopback, 9090),
+            drain_timeout: DRAIN_TIMEOUT,
+            log_level: Level::default(),
+        }
+    }
+}
+
+/// As `config check` shows it.
+impl fmt::Display for LogConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(config) => {
+                write!(formatter, "embedded in {}", config.data_dir.display())
+            }
+            Self::Nats(config) => write!(formatter, "nats in stream {}", config.stream),
+        }
+    }
+}
+
+impl LogConfig {
+    /// How long and how much of it is kept.
+    #[must_use]
+    pub fn retention(&self) -> (Option<Duration>, Option<u64>) {
+        match self {
+            Self::Embedded(config) => (config.retain_for, config.retain_bytes),
+            Self::Nats(config) => (config.retain_for, config.retain_bytes),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The configuration file: read whole, with its lines, and checked table by table.
+//!
+//! ```text
+//!   file ─► reading ─► document ─┬─► options, by key
+//!                                ├─► sources ◄── secrets (file, environment, other files)
+//!                                └─► principals
+//! ```
+//!
+//! Which options there are, and what their values mean, the commands know.
+
+mod document;
+mod principals;
+mod problem;
+mod reading;
+mod secrets;
+mod sources;
+
+pub use document::{Document, Key, Kind};
+pub use principals::check as check_principals;
+pub use problem::{Place, Problem, Report};
+pub use reading::{check_whole, read, read_again, warning_at_start};
+pub use secrets::{
+    Environment, FILE_SUFFIX, Held, LEGACY_VARIABLE, VARIABLES, add as add_secrets, of_variable,
+    read_file,
+};
+pub use sources::{ConfiguredSources, check as check_sources};

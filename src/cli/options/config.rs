@@ -1,0 +1,123 @@
+//! From what an operator wrote to a [`Config`], or to everything that is wrong with it.
+//!
+//! A check reads the files that the configuration names, binds nothing and contacts no
+//! server.
+
+use super::check::Check;
+use super::doors::DoorOptions;
+use super::fanout::FanoutOptions;
+use super::log::{LogOptions, named_stream};
+use super::logging::LoggingOptions;
+use super::nats;
+use super::ports::PortOptions;
+use super::settings::Settings;
+use super::webhook::WebhookOptions;
+use crate::app::file::{Problem, check_principals};
+use crate::app::{Config, LogConfig};
+use crate::log::jetstream;
+use crate::telemetry::{Level, LogFormat};
+
+/// A configuration without a fault.
+#[derive(Debug)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// Names of sources with secrets in the environment, which a running process keeps.
+    pub in_environment: Vec<String>,
+    /// What an operator should know nevertheless.
+    pub warnings: Vec<String>,
+}
+
+/// How to log, which is known before anything else.
+///
+/// # Errors
+/// With what is wrong with these two options.
+pub fn logging(settings: &Settings) -> Result<(LogFormat, Level), Vec<Problem>> {
+    let mut check = Check::new(settings);
+    let logging = LoggingOptions::read(&mut check).config();
+    match check.report.problems.is_empty() {
+        true => Ok(logging),
+        false => Err(check.report.problems),
+    }
+}
+
+/// Checks everything.
+///
+/// # Errors
+/// With everything that is wrong.
+pub fn check(settings: &Settings) -> Result<Checked, Vec<Problem>> {
+    let mut check = Check::new(settings);
+    let problems = settings.document.problems();
+    check.report.problems = problems.to_vec();
+    if !settings.document.is_toml() {
+        return Err(check.report.problems);
+    }
+    let (config, in_environment) = config(&mut check);
+    let mut report = check.report;
+    if !report.problems.is_empty() {
+        report.problems.sort_by_key(Problem::line);
+        return Err(report.problems);
+    }
+    Ok(Checked {
+        config,
+        in_environment,
+        warnings: report.warnings,
+    })
+}
+
+/// Checks everything, and the files that a gateway reads when it connects to NATS.
+///
+/// # Errors
+/// With everything that is wrong.
+pub fn check_with_files(settings: &Settings) -> Result<Checked, Vec<Problem>> {
+    let checked = check(settings)?;
+    let mut files = Check::new(settings);
+    if let LogConfig::Nats(stream) = &checked.config.log {
+        nats::check_files(&mut files, &stream.security);
+    }
+    match files.report.problems.is_empty() {
+        true => Ok(checked),
+        false => Err(files.report.problems),
+    }
+}
+
+/// The stream that the options name, whichever log is chosen.
+///
+/// # Errors
+/// With everything that is wrong.
+pub fn check_stream(settings: &Settings) -> Result<jetstream::Config, Vec<Problem>> {
+    let mut check = Check::new(settings);
+    let problems = settings.document.problems();
+    check.report.problems = problems.to_vec();
+    let stream = named_stream(&mut check);
+    match check.report.problems.is_empty() {
+        true => Ok(stream),
+        false => Err(check.report.problems),
+    }
+}
+
+fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {
+    let (_, log_level) = LoggingOptions::read(check).config();
+    let (webhook, in_environment) = WebhookOptions::read(check).config(check);
+    let doors = DoorOptions::read(check).config();
+    let access = check_principals(
+        &check.settings.document,
+        &webhook.sources,
+        doors.allows_anonymous,
+        &mut check.report,
+    );
+    let mut sources: Vec<String> = webhook.sources.iter().map(|it| it.name.clone()).collect();
+    sources.sort();
+    sources.dedup();
+    let mut config = Config {
+        fanout: FanoutOptions::read(check).config(check, sources),
+        log: LogOptions::read(check).config(check),
+        webhook,
+        doors,
+        access,
+        log_level,
+        ..Config::default()
+    };
+    PortOptions::read(check).config(check, &mut config);
+    (config, in_environment)
+}

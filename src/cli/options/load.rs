@@ -1,0 +1,102 @@
+//! Loading what an operator wrote, at a start and again.
+
+use std::path::PathBuf;
+
+use super::all::parse;
+use super::config::{Checked, check};
+use super::restart::{but_for, options_to_restart_for};
+use super::settings::{Given, Settings};
+use crate::app::file::{self, Environment, Problem};
+use crate::app::{Reloaded, restart_to_take_up};
+
+/// A configuration as it was read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The file that it is from.
+    pub file: Option<PathBuf>,
+    /// The file's text.
+    pub text: String,
+    /// Everything that was written.
+    pub settings: Settings,
+}
+
+impl Loaded {
+    /// Reads the file, as at a start.
+    ///
+    /// # Errors
+    /// When it cannot be read. What is wrong with its content, a check finds.
+    pub fn read(
+        given: Given,
+        file: Option<PathBuf>,
+        environment: Environment,
+    ) -> Result<Self, Vec<Problem>> {
+        let text = match &file {
+            Some(path) => file::read(path).map_err(|problem| vec![problem])?,
+            None => String::new(),
+        };
+        let name = file.as_ref().map(|path| path.display().to_string());
+        let document = parse(&name.unwrap_or_default(), &text);
+        Ok(Self {
+            file,
+            text,
+            settings: Settings {
+                given,
+                document,
+                environment,
+            },
+        })
+    }
+
+    /// What an operator should know of how the file ends.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        file::warning_at_start(&self.text)
+    }
+
+    /// Loads the configuration again, for a gateway that was started with this one, in place
+    /// of the text in force. Options that need a restart stay as they were.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn reload(&self, in_force: &str) -> Result<Reloaded, Vec<Problem>> {
+        let latter = self.read_again(in_force)?;
+        // As a start would; and then with what needs a restart as it is.
+        check(&latter.settings)?;
+        let running = &self.settings;
+        let options = options_to_restart_for(&latter.settings, running);
+        let needs_restart: Vec<&str> = options.iter().map(|option| option.key).collect();
+        let settings = but_for(latter.settings, &options, running);
+        let Checked {
+            config,
+            in_environment,
+            warnings,
+        } = check(&settings).map_err(|mut problems| {
+            // The file is right, and not together with what runs.
+            problems.push(Problem::of_config(restart_to_take_up(&needs_restart)));
+            problems
+        })?;
+        Ok(Reloaded {
+            text: latter.text,
+            config,
+            in_environment,
+            warnings,
+            needs_restart,
+        })
+    }
+
+    fn read_again(&self, in_force: &str) -> Result<Self, Vec<Problem>> {
+        let Some(path) = &self.file else {
+            return Ok(self.clone());
+        };
+        let text = file::read_again(path, in_force).map_err(|problem| vec![problem])?;
+        let document = parse(&path.display().to_string(), &text);
+        Ok(Self {
+            text,
+            settings: Settings {
+                document,
+                ..self.settings.clone()
+            },
+            file: self.file.clone(),
+        })
+    }
+}

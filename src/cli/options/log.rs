@@ -1,0 +1,141 @@
+//! The options of the log, whichever it is.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::Check;
+use super::declaration::{self, AtReload, Declaration, OptionPlace, option, options};
+use super::limit::Limit;
+use super::nats::NatsOptions;
+use super::period::{Longest, Period};
+use super::size::Size;
+use super::value::{Value, read_text};
+use crate::app::LogConfig;
+use crate::log::{jetstream, sqlite};
+
+/// A log smaller than this would be removed as fast as it is written.
+const RETAIN_BYTES_MIN: Size = Size(16 << 20);
+/// Of what events and their ids are kept for; `off` keeps events for longer.
+const KEPT_MAX: Longest = Longest {
+    period: Period(Duration::from_secs(10 * 31_557_600)),
+    shown: "10y",
+};
+
+options! {
+    /// Which log.
+    LogOptions {
+        60 data_dir: PathBuf = option(
+            "DIR",
+            "Where the log is kept",
+        ).with_default("./clerkcast-data");
+        170 log: LogKind = option(
+            "KIND",
+            "Where the log is: `embedded`, in a file under --data-dir, or `nats`, in a stream of NATS JetStream that gateways share",
+        ).with_default("embedded").in_place(OptionPlace::EverywhereAndCopy);
+    }
+}
+
+options! {
+    /// How long and how much of it is kept.
+    RetentionOptions {
+        90 retain_for: Limit<Period> = option(
+            "DURATION",
+            "Remove events that are older; `off` keeps them",
+        ).with_default("30d").at_reload(AtReload::TakenUpByEmbeddedLog)
+            .in_place(OptionPlace::EverywhereAndCopy);
+        100 retain_bytes: Limit<Size> = option(
+            "SIZE",
+            "Remove the oldest events while the log is larger; `off` for no limit",
+        ).with_default("10GiB").at_reload(AtReload::TakenUpByEmbeddedLog)
+            .in_place(OptionPlace::EverywhereAndCopy);
+    }
+}
+
+/// The name of a log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LogKind {
+    Embedded,
+    Nats,
+}
+
+impl Value for LogKind {
+    fn read(text: &OsStr) -> Result<Self, String> {
+        read_text(text, |text| match text {
+            "embedded" => Ok(Self::Embedded),
+            "nats" => Ok(Self::Nats),
+            _ => Err(format!("{text:?} is not a log: write embedded or nats")),
+        })
+    }
+}
+
+impl LogOptions {
+    pub(super) fn config(self, check: &mut Check<'_>) -> LogConfig {
+        let retention = RetentionOptions::read(check).config(check);
+        let has_servers = check.settings.has("nats_url");
+        match (self.log.unwrap_or(LogKind::Embedded), has_servers) {
+            (LogKind::Nats, true) => return LogConfig::Nats(stream(check, retention)),
+            (LogKind::Nats, false) => check.refuse(
+                "log",
+                "--log nats needs --nats-url, such as nats://127.0.0.1:4222",
+            ),
+            (LogKind::Embedded, true) => check.refuse(
+                "nats_url",
+                "--nats-url is set, and the log is the embedded one: add --log nats, or leave it out",
+            ),
+            (LogKind::Embedded, false) => {}
+        }
+        let default = sqlite::Config::default();
+        let (retain_for, retain_bytes) = retention;
+        LogConfig::Embedded(sqlite::Config {
+            data_dir: self.data_dir.unwrap_or(default.data_dir),
+            retain_for,
+            retain_bytes,
+        })
+    }
+}
+
+impl RetentionOptions {
+    fn config(self, check: &mut Check<'_>) -> (Option<Duration>, Option<u64>) {
+        let default = sqlite::Config::default();
+        let retain_for = match self.retain_for {
+            Some(Limit(None)) => None,
+            Some(Limit(given)) => check
+                .period("retain_for", given, KEPT_MAX)
+                .or(default.retain_for),
+            None => default.retain_for,
+        };
+        let retain_bytes = match self.retain_bytes {
+            Some(Limit(given)) => given.map(|Size(bytes)| bytes),
+            None => default.retain_bytes,
+        };
+        if retain_bytes.is_some_and(|bytes| Size(bytes) < RETAIN_BYTES_MIN) {
+            check.refuse("retain_bytes", "must be at least 16MiB");
+        }
+        (retain_for, retain_bytes)
+    }
+}
+
+fn stream(
+    check: &mut Check<'_>,
+    (retain_for, retain_bytes): (Option<Duration>, Option<u64>),
+) -> jetstream::Config {
+    let stream = NatsOptions::read(check).config(check, KEPT_MAX, retain_for);
+    jetstream::Config {
+        retain_for,
+        retain_bytes,
+        ..stream
+    }
+}
+
+/// The stream that the options name, whichever log is chosen.
+pub(super) fn named_stream(check: &mut Check<'_>) -> jetstream::Config {
+    if !check.settings.has("nats_url") {
+        check.refuse(
+            "nats_url",
+            "`nats` needs --nats-url, such as nats://127.0.0.1:4222",
+        );
+    }
+    let retention = RetentionOptions::read(check).config(check);
+    stream(check, retention)
+}

@@ -1,0 +1,186 @@
+//! The options of the log on NATS.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::Check;
+use super::declaration::{self, Declaration, OptionPlace, option, options};
+use super::period::{Longest, Period};
+use super::value::{Value, read_text};
+use crate::log::DEDUPE_WINDOW;
+use crate::log::jetstream::{self, Security, ServerUrl};
+use crate::net::{CertificateFiles, check_authorities};
+
+/// JetStream has no more copies of a stream.
+const REPLICAS_MAX: usize = 5;
+
+options! {
+    /// The stream, and how to reach it.
+    NatsOptions {
+        180 nats_url: Servers = option(
+            "URLS",
+            "Servers of NATS, nats://HOST:PORT or tls://HOST:PORT, several separated by commas",
+        ).in_place(OptionPlace::EverywhereAndCopy);
+        190 nats_credentials: PathBuf = option(
+            "FILE",
+            "Credentials for NATS, a file as `nsc` makes it",
+        ).in_place(OptionPlace::EverywhereAndCopy);
+        200 nats_tls_ca: PathBuf = option(
+            "FILE",
+            "Authorities that vouch for the servers of NATS, beside the system's (PEM)",
+        ).in_place(OptionPlace::EverywhereAndCopy);
+        210 nats_tls_cert: PathBuf = option(
+            "FILE",
+            "Certificate to show to the servers of NATS (PEM)",
+        ).in_place(OptionPlace::EverywhereAndCopy);
+        220 nats_tls_key: PathBuf = option(
+            "FILE",
+            "Its private key (PEM)",
+        ).in_place(OptionPlace::EverywhereAndCopy);
+        230 nats_stream: String = option(
+            "NAME",
+            "The stream that is the log; created if it does not exist",
+        ).with_default("CLERKCAST").in_place(OptionPlace::EverywhereAndCopy);
+        240 nats_subject_prefix: String = option(
+            "PREFIX",
+            "First part of its subjects: PREFIX.SOURCE.TYPE",
+        ).with_default("clerk").in_place(OptionPlace::EverywhereAndCopy);
+        250 nats_replicas: usize = option(
+            "N",
+            "Servers that keep a copy of the stream; 3 survive the loss of one",
+        ).with_default("1").in_place(OptionPlace::EverywhereAndCopy);
+        260 nats_duplicate_window: Period = option(
+            "DURATION",
+            "Deduplication window, at least 28h; ids are kept in the servers' memory",
+        ).with_default("28h").in_place(OptionPlace::EverywhereAndCopy);
+    }
+}
+
+/// Servers, separated by commas.
+pub(super) struct Servers(Vec<ServerUrl>);
+
+impl Value for Servers {
+    fn read(text: &OsStr) -> Result<Self, String> {
+        read_text(text, |text| {
+            let servers = text.split(',').map(|url| url.trim().parse::<ServerUrl>());
+            servers.collect::<Result<_, _>>().map(Self)
+        })
+    }
+}
+
+impl NatsOptions {
+    /// The stream, whose retention is not set yet.
+    pub(super) fn config(
+        self,
+        check: &mut Check<'_>,
+        window_max: Longest,
+        retain_for: Option<Duration>,
+    ) -> jetstream::Config {
+        let default = jetstream::Config::default();
+        let window = check.period(
+            "nats_duplicate_window",
+            self.nats_duplicate_window,
+            window_max,
+        );
+        let duplicate_window = window.unwrap_or(default.duplicate_window);
+        if let Err(message) = check_window(duplicate_window, retain_for) {
+            check.refuse("nats_duplicate_window", message);
+        }
+        let stream = self.nats_stream.unwrap_or(default.stream);
+        if let Err(message) = check_stream(&stream) {
+            check.refuse("nats_stream", message);
+        }
+        let subject_prefix = self.nats_subject_prefix.unwrap_or(default.subject_prefix);
+        if let Err(message) = jetstream::check_prefix(&subject_prefix) {
+            check.refuse("nats_subject_prefix", message);
+        }
+        let replicas = self.nats_replicas.unwrap_or(default.replicas);
+        if !(1..=REPLICAS_MAX).contains(&replicas) {
+            check.refuse(
+                "nats_replicas",
+                format!("{replicas} is not 1 to {REPLICAS_MAX}; 3 survive the loss of one server, 5 of two"),
+            );
+        }
+        let certificate = match (self.nats_tls_cert, self.nats_tls_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (certificate, _) => {
+                let key = if certificate.is_some() {
+                    "nats_tls_cert"
+                } else {
+                    "nats_tls_key"
+                };
+                check.refuse(
+                    key,
+                    "--nats-tls-cert and --nats-tls-key belong together: set both, or neither",
+                );
+                None
+            }
+        };
+        jetstream::Config {
+            servers: self
+                .nats_url
+                .map_or(default.servers, |Servers(servers)| servers),
+            security: Security {
+                credentials: self.nats_credentials,
+                ca: self.nats_tls_ca,
+                certificate,
+            },
+            stream,
+            subject_prefix,
+            replicas,
+            duplicate_window,
+            ..default
+        }
+    }
+}
+
+/// The files that a gateway reads when it connects, and not before.
+pub(super) fn check_files(check: &mut Check<'_>, security: &Security) {
+    if let Some(path) = &security.credentials
+        && let Err(error) = std::fs::read(path)
+    {
+        let message = format!("cannot read {}: {error}", path.display());
+        check.refuse("nats_credentials", message);
+    }
+    if let Some(path) = &security.ca
+        && let Err(error) = check_authorities(path)
+    {
+        check.refuse("nats_tls_ca", error);
+    }
+    if let Some((certificate, key)) = &security.certificate {
+        let files = CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_ca: None,
+        };
+        if let Err(error) = files.check() {
+            check.refuse("nats_tls_cert", error);
+        }
+    }
+}
+
+fn check_window(window: Duration, retain_for: Option<Duration>) -> Result<(), String> {
+    if window < DEDUPE_WINDOW {
+        return Err(
+            "must be at least 28h, since Svix retries a delivery for 27 h 35 min".to_owned(),
+        );
+    }
+    if retain_for.is_some_and(|retain_for| retain_for < window) {
+        return Err(
+            "JetStream does not know ids for longer than it keeps events: make --retain-for at least as long"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn check_stream(name: &str) -> Result<(), &'static str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    if (1..=128).contains(&name.len()) && name.chars().all(is_plain) {
+        Ok(())
+    } else {
+        Err("a stream's name is 1 to 128 of A-Z, a-z, 0-9, - and _")
+    }
+}

@@ -1,0 +1,206 @@
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde::de::value::{Error, StrDeserializer};
+
+use super::period::Longest;
+use super::{Limit, OPTIONS, Origin, Period, Settings, Size, check};
+use crate::app::Config;
+use crate::app::file::Environment;
+
+fn with(options: &[(&'static str, &str)]) -> Settings {
+    let mut settings = Settings {
+        environment: Environment::LeftOut,
+        ..Settings::default()
+    };
+    for (key, value) in options {
+        settings.given.set(key, *value, Origin::Flag);
+    }
+    settings
+}
+
+fn refused(options: &[(&'static str, &str)]) -> Vec<String> {
+    let problems = check(&with(options)).err().unwrap_or_default();
+    problems.into_iter().map(|problem| problem.key).collect()
+}
+
+const NATS: [(&str, &str); 2] = [("log", "nats"), ("nats_url", "nats://127.0.0.1")];
+
+#[test]
+fn every_default_is_right_and_stands_in_for_what_is_wrong() {
+    check(&with(&[])).expect("the defaults are right");
+    check(&with(&NATS)).expect("they are right on NATS");
+    for option in OPTIONS.iter() {
+        let keys = refused(&[NATS[0], NATS[1], (option.key, "\u{1}")]);
+        // Free texts and paths that nothing reads yet.
+        let takes_anything = ["data_dir", "nats_credentials", "nats_tls_ca"];
+        let is_named = keys.iter().any(|key| key == option.key);
+        assert_ne!(
+            takes_anything.contains(&option.key),
+            is_named,
+            "{}",
+            option.key
+        );
+    }
+}
+
+#[test]
+fn every_default_of_the_help_is_that_of_the_configuration() {
+    let config = |options: &[(&'static str, &str)]| -> Config {
+        let checked = check(&with(options)).map_err(|problems| format!("{problems:?}"));
+        checked.expect("it is right").config
+    };
+    let log_of = |options: &[(&'static str, &str)]| format!("{:?}", config(options).log);
+    let unset = config(&[]);
+    let default = Config {
+        // Of a gateway without principals, which is a rule and not a default.
+        access: unset.access.clone(),
+        ..Config::default()
+    };
+    assert_eq!(format!("{unset:?}"), format!("{default:?}"));
+    for option in OPTIONS.iter().filter(|option| !option.default.is_empty()) {
+        let given = (option.key, option.default);
+        if option.key.starts_with("nats_") {
+            assert_eq!(
+                log_of(&[NATS[0], NATS[1], given]),
+                log_of(&NATS),
+                "{}",
+                option.key
+            );
+        } else {
+            let given = config(&[given]);
+            assert_eq!(format!("{given:?}"), format!("{unset:?}"), "{}", option.key);
+        }
+    }
+}
+
+#[test]
+fn every_option_is_declared_once() {
+    for option in OPTIONS.iter() {
+        let same = OPTIONS
+            .iter()
+            .filter(|other| other.key == option.key || other.order == option.order);
+        assert_eq!(same.count(), 1, "{}", option.key);
+    }
+}
+
+#[test]
+fn no_two_listeners_share_an_address() {
+    let http = ("http_listen", "127.0.0.1:7001");
+    for (admin, is_refused) in [
+        ("127.0.0.1:7001", true),
+        ("0.0.0.0:7001", true),
+        ("127.0.0.1:7002", false),
+        ("127.0.0.2:7001", false),
+        ("[::1]:7001", false),
+    ] {
+        let keys = refused(&[http, ("admin_listen", admin)]);
+        let expected: &[&str] = if is_refused { &["admin_listen"] } else { &[] };
+        assert_eq!(keys, expected, "{admin}");
+    }
+    let any = "127.0.0.1:0";
+    let free = [
+        ("http_listen", any),
+        ("grpc_listen", any),
+        ("admin_listen", any),
+    ];
+    assert_eq!(refused(&free), [""; 0]);
+    // The option that was written is named, and not the one whose default it is.
+    let keys = refused(&[("http_listen", "127.0.0.1:50051")]);
+    assert_eq!(keys, ["http_listen"]);
+}
+
+#[test]
+fn durations_that_no_clock_holds_are_refused() {
+    let long = "500000000000y";
+    for key in ["body_timeout", "drain_timeout", "retain_for"] {
+        assert_eq!(refused(&[(key, long)]), [key]);
+    }
+}
+
+#[test]
+fn sizes_are_read_as_people_write_them() {
+    let bytes = |text: &str| text.parse().map(|Size(bytes)| bytes);
+    assert_eq!(bytes("1000"), Ok(1000));
+    assert_eq!(bytes("512KiB"), Ok(512 << 10));
+    assert_eq!(bytes("10 GiB"), Ok(10 << 30));
+    assert_eq!(bytes("2mb"), Ok(2_000_000));
+    for invalid in ["", "MiB", "-1", "1.5GiB", "ten", "99999999999TiB"] {
+        assert!(bytes(invalid).is_err(), "{invalid}");
+    }
+}
+
+#[test]
+fn sizes_and_durations_are_shown_in_their_largest_whole_unit() {
+    for (seconds, shown) in [
+        (30 * 86_400, "30d"),
+        (36 * 3600, "36h"),
+        (90, "90s"),
+        (0, "0s"),
+    ] {
+        assert_eq!(Period(Duration::from_secs(seconds)).to_string(), shown);
+    }
+    assert_eq!(Period(Duration::from_millis(500)).to_string(), "0.5s");
+    assert_eq!(Size(10 << 30).to_string(), "10 GiB");
+    assert_eq!(Size(1000).to_string(), "1000 B");
+}
+
+#[test]
+fn no_duration_is_longer_than_the_most() {
+    let day = Longest {
+        period: Period(Duration::from_secs(86_400)),
+        shown: "1d",
+    };
+    let up_to_a_day = |text: &str| text.parse::<Period>().and_then(|it| it.up_to(day));
+    assert_eq!(up_to_a_day("24h"), Ok(day.period));
+    for longer in ["25h", "500000000000y"] {
+        let refused = Err("the most is 1d".to_owned());
+        assert_eq!(up_to_a_day(longer), refused, "{longer}");
+    }
+    assert_eq!(refused(&[("retain_for", "10y")]), [""; 0]);
+}
+
+#[test]
+fn a_limit_can_be_off() {
+    let limit = |text: &str| text.parse::<Limit<Period>>();
+    assert_eq!(limit("off"), Ok(Limit(None)));
+    let period = Period(Duration::from_secs(28 * 3600));
+    assert_eq!(limit("28h"), Ok(Limit(Some(period))));
+    assert!(limit("never").is_err());
+}
+
+/// What is shown reads back as the same value, from a flag and from a file.
+fn is_read_as_it_is_shown<T>(value: T)
+where
+    T: FromStr<Err = String> + Display + Debug + PartialEq + for<'de> Deserialize<'de>,
+{
+    let shown = value.to_string();
+    assert_eq!(shown.parse(), Ok(value), "{shown}");
+    let deserializer: StrDeserializer<'_, Error> = StrDeserializer::new(&shown);
+    let parsed = shown.parse::<T>().expect("it is read");
+    assert_eq!(T::deserialize(deserializer), Ok(parsed), "{shown}");
+}
+
+proptest! {
+    #[test]
+    fn sizes_periods_and_limits_are_read_as_they_are_shown(
+        bytes: u64,
+        seconds in 0_u64..1 << 40,
+        nanos in 0_u32..1_000_000_000,
+        shift in 0_u32..40,
+    ) {
+        for size in [Size(bytes), Size((bytes >> 40) << shift), Size(0)] {
+            is_read_as_it_is_shown(size);
+            is_read_as_it_is_shown(Limit(Some(size)));
+        }
+        for period in [Duration::new(seconds, nanos), Duration::from_secs(seconds)] {
+            is_read_as_it_is_shown(Period(period));
+            is_read_as_it_is_shown(Limit(Some(Period(period))));
+        }
+        is_read_as_it_is_shown(Limit::<Size>(None));
+        is_read_as_it_is_shown(Limit::<Period>(None));
+    }
+}
