@@ -12,6 +12,7 @@
 //! What this module does not know: gRPC, TLS, and what an event looks like.
 
 pub(crate) mod audit;
+mod narrowed;
 mod policy;
 pub mod redaction;
 mod token;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use token::TOKEN_PREFIX;
 
+pub use narrowed::Narrowed;
 pub use policy::Policy;
 pub use redaction::Redaction;
 pub use token::{InvalidHash, Token, TokenHash};

@@ -20,7 +20,7 @@ pub(super) async fn run(hub: Arc<Hub>, mut batches: Receiver<Arc<Batch>>) {
     }
 }
 
-fn publish(hub: &Hub, batch: &Arc<Batch>) {
+pub(super) fn publish(hub: &Hub, batch: &Arc<Batch>) {
     let Some(last) = batch.records.last() else {
         return;
     };

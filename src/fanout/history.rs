@@ -15,7 +15,7 @@ use super::page_cache::{Page, PageCache, PageKey};
 use crate::clerk;
 use crate::event::{AttributesRef, Epoch, UnixMillis};
 use crate::filter::Filter;
-use crate::log::{Payloads, Read, ReadError, Reader, RecordRef, Scan};
+use crate::log::{self, Payloads, Query, Read, ReadError, Reader, RecordRef, Scan};
 
 /// A page ends with the frame that reaches this.
 const PAGE_BYTES_MAX: usize = 256 << 10;
@@ -43,44 +43,49 @@ impl History {
     }
 
     /// Waits for a turn at reading the log.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.turns.acquire().await
     }
 
     /// Reads a page, unless another subscriber has just read it.
-    pub(super) async fn read(&self, mut key: PageKey) -> Result<Arc<Page>, ReadError> {
+    pub(super) async fn read(&self, mut key: PageKey, view: &View) -> Result<Arc<Page>, ReadError> {
         key.events_max = key.events_max.min(PAGE_EVENTS_MAX);
-        if let Some(page) = self.cached(&key) {
+        if let Some(page) = self.cached(&key, view) {
             return Ok(page);
         }
         let _turn = self.turn().await;
         // The subscriber before may have read this one.
-        if let Some(page) = self.cached(&key) {
+        if let Some(page) = self.cached(&key, view) {
             return Ok(page);
         }
-        let page = Arc::new(self.read_log(key.clone()).await?);
+        let page = Arc::new(self.read_log(key.clone(), view.clone()).await?);
         // One that is not full may be longer the next time, and one that was to be small is
         // worth nothing to others.
         if page.is_full && key.events_max == PAGE_EVENTS_MAX {
             let mut pages = self.pages.lock();
-            pages.push(key, Arc::clone(&page), Instant::now());
+            pages.push((key, view.clone()), Arc::clone(&page), Instant::now());
         }
         Ok(page)
     }
 
+    /// Reads a page of records, in turn with those that read frames.
+    pub(super) async fn read_records(&self, query: Query) -> Result<log::Page, ReadError> {
+        let _turn = self.turn().await;
+        self.log.read(query).await
+    }
+
     /// The page as another subscriber has read it, while retention keeps its events.
-    fn cached(&self, key: &PageKey) -> Option<Arc<Page>> {
+    fn cached(&self, key: &PageKey, view: &View) -> Option<Arc<Page>> {
         if self.log.bounds().trimmed > key.after {
             return None;
         }
-        self.pages.lock().find(key, Instant::now())
+        self.pages.lock().find(key, view, Instant::now())
     }
 
-    async fn read_log(&self, key: PageKey) -> Result<Page, ReadError> {
+    async fn read_log(&self, key: PageKey, view: View) -> Result<Page, ReadError> {
         let PageKey {
             after,
             filter,
-            view,
             events_max,
         } = key;
         let scan = Scan {

@@ -19,6 +19,7 @@
 //! What this module does not do: gRPC (it yields encoded [`Frame`]s), and recognising
 //! who calls.
 
+mod control;
 mod error;
 mod feed;
 mod frame;
@@ -34,9 +35,11 @@ mod read;
 mod registry;
 mod request;
 mod ring;
+mod sink;
 mod start;
 mod subscriber;
 mod waiters;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,11 +51,11 @@ use crate::access::Principal;
 use crate::event::{Cursor, Position};
 use crate::filter::{KnownNames, Scope};
 use crate::log::{Bounds, Read};
-use crate::proto;
 use hub::Hub;
 
+pub use control::{Control, Delivery};
 pub use error::Error;
-pub use frame::{Frame, Payload, View};
+pub use frame::{Encoding, Event, Frame, Payload, View};
 pub use hub::Config;
 pub use metrics::Metrics;
 pub use names::known_names;
@@ -123,7 +126,7 @@ impl Fanout {
         source: Option<String>,
         scope: &Scope,
         view: &View,
-    ) -> Result<Option<(proto::Event, Cursor)>, Error> {
+    ) -> Result<Option<(Event, Cursor)>, Error> {
         read::find(&self.hub, id, source, scope, view).await
     }
 

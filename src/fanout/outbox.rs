@@ -13,8 +13,6 @@ pub(super) struct Outbox {
     pub(super) event_bytes: usize,
     /// Of its first and last event.
     pub(super) received: Option<(UnixMillis, UnixMillis)>,
-    /// Whether the events are live, so that their age says something.
-    pub(super) is_live: bool,
 }
 
 impl Outbox {
@@ -39,7 +37,7 @@ mod tests {
 
     use prost::Message as _;
 
-    use super::super::frame::{Payload, View};
+    use super::super::frame::{Encoding, Payload, View};
     use super::*;
     use crate::access::Redaction;
     use crate::clerk;
@@ -56,6 +54,7 @@ mod tests {
         let view = View {
             payload: Payload::Omitted,
             redaction: Redaction::default(),
+            encoding: Encoding::Proto,
         };
         let attributes = Attributes::default();
         for (events, event_bytes) in [(100, 100), (30, 240), (8, 240), (3, 3_000)] {

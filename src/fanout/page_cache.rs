@@ -21,7 +21,6 @@ const KEPT_FOR: Duration = Duration::from_secs(5);
 pub(super) struct PageKey {
     pub(super) after: Position,
     pub(super) filter: Filter,
-    pub(super) view: View,
     pub(super) events_max: u64,
 }
 
@@ -47,6 +46,7 @@ pub(super) struct PageCache {
 #[derive(Debug)]
 struct CachedPage {
     key: PageKey,
+    view: View,
     page: Arc<Page>,
     read_at: Instant,
 }
@@ -62,19 +62,20 @@ impl CachedPage {
 }
 
 impl PageCache {
-    pub(super) fn find(&self, key: &PageKey, now: Instant) -> Option<Arc<Page>> {
+    pub(super) fn find(&self, key: &PageKey, view: &View, now: Instant) -> Option<Arc<Page>> {
         let mut recent = self
             .pages
             .iter()
             .rev()
             .take_while(|cached| !cached.is_too_old(now));
-        let equal = recent.find(|cached| cached.key == *key);
+        let equal = recent.find(|cached| cached.key == *key && cached.view == *view);
         equal.map(|cached| Arc::clone(&cached.page))
     }
 
-    pub(super) fn push(&mut self, key: PageKey, page: Arc<Page>, now: Instant) {
+    pub(super) fn push(&mut self, (key, view): (PageKey, View), page: Arc<Page>, now: Instant) {
         let newest = CachedPage {
             key,
+            view,
             page,
             read_at: now,
         };

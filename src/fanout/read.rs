@@ -1,19 +1,19 @@
 //! Reading without subscribing: one page, or one event.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::frame::{View, event_message};
+use super::frame::{Event, View, event_message};
 use super::hub::Hub;
+use super::page_cache::PageKey;
 use super::request::Start;
+use super::sink::{RecordSink, Sink as _};
 use crate::event::{AttributesRef, Cursor, Position};
 use crate::filter::{Filter, Scope};
-use crate::log::{Predicate, Query, ReadError, Record};
-use crate::proto;
+use crate::log::ReadError;
 
 /// A page ends with the record that reaches this, and stays below the 4 MiB that gRPC
 /// clients accept by default: typed, JSON can take six times its size.
@@ -41,40 +41,11 @@ pub struct ListRequest {
 #[derive(Debug)]
 pub struct EventPage {
     /// The events, in log order.
-    pub events: Vec<proto::Event>,
+    pub events: Vec<Event>,
     /// Everything that matches up to here is in this page or before it.
     pub cursor: Cursor,
     /// Whether the log had more when the page was read.
     pub has_more: bool,
-}
-
-/// What a page has taken.
-#[derive(Debug)]
-struct Effort {
-    begun: Instant,
-    rows: Arc<AtomicUsize>,
-}
-
-impl Effort {
-    fn begin() -> Self {
-        Self {
-            begun: Instant::now(),
-            rows: Arc::default(),
-        }
-    }
-
-    /// The filter, which counts what it is asked about.
-    fn counting(&self, filter: Filter) -> Predicate {
-        let rows = Arc::clone(&self.rows);
-        Arc::new(move |attributes| {
-            rows.fetch_add(1, Ordering::Relaxed);
-            filter.matches(attributes)
-        })
-    }
-
-    fn is_spent(&self) -> bool {
-        self.begun.elapsed() >= PAGE_TIME_MAX || self.rows.load(Ordering::Relaxed) >= PAGE_ROWS_MAX
-    }
 }
 
 /// See [`super::Fanout::list`].
@@ -87,40 +58,30 @@ pub(super) async fn list(hub: &Hub, listing: ListRequest) -> Result<EventPage, E
         Start::Earliest => hub.log.bounds().trimmed,
         Start::Time(time) => hub.log.position_before(time).await?,
     };
-    let mut records: Vec<Record> = Vec::new();
-    let mut bytes = 0;
-    let effort = Effort::begin();
-    while position < last && records.len() < listing.events_max && bytes < PAGE_BYTES_MAX {
-        let query = Query {
+    let mut sink = RecordSink::new(listing.events_max, PAGE_BYTES_MAX);
+    let begun = Instant::now();
+    while position < last && !sink.is_full() {
+        let key = PageKey {
             after: position,
-            narrow: listing.filter.narrow().clone(),
-            matches: effort.counting(listing.filter.clone()),
-            records_max: listing.events_max - records.len(),
-            bytes_max: PAGE_BYTES_MAX - bytes,
+            filter: listing.filter.clone(),
+            events_max: u64::MAX,
         };
-        // As for subscribers that catch up.
-        let turn = hub.history.turn().await;
-        let page = hub.log.read(query).await;
-        drop(turn);
-        let page = match page {
+        position = match sink.read_page(&hub.history, key).await {
             // What was found is right; the next page finds out.
-            Err(ReadError::Expired { .. }) if !records.is_empty() => break,
+            Err(ReadError::Expired { .. }) if !sink.is_empty() => break,
             // Retention moved the oldest event, which is where this starts anyway.
             Err(ReadError::Expired { trimmed }) if has_no_cursor => {
                 position = trimmed;
                 continue;
             }
             Err(ReadError::Expired { .. }) => return Err(hub.expired()),
-            page => page?,
+            through => through?,
         };
-        let sizes = page.records.iter().map(|record| record.entry.bytes());
-        bytes += sizes.sum::<usize>();
-        records.extend(page.records);
-        position = page.through;
-        if effort.is_spent() {
+        if begun.elapsed() >= PAGE_TIME_MAX || sink.rows() >= PAGE_ROWS_MAX {
             break;
         }
     }
+    let records = sink.flush().unwrap_or_default();
     let events = records
         .iter()
         .map(|record| event_message(record.view(), &listing.view));
@@ -138,7 +99,7 @@ pub(super) async fn find(
     source: Option<String>,
     scope: &Scope,
     view: &View,
-) -> Result<Option<(proto::Event, Cursor)>, Error> {
+) -> Result<Option<(Event, Cursor)>, Error> {
     let scope = scope.clone();
     let matches = move |attributes: AttributesRef<'_>| {
         let is_named = source

@@ -4,10 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::frame::View;
-use crate::access::{Principal, audit};
+use crate::access::{Narrowed, Principal, audit};
 use crate::event::{Cursor, UnixMillis};
 use crate::filter::{AskedFilter, Filter};
-use crate::proto;
 
 /// Where to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub struct Request {
     /// What to send: of what is asked for, what the principal may receive.
     pub filter: Filter,
     /// What its policy took away, if it took anything.
-    pub narrowed: Option<proto::Narrowed>,
+    pub narrowed: Option<Narrowed>,
     /// The filter in the subscriber's words, for listings.
     pub asked_filter: AskedFilter,
     /// Where to start.

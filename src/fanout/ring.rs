@@ -221,7 +221,7 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
 
-    use super::super::frame::Payload;
+    use super::super::frame::{Encoding, Payload};
     use super::*;
     use crate::access::Redaction;
     use crate::event::{Attributes, Run, UnixMillis};
@@ -259,7 +259,11 @@ mod tests {
         let view = |payload, removed: &[&str]| {
             let removed: Vec<String> = removed.iter().map(|it| (*it).to_owned()).collect();
             let redaction = Redaction::new(&removed, &[]).expect("known fields");
-            View { payload, redaction }
+            View {
+                payload,
+                redaction,
+                encoding: Encoding::Proto,
+            }
         };
         let views = [
             view(Payload::Omitted, &[]),
@@ -285,7 +289,7 @@ mod tests {
                 prop::collection::vec((1_u64..4, 0_usize..4000), 1..5), 0..30),
             after in 0_u64..200,
         ) {
-            let view = View { payload: Payload::Omitted, redaction: Redaction::default() };
+            let view = View { payload: Payload::Omitted, redaction: Redaction::default(), encoding: Encoding::Proto };
             let mut ring = Ring::new(Position::START, 40_000);
             let mut model = Vec::new();
             let mut position = 0;
@@ -335,7 +339,7 @@ mod tests {
             let views = removed.map(|names| {
                 let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
                 let redaction = Redaction::new(&names, &[]).expect("known sets");
-                View { payload: Payload::Included, redaction }
+                View { payload: Payload::Included, redaction, encoding: Encoding::Proto }
             });
             let bytes_max = 20_000;
             let mut ring = Ring::new(Position::START, bytes_max);

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use clerkcast::access::{Policy, Principal, Redaction};
+use clerkcast::api;
 use clerkcast::clerk::{self, Envelope};
 use clerkcast::event::{Attributes, IndexHint, Position, UnixMillis};
 use clerkcast::fanout::{
-    Config, Error, Fanout, Frame, Metrics, OnExpired, Payload, Request, Start, Subscriber, View,
+    Config, Delivery, Encoding, Error, Fanout, Metrics, OnExpired, Payload, Request, Start,
+    Subscriber, View,
 };
 use clerkcast::filter::{AskedFilter, Filter};
 use clerkcast::log::sqlite::{self, SqliteLog};
@@ -87,24 +89,32 @@ fn request(start: Start, on_expired: OnExpired) -> Request {
         view: View {
             payload: Payload::Omitted,
             redaction: Redaction::default(),
+            encoding: Encoding::Proto,
         },
         name: "test".to_owned(),
         peer: String::new(),
     }
 }
 
-/// Takes the messages out of what a subscription yields.
+/// Takes the messages out of what a subscriber yields.
 struct Reader {
-    subscription: Subscriber,
+    subscriber: Subscriber,
     bytes: BytesMut,
 }
 
 impl Reader {
     async fn next(&mut self) -> Result<SubscribeResponse, Error> {
         if self.bytes.is_empty() {
-            let frames = tokio::time::timeout(PATIENCE, self.subscription.next()).await;
-            for frame in frames.expect("in time").expect("no end")? {
-                self.bytes.extend_from_slice(&frame.bytes());
+            let delivery = tokio::time::timeout(PATIENCE, self.subscriber.next()).await;
+            match delivery.expect("in time").expect("no end")? {
+                Delivery::Control(cursor, control) => {
+                    return Ok(api::control::message(cursor, control));
+                }
+                Delivery::Events(frames) => {
+                    for frame in frames {
+                        self.bytes.extend_from_slice(&frame.bytes());
+                    }
+                }
             }
         }
         assert_eq!(self.bytes.get_u8(), 0, "not compressed");
@@ -114,21 +124,21 @@ impl Reader {
 }
 
 /// Reads up to the first event, which comes from the ring and not from the log; then
-/// retention removes what the subscription has not read.
+/// retention removes what the subscriber has not read.
 async fn overtaken_by_retention(on_expired: OnExpired) -> (Served, Reader) {
     let served = serve();
     let opened = served
         .fanout
         .subscribe(request(Start::Earliest, on_expired))
         .await;
-    let mut subscription = Reader {
-        subscription: opened.expect("opened"),
+    let mut subscriber = Reader {
+        subscriber: opened.expect("opened"),
         bytes: BytesMut::new(),
     };
     let old = Duration::from_secs(7200);
     append(&*served.log, "first", old).await;
     loop {
-        let frame = subscription.next().await.expect("a frame");
+        let frame = subscriber.next().await.expect("a frame");
         if let Some(Kind::Event(event)) = frame.kind {
             assert_eq!(event.id, "first");
             break;
@@ -139,14 +149,14 @@ async fn overtaken_by_retention(on_expired: OnExpired) -> (Served, Reader) {
     }
     append(&*served.log, "kept", Duration::ZERO).await;
     served.log.apply_retention().await.expect("applied");
-    (served, subscription)
+    (served, subscriber)
 }
 
 #[tokio::test]
 async fn reliable_what_retention_took_from_a_slow_subscriber_ends_it_unless_it_said_otherwise() {
-    let (_served, mut subscription) = overtaken_by_retention(OnExpired::Fail).await;
+    let (_served, mut subscriber) = overtaken_by_retention(OnExpired::Fail).await;
     let error = loop {
-        match subscription.next().await {
+        match subscriber.next().await {
             Ok(frame) => assert!(!matches!(frame.kind, Some(Kind::Event(_))), "{frame:?}"),
             Err(error) => break error,
         }
@@ -156,10 +166,10 @@ async fn reliable_what_retention_took_from_a_slow_subscriber_ends_it_unless_it_s
 
 #[tokio::test]
 async fn reliable_a_gap_is_told_before_what_comes_after_it() {
-    let (_served, mut subscription) = overtaken_by_retention(OnExpired::Earliest).await;
+    let (_served, mut subscriber) = overtaken_by_retention(OnExpired::Earliest).await;
     let mut gap = None;
     let event = loop {
-        let frame = subscription.next().await.expect("it goes on");
+        let frame = subscriber.next().await.expect("it goes on");
         match frame.kind {
             Some(Kind::Gap(found)) => {
                 assert_eq!(found.to, frame.cursor);
@@ -229,18 +239,21 @@ async fn history_is_read_once_for_those_who_go_through_it_together() {
     for number in 0..2_000 {
         append(&*served.log, &format!("old_{number}"), Duration::ZERO).await;
     }
-    let mut subscriptions = Vec::new();
+    let mut subscribers = Vec::new();
     for _ in 0..3 {
         let request = request(Start::Earliest, OnExpired::Fail);
         let opened = served.fanout.subscribe(request).await;
-        subscriptions.push(opened.expect("opened"));
+        subscribers.push(opened.expect("opened"));
     }
     let mut firsts = Vec::new();
-    for subscription in &mut subscriptions {
-        let _started = subscription.next().await.expect("no end").expect("frames");
-        firsts.push(subscription.next().await.expect("no end").expect("frames"));
+    for subscriber in &mut subscribers {
+        let _started = subscriber.next().await.expect("no end").expect("frames");
+        firsts.push(subscriber.next().await.expect("no end").expect("frames"));
     }
-    let memory = |frames: &Vec<Frame>| -> Vec<*const u8> {
+    let memory = |delivery: &Delivery| -> Vec<*const u8> {
+        let Delivery::Events(frames) = delivery else {
+            panic!("events come next: {delivery:?}");
+        };
         frames.iter().map(|it| it.bytes().as_ptr()).collect()
     };
     assert!(
@@ -271,7 +284,7 @@ async fn reliable_what_retention_took_is_not_sent_from_memory() {
     let _page = first.next().await.expect("no end").expect("frames");
     served.log.apply_retention().await.expect("applied");
     let mut second = Reader {
-        subscription: second,
+        subscriber: second,
         bytes: BytesMut::new(),
     };
     loop {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clerkcast::access::Redaction;
 use clerkcast::event::{AttributesRef, Epoch, Position, Run, UnixMillis};
-use clerkcast::fanout::{self, Error, EventPage, Fanout, ListRequest, Payload, Start, View};
+use clerkcast::fanout::{
+    self, Encoding, Error, EventPage, Fanout, ListRequest, Payload, Start, View,
+};
 use clerkcast::filter::Filter;
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{
@@ -181,6 +183,7 @@ fn listing(start: Start) -> ListRequest {
         view: View {
             payload: Payload::Omitted,
             redaction: Redaction::default(),
+            encoding: Encoding::Proto,
         },
     }
 }

@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::access::Principal;
+use crate::access::{Narrowed, Principal};
 use crate::api;
 use crate::event::{Cursor, UnixMillis};
-use crate::fanout::{ListRequest, OnExpired, Payload, Request, Start, View};
+use crate::fanout::{Encoding, ListRequest, OnExpired, Payload, Request, Start, View};
 use crate::filter::{
-    AskedFilter, Filter, KnownNames, Narrowed, Scope, Spec, TypePattern, Violation, Violations,
+    self, AskedFilter, Filter, KnownNames, Scope, Spec, TypePattern, Violation, Violations,
 };
 use crate::proto;
 use crate::proto::subscribe_request::Start as AskedStart;
@@ -98,7 +98,7 @@ pub(super) fn list(
     asked: &proto::ListEventsRequest,
     known: &KnownNames,
     principal: &Principal,
-) -> Result<(ListRequest, Option<proto::Narrowed>), Refused> {
+) -> Result<(ListRequest, Option<Narrowed>), Refused> {
     let mut check = Check::default();
     let asked_filter = api::filter::spec(asked.filter.clone());
     let filter = check.filter(&asked_filter, known, &principal.policy().scope);
@@ -161,9 +161,9 @@ pub(super) fn list_subscribers(
 }
 
 /// What is removed of an event of this type; nothing where nothing is.
-pub(super) fn removed_of(event_type: &str, view: &View) -> Option<proto::Narrowed> {
+pub(super) fn removed_of(event_type: &str, view: &View) -> Option<Narrowed> {
     let types = [TypePattern::Exact(event_type.to_owned())];
-    narrowed_by(&types, proto::Narrowed::default(), view)
+    narrowed_by(&types, filter::Narrowed::default(), view)
 }
 
 /// What the caller is shown of events.
@@ -178,27 +178,17 @@ pub(super) fn view(principal: &Principal, include_payload: bool) -> Result<View,
         Payload::Omitted
     };
     let redaction = policy.redaction.clone();
-    Ok(View { payload, redaction })
+    Ok(View {
+        payload,
+        redaction,
+        encoding: Encoding::Proto,
+    })
 }
 
 /// The part of a filter that the caller may receive, and what was taken away.
-fn within(filter: &Filter, principal: &Principal) -> Result<(Filter, proto::Narrowed), Refused> {
+fn within(filter: &Filter, principal: &Principal) -> Result<(Filter, filter::Narrowed), Refused> {
     let within = filter.within(&principal.policy().scope);
-    let (filter, narrowed) = within.map_err(|denied| not_allowed(principal, denied.asked))?;
-    let Narrowed {
-        withheld_types,
-        types,
-        exclude_types,
-        sources,
-    } = narrowed;
-    let narrowed = proto::Narrowed {
-        withheld_types,
-        types,
-        exclude_types,
-        sources,
-        redacted_fields: Vec::new(),
-    };
-    Ok((filter, narrowed))
+    within.map_err(|denied| not_allowed(principal, denied.asked))
 }
 
 fn not_allowed(principal: &Principal, asked: String) -> Refused {
@@ -207,13 +197,12 @@ fn not_allowed(principal: &Principal, asked: String) -> Refused {
 }
 
 /// What a policy takes away of events of these types; nothing where it takes nothing.
-fn narrowed_by(
-    types: &[TypePattern],
-    mut narrowed: proto::Narrowed,
-    view: &View,
-) -> Option<proto::Narrowed> {
-    narrowed.redacted_fields = view.redaction.names(types);
-    (narrowed != proto::Narrowed::default()).then_some(narrowed)
+fn narrowed_by(types: &[TypePattern], filter: filter::Narrowed, view: &View) -> Option<Narrowed> {
+    let narrowed = Narrowed {
+        filter,
+        redacted_fields: view.redaction.names(types),
+    };
+    (!narrowed.is_nothing()).then_some(narrowed)
 }
 
 /// Collects what is wrong.

@@ -94,7 +94,7 @@ impl EventService for Service {
                 String::new()
             },
             cursor,
-            narrowed,
+            narrowed: narrowed.map(api::narrowed::message),
         }))
     }
 
@@ -118,7 +118,7 @@ impl EventService for Service {
         audit::got(principal.name(), &peer, &id, found.is_some());
         let (event, cursor) = found.ok_or_else(|| status::no_such_event(&id))?;
         Ok(Response::new(proto::GetEventResponse {
-            narrowed: request::removed_of(&event.r#type, &view),
+            narrowed: request::removed_of(&event.r#type, &view).map(api::narrowed::message),
             event: Some(event),
             cursor: cursor.to_string(),
         }))

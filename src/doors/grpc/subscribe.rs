@@ -17,7 +17,8 @@ use super::calls::REQUEST_BYTES_MAX;
 use super::guard::{peer, principal_of};
 use super::service::Service;
 use super::{request, status};
-use crate::fanout::{Error, Fanout, Subscriber};
+use crate::api;
+use crate::fanout::{Delivery, Error, Fanout, Frame, Subscriber};
 use crate::proto;
 use crate::proto::method::event_service;
 use crate::proto::server::event_service_server::EventServiceServer;
@@ -82,6 +83,16 @@ async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Response<Body>,
     Ok(respond(subscriber, to_status))
 }
 
+/// A delivery as it goes over the wire.
+fn frames(delivery: Delivery) -> Vec<Frame> {
+    match delivery {
+        Delivery::Events(frames) => frames,
+        Delivery::Control(cursor, control) => {
+            vec![Frame::message(&api::control::message(cursor, control))]
+        }
+    }
+}
+
 /// Pulled by the connection: frames are asked for when HTTP/2 has room for it.
 fn respond(
     subscriber: Subscriber,
@@ -89,7 +100,7 @@ fn respond(
 ) -> Response<Body> {
     let frames = stream::unfold((subscriber, to_status), |mut state| async move {
         let (subscriber, to_status) = &mut state;
-        let frames = subscriber.next().await?.map_err(to_status);
+        let frames = subscriber.next().await?.map(frames).map_err(to_status);
         Some((frames, state))
     });
     let mut response = Response::new(Body::new(FrameBody::new(Box::pin(frames))));
