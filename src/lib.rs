@@ -50,6 +50,7 @@ pub mod fanout;
 pub mod filter;
 
 pub mod doors;
+pub mod intake;
 pub mod net;
 pub mod ops;
 pub mod telemetry;

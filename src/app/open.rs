@@ -17,11 +17,12 @@ use crate::access::Access;
 use crate::clerk::{self, catalog};
 use crate::doors::grpc;
 use crate::fanout::Fanout;
+use crate::intake::Intake;
 use crate::log::jetstream::JetStreamLog;
 use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{self, Log};
 use crate::net::{self, Listener};
-use crate::{fanout, telemetry, webhook};
+use crate::{fanout, intake, telemetry, webhook};
 
 /// File descriptors for everything but connections on the two public ports.
 const DESCRIPTORS_RESERVED: usize = 256;
@@ -38,6 +39,7 @@ pub struct Gateway {
     pub(super) admin: TcpListener,
     pub(super) controls: Controls,
     pub(super) webhook_metrics: webhook::Metrics,
+    pub(super) intake: Intake,
     pub(super) grpc_metrics: grpc::Metrics,
     pub(super) feed: JoinHandle<()>,
     pub(super) drain: CancellationToken,
@@ -86,14 +88,21 @@ impl Gateway {
             drain.clone(),
         );
         let webhook_metrics = webhook::Metrics::register(&mut registry);
+        let intake_metrics = intake::Metrics::register(&mut registry);
+        let pins = intake::Pins::default();
         let controls = Controls {
             access: Access::new(config.access.clone()),
             certificates,
-            sources: webhook::Sources::new(&config.webhook.sources, webhook_metrics.clone()),
+            sources: webhook::Sources::new(
+                &config.webhook.sources,
+                pins.clone(),
+                webhook_metrics.clone(),
+            ),
             fanout,
             log: log.clone(),
             metrics: controls::Metrics::register(&mut registry),
         };
+        let intake = Intake::new(log.clone(), pins, intake_metrics);
         Ok(Self {
             http: Listener::new("http", http, http_limits, net_metrics.clone()).with_tls(http_tls),
             grpc: Listener::new("grpc", grpc, grpc_limits, net_metrics).with_tls(grpc_tls),
@@ -103,6 +112,7 @@ impl Gateway {
             registry,
             controls,
             webhook_metrics,
+            intake,
             feed,
             drain,
             recovered_in,

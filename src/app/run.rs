@@ -50,7 +50,7 @@ impl Gateway {
         let webhooks = webhook::router(
             self.config.webhook,
             sources,
-            log.clone(),
+            self.intake,
             self.webhook_metrics,
             drain.clone(),
         );

@@ -1,10 +1,6 @@
 //! What the webhook side counts.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,12 +8,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::response::Refusal;
-use crate::clerk::{Drift, DriftKind};
 use crate::event::UnixMillis;
-
-/// Distinct fields counted by name. Their names are the senders' words; what is beyond
-/// is counted as `other`.
-const DRIFT_FIELDS_MAX: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabel {
@@ -28,20 +19,6 @@ struct SourceLabel {
 struct RejectedLabel {
     source: String,
     reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DriftLabel {
-    event_type: &'static str,
-    field: String,
-    kind: DriftName,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "label values as they are shown")]
-enum DriftName {
-    unknown_field,
-    unexpected_value,
 }
 
 /// The webhook side's metrics; clones share them.
@@ -55,8 +32,6 @@ pub struct Metrics {
     duplicates: Family<SourceLabel, Counter>,
     last_accepted: Family<SourceLabel, Gauge>,
     rejected: Family<RejectedLabel, Counter>,
-    drift: Family<DriftLabel, Counter>,
-    drift_fields: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Metrics {
@@ -71,8 +46,6 @@ impl Metrics {
             duplicates: Family::default(),
             last_accepted: Family::default(),
             rejected: Family::default(),
-            drift: Family::default(),
-            drift_fields: Arc::default(),
         };
         registry.register(
             "webhook_received",
@@ -115,11 +88,6 @@ impl Metrics {
             "http_not_found",
             "Requests for paths outside /webhooks/, which scanners send",
             metrics.not_found.clone(),
-        );
-        registry.register(
-            "event_drift",
-            "Fields of accepted events that the proto files do not know or could not hold, by type and field; they remain in payload_json",
-            metrics.drift.clone(),
         );
         metrics.expect_reasons("");
         metrics
@@ -172,36 +140,5 @@ impl Metrics {
             reason: refusal.name(),
         };
         self.rejected.get_or_create(&label).inc();
-    }
-
-    pub(super) fn count_drift(&self, event_type: &'static str, drift: &[Drift]) {
-        for one in drift {
-            let kind = match one.kind {
-                DriftKind::UnknownField => DriftName::unknown_field,
-                DriftKind::UnexpectedValue => DriftName::unexpected_value,
-            };
-            let field = self.bounded(&one.path);
-            let label = DriftLabel {
-                event_type,
-                field,
-                kind,
-            };
-            self.drift.get_or_create(&label).inc();
-        }
-    }
-
-    fn bounded(&self, path: &str) -> String {
-        let mut fields = self.drift_fields.lock();
-        // Inside metadata, a key may be anything, such as an address.
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
-        let is_shown = path.len() <= 200 && path.bytes().all(is_plain);
-        if fields.len() < DRIFT_FIELDS_MAX && is_shown {
-            fields.insert(path.to_owned());
-        }
-        if fields.contains(path) {
-            path.to_owned()
-        } else {
-            "other".to_owned()
-        }
     }
 }

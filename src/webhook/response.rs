@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::rejection::Rejection;
-use crate::log::AppendError;
+use crate::intake::{AppendError, Error};
 
 /// Svix waits at least as long as its schedule says, and up to twice that.
 const RETRY_AFTER_SECONDS: &str = "5";
@@ -69,7 +69,7 @@ pub enum Refusal {
     Draining,
     /// The log did not make it durable.
     #[error("the event could not be stored: {0}; retry")]
-    NotStored(#[from] AppendError),
+    NotStored(AppendError),
 }
 
 impl Refusal {
@@ -126,6 +126,15 @@ impl Refusal {
             Self::UnknownSource | Self::WrongPath => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Busy | Self::Draining | Self::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::OtherInstance { .. } => Self::OtherInstance,
+            Error::Append(error) => Self::NotStored(error),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::metrics::Metrics;
 use super::response::Refusal;
 use super::secret::SigningSecret;
 use super::verify::Verifier;
+use crate::intake::Pins;
 
 /// One Clerk instance whose webhooks are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,39 +31,23 @@ impl Source {
     }
 }
 
-/// A source in force.
-#[derive(Debug)]
-pub(super) struct AcceptedSource {
-    pub(super) name: String,
-    pub(super) verifier: Verifier,
-    pub(super) instance_id: Option<String>,
-}
-
-impl From<&Source> for AcceptedSource {
-    fn from(source: &Source) -> Self {
-        Self {
-            name: source.name.clone(),
-            verifier: Verifier::new(&source.secrets),
-            instance_id: source.instance_id.clone(),
-        }
-    }
-}
-
 /// The accepted sources by name; clones share them.
 #[derive(Clone, Debug)]
 pub struct Sources {
     current: Arc<RwLock<ByName>>,
+    pins: Pins,
     metrics: Metrics,
 }
 
-type ByName = HashMap<String, Arc<AcceptedSource>>;
+type ByName = HashMap<String, Verifier>;
 
 impl Sources {
-    /// Accepts the webhooks of these.
+    /// Accepts the webhooks of these, each pinned to its instance.
     #[must_use]
-    pub fn new(sources: &[Source], metrics: Metrics) -> Self {
+    pub fn new(sources: &[Source], pins: Pins, metrics: Metrics) -> Self {
         let accepted = Self {
             current: Arc::default(),
+            pins,
             metrics,
         };
         accepted.replace(sources);
@@ -72,9 +57,11 @@ impl Sources {
     /// Accepts the webhooks of these from now on, and of no other. When it returns, nothing is
     /// verified with a former secret any more, not even a body that was on its way.
     pub fn replace(&self, sources: &[Source]) {
-        let by_name = |source: &Source| (source.name.clone(), Arc::new(source.into()));
+        let by_name = |source: &Source| (source.name.clone(), Verifier::new(&source.secrets));
         let replacement: ByName = sources.iter().map(by_name).collect();
+        let pins = |source: &Source| (source.name.clone(), source.instance_id.clone());
         let mut current = self.current.write();
+        self.pins.set(sources.iter().map(pins));
         let former = std::mem::replace(&mut *current, replacement);
         for added in current.keys().filter(|name| !former.contains_key(*name)) {
             self.metrics.expect_source(added);
@@ -94,13 +81,9 @@ impl Sources {
     pub(super) fn with<T>(
         &self,
         name: &str,
-        judge: impl FnOnce(&Arc<AcceptedSource>) -> Result<T, Refusal>,
+        judge: impl FnOnce(&Verifier) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        judge(
-            self.current
-                .read()
-                .get(name)
-                .ok_or(Refusal::UnknownSource)?,
-        )
+        let current = self.current.read();
+        judge(current.get(name).ok_or(Refusal::UnknownSource)?)
     }
 }

@@ -1,7 +1,7 @@
 //! Proof that Clerk sent it.
 //!
-//! A [`Verified`] body can only come out of [`Verifier::verify`], and what decodes and
-//! stores a delivery takes nothing else, so nothing can be parsed before it is verified.
+//! A [`Verified`] body can only come out of [`Verifier::verify`], and the webhook hands in
+//! nothing else, so nothing can be parsed before it is verified.
 //!
 //! Svix's library decides: what it refuses is never accepted. This module refuses some
 //! deliveries on top, before the library is asked, and names the reason of a refusal.
@@ -15,6 +15,7 @@ use svix::webhooks::{Webhook, WebhookError};
 use super::rejection::Rejection;
 use super::secret::SigningSecret;
 use crate::event::UnixMillis;
+use crate::intake::Submission;
 
 static ID: SigningHeader = SigningHeader::new("svix-id", "webhook-id");
 static TIMESTAMP: SigningHeader = SigningHeader::new("svix-timestamp", "webhook-timestamp");
@@ -107,6 +108,17 @@ impl Verified {
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// Hands it in as an event of `source` that arrives now.
+    pub(super) fn into_submission(self, source: &str) -> Submission {
+        Submission {
+            source: source.to_owned(),
+            id: self.id,
+            send_time: self.send_time,
+            receive_time: UnixMillis::now(),
+            body: self.body,
+        }
     }
 }
 
