@@ -1,13 +1,19 @@
 //! `clerkcast copy`: a log into another one, into a file, or from a file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
+use prometheus_client::registry::Registry;
 
 use super::failure::Failure;
 use super::options::{Loaded, LogArgs, Settings, check_stream, refusal};
 use crate::app::file::Environment;
-use crate::copy::{self, CopyReport, Format as ArchiveFormat, Place};
+use crate::app::{LogConfig, open_embedded, open_log};
+use crate::copy::{self, CopyReport, Format as ArchiveFormat, Source, Target};
+use crate::log::jetstream::{self, Missing};
+use crate::log::sqlite::{self, SqliteLog};
+use crate::log::{Log, Metrics};
 use crate::telemetry::{self, Level, LogFormat};
 
 /// A line about so often, for whoever waits.
@@ -52,7 +58,9 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
             eprintln!("clerkcast: {} events copied", copied.events);
         }
     };
-    let copied = copy::copy(from, to, progress).await;
+    let source = open_source(from).await?;
+    let target = open_target(to).await?;
+    let copied = copy::copy(source, target, progress).await;
     let CopyReport {
         events,
         duplicates,
@@ -63,6 +71,58 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
         eprintln!("clerkcast: {retired_ids} ids of removed events are remembered");
     }
     Ok(())
+}
+
+/// Where to copy from, or to.
+enum Place {
+    DataDir(PathBuf),
+    Stream(Box<jetstream::Config>),
+    File(PathBuf, ArchiveFormat),
+}
+
+async fn open_source(place: Place) -> Result<Source, Failure> {
+    match place {
+        Place::File(path, format) => Source::file(path, format).map_err(Failure::failed),
+        Place::DataDir(data_dir) if !sqlite::exists(&data_dir) => Err(Failure::Failed(format!(
+            "{}: there is no log in this directory",
+            data_dir.display()
+        ))),
+        Place::DataDir(data_dir) => Ok(Source::embedded_log(open_directory(data_dir)?)),
+        Place::Stream(config) => {
+            let config = jetstream::Config {
+                missing: Missing::Refuse,
+                ..*config
+            };
+            Ok(Source::stream(open_stream(config).await?))
+        }
+    }
+}
+
+async fn open_target(place: Place) -> Result<Target, Failure> {
+    match place {
+        Place::File(path, format) => Target::file(path, format).map_err(Failure::failed),
+        Place::DataDir(data_dir) => Ok(Target::embedded_log(open_directory(data_dir)?)),
+        Place::Stream(config) => Ok(Target::stream(open_stream(*config).await?)),
+    }
+}
+
+/// Retention is the gateway's: it decides when it runs.
+fn open_directory(data_dir: PathBuf) -> Result<Arc<SqliteLog>, Failure> {
+    let config = sqlite::Config {
+        data_dir,
+        retain_for: None,
+        retain_bytes: None,
+    };
+    open_embedded(config, unregistered()).map_err(Failure::failed)
+}
+
+async fn open_stream(config: jetstream::Config) -> Result<Arc<dyn Log>, Failure> {
+    let opening = open_log(LogConfig::Nats(config), unregistered());
+    opening.await.map_err(Failure::failed)
+}
+
+fn unregistered() -> Metrics {
+    Metrics::register(&mut Registry::default())
 }
 
 fn place(text: &str, settings: &Settings) -> Result<Place, Failure> {

@@ -1,17 +1,18 @@
 //! Files of archived events.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 
-use crate::clerk;
+use super::error::{Error, InvalidEvent};
 use crate::event::UnixMillis;
+use crate::intake::Submission;
 use crate::log::Entry;
 use crate::proto::{self, ArchivedEvent};
 
@@ -37,12 +38,23 @@ pub(super) struct Reader {
     count: u64,
 }
 
+impl fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Reader({:?} of {})",
+            self.format,
+            self.path.display()
+        )
+    }
+}
+
 impl Reader {
-    pub(super) fn open(path: PathBuf, format: Format) -> anyhow::Result<Self> {
+    pub(super) fn open(path: PathBuf, format: Format) -> Result<Self, Error> {
         let content: Box<dyn BufRead + Send> = if path.as_os_str() == STANDARD {
             Box::new(BufReader::new(io::stdin()))
         } else {
-            let file = File::open(&path).with_context(|| path.display().to_string())?;
+            let file = File::open(&path).map_err(|cause| of_file(&path, cause))?;
             Box::new(BufReader::new(file))
         };
         Ok(Self {
@@ -53,31 +65,37 @@ impl Reader {
         })
     }
 
-    /// The next records, until they are so many or so large; none at the end.
-    pub(super) fn next_records(
+    /// The next events, until they are so many or so large; none at the end.
+    pub(super) fn next_events(
         &mut self,
-        records_max: usize,
+        events_max: usize,
         bytes_max: usize,
-    ) -> anyhow::Result<Vec<Entry>> {
-        let mut records = Vec::new();
+    ) -> Result<Vec<Submission>, Error> {
+        let mut events = Vec::new();
         let mut bytes = 0;
-        while records.len() < records_max && bytes < bytes_max {
-            let read = match self.format {
-                Format::Ndjson => self.next_line(),
-                Format::Protobuf => self.next_message(),
-            };
-            let event = read.and_then(|event| event.map(record).transpose());
-            let event = event
-                .with_context(|| format!("{}: event {}", self.path.display(), self.count + 1))?;
+        while events.len() < events_max && bytes < bytes_max {
+            let event = self.next_event().map_err(|cause| Error::Event {
+                path: self.path.clone(),
+                number: self.count + 1,
+                cause,
+            })?;
             let Some(event) = event else { break };
             self.count += 1;
-            bytes += event.bytes();
-            records.push(event);
+            bytes += event.body.len();
+            events.push(event);
         }
-        Ok(records)
+        Ok(events)
     }
 
-    fn next_line(&mut self) -> anyhow::Result<Option<ArchivedEvent>> {
+    fn next_event(&mut self) -> Result<Option<Submission>, InvalidEvent> {
+        let event = match self.format {
+            Format::Ndjson => self.next_line()?,
+            Format::Protobuf => self.next_message()?,
+        };
+        event.map(submission).transpose()
+    }
+
+    fn next_line(&mut self) -> Result<Option<ArchivedEvent>, InvalidEvent> {
         let mut line = String::new();
         loop {
             line.clear();
@@ -92,35 +110,33 @@ impl Reader {
         let mut json = serde_json::Deserializer::from_str(&line);
         let event = DynamicMessage::deserialize(descriptor()?, &mut json);
         let event = event.and_then(|event| json.end().map(|()| event));
-        // What the parser says may quote the event.
-        let event = event.map_err(|error| {
-            anyhow!(
-                "not an ArchivedEvent in JSON, from column {} on",
-                error.column()
-            )
-        })?;
+        let event = event.map_err(|error| InvalidEvent::Json(error.column()))?;
         Ok(Some(event.transcode_to()?))
     }
 
-    fn next_message(&mut self) -> anyhow::Result<Option<ArchivedEvent>> {
+    fn next_message(&mut self) -> Result<Option<ArchivedEvent>, InvalidEvent> {
         let Some(length) = self.next_length()? else {
             return Ok(None);
         };
-        ensure!(length <= EVENT_BYTES_MAX, "its length is that of no event");
+        if length > EVENT_BYTES_MAX {
+            return Err(InvalidEvent::Length);
+        }
         let mut encoded = vec![0; length];
         let read = self.content.read_exact(&mut encoded);
-        read.context("the file ends within it")?;
+        read.map_err(InvalidEvent::EndsWithin)?;
         Ok(Some(ArchivedEvent::decode(&encoded[..])?))
     }
 
     /// A varint; none at the end of the file.
-    fn next_length(&mut self) -> anyhow::Result<Option<usize>> {
+    fn next_length(&mut self) -> Result<Option<usize>, InvalidEvent> {
         let mut length = 0_usize;
         for place in 0..5 {
             let mut byte = [0];
             if self.content.read(&mut byte)? == 0 {
-                ensure!(place == 0, "the file ends within its length");
-                return Ok(None);
+                let is_at_end = place == 0;
+                return is_at_end
+                    .then_some(None)
+                    .ok_or(InvalidEvent::EndsWithinLength);
             }
             let [byte] = byte;
             length |= usize::from(byte & 0x7f) << (7 * place);
@@ -128,7 +144,7 @@ impl Reader {
                 return Ok(Some(length));
             }
         }
-        bail!("its length is that of no event")
+        Err(InvalidEvent::Length)
     }
 }
 
@@ -141,18 +157,32 @@ pub(super) struct Writer {
     file: Option<File>,
 }
 
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Writer({:?} to {})",
+            self.format,
+            self.path.display()
+        )
+    }
+}
+
 impl Writer {
-    pub(super) fn create(path: PathBuf, format: Format) -> anyhow::Result<Self> {
+    pub(super) fn create(path: PathBuf, format: Format) -> Result<Self, Error> {
         let mut unfinished = path.clone().into_os_string();
         unfinished.push(".unfinished");
         let unfinished = PathBuf::from(unfinished);
         let (content, file): (Box<dyn Write + Send>, _) = if path.as_os_str() == STANDARD {
             (Box::new(BufWriter::new(io::stdout())), None)
         } else {
-            ensure!(!path.exists(), "{}: there is such a file", path.display());
-            let file =
-                create_for_owner(&unfinished).with_context(|| unfinished.display().to_string())?;
-            (Box::new(BufWriter::new(file.try_clone()?)), Some(file))
+            if path.exists() {
+                return Err(Error::FileExists(path));
+            }
+            let created = create_for_owner(&unfinished)
+                .and_then(|file| Ok((BufWriter::new(file.try_clone()?), file)));
+            let (content, file) = created.map_err(|cause| of_file(&unfinished, cause))?;
+            (Box::new(content), Some(file))
         };
         Ok(Self {
             path,
@@ -163,28 +193,40 @@ impl Writer {
         })
     }
 
-    pub(super) fn write(&mut self, records: &[Entry]) -> anyhow::Result<()> {
-        for record in records {
-            let event = archived(record)?;
-            let written = match self.format {
-                Format::Ndjson => self.content.write_all(line(&event)?.as_bytes()),
-                Format::Protobuf => self
-                    .content
-                    .write_all(&event.encode_length_delimited_to_vec()),
-            };
-            written.with_context(|| self.path.display().to_string())?;
-        }
-        Ok(())
+    pub(super) fn write(&mut self, event: &ArchivedEvent) -> Result<(), Error> {
+        let written = match self.format {
+            Format::Ndjson => {
+                let line = line(event).map_err(|cause| Error::Json {
+                    id: event.id.clone(),
+                    cause,
+                })?;
+                self.content.write_all(&line)
+            }
+            Format::Protobuf => {
+                let encoded = event.encode_length_delimited_to_vec();
+                self.content.write_all(&encoded)
+            }
+        };
+        written.map_err(|cause| of_file(&self.path, cause))
     }
 
-    pub(super) fn finish(mut self) -> anyhow::Result<()> {
-        let finished = self.content.flush();
-        finished.with_context(|| self.path.display().to_string())?;
-        if let Some(file) = &self.file {
-            file.sync_all()?;
-            std::fs::rename(&self.unfinished, &self.path)?;
-        }
-        Ok(())
+    pub(super) fn finish(mut self) -> Result<(), Error> {
+        let flushed = self.content.flush();
+        let finished = flushed.and_then(|()| match &self.file {
+            None => Ok(()),
+            Some(file) => {
+                file.sync_all()?;
+                std::fs::rename(&self.unfinished, &self.path)
+            }
+        });
+        finished.map_err(|cause| of_file(&self.path, cause))
+    }
+}
+
+fn of_file(path: &Path, cause: io::Error) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        cause,
     }
 }
 
@@ -195,55 +237,68 @@ fn create_for_owner(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn archived(record: &Entry) -> anyhow::Result<ArchivedEvent> {
-    let event = proto::Event::decode(&record.event[..]);
-    let event = event.with_context(|| format!("the stored event {}", record.id))?;
+/// An entry of a log, as an archive holds it.
+pub(super) fn archived(entry: &Entry) -> Result<ArchivedEvent, Error> {
+    let event = proto::Event::decode(&entry.event[..]).map_err(|cause| Error::StoredEvent {
+        id: entry.id.clone(),
+        cause,
+    })?;
     Ok(ArchivedEvent {
-        id: record.id.clone(),
-        source: record.attributes.source.clone(),
+        id: entry.id.clone(),
+        source: entry.attributes.source.clone(),
         send_time: event.send_time,
-        receive_time: Some(record.receive_time.into()),
-        payload_json: String::from_utf8(record.payload.to_vec())
-            .map_err(|_| anyhow!("the body of {} is not UTF-8", record.id))?,
+        receive_time: Some(entry.receive_time.into()),
+        payload_json: text(&entry.id, &entry.payload)?,
     })
+}
+
+/// An event of another archive, as an archive holds it.
+pub(super) fn archived_again(event: Submission) -> Result<ArchivedEvent, Error> {
+    Ok(ArchivedEvent {
+        payload_json: text(&event.id, &event.body)?,
+        id: event.id,
+        source: event.source,
+        send_time: Some(event.send_time.into()),
+        receive_time: Some(event.receive_time.into()),
+    })
+}
+
+fn text(id: &str, body: &[u8]) -> Result<String, Error> {
+    String::from_utf8(body.to_vec()).map_err(|_| Error::BodyNotUtf8(id.to_owned()))
 }
 
 /// As the webhook would have handed it in.
-fn record(event: ArchivedEvent) -> anyhow::Result<Entry> {
-    ensure!(!event.id.is_empty(), "it has no id");
-    ensure!(!event.source.is_empty(), "it has no source");
+fn submission(event: ArchivedEvent) -> Result<Submission, InvalidEvent> {
+    if event.id.is_empty() {
+        return Err(InvalidEvent::Lacks("id"));
+    }
+    if event.source.is_empty() {
+        return Err(InvalidEvent::Lacks("source"));
+    }
     let receive_time = event.receive_time.as_ref().map(UnixMillis::from);
-    let receive_time = receive_time.context("it has no receive_time")?;
     let send_time = event.send_time.as_ref().map(UnixMillis::from);
-    let envelope = clerk::Envelope {
-        id: &event.id,
-        source: &event.source,
-        send_time: send_time.context("it has no send_time")?,
-    };
-    let decoded = clerk::decode(envelope, event.payload_json.as_bytes());
-    Ok(Entry {
+    Ok(Submission {
         id: event.id,
-        attributes: decoded.attributes,
-        receive_time,
-        event: decoded.event,
-        decoding: clerk::decoding(),
-        payload: Bytes::from(event.payload_json),
+        source: event.source,
+        receive_time: receive_time.ok_or(InvalidEvent::Lacks("receive_time"))?,
+        send_time: send_time.ok_or(InvalidEvent::Lacks("send_time"))?,
+        body: Bytes::from(event.payload_json),
     })
 }
 
-fn descriptor() -> anyhow::Result<MessageDescriptor> {
+fn descriptor() -> Result<MessageDescriptor, InvalidEvent> {
     let name = format!("{}.ArchivedEvent", proto::PACKAGE);
     let descriptor = proto::DESCRIPTORS.get_message_by_name(&name);
-    descriptor.with_context(|| format!("there is no message {name}"))
+    descriptor.ok_or(InvalidEvent::NoMessage(name))
 }
 
-fn line(event: &ArchivedEvent) -> anyhow::Result<String> {
+fn line(event: &ArchivedEvent) -> Result<Vec<u8>, InvalidEvent> {
     let mut message = DynamicMessage::new(descriptor()?);
     message.transcode_from(event)?;
     let options = SerializeOptions::new().use_proto_field_name(true);
     let mut json = serde_json::Serializer::new(Vec::new());
     message.serialize_with_options(&mut json, &options)?;
-    let mut line = String::from_utf8(json.into_inner())?;
-    line.push('\n');
+    let mut line = json.into_inner();
+    line.push(b'\n');
     Ok(line)
 }

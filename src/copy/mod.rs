@@ -13,22 +13,22 @@
 //! ids of events that retention removed are copied too; a stream or a file has none.
 
 mod archive;
+mod error;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, ensure};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
-use prometheus_client::registry::Registry;
 
-use crate::app::{LogConfig, open_embedded, open_log};
 use crate::event::{IndexHint, Position};
-use crate::log::jetstream::{self, Missing};
-use crate::log::sqlite::{self, SqliteLog};
-use crate::log::{AppendError, Appended, Entry, Log, Metrics, Query, Read, ReadError};
+use crate::intake::{self, Intake, Pins, Submission};
+use crate::log::sqlite::SqliteLog;
+use crate::log::{Appended, Entry, Log, Query, Read, ReadError};
+
 pub use archive::Format;
+pub use error::{Error, InvalidEvent};
 
 /// Records read from a log at once.
 const PAGE_RECORDS_MAX: usize = 1000;
@@ -37,17 +37,6 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 const APPENDS_MAX: usize = 1024;
 /// A stream keeps the order in which they are acknowledged.
 const APPENDS_MAX_OF_STREAM: usize = 1;
-
-/// Where to copy from, or to.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// The embedded log of a gateway that is not running.
-    DataDir(PathBuf),
-    /// A stream, which gateways may be using.
-    Stream(Box<jetstream::Config>),
-    /// A file; standard input or output where it is called `-`.
-    File(PathBuf, Format),
-}
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,48 +49,57 @@ pub struct CopyReport {
     pub retired_ids: u64,
 }
 
-/// Copies everything that is in `from` to `to`. Calls `progress` now and then.
+/// Copies everything that is in `source` to `target`, and closes both. Calls `progress` now
+/// and then.
 ///
 /// # Errors
 /// When one of them cannot be used, or what is read is no event.
 pub async fn copy(
-    from: Place,
-    to: Place,
+    mut source: Source,
+    mut target: Target,
     mut progress: impl FnMut(CopyReport),
-) -> anyhow::Result<CopyReport> {
-    let mut source = Source::open(from).await?;
-    let mut target = Target::open(to).await?;
-    let mut copied = CopyReport::default();
-    loop {
-        let records = source.next().await?;
-        if records.is_empty() {
-            if let (Some(from), Some(to)) = (source.embedded(), target.embedded()) {
-                copied.retired_ids = copy_retired_ids(from, to).await?;
-            }
-            source.finish().await;
-            target.finish().await?;
-            return Ok(copied);
-        }
-        target.take(records, &mut copied).await?;
-        progress(copied);
+) -> Result<CopyReport, Error> {
+    let mut report = CopyReport::default();
+    while let Some(page) = source.next().await? {
+        target.take(page, &mut report).await?;
+        progress(report);
     }
+    if let (Some(from), Some(to)) = (source.embedded(), target.embedded()) {
+        report.retired_ids = copy_retired_ids(from, to).await?;
+    }
+    source.finish().await;
+    target.finish().await?;
+    Ok(report)
 }
 
-async fn copy_retired_ids(from: &SqliteLog, to: &SqliteLog) -> anyhow::Result<u64> {
+async fn copy_retired_ids(from: &SqliteLog, to: &SqliteLog) -> Result<u64, Error> {
     let mut copied = 0;
     let mut last = None;
     loop {
-        let retired = from.retired_ids(last).await.context("reading the log")?;
+        let retired = from.retired_ids(last).await?;
         let Some(newest) = retired.last() else {
             return Ok(copied);
         };
         last = Some(newest.clone());
-        let repeat = "the ids of removed events were not all copied: repeat the command";
-        copied += to.remember(retired).await.context(repeat)?;
+        copied += to.remember(retired).await.map_err(Error::RetiredIds)?;
     }
 }
 
-enum Source {
+/// What is read at once, never empty.
+#[derive(Debug)]
+enum Page {
+    /// Of a log: they stay as they are, with the version of their decoding.
+    Entries(Vec<Entry>),
+    /// Of an archive: they are decoded as those of a webhook.
+    Events(Vec<Submission>),
+}
+
+/// Where to copy from.
+#[derive(Debug)]
+pub struct Source(SourceKind);
+
+#[derive(Debug)]
+enum SourceKind {
     Log {
         log: Arc<dyn Log>,
         embedded: Option<Arc<SqliteLog>>,
@@ -113,30 +111,21 @@ enum Source {
 }
 
 impl Source {
-    async fn open(place: Place) -> anyhow::Result<Self> {
-        let (log, embedded) = match place {
-            Place::File(path, format) => {
-                return Ok(Self::File(archive::Reader::open(path, format)?));
-            }
-            Place::DataDir(data_dir) => {
-                ensure!(
-                    sqlite::exists(&data_dir),
-                    "{}: there is no log in this directory",
-                    data_dir.display()
-                );
-                let log = open_directory(data_dir)?;
-                (Arc::clone(&log) as Arc<dyn Log>, Some(log))
-            }
-            Place::Stream(config) => {
-                let config = jetstream::Config {
-                    missing: Missing::Refuse,
-                    ..*config
-                };
-                (open_stream(config).await?, None)
-            }
-        };
+    /// The embedded log of a gateway that is not running.
+    #[must_use]
+    pub fn embedded_log(log: Arc<SqliteLog>) -> Self {
+        Self::log(log.clone(), Some(log))
+    }
+
+    /// A stream, which gateways may be using.
+    #[must_use]
+    pub fn stream(log: Arc<dyn Log>) -> Self {
+        Self::log(log, None)
+    }
+
+    fn log(log: Arc<dyn Log>, embedded: Option<Arc<SqliteLog>>) -> Self {
         let bounds = log.bounds();
-        Ok(Self::Log {
+        Self(SourceKind::Log {
             after: bounds.trimmed,
             last: bounds.last,
             has_begun: false,
@@ -145,11 +134,23 @@ impl Source {
         })
     }
 
-    /// The next records, in order; none at the end.
-    async fn next(&mut self) -> anyhow::Result<Vec<Entry>> {
-        let (log, after, last, has_begun) = match self {
-            Self::File(reader) => return reader.next_records(PAGE_RECORDS_MAX, PAGE_BYTES_MAX),
-            Self::Log {
+    /// A file; standard input where it is called `-`.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn file(path: PathBuf, format: Format) -> Result<Self, Error> {
+        let reader = archive::Reader::open(path, format)?;
+        Ok(Self(SourceKind::File(reader)))
+    }
+
+    /// The next events, in order; none at the end.
+    async fn next(&mut self) -> Result<Option<Page>, Error> {
+        let (log, after, last, has_begun) = match &mut self.0 {
+            SourceKind::File(reader) => {
+                let events = reader.next_events(PAGE_RECORDS_MAX, PAGE_BYTES_MAX)?;
+                return Ok((!events.is_empty()).then_some(Page::Events(events)));
+            }
+            SourceKind::Log {
                 log,
                 after,
                 last,
@@ -172,99 +173,125 @@ impl Source {
                     *after = trimmed;
                     continue;
                 }
-                page => page.context("reading the log")?,
+                page => page?,
             };
             *has_begun = true;
             *after = page.through;
             if !page.records.is_empty() {
                 let records = page.records.into_iter();
-                return Ok(records.map(|record| record.entry).collect());
+                let entries = records.map(|record| record.entry).collect();
+                return Ok(Some(Page::Entries(entries)));
             }
         }
-        Ok(Vec::new())
+        Ok(None)
     }
 
     fn embedded(&self) -> Option<&SqliteLog> {
-        match self {
-            Self::Log { embedded, .. } => embedded.as_deref(),
-            Self::File(_) => None,
+        match &self.0 {
+            SourceKind::Log { embedded, .. } => embedded.as_deref(),
+            SourceKind::File(_) => None,
         }
     }
 
     async fn finish(self) {
-        if let Self::Log { log, .. } = self {
+        if let SourceKind::Log { log, .. } = self.0 {
             log.close().await;
         }
     }
 }
 
-enum Target {
+/// Where to copy to.
+#[derive(Debug)]
+pub struct Target(TargetKind);
+
+#[derive(Debug)]
+enum TargetKind {
     Log {
         log: Arc<dyn Log>,
         embedded: Option<Arc<SqliteLog>>,
+        /// Of events that are decoded first, which no pin refuses.
+        intake: Intake,
         appends_max: usize,
     },
     File(archive::Writer),
 }
 
 impl Target {
-    async fn open(place: Place) -> anyhow::Result<Self> {
-        Ok(match place {
-            Place::File(path, format) => Self::File(archive::Writer::create(path, format)?),
-            Place::DataDir(data_dir) => {
-                let log = open_directory(data_dir)?;
-                Self::Log {
-                    log: Arc::clone(&log) as Arc<dyn Log>,
-                    embedded: Some(log),
-                    appends_max: APPENDS_MAX,
-                }
-            }
-            Place::Stream(config) => Self::Log {
-                log: open_stream(*config).await?,
-                embedded: None,
-                appends_max: APPENDS_MAX_OF_STREAM,
-            },
+    /// The embedded log of a gateway that is not running.
+    #[must_use]
+    pub fn embedded_log(log: Arc<SqliteLog>) -> Self {
+        Self::log(log.clone(), Some(log), APPENDS_MAX)
+    }
+
+    /// A stream, which gateways may be using.
+    #[must_use]
+    pub fn stream(log: Arc<dyn Log>) -> Self {
+        Self::log(log, None, APPENDS_MAX_OF_STREAM)
+    }
+
+    fn log(log: Arc<dyn Log>, embedded: Option<Arc<SqliteLog>>, appends_max: usize) -> Self {
+        let intake = Intake::new(log.clone(), Pins::default(), intake::Metrics::default());
+        Self(TargetKind::Log {
+            log,
+            embedded,
+            intake,
+            appends_max,
         })
     }
 
-    async fn take(&mut self, records: Vec<Entry>, copied: &mut CopyReport) -> anyhow::Result<()> {
-        let (log, appends_max) = match self {
-            Self::File(writer) => {
-                copied.events += records.len() as u64;
-                return writer.write(&records);
+    /// A file that does not exist; standard output where it is called `-`.
+    ///
+    /// # Errors
+    /// When it exists or cannot be created.
+    pub fn file(path: PathBuf, format: Format) -> Result<Self, Error> {
+        let writer = archive::Writer::create(path, format)?;
+        Ok(Self(TargetKind::File(writer)))
+    }
+
+    async fn take(&mut self, page: Page, report: &mut CopyReport) -> Result<(), Error> {
+        match (&mut self.0, page) {
+            (TargetKind::File(writer), page) => write(writer, page, report),
+            (
+                TargetKind::Log {
+                    log, appends_max, ..
+                },
+                Page::Entries(entries),
+            ) => {
+                let appends = entries.into_iter().map(|entry| {
+                    let appending = log.append(entry);
+                    let append: Append<'_> = Box::pin(async { Ok(appending.await?) });
+                    append
+                });
+                append_all(appends, *appends_max, report).await
             }
-            Self::Log {
-                log, appends_max, ..
-            } => (log, *appends_max),
-        };
-        let mut records = records.into_iter();
-        let mut under_way = FuturesOrdered::new();
-        loop {
-            while under_way.len() < appends_max
-                && let Some(record) = records.next()
-            {
-                under_way.push_back(log.append(record));
-            }
-            match under_way.next().await {
-                None => return Ok(()),
-                Some(Ok(Appended::Committed(_))) => copied.events += 1,
-                Some(Ok(Appended::Duplicate)) => copied.duplicates += 1,
-                Some(Err(error)) => return Err(broken_off(error, under_way, copied.events).await),
+            (
+                TargetKind::Log {
+                    intake,
+                    appends_max,
+                    ..
+                },
+                Page::Events(events),
+            ) => {
+                let appends = events.into_iter().map(|event| {
+                    let append: Append<'_> = Box::pin(intake.submit(event));
+                    append
+                });
+                append_all(appends, *appends_max, report).await
             }
         }
     }
 
     fn embedded(&self) -> Option<&SqliteLog> {
-        match self {
-            Self::Log { embedded, .. } => embedded.as_deref(),
-            Self::File(_) => None,
+        match &self.0 {
+            TargetKind::Log { embedded, .. } => embedded.as_deref(),
+            TargetKind::File(_) => None,
         }
     }
 
-    async fn finish(self) -> anyhow::Result<()> {
-        match self {
-            Self::File(writer) => writer.finish(),
-            Self::Log { log, .. } => {
+    async fn finish(self) -> Result<(), Error> {
+        match self.0 {
+            TargetKind::File(writer) => writer.finish(),
+            TargetKind::Log { log, .. } => {
                 log.close().await;
                 Ok(())
             }
@@ -272,33 +299,58 @@ impl Target {
     }
 }
 
-/// What to do about a copy that broke off. Of the appends that were under way, a log takes
-/// those that it can: where it took one after the one that failed, the order is lost.
-async fn broken_off(
-    error: AppendError,
-    under_way: FuturesOrdered<BoxFuture<'static, Result<Appended, AppendError>>>,
-    copied: u64,
-) -> anyhow::Error {
-    let rest: Vec<_> = under_way.collect().await;
-    let has_taken = |answer: &Result<_, _>| matches!(answer, Ok(Appended::Committed(_)));
-    if rest.iter().any(has_taken) {
-        anyhow!("{error}; later events were taken nevertheless: remove the target and copy anew")
-    } else {
-        anyhow!("{error}; {copied} events were copied: repeat the command to go on")
+fn write(writer: &mut archive::Writer, page: Page, report: &mut CopyReport) -> Result<(), Error> {
+    let mut write = |event| {
+        report.events += 1;
+        writer.write(&event)
+    };
+    match page {
+        Page::Entries(entries) => entries
+            .iter()
+            .try_for_each(|entry| write(archive::archived(entry)?)),
+        Page::Events(events) => events
+            .into_iter()
+            .try_for_each(|event| write(archive::archived_again(event)?)),
     }
 }
 
-/// Retention is the gateway's: it decides when it runs.
-fn open_directory(data_dir: PathBuf) -> anyhow::Result<Arc<SqliteLog>> {
-    let config = sqlite::Config {
-        data_dir,
-        retain_for: None,
-        retain_bytes: None,
-    };
-    open_embedded(config, Metrics::register(&mut Registry::default()))
+/// An append that has begun.
+type Append<'a> = BoxFuture<'a, Result<Appended, intake::Error>>;
+
+/// Begins appends in their order, with a bound on how many are under way.
+async fn append_all<'a>(
+    mut appends: impl Iterator<Item = Append<'a>>,
+    under_way_max: usize,
+    report: &mut CopyReport,
+) -> Result<(), Error> {
+    let mut under_way = FuturesOrdered::new();
+    loop {
+        while under_way.len() < under_way_max
+            && let Some(append) = appends.next()
+        {
+            under_way.push_back(append);
+        }
+        match under_way.next().await {
+            None => return Ok(()),
+            Some(Ok(Appended::Committed(_))) => report.events += 1,
+            Some(Ok(Appended::Duplicate)) => report.duplicates += 1,
+            Some(Err(cause)) => return Err(broken_off(cause, under_way, report.events).await),
+        }
+    }
 }
 
-async fn open_stream(config: jetstream::Config) -> anyhow::Result<Arc<dyn Log>> {
-    let metrics = Metrics::register(&mut Registry::default());
-    open_log(LogConfig::Nats(config), metrics).await
+/// What to do about a copy that broke off. Of the appends that were under way, a log takes
+/// those that it can: where it took one after the one that failed, the order is lost.
+async fn broken_off(
+    cause: intake::Error,
+    under_way: FuturesOrdered<Append<'_>>,
+    copied: u64,
+) -> Error {
+    let rest: Vec<_> = under_way.collect().await;
+    let has_taken = |answer: &Result<_, _>| matches!(answer, Ok(Appended::Committed(_)));
+    if rest.iter().any(has_taken) {
+        Error::OrderLost(cause)
+    } else {
+        Error::Append { cause, copied }
+    }
 }
