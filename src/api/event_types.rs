@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::clerk::catalog::{CATALOG, message};
+use crate::clerk::catalog::{self, CATALOG};
+use crate::clerk::schema;
 use crate::log::Tally;
 use crate::proto::EventType;
 
@@ -26,4 +27,11 @@ pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
         count: i64::try_from(count.unwrap_or(0)).unwrap_or(i64::MAX),
     });
     described.collect()
+}
+
+/// The message that `Event.data` holds for `event_type`.
+fn message(event_type: &str) -> String {
+    let shape = catalog::find(event_type).and_then(|kind| kind.shapes.first());
+    let message = shape.and_then(|shape| schema::message_name(shape));
+    message.unwrap_or("google.protobuf.Struct").to_owned()
 }

@@ -1,8 +1,6 @@
 //! The 46 event types: 45 in `@clerk/backend` 3.25.0, 45 in Clerk's webhook OpenAPI,
 //! 44 in common.
 
-use super::schema;
-
 /// One event type that Clerk declares.
 #[derive(Debug)]
 pub struct Kind {
@@ -107,14 +105,6 @@ pub(crate) fn declared_family(event_type: &str) -> Option<&'static str> {
     families.find(|family| family.eq_ignore_ascii_case(asked))
 }
 
-/// The message that `Event.data` holds for `event_type`.
-#[must_use]
-pub fn message(event_type: &str) -> String {
-    let shape = find(event_type).and_then(|kind| kind.shapes.first());
-    let message = shape.and_then(|shape| schema::message_name(shape));
-    message.unwrap_or("google.protobuf.Struct").to_owned()
-}
-
 /// A name that is safe as a metric's label: the set of declared types is closed, the
 /// set of types that a body may carry is not.
 #[must_use]
@@ -124,7 +114,8 @@ pub fn label(event_type: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{CATALOG, schema};
+    use super::CATALOG;
+    use crate::clerk::schema;
 
     #[test]
     fn every_shape_of_the_catalog_is_a_field_of_event() {
