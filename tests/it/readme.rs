@@ -1,7 +1,8 @@
-//! The README's commands, run as they stand there.
+//! The README and the pages under `docs`: their commands, run as they stand there, and what
+//! they say of flags.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -9,25 +10,49 @@ use crate::harness::{Gateway, OTHER_SECRET, Options, SECRET, binary, body};
 use crate::interop::tools;
 use crate::nats::server::Server;
 
-pub(crate) fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    std::fs::read_to_string(path).expect("there is a README")
+/// The pages that people read, beginning with the README.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(root.join("docs")).expect("there are docs");
+    let mut docs: Vec<PathBuf> = entries.map(|entry| entry.expect("a page").path()).collect();
+    docs.sort();
+    let of_root = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ];
+    let mut pages: Vec<PathBuf> = of_root.map(|name| root.join(name)).to_vec();
+    pages.extend(docs);
+    pages.push(root.join("benches/README.md"));
+    pages
+}
+
+fn text_of(page: &Path) -> String {
+    std::fs::read_to_string(page).expect("a page")
+}
+
+/// All pages, one after the other.
+pub(crate) fn manual() -> String {
+    let pages = pages();
+    let texts: Vec<String> = pages.iter().map(|page| text_of(page)).collect();
+    texts.join("\n")
 }
 
 /// All `toml` blocks.
 pub(crate) fn toml_blocks() -> Vec<String> {
-    let readme = readme();
-    let blocks = readme.split("```toml\n").skip(1);
+    let manual = manual();
+    let blocks = manual.split("```toml\n").skip(1);
     let blocks = blocks.filter_map(|rest| rest.split("```").next());
     blocks.map(str::to_owned).collect()
 }
 
 /// The commands of all `sh` blocks, with continued lines joined.
 pub(crate) fn commands() -> Vec<String> {
-    let readme = readme();
+    let manual = manual();
     let mut commands = Vec::new();
     let mut inside = false;
-    for line in readme.replace("\\\n", " ").lines().map(str::trim) {
+    for line in manual.replace("\\\n", " ").lines().map(str::trim) {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,
@@ -242,8 +267,8 @@ fn every_flag_and_default_of_the_readme_is_that_of_serve() {
         .expect("it runs");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let readme = readme();
-    let table = readme
+    let manual = manual();
+    let table = manual
         .split("| flag | default | |")
         .nth(1)
         .expect("a table of flags");
@@ -274,4 +299,53 @@ fn every_flag_and_default_of_the_readme_is_that_of_serve() {
         }
     }
     assert!(flags > 12, "the table was found");
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_of_the_pages_lead_somewhere() {
+    for page in pages() {
+        let text = text_of(&page);
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                page.clone()
+            } else {
+                page.parent().expect("a directory").join(file)
+            };
+            assert!(target.exists(), "{}: {link}", page.display());
+            let has_anchor = || {
+                let text = text_of(&target);
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                headings.any(|heading| anchor(heading) == wanted)
+            };
+            assert!(
+                wanted.is_empty() || has_anchor(),
+                "{}: {link}",
+                page.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let text = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let lines = text.lines().count();
+    assert!(
+        lines <= 200,
+        "{lines} lines; what is not for a newcomer belongs under docs"
+    );
 }

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::server::{Server, free_ports};
 use crate::harness::{Gateway, Options, after, body, from_earliest};
-use crate::readme::{commands, readme, words};
+use crate::readme::{commands, manual, words};
 
 /// The three addresses of the README, at other ports of this machine.
 fn here(text: &str, port: &str, ports: [u16; 3]) -> String {
@@ -16,8 +16,8 @@ fn here(text: &str, port: &str, ports: [u16; 3]) -> String {
 
 #[tokio::test]
 async fn three_machines_as_the_readme_has_them() {
-    let readme = readme();
-    let config = readme.split("```conf\n").nth(1).expect("a block");
+    let manual = manual();
+    let config = manual.split("```conf\n").nth(1).expect("a block");
     let config = config.split("```").next().expect("its end");
     let commands = commands();
     let find = |start: &str| {
