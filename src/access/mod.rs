@@ -137,7 +137,7 @@ impl Principal {
         }
     }
 
-    /// A caller whom no configuration names or takes back.
+    /// A caller without credentials, which no configuration names or takes back.
     #[must_use]
     pub fn anonymous(policy: Policy) -> Self {
         Self::new(ANONYMOUS, policy)
@@ -183,7 +183,7 @@ impl Principal {
     /// worked on.
     pub async fn work_permit(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.shared.calls).acquire_owned().await;
-        permit.unwrap_or_else(|_| unreachable!("nobody closes it"))
+        permit.unwrap_or_else(|_| unreachable!("it is never closed"))
     }
 
     fn revoke(&self, revocation: Revocation, streams: &Arc<OnceLock<usize>>) {
@@ -220,7 +220,7 @@ struct Directory {
 }
 
 impl Access {
-    /// Recognises these, and nobody else.
+    /// Authenticates the callers of `config` and no others.
     #[must_use]
     pub fn new(config: AccessConfig) -> Self {
         let directory = Directory {
@@ -239,11 +239,11 @@ impl Access {
         }
     }
 
-    /// Who calls. A token is looked at first, and a wrong one is refused whatever else is
-    /// shown: its owner means to be somebody.
+    /// Returns the principal that calls. A token is looked at first, and an unknown one is
+    /// refused whatever else is shown: its owner means to be a principal.
     ///
     /// # Errors
-    /// When it is nobody whom the configuration lets in.
+    /// When the configuration lets no such caller in.
     pub fn authenticate(&self, shown: Credentials<'_>) -> Result<Principal, AuthError> {
         let directory = self.directory.read();
         if let Some(token) = shown.token {
@@ -271,8 +271,8 @@ impl Access {
         }
     }
 
-    /// Recognises these from now on. Whoever was recognised before and would now be
-    /// somebody else, or nobody, has ended.
+    /// Authenticates the callers of `config` from now on. Principals that it changes or
+    /// removes are revoked.
     pub fn replace(&self, config: AccessConfig) -> Replacement {
         let mut directory = self.directory.write();
         let former = std::mem::take(&mut directory.principals).into_iter();

@@ -75,7 +75,7 @@ fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() 
 }
 
 #[test]
-fn any_certificate_is_whoever_no_certificate_names() {
+fn the_wildcard_principal_matches_unlisted_certificates() {
     let any = PrincipalConfig {
         certificate_names: vec![ANY_NAME.to_owned()],
         ..identity("any", &token())
@@ -98,7 +98,7 @@ fn any_certificate_is_whoever_no_certificate_names() {
 }
 
 #[test]
-fn a_replacement_ends_those_whom_it_changes_and_nobody_else() {
+fn a_replacement_ends_those_whom_it_changes_and_anonymous_caller_else() {
     let [first, second, third] = [token(), token(), token()];
     let access = Access::new(AccessConfig {
         principals: vec![
@@ -110,7 +110,7 @@ fn a_replacement_ends_those_whom_it_changes_and_nobody_else() {
     });
     let authenticate = |shown| access.authenticate(shown).expect("known");
     let [a, b, c] = [&first, &second, &third].map(|it| authenticate(with_token(it.secret())));
-    let nobody = authenticate(Credentials::default());
+    let anonymous_caller = authenticate(Credentials::default());
     let mut changed = identity("b", &second);
     changed.policy.withholds_payload = true;
     let replacement = access.replace(AccessConfig {
@@ -128,14 +128,14 @@ fn a_replacement_ends_those_whom_it_changes_and_nobody_else() {
     assert_eq!(a.revocation(), None);
     assert_eq!(b.revocation(), Some(Revocation::Changed));
     assert_eq!(c.revocation(), Some(Revocation::Removed));
-    assert_eq!(nobody.revocation(), None);
+    assert_eq!(anonymous_caller.revocation(), None);
     assert_eq!(
         access.authenticate(with_token(third.secret())).err(),
         Some(AuthError::Token)
     );
     access.replace(AccessConfig::default());
     assert_eq!(a.revocation(), Some(Revocation::Removed));
-    assert_eq!(nobody.revocation(), Some(Revocation::Removed));
+    assert_eq!(anonymous_caller.revocation(), Some(Revocation::Removed));
     assert!(access.authenticate(Credentials::default()).is_err());
 }
 
@@ -147,7 +147,7 @@ fn a_hash_is_read_as_it_is_written_and_a_token_is_not_taken_for_one() {
         token.secret().parse::<TokenHash>(),
         Err(InvalidHash::IsToken)
     );
-    for wrong in [
+    for invalid in [
         "",
         "sha256:",
         "sha256:+1",
@@ -155,9 +155,9 @@ fn a_hash_is_read_as_it_is_written_and_a_token_is_not_taken_for_one() {
         &format!("sha256:{}", "é".repeat(32)),
     ] {
         assert_eq!(
-            wrong.parse::<TokenHash>(),
+            invalid.parse::<TokenHash>(),
             Err(InvalidHash::Malformed),
-            "{wrong}"
+            "{invalid}"
         );
     }
     assert!(!format!("{token:?} {:?}", token.hash()).contains(&token.hash().to_string()[7..]));

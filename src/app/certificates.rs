@@ -63,14 +63,14 @@ impl Certificates {
 
     /// Reads the files again and again: a program that renews them may send no signal.
     pub(super) async fn keep(self) {
-        let mut told = None;
+        let mut reported = None;
         loop {
             tokio::time::sleep(RENEWAL_INTERVAL).await;
-            let wrong = self.reload().err().map(|error| format!("{error:#}"));
-            if let (Some(error), true) = (&wrong, wrong != told) {
+            let message = self.reload().err().map(|error| format!("{error:#}"));
+            if let (Some(error), true) = (&message, message != reported) {
                 tracing::error!(%error, "a TLS certificate was not taken; the former stays in force");
             }
-            told = wrong;
+            reported = message;
         }
     }
 }

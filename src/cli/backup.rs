@@ -180,12 +180,12 @@ mod tests {
         };
         let (sender, mut finished) = oneshot::channel();
         let _there = sender.send(Ok(made));
-        let told = made_nevertheless(&mut finished, || {}).await;
-        assert_eq!(told.map(|it| it.events), Some(7));
+        let backed_up = made_nevertheless(&mut finished, || {}).await;
+        assert_eq!(backed_up.map(|it| it.events), Some(7));
         // The last moment is that in which what is unfinished goes.
         let (sender, mut finished) = oneshot::channel();
-        let told = made_nevertheless(&mut finished, || drop(sender.send(Ok(made)))).await;
-        assert_eq!(told.map(|it| it.events), Some(7));
+        let backed_up = made_nevertheless(&mut finished, || drop(sender.send(Ok(made)))).await;
+        assert_eq!(backed_up.map(|it| it.events), Some(7));
 
         let (_sender, mut finished) = oneshot::channel();
         assert!(made_nevertheless(&mut finished, || {}).await.is_none());

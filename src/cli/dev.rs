@@ -174,7 +174,7 @@ fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Show
     Ok((text.clone(), Shown::ThrowAway(text)))
 }
 
-/// Where the configuration lets nobody in without credentials, what prints the events
+/// Where the configuration requires credentials, the subscriber that prints the events
 /// needs some as well. They last as long as this process.
 fn admit_printer(access: &mut AccessConfig) -> Result<Option<String>, getrandom::Error> {
     if access.anonymous.is_some() {

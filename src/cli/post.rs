@@ -21,7 +21,7 @@ use super::failure::Failure;
 use crate::event::UnixMillis;
 use crate::webhook::SigningSecret;
 
-/// Svix gives an endpoint so long (Svix, "Retries").
+/// How long Svix waits for an endpoint's answer (Svix, "Retries").
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const ANSWER_BYTES_MAX: usize = 20_000;
 const ID_ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -117,22 +117,23 @@ impl Poster {
 }
 
 fn trusting(authorities: &Path) -> Result<ClientConfig, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| {
+    let to_failure = |error: &dyn std::fmt::Display| {
         Failure::Usage(format!("--ca-cert: {}: {error}", authorities.display()))
     };
     let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(authorities).map_err(|error| wrong(&error))?;
+    let certificates =
+        CertificateDer::pem_file_iter(authorities).map_err(|error| to_failure(&error))?;
     for certificate in certificates {
-        let certificate = certificate.map_err(|error| wrong(&error))?;
-        roots.add(certificate).map_err(|error| wrong(&error))?;
+        let certificate = certificate.map_err(|error| to_failure(&error))?;
+        roots.add(certificate).map_err(|error| to_failure(&error))?;
     }
     if roots.is_empty() {
-        return Err(wrong(&"holds no certificate in PEM"));
+        return Err(to_failure(&"holds no certificate in PEM"));
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| wrong(&error))?;
+    let builder = builder.map_err(|error| to_failure(&error))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

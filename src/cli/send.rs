@@ -243,7 +243,7 @@ fn pace(rate: Option<f64>) -> Result<Option<Interval>, Failure> {
     Ok(Some(interval))
 }
 
-/// Nobody reading any more is no failure: what was asked for is still sent.
+/// A closed standard output is not a failure: the events are still sent.
 fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
     let status = answer.status.as_u16();
     let mut out = std::io::stdout().lock();

@@ -373,9 +373,9 @@ fn taken_away(narrowed: &proto::Narrowed) -> Option<String> {
         ("only sources: ", &narrowed.sources),
         ("fields removed: ", &narrowed.redacted_fields),
     ];
-    let told = parts.iter().filter(|(_, values)| !values.is_empty());
-    let told = told.map(|(what, values)| format!("{what}{}", values.join(", ")));
-    let told: Vec<String> = told.collect();
+    let narrowings = parts.iter().filter(|(_, values)| !values.is_empty());
+    let narrowings = narrowings.map(|(what, values)| format!("{what}{}", values.join(", ")));
+    let narrowings: Vec<String> = narrowings.collect();
     let sealed = access::redaction::grants();
     let grants: Vec<String> = narrowed
         .redacted_fields
@@ -390,11 +390,11 @@ fn taken_away(narrowed: &proto::Narrowed) -> Option<String> {
             grants.join(", ")
         ),
     };
-    let is_narrowed = !told.is_empty();
+    let is_narrowed = !narrowings.is_empty();
     is_narrowed.then(|| {
         format!(
             "this caller's policy narrows what is sent ({}){remedy}",
-            told.join("; ")
+            narrowings.join("; ")
         )
     })
 }

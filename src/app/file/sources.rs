@@ -118,8 +118,8 @@ fn read_source(
     }
     let is_wrong = fields.problems.len() > before;
     source.instance_id = read_instance_id(fields);
-    let is_told = is_wrong || fields.has_unknown();
-    if source.secrets.is_empty() && !is_unknown && !is_told {
+    let is_reported = is_wrong || fields.has_unknown();
+    if source.secrets.is_empty() && !is_unknown && !is_reported {
         let name = &source.name;
         fields.refuse(
             "signing_secrets",

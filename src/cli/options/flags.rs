@@ -21,26 +21,33 @@ const CONFIG_VARIABLE: &str = "CLERKCAST_CONFIG";
 /// A flag wins over its environment variable, that over the configuration file, that
 /// over the default.
 #[derive(Clone, Debug, Default)]
-pub(in crate::cli) struct ServeArgs {
-    pub(in crate::cli) config: Option<PathBuf>,
-    pub(in crate::cli) given: Given,
+pub struct ServeArgs {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Values of flags and variables.
+    pub given: Given,
 }
 
 /// Those about the log, which `copy` has too.
 #[derive(Clone, Debug, Default)]
-pub(in crate::cli) struct LogArgs {
-    pub(in crate::cli) given: Given,
+pub struct LogArgs {
+    /// Values of flags and variables.
+    pub given: Given,
 }
 
 impl ServeArgs {
     /// Reads the configuration file.
-    pub(in crate::cli) fn load(self, environment: Environment) -> Result<Loaded, Vec<Problem>> {
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn load(self, environment: Environment) -> Result<Loaded, Vec<Problem>> {
         Loaded::read(self.given, self.config, environment)
     }
 }
 
-/// What to print where a configuration is wrong: all of it, and the last as the failure.
-pub(in crate::cli) fn refusal(mut problems: Vec<Problem>) -> Failure {
+/// Prints what is wrong with a configuration, but for the last problem, which is the failure.
+#[must_use]
+pub fn refusal(mut problems: Vec<Problem>) -> Failure {
     let last = problems.pop().map(|problem| problem.to_string());
     for problem in problems {
         if tracing::dispatcher::has_been_set() {

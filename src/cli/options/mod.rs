@@ -34,7 +34,7 @@ mod webhook;
 pub use all::{OPTIONS, parse};
 pub use config::{Checked, check, check_stream, check_with_files, logging};
 pub use declaration::{AtReload, Declaration, OptionPlace};
-pub(super) use flags::{LogArgs, ServeArgs, refusal};
+pub use flags::{LogArgs, ServeArgs, refusal};
 pub use limit::Limit;
 pub use load::Loaded;
 pub use period::Period;
