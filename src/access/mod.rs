@@ -72,18 +72,18 @@ pub struct Credentials<'a> {
     pub certificate_names: &'a [String],
 }
 
-/// Why a caller is not let in.
+/// Why a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// It shows nothing.
+    /// It shows no credentials.
     #[error(
-        "this gateway wants to know who calls: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`), or show a client certificate"
+        "authentication required: send the metadata `authorization: Bearer <token>` (an operator makes one with `clerkcast token new NAME`), or show a client certificate"
     )]
     NoCredentials,
-    /// It shows a token that no principal has.
-    #[error("the token is not one that this gateway knows; was it replaced, or cut short?")]
+    /// No principal has its token.
+    #[error("unknown token (rotated or truncated?)")]
     Token,
-    /// It shows a certificate that no principal has.
+    /// No principal has a name of its certificate.
     #[error("the client certificate is valid, but none of its names is a principal's")]
     Certificate,
 }

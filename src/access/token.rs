@@ -59,7 +59,7 @@ pub struct TokenHash([u8; HASH_BYTES]);
 pub enum InvalidHash {
     /// It is a token.
     #[error(
-        "this is a token, not its hash: whoever reads the file could use it. Make a new one with `clerkcast token new NAME`, which prints the hash"
+        "this is a token, not its hash: a reader of the file could use it. Make a new one with `clerkcast token new NAME`, which prints the hash"
     )]
     IsToken,
     /// It is something else.
