@@ -2,10 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message as _;
+
+use super::service::{Api, Call, FIELD_BYTES};
 use crate::clerk::catalog::{self, CATALOG};
 use crate::clerk::schema;
 use crate::log::Tally;
+use crate::proto;
 use crate::proto::EventType;
+
+/// An answer ends before it reaches this; many clients take none above 4 MiB.
+const ANSWER_BYTES_MAX: usize = 3 << 20;
+
+impl Api {
+    /// Lists the types of events that the caller may receive.
+    #[must_use]
+    pub fn list_event_types(
+        &self,
+        call: &Call,
+        _asked: proto::ListEventTypesRequest,
+    ) -> proto::ListEventTypesResponse {
+        let scope = &call.principal.policy().scope;
+        let mut event_types = with_counts(&self.tallies(scope));
+        event_types.retain(|described| scope.allows_type(&described.name));
+        // The catalog's come first; the log may know more than fit an answer.
+        let mut bytes = 0;
+        event_types.retain(|described| {
+            bytes += described.encoded_len() + FIELD_BYTES;
+            bytes <= ANSWER_BYTES_MAX
+        });
+        proto::ListEventTypesResponse { event_types }
+    }
+}
 
 /// The catalog in its order, then what only the log knows, with how many of each are
 /// in the log. Bodies without a type are of none.

@@ -1,6 +1,6 @@
 //! Filters as requests and answers carry them.
 
-use crate::filter::Spec;
+use crate::filter::{AskedFilter, Spec, plain};
 use crate::proto::EventFilter;
 
 /// What a request asks for; everything where it has no filter.
@@ -47,4 +47,16 @@ pub fn message(spec: Spec) -> EventFilter {
         sources,
         instance_ids,
     }
+}
+
+/// What a request asks for as log lines show it, abridged and without what may be personal.
+#[must_use]
+pub fn shown(filter: Option<EventFilter>) -> String {
+    AskedFilter::new(spec(filter)).to_string()
+}
+
+/// A word of the caller's as log lines show it.
+#[must_use]
+pub fn shown_word(word: &str) -> &str {
+    plain(word)
 }

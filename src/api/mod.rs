@@ -1,6 +1,28 @@
-//! What can be asked, checked and answered, whatever it is carried by.
+//! What can be asked, checked and answered, whatever door it comes through.
+//!
+//! ```text
+//!   doors ──► Call, request ──► Api ──► fanout, log
+//!     ◄── answer, EventStream, Problem ──┘
+//! ```
+//!
+//! A door authenticates its caller, reads a message and renders the answer. What the answer
+//! is, and what is wrong with a request, is decided here. What this module does not know:
+//! gRPC, HTTP and JSON.
 
 pub mod control;
 pub mod event_types;
+mod events;
 pub mod filter;
+mod log_info;
 pub mod narrowed;
+mod problem;
+mod request;
+mod retry;
+mod service;
+mod subscribers;
+
+pub use crate::fanout::{Control, Delivery, Frame};
+pub use crate::filter::Violation;
+pub use events::EventStream;
+pub use problem::{Code, MESSAGE_BYTES_MAX, Problem, reason};
+pub use service::{Api, Call};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificates::Certificates;
 use super::config::{Config, LogConfig};
 use super::controls::{self, Controls};
-use crate::access::Access;
+use crate::access::{self, Access};
 use crate::clerk::{self, catalog};
 use crate::doors::grpc;
 use crate::fanout::Fanout;
@@ -40,6 +40,7 @@ pub struct Gateway {
     pub(super) controls: Controls,
     pub(super) webhook_metrics: webhook::Metrics,
     pub(super) intake: Intake,
+    pub(super) access_metrics: access::Metrics,
     pub(super) grpc_metrics: grpc::Metrics,
     pub(super) feed: JoinHandle<()>,
     pub(super) drain: CancellationToken,
@@ -108,6 +109,7 @@ impl Gateway {
             grpc: Listener::new("grpc", grpc, grpc_limits, net_metrics).with_tls(grpc_tls),
             admin,
             log,
+            access_metrics: access::Metrics::register(&mut registry),
             grpc_metrics: grpc::Metrics::register(&mut registry),
             registry,
             controls,

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 use super::announce::seconds;
 use super::controls::Controls;
 use super::open::Gateway;
+use crate::access::Guard;
+use crate::api::Api;
 use crate::doors::grpc;
 use crate::log::{Keep, Writability};
 use crate::{ops, webhook};
@@ -55,8 +57,9 @@ impl Gateway {
             drain.clone(),
         );
         let services = grpc::Services {
-            fanout: fanout.clone(),
-            guard: grpc::Guard::new(access, self.grpc_metrics),
+            api: Api::new(fanout.clone()),
+            guard: Guard::new(access, self.access_metrics),
+            metrics: self.grpc_metrics,
             health: self.config.doors.health,
             reflection: self.config.doors.reflection,
         };

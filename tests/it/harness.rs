@@ -315,7 +315,7 @@ impl Poster {
         headers: &[(String, String)],
         body: Bytes,
     ) -> Result<Answer, String> {
-        let mut request = axum::http::Request::builder()
+        let mut request = http::Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.http));
         for (name, value) in headers {
@@ -336,12 +336,12 @@ impl Poster {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: axum::http::HeaderMap,
+    pub(crate) headers: http::HeaderMap,
     pub(crate) text: String,
 }
 
 impl Answer {
-    async fn read(response: axum::http::Response<hyper::body::Incoming>) -> Result<Self, String> {
+    async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Self, String> {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| error.to_string())?;
         Ok(Self {

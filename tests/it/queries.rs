@@ -212,7 +212,7 @@ async fn unknown_methods_are_unimplemented_and_health_is_served() {
         .expect("connected");
     let mut raw = tonic::client::Grpc::new(channel.clone());
     raw.ready().await.expect("ready");
-    let path = axum::http::uri::PathAndQuery::from_static("/clerkcast.v1.EventService/Nonsense");
+    let path = http::uri::PathAndQuery::from_static("/clerkcast.v1.EventService/Nonsense");
     let codec = tonic_prost::ProstCodec::<GetLogInfoRequest, GetLogInfoRequest>::default();
     let answer = raw
         .unary(tonic::Request::new(GetLogInfoRequest {}), path, codec)

@@ -1,10 +1,13 @@
 //! The README and the pages under `docs`: their commands, run as they stand there, and what
 //! they say of flags.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+
+use clerkcast::api::reason;
 
 use crate::harness::{Gateway, OTHER_SECRET, Options, SECRET, binary, body};
 use crate::interop::tools;
@@ -62,6 +65,28 @@ pub(crate) fn commands() -> Vec<String> {
         }
     }
     commands
+}
+
+/// The reasons of the table of gRPC's errors: what stands in its second column.
+fn documented_reasons() -> BTreeSet<String> {
+    let manual = manual();
+    let section = manual.split("### gRPC\n").nth(1).expect("the section");
+    let rows = section
+        .lines()
+        .skip_while(|line| !line.starts_with("| code | `reason` |"));
+    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
+    let columns = rows.filter_map(|row| row.split('|').nth(2).map(str::to_owned));
+    let reasons = columns.flat_map(|column| {
+        let named = column.split('`').skip(1).step_by(2).map(str::to_owned);
+        named.collect::<Vec<_>>()
+    });
+    reasons.collect()
+}
+
+#[test]
+fn every_reason_stands_in_the_manual_and_every_documented_reason_exists() {
+    let reasons = reason::ALL.iter().map(|reason| (*reason).to_owned());
+    assert_eq!(documented_reasons(), reasons.collect::<BTreeSet<_>>());
 }
 
 /// Splits a command into words as a shell does, for the quoting that the README uses.

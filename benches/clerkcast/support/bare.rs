@@ -93,8 +93,8 @@ impl NamedService for BareService {
     const NAME: &'static str = "bench.Bare";
 }
 
-impl tower_service::Service<axum::http::Request<Body>> for BareService {
-    type Response = axum::http::Response<Body>;
+impl tower_service::Service<http::Request<Body>> for BareService {
+    type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
@@ -102,7 +102,7 @@ impl tower_service::Service<axum::http::Request<Body>> for BareService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: axum::http::Request<Body>) -> Self::Future {
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let handler = if request.uri().path() == REPLAY_PATH {
             Handler::Replay(self.replayed)
         } else {

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use clerkcast::access::{Access, AccessConfig, Policy};
+use clerkcast::access::{self, Access, AccessConfig, Guard, Policy};
+use clerkcast::api::Api;
 use clerkcast::doors::grpc::{self, Exposure};
 use clerkcast::fanout::{Config, Fanout, Metrics};
 use clerkcast::log::Log;
@@ -43,8 +44,9 @@ impl Served {
             ..AccessConfig::default()
         });
         let services = grpc::Services {
-            fanout,
-            guard: grpc::Guard::new(access, grpc::Metrics::register(&mut Registry::default())),
+            api: Api::new(fanout),
+            guard: Guard::new(access, access::Metrics::register(&mut Registry::default())),
+            metrics: grpc::Metrics::register(&mut Registry::default()),
             health: Exposure::Public,
             reflection: Exposure::Public,
         };

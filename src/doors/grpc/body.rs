@@ -9,11 +9,11 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
+use http::HeaderMap;
 use http_body::Frame as HttpFrame;
-use tonic::codegen::http::HeaderMap;
 use tonic::{Code, Status};
 
-use crate::fanout::Frame;
+use crate::api::Frame;
 
 /// A piece ends once it has reached this, as tonic's own do.
 const PIECE_BYTES: usize = 32 << 10;

@@ -4,14 +4,15 @@
 use std::sync::OnceLock;
 
 use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
 use tonic::{Code, Status};
 
 use super::calls::{Calls, ConnectionCalls, Kind};
-use super::guard::{Guard, peer};
 use super::refusal::Refusals;
-use super::{Exposure, Service, status};
+use super::{Exposure, Service, auth, status};
+use crate::access::Guard;
+use crate::api::Problem;
 use crate::proto::method::event_service;
 
 /// Health watches, and reflection in both versions.
@@ -44,7 +45,7 @@ impl Front {
         let refusals = self.refusals.clone();
         let principal = match service.exposure {
             Exposure::Public => None,
-            Exposure::Authenticated => match self.guard.admit(&request) {
+            Exposure::Authenticated => match auth::admit(&self.guard, &mut request) {
                 Ok(principal) => Some(principal),
                 Err(status) => {
                     refusals.count_unknown(&status);
@@ -52,9 +53,6 @@ impl Front {
                 }
             },
         };
-        if let Some(principal) = &principal {
-            request.extensions_mut().insert(principal.clone());
-        }
         let method = request.uri().path().to_owned();
         let call = self
             .calls
@@ -62,7 +60,7 @@ impl Front {
         let service = service.clone();
         Box::pin(async move {
             let asked = OnceLock::new();
-            let peer = peer(request.extensions());
+            let peer = auth::peer(request.extensions());
             let answer = call.answer(request, &asked, &service);
             let response = answer.await.unwrap_or_else(Status::into_http);
             let status = Status::from_header_map(response.headers());
@@ -79,9 +77,9 @@ impl Front {
     /// For a path that names no service. A known caller leaves a trace of it, such as one
     /// that was built for another version.
     pub(super) fn refuse_unknown(&self, request: &Request<Body>) -> Response<Body> {
-        let status = status::no_such_method();
-        if let Ok(principal) = self.guard.recognize(request) {
-            let peer = peer(request.extensions());
+        let status = status::render(Problem::no_such_method());
+        if let Ok(principal) = auth::authenticate(&self.guard, request) {
+            let peer = auth::peer(request.extensions());
             let method = request.uri().path();
             self.refusals.note(&principal, &peer, method, &status, &[]);
         }

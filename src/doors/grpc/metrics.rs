@@ -6,16 +6,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::access::AuthError;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "label values as they are shown")]
-enum Reason {
-    no_credentials,
-    unknown_token,
-    unknown_certificate,
-}
-
 /// Why an answer was made and not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "label values as they are shown")]
@@ -23,11 +13,6 @@ pub(super) enum Unsent {
     not_read,
     gave_way,
     policy,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: Reason,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,7 +29,6 @@ struct RefusalLabel {
 /// The gRPC side's metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    unauthenticated: Family<ReasonLabel, Counter>,
     refused: Family<RefusalLabel, Counter>,
     unread_bytes: Gauge,
     unsent: Family<UnsentLabel, Counter>,
@@ -54,28 +38,13 @@ impl Metrics {
     /// Declares the metrics. What has a known set of labels counts from 0.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            unauthenticated: Family::default(),
             refused: Family::default(),
             unread_bytes: Gauge::default(),
             unsent: Family::default(),
         };
-        for reason in [
-            Reason::no_credentials,
-            Reason::unknown_token,
-            Reason::unknown_certificate,
-        ] {
-            let _zero = metrics
-                .unauthenticated
-                .get_or_create(&ReasonLabel { reason });
-        }
         for reason in [Unsent::not_read, Unsent::gave_way, Unsent::policy] {
             let _zero = metrics.unsent.get_or_create(&UnsentLabel { reason });
         }
-        registry.register(
-            "grpc_calls_unauthenticated",
-            "Calls refused because the caller is not known, by reason",
-            metrics.unauthenticated.clone(),
-        );
         registry.register(
             "grpc_calls_refused",
             "Calls answered with an error, by principal (empty where the caller is not known) and reason",
@@ -93,17 +62,6 @@ impl Metrics {
             metrics.unsent.clone(),
         );
         metrics
-    }
-
-    pub(super) fn count_unauthenticated(&self, unknown: AuthError) {
-        let reason = match unknown {
-            AuthError::NoCredentials => Reason::no_credentials,
-            AuthError::Token => Reason::unknown_token,
-            AuthError::Certificate => Reason::unknown_certificate,
-        };
-        self.unauthenticated
-            .get_or_create(&ReasonLabel { reason })
-            .inc();
     }
 
     pub(super) fn count_refused(&self, principal: &str, reason: &str) {

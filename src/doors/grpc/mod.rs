@@ -1,20 +1,18 @@
 //! The consumers' side: `EventService` over gRPC, internal.
 //!
-//! This module speaks gRPC and nothing else: requests become what [`crate::fanout`]
-//! understands, its errors become status codes, and its frames go out as they are.
+//! This module speaks gRPC and nothing else: [`crate::api`] answers requests, its problems
+//! become statuses, and its frames go out as they are.
 //! A [`Guard`] asks who calls before anything of a request is read.
 //! Health and reflection stand beside the service, so that `grpcurl` works with
 //! nothing but an address.
 
+mod auth;
 mod body;
 mod calls;
 mod flood;
 mod front;
-mod guard;
 mod metrics;
 mod refusal;
-mod request;
-mod retry;
 mod server;
 mod service;
 mod status;
@@ -24,15 +22,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 
-use crate::fanout::Fanout;
+use crate::access::Guard;
+use crate::api::Api;
 use crate::net::{Limits, Listener};
 use crate::proto;
 use calls::{Calls, ConnectionCalls, REQUEST_BYTES_MAX, ServiceFn};
@@ -40,7 +39,6 @@ use front::Front;
 use refusal::Refusals;
 use subscribe::EventRoutes;
 
-pub use guard::Guard;
 pub use metrics::Metrics;
 
 /// HTTP/2's preface, which each client sends at once (RFC 9113, section 3.4). A request
@@ -63,10 +61,12 @@ pub fn limits(connections_max: usize) -> Limits {
 /// What to serve, and to whom.
 #[derive(Clone, Debug)]
 pub struct Services {
-    /// What `EventService` is made of; it is always guarded.
-    pub fanout: Fanout,
-    /// Who recognises callers.
+    /// What answers `EventService`, whose callers are always authenticated.
+    pub api: Api,
+    /// What admits callers.
     pub guard: Guard,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Who may call `grpc.health.v1`.
     pub health: Exposure,
     /// Who may ask for reflection.
@@ -93,8 +93,9 @@ pub async fn serve(
     drain: CancellationToken,
 ) -> Result<(), Error> {
     let Services {
-        fanout,
+        api,
         guard,
+        metrics,
         health: health_exposure,
         reflection: reflection_exposure,
     } = services;
@@ -112,8 +113,7 @@ pub async fn serve(
             .register_file_descriptor_set(error_details.clone())
             .register_file_descriptor_set(health_files.clone())
     };
-    let metrics = guard.metrics();
-    let calls = Calls::new(fanout.clone(), metrics.clone(), drain.clone());
+    let calls = Calls::new(api.clone(), metrics.clone(), drain.clone());
     let v1 = reflection().build_v1()?;
     let v1alpha = reflection().build_v1alpha()?;
     let dispatch = Dispatch {
@@ -126,7 +126,7 @@ pub async fn serve(
             service(
                 Exposure::Authenticated,
                 REQUEST_BYTES_MAX,
-                EventRoutes::new(fanout),
+                EventRoutes::new(api),
             ),
             service(
                 health_exposure,

@@ -11,7 +11,6 @@ use tonic_types::StatusExt as _;
 use super::metrics::Metrics;
 use crate::access::{Principal, audit};
 use crate::api;
-use crate::filter::{AskedFilter, plain};
 use crate::proto;
 use crate::proto::method::event_service;
 use crate::telemetry::LogLimit;
@@ -59,7 +58,7 @@ impl Refusals {
         audit::refused(&audit::Refusal {
             principal: principal.name(),
             peer,
-            method: plain(name),
+            method: api::filter::shown_word(name),
             code: code_name(status.code()),
             reason: &reason,
             asked: &what_was_asked(method, asked),
@@ -91,13 +90,14 @@ fn reason(status: &Status) -> String {
 fn what_was_asked(method: &str, asked: &[u8]) -> String {
     let message = asked.get(PREFIX_BYTES..).unwrap_or_default();
     let shown = match method {
-        event_service::SUBSCRIBE => proto::SubscribeRequest::decode(message)
-            .map(|it| AskedFilter::new(api::filter::spec(it.filter)).to_string()),
-        event_service::LIST_EVENTS => proto::ListEventsRequest::decode(message)
-            .map(|it| AskedFilter::new(api::filter::spec(it.filter)).to_string()),
-        event_service::GET_EVENT => {
-            proto::GetEventRequest::decode(message).map(|it| format!("id={}", plain(&it.id)))
+        event_service::SUBSCRIBE => {
+            proto::SubscribeRequest::decode(message).map(|it| api::filter::shown(it.filter))
         }
+        event_service::LIST_EVENTS => {
+            proto::ListEventsRequest::decode(message).map(|it| api::filter::shown(it.filter))
+        }
+        event_service::GET_EVENT => proto::GetEventRequest::decode(message)
+            .map(|it| format!("id={}", api::filter::shown_word(&it.id))),
         _ => return String::new(),
     };
     shown.unwrap_or_else(|_| "(not a request)".to_owned())

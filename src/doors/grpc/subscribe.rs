@@ -5,20 +5,18 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream;
+use http::{Request, Response, header};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::Streaming;
-use tonic::codegen::http::{Request, Response, header};
 use tonic::server::NamedService;
 use tonic_prost::ProstDecoder;
 
 use super::body::FrameBody;
 use super::calls::REQUEST_BYTES_MAX;
-use super::guard::{peer, principal_of};
 use super::service::Service;
-use super::{request, status};
-use crate::api;
-use crate::fanout::{Delivery, Error, Fanout, Frame, Subscriber};
+use super::{auth, status};
+use crate::api::{Api, Delivery, EventStream, Frame, Problem, control};
 use crate::proto;
 use crate::proto::method::event_service;
 use crate::proto::server::event_service_server::EventServiceServer;
@@ -26,17 +24,17 @@ use crate::proto::server::event_service_server::EventServiceServer;
 /// All of `EventService`.
 #[derive(Clone, Debug)]
 pub(super) struct EventRoutes {
-    fanout: Fanout,
+    api: Api,
     unary: EventServiceServer<Service>,
 }
 
 impl EventRoutes {
-    /// The service for `fanout`'s log.
-    pub(super) fn new(fanout: Fanout) -> Self {
+    /// All calls, answered by `api`.
+    pub(super) fn new(api: Api) -> Self {
         Self {
-            unary: EventServiceServer::new(Service::new(fanout.clone()))
+            unary: EventServiceServer::new(Service::new(api.clone()))
                 .max_decoding_message_size(REQUEST_BYTES_MAX),
-            fanout,
+            api,
         }
     }
 }
@@ -58,29 +56,23 @@ impl tower_service::Service<Request<Body>> for EventRoutes {
         if request.uri().path() != event_service::SUBSCRIBE {
             return Box::pin(self.unary.call(request));
         }
-        let fanout = self.fanout.clone();
+        let api = self.api.clone();
         Box::pin(async move {
-            let opened = open(&fanout, request).await;
+            let opened = open(&api, request).await;
             Ok(opened.unwrap_or_else(Status::into_http))
         })
     }
 }
 
-async fn open(fanout: &Fanout, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let peer = peer(request.extensions());
-    let principal = principal_of(request.extensions())?;
+async fn open(api: &Api, request: Request<Body>) -> Result<Response<Body>, Status> {
+    let call = auth::call(request.extensions())?;
     let decoder = ProstDecoder::<proto::SubscribeRequest>::default();
     let body = request.into_body();
     let mut messages = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
     let message = messages.message().await?;
-    let message = message.ok_or_else(status::no_message)?;
-    let known = fanout.known_names();
-    let request = request::subscribe(message, &known, principal.clone(), peer);
-    let request = request.map_err(status::refused)?;
-    let crowd_of = fanout.clone();
-    let to_status = move |error| status::from_fanout(&error, crowd_of.crowd(&error, &principal));
-    let subscriber = fanout.subscribe(request).await.map_err(&to_status)?;
-    Ok(respond(subscriber, to_status))
+    let message = message.ok_or_else(|| status::render(Problem::no_message()))?;
+    let events = api.subscribe(&call, message).await;
+    events.map(respond).map_err(status::render)
 }
 
 /// A delivery as it goes over the wire.
@@ -88,22 +80,18 @@ fn frames(delivery: Delivery) -> Vec<Frame> {
     match delivery {
         Delivery::Events(frames) => frames,
         Delivery::Control(cursor, control) => {
-            vec![Frame::message(&api::control::message(cursor, control))]
+            vec![Frame::message(&control::message(cursor, control))]
         }
     }
 }
 
 /// Pulled by the connection: frames are asked for when HTTP/2 has room for it.
-fn respond(
-    subscriber: Subscriber,
-    to_status: impl Fn(Error) -> Status + Send + 'static,
-) -> Response<Body> {
-    let frames = stream::unfold((subscriber, to_status), |mut state| async move {
-        let (subscriber, to_status) = &mut state;
-        let frames = subscriber.next().await?.map(frames).map_err(to_status);
-        Some((frames, state))
+fn respond(events: EventStream) -> Response<Body> {
+    let batches = stream::unfold(events, |mut events| async move {
+        let delivery = events.next().await?;
+        Some((delivery.map(frames).map_err(status::render), events))
     });
-    let mut response = Response::new(Body::new(FrameBody::new(Box::pin(frames))));
+    let mut response = Response::new(Body::new(FrameBody::new(Box::pin(batches))));
     let content_type = tonic::metadata::GRPC_CONTENT_TYPE;
     response
         .headers_mut()

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::HeaderMap;
 
 use super::{Call, Unread};
 
@@ -93,7 +93,7 @@ pub(super) fn trailers(status: &Status) -> HeaderMap {
         // Its own words do not fit a header.
         Err(_) => HeaderMap::from_iter([(
             Status::GRPC_STATUS,
-            tonic::codegen::http::HeaderValue::from(status.code() as i32),
+            http::HeaderValue::from(status.code() as i32),
         )]),
     }
 }

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
 use parking_lot::{Mutex, MutexGuard};
@@ -35,12 +36,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
 
 use super::metrics::{Metrics, Unsent};
 use super::{Service, status};
-use crate::access::{Principal, Revocation};
-use crate::fanout::{Error, Fanout};
+use crate::access::Principal;
+use crate::api::{Api, Problem};
 use connection::{Open, WAIT_MAX};
 use content::{Answer, CallBody, Content};
 use ledger::Ledger;
@@ -90,7 +90,7 @@ struct Shared {
     ledger: Mutex<Ledger<Arc<CancellationToken>>>,
     requests: Mutex<Ledger<Arc<CancellationToken>>>,
     side_streams: Arc<Semaphore>,
-    fanout: Fanout,
+    api: Api,
     metrics: Metrics,
     drain: CancellationToken,
     /// Calls that come to an end by themselves.
@@ -98,13 +98,13 @@ struct Shared {
 }
 
 impl Calls {
-    pub(super) fn new(fanout: Fanout, metrics: Metrics, drain: CancellationToken) -> Self {
+    pub(super) fn new(api: Api, metrics: Metrics, drain: CancellationToken) -> Self {
         Self {
             shared: Arc::new(Shared {
                 ledger: Mutex::new(Ledger::new(UNREAD_BYTES_MAX)),
                 requests: Mutex::new(Ledger::new(REQUESTS_BYTES_MAX)),
                 side_streams: Arc::new(Semaphore::new(SIDE_STREAMS_MAX)),
-                fanout,
+                api,
                 metrics,
                 drain,
                 running: TaskTracker::new(),
@@ -216,12 +216,12 @@ impl Call {
         tokio::select! {
             biased;
             status = self.revocation() => Err(status),
-            () = self.drained() => Err(self.status_of(&Error::Draining)),
+            () = self.drained() => Err(self.draining()),
             answer = answering => answer,
             () = self.gives_way.cancelled() => Err(self.too_many(connection::CALLS_MAX)),
             () = sleep_until(deadline) => Err(match limit {
-                Some(limit) if limit < CALL_TIMEOUT => status::deadline_exceeded(),
-                _ => status::call_timed_out(),
+                Some(limit) if limit < CALL_TIMEOUT => status::render(Problem::deadline_exceeded()),
+                _ => status::render(Problem::call_timed_out()),
             }),
         }
     }
@@ -280,12 +280,9 @@ impl Call {
             SIDE_STREAMS_MAX
         };
         let (Some(in_all), Some(of_connection)) = (in_all, of_connection) else {
-            let crowd = shared.fanout.streams();
-            return Err(status::too_many_side_streams(
-                self.principal_name(),
-                limit,
-                crowd,
-            ));
+            let api = &shared.api;
+            let problem = api.too_many_side_streams(self.principal.as_ref(), limit);
+            return Err(status::render(problem));
         };
         let response = service(request).await;
         let held = (in_all, of_connection);
@@ -353,13 +350,8 @@ impl Call {
     }
 
     fn too_many(&self, limit: usize) -> Status {
-        let crowd = self.calls.shared.fanout.streams();
-        status::too_many_calls(self.principal_name(), limit, crowd)
-    }
-
-    fn principal_name(&self) -> &str {
-        let principal = self.principal.as_ref();
-        principal.map_or(crate::access::ANONYMOUS, Principal::name)
+        let api = &self.calls.shared.api;
+        status::render(api.too_many_calls(self.principal.as_ref(), limit))
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -393,18 +385,13 @@ impl Call {
     /// Why its principal may not go on, if it may not.
     fn revoked(&self) -> Option<Status> {
         let principal = self.principal.as_ref()?;
-        let error = match principal.revocation()? {
-            Revocation::Removed => Error::PrincipalRemoved,
-            Revocation::Changed => Error::PolicyChanged,
-        };
-        Some(self.status_of(&error))
+        let api = &self.calls.shared.api;
+        api.revoked(principal).map(status::render)
     }
 
-    fn status_of(&self, error: &Error) -> Status {
-        let fanout = &self.calls.shared.fanout;
-        let crowd = self.principal.as_ref();
-        let crowd = crowd.map_or(1, |principal| fanout.crowd(error, principal));
-        status::from_fanout(error, crowd)
+    fn draining(&self) -> Status {
+        let api = &self.calls.shared.api;
+        status::render(api.draining(self.principal.as_ref()))
     }
 
     /// Completes when the gateway ends the call.
@@ -416,7 +403,7 @@ impl Call {
         tokio::select! {
             biased;
             status = self.revocation() => Ending::Over(status),
-            () = self.drained() => Ending::Over(self.status_of(&Error::Draining)),
+            () = self.drained() => Ending::Over(self.draining()),
             () = self.gives_way.cancelled() => Ending::GaveWay,
             () = not_read => Ending::NotRead,
         }

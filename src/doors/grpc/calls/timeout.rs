@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::codegen::http::HeaderMap;
+use http::HeaderMap;
 
 /// The header for it (gRPC, "gRPC over HTTP2").
 const HEADER: &str = "grpc-timeout";

@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::filter::spec;
+use super::problem::Problem;
 use crate::access::{Narrowed, Principal};
-use crate::api;
 use crate::event::{Cursor, UnixMillis};
 use crate::fanout::{Encoding, ListRequest, OnExpired, Payload, Request, Start, View};
 use crate::filter::{
@@ -31,28 +32,15 @@ const NAME_BYTES_MAX: usize = 100;
 /// Easier to see in a log line than nothing.
 const UNNAMED: &str = "unnamed";
 
-/// Why a request is not carried out.
-#[derive(Debug)]
-pub(super) enum Refused {
-    /// Something is wrong with it.
-    Invalid(Violations),
-    /// It asks for nothing that the caller may receive.
-    NotAllowed {
-        principal: String,
-        /// What it asks for, as `types: email.created`.
-        asked: String,
-    },
-}
-
-/// Checks a `SubscribeRequest`; all that is wrong with it is told at once.
+/// Checks a `SubscribeRequest`; all that is wrong with it is reported at once.
 pub(super) fn subscribe(
     asked: proto::SubscribeRequest,
     known: &KnownNames,
     principal: Principal,
     peer: String,
-) -> Result<Request, Refused> {
+) -> Result<Request, Problem> {
     let mut check = Check::default();
-    let asked_filter = api::filter::spec(asked.filter);
+    let asked_filter = spec(asked.filter);
     let scope = &principal.policy().scope;
     let filter = check.filter(&asked_filter, known, scope);
     let start = match &asked.start {
@@ -98,9 +86,9 @@ pub(super) fn list(
     asked: &proto::ListEventsRequest,
     known: &KnownNames,
     principal: &Principal,
-) -> Result<(ListRequest, Option<Narrowed>), Refused> {
+) -> Result<(ListRequest, Option<Narrowed>), Problem> {
     let mut check = Check::default();
-    let asked_filter = api::filter::spec(asked.filter.clone());
+    let asked_filter = spec(asked.filter.clone());
     let filter = check.filter(&asked_filter, known, &principal.policy().scope);
     let start = if !asked.page_token.is_empty() {
         check.cursor("page_token", &asked.page_token)
@@ -124,7 +112,7 @@ pub(super) fn list(
 }
 
 /// Checks a `GetEventRequest`.
-pub(super) fn get(asked: &proto::GetEventRequest) -> Result<(), Refused> {
+pub(super) fn get(asked: &proto::GetEventRequest) -> Result<(), Problem> {
     let mut check = Check::default();
     if asked.id.is_empty() {
         check.fail("id", "empty; pass the event's svix-id, msg_…", ());
@@ -145,7 +133,7 @@ pub(super) fn get(asked: &proto::GetEventRequest) -> Result<(), Refused> {
 /// subscriber that it follows.
 pub(super) fn list_subscribers(
     asked: &proto::ListSubscribersRequest,
-) -> Result<(usize, Option<u64>), Refused> {
+) -> Result<(usize, Option<u64>), Problem> {
     let mut check = Check::default();
     let most = check.page_size(asked.page_size);
     let after = match asked.page_token.as_str() {
@@ -167,10 +155,10 @@ pub(super) fn removed_of(event_type: &str, view: &View) -> Option<Narrowed> {
 }
 
 /// What the caller is shown of events.
-pub(super) fn view(principal: &Principal, include_payload: bool) -> Result<View, Refused> {
+pub(super) fn view(principal: &Principal, include_payload: bool) -> Result<View, Problem> {
     let policy = principal.policy();
     if include_payload && policy.withholds_payload {
-        return Err(not_allowed(principal, "include_payload".to_owned()));
+        return Err(not_allowed(principal, "include_payload"));
     }
     let payload = if include_payload {
         Payload::Included
@@ -186,14 +174,13 @@ pub(super) fn view(principal: &Principal, include_payload: bool) -> Result<View,
 }
 
 /// The part of a filter that the caller may receive, and what was taken away.
-fn within(filter: &Filter, principal: &Principal) -> Result<(Filter, filter::Narrowed), Refused> {
+fn within(filter: &Filter, principal: &Principal) -> Result<(Filter, filter::Narrowed), Problem> {
     let within = filter.within(&principal.policy().scope);
-    within.map_err(|denied| not_allowed(principal, denied.asked))
+    within.map_err(|denied| not_allowed(principal, &denied.asked))
 }
 
-fn not_allowed(principal: &Principal, asked: String) -> Refused {
-    let principal = principal.name().to_owned();
-    Refused::NotAllowed { principal, asked }
+fn not_allowed(principal: &Principal, asked: &str) -> Problem {
+    Problem::not_allowed(principal.name(), asked)
 }
 
 /// What a policy takes away of events of these types; nothing where it takes nothing.
@@ -212,11 +199,11 @@ struct Check {
 }
 
 impl Check {
-    fn done(self) -> Result<(), Refused> {
+    fn done(self) -> Result<(), Problem> {
         if self.violations.reported.is_empty() {
             Ok(())
         } else {
-            Err(Refused::Invalid(self.violations))
+            Err(Problem::invalid(self.violations))
         }
     }
 
