@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use futures_util::StreamExt as _;
 
 use super::hub::Hub;
 use super::index::Arrival;
-use crate::log::Batch;
+use crate::log::{Batch, Follower};
 
-pub(super) async fn run(hub: Arc<Hub>, mut batches: Receiver<Arc<Batch>>) {
-    loop {
-        match batches.recv().await {
-            Ok(batch) => publish(&hub, &batch),
-            // The next batch does not follow on the ring's last event, and restarts it.
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+pub(super) async fn run(hub: Arc<Hub>, mut follower: Follower) {
+    while let Some(followed) = follower.next().await {
+        // After a lag, the next batch does not follow on the ring's last event, and restarts
+        // it.
+        if let Ok(batch) = followed {
+            publish(&hub, &batch);
         }
     }
 }

@@ -82,9 +82,9 @@ impl Fanout {
     ) -> (Self, JoinHandle<()>) {
         // Follow first: what is committed from here on is either below the position that
         // the ring begins at or in a batch.
-        let batches = log.follow();
+        let follower = log.follow();
         let hub = Arc::new(Hub::new(log, config, metrics, drain));
-        let feed = tokio::spawn(feed::run(Arc::clone(&hub), batches));
+        let feed = tokio::spawn(feed::run(Arc::clone(&hub), follower));
         (Self { hub }, feed)
     }
 

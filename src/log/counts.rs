@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Tally;
+use super::record::Tally;
 
 /// Bytes of a name; no filter names a longer one.
 const NAME_BYTES_MAX: usize = 256;

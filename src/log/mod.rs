@@ -29,24 +29,23 @@
 
 mod counts;
 mod error;
+mod follower;
 pub mod jetstream;
 mod metrics;
+mod published;
+mod query;
 mod record;
 mod scan;
 pub mod sqlite;
 mod traits;
 
-use std::time::Duration;
-
 pub use counts::IsDeclared;
 pub use error::{AppendError, ReadError};
+pub use follower::{Follower, Lagged};
 pub use metrics::Metrics;
+pub use query::{Page, Query};
 pub use record::{
-    Appended, Batch, Bounds, Description, Entry, Lineage, Record, Tally, Writability,
+    Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Entry, Lineage, Record, Tally, Writability,
 };
-pub use scan::{Page, Payloads, Predicate, Query, Reader, RecordRef, Scan};
+pub use scan::{Payloads, Predicate, Reader, RecordRef, Scan};
 pub use traits::{Append, Keep, Log, Read};
-
-/// How long an id is remembered at the least, whatever retention removes. Svix
-/// retries for 27 h 35 min (Svix, "Retries").
-pub const DEDUPE_WINDOW: Duration = Duration::from_secs(28 * 60 * 60);

@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 use crate::event::{Attributes, Position, Run, UnixMillis};
 
+/// How long an id is remembered at the least, whatever retention removes. Svix
+/// retries for 27 h 35 min (Svix, "Retries").
+pub const DEDUPE_WINDOW: Duration = Duration::from_secs(28 * 60 * 60);
+
 /// What is appended: a verified and decoded delivery.
 #[derive(Clone, Debug)]
 pub struct Entry {

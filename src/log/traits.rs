@@ -1,16 +1,14 @@
 //! The log by caller: who appends does not read, and who reads does not close.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use super::error::{AppendError, ReadError};
-use super::record::{
-    Appended, Batch, Bounds, Description, Entry, Lineage, Record, Tally, Writability,
-};
+use super::follower::Follower;
+use super::record::{Appended, Bounds, Description, Entry, Lineage, Record, Tally, Writability};
 use super::scan::{Predicate, Reader, Scan};
 use crate::event::{Epoch, Position, Run, UnixMillis};
 
@@ -76,8 +74,9 @@ pub trait Read: fmt::Debug + Send + Sync + 'static {
     /// Describes the log.
     fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>>;
 
-    /// Every batch that is committed from now on.
-    fn follow(&self) -> broadcast::Receiver<Arc<Batch>>;
+    /// Every batch that is committed from now on. A follower that is late sees that it
+    /// missed some, and reads them from the log.
+    fn follow(&self) -> Follower;
 }
 
 /// The operator's side of a log.

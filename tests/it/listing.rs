@@ -13,7 +13,7 @@ use clerkcast::fanout::{
 use clerkcast::filter::Filter;
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{
-    self, Batch, Bounds, Description, Keep, Lineage, Predicate, Read, ReadError, Reader, Record,
+    self, Bounds, Description, Follower, Keep, Lineage, Predicate, Read, ReadError, Reader, Record,
     RecordRef, Scan, Tally,
 };
 use clerkcast::proto::subscribe_request::Start as AskedStart;
@@ -21,7 +21,6 @@ use clerkcast::proto::{EventFilter, ListEventsRequest, SubscribeRequest};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::conformance::{append, record};
@@ -170,7 +169,7 @@ impl Read for Overtaken {
         self.log.describe()
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
+    fn follow(&self) -> Follower {
         self.log.follow()
     }
 }

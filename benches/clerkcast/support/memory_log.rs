@@ -6,8 +6,8 @@ use bytes::Bytes;
 use clerkcast::clerk::{self, Envelope};
 use clerkcast::event::{Epoch, Position, Run, UnixMillis};
 use clerkcast::log::{
-    Append, AppendError, Appended, Batch, Bounds, Description, Entry, Keep, Lineage, Predicate,
-    Read, ReadError, Reader, Record, Scan, Tally, Writability,
+    Append, AppendError, Appended, Batch, Bounds, Description, Entry, Follower, Keep, Lineage,
+    Predicate, Read, ReadError, Reader, Record, Scan, Tally, Writability,
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
@@ -158,8 +158,8 @@ impl Read for MemoryLog {
         Box::pin(std::future::ready(Ok(Description::default())))
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.batches.subscribe()
+    fn follow(&self) -> Follower {
+        self.batches.subscribe().into()
     }
 }
 

@@ -19,8 +19,8 @@ use super::*;
 use crate::event::{Attributes, Epoch, Run, UnixMillis};
 use crate::filter::{Scope, Spec};
 use crate::log::{
-    Batch, Bounds, Description, Entry, Lineage, Predicate, Read, ReadError, Reader, Record, Scan,
-    Tally,
+    Batch, Bounds, Description, Entry, Follower, Lineage, Predicate, Read, ReadError, Reader,
+    Record, Scan, Tally,
 };
 
 const TYPES: [&str; 3] = ["user.created", "user.deleted", "session.created"];
@@ -177,8 +177,8 @@ impl Read for MemoryLog {
         Box::pin(std::future::ready(Ok(Description::default())))
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.batches.subscribe()
+    fn follow(&self) -> Follower {
+        self.batches.subscribe().into()
     }
 }
 

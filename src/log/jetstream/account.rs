@@ -6,7 +6,7 @@ use async_nats::jetstream::account::{Account, Limits};
 use tokio::time::timeout;
 
 use super::shared::Shared;
-use crate::log::Entry;
+use crate::log::record::Entry;
 
 /// How long the servers may take to describe the account. A user may lack the right to ask.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);

@@ -12,9 +12,12 @@ use async_nats::jetstream::{self, ErrorCode};
 use tokio::time::{Instant, sleep};
 
 use super::admission::{Refusal, Ticket};
-use super::{ACKNOWLEDGED_WITHIN, Shared, account, record, subject};
+use super::connect::ACKNOWLEDGED_WITHIN;
+use super::shared::Shared;
+use super::{account, record, subject};
 use crate::event::{Position, UnixMillis};
-use crate::log::{AppendError, Appended, Entry, Writability};
+use crate::log::error::AppendError;
+use crate::log::record::{Appended, Entry, Writability};
 
 /// Until the first copy of a record, which is on its way to the other replicas, is
 /// either durable or lost.
@@ -187,7 +190,7 @@ fn note_refused(
 }
 
 fn note_committed(shared: &Shared, position: Position, received: UnixMillis, started: Instant) {
-    shared.reach(position, received);
+    shared.published.reach(position, received);
     let metrics = &shared.metrics;
     metrics.committed.inc();
     metrics

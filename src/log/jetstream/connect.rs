@@ -1,76 +1,33 @@
 //! The connection to NATS: made once, with a deadline, and from then on kept for ever.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
 use async_nats::jetstream::{Context, ContextBuilder};
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::config::{Config, Security, ServerUrl};
 use super::servers::ServerChoice;
 use super::stream::{self, Mismatches, Unusable};
-use super::{ACKNOWLEDGED_WITHIN, Config, OUTSTANDING_MAX};
+use crate::log::error::ReadError;
 
 /// How long starting waits for NATS.
 const STARTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long one question to the API waits for its answer.
 pub(super) const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// How long the stream may take to acknowledge a record.
+pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+/// Records published and not acknowledged yet; more are refused as overload.
+const OUTSTANDING_MAX: usize = 4096;
 /// What the largest body, its typed form and their envelope take up.
 const MESSAGE_BYTES_MAX: usize = 4_000_000;
 /// Between attempts to connect: others may be restarting too.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 /// A server that does not answer two of these is given up for another one.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Where a server listens, as `nats://host:4222`. What it may hold of a password is
-/// never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ServerUrl(ServerAddr);
-
-impl FromStr for ServerUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // Not repeated: it may hold a password.
-        let wrong =
-            || "write nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned();
-        let address: ServerAddr = text.parse().map_err(|_| wrong())?;
-        if !matches!(address.scheme(), "nats" | "tls") || address.host().is_empty() {
-            return Err(wrong());
-        }
-        Ok(Self(address))
-    }
-}
-
-impl fmt::Display for ServerUrl {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(address) = self;
-        let (scheme, host, port) = (address.scheme(), address.host(), address.port());
-        write!(formatter, "{scheme}://{host}:{port}")
-    }
-}
-
-impl fmt::Debug for ServerUrl {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-/// How to be known to the servers, and how to know them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Security {
-    /// A file of credentials, as `nsc` makes it.
-    pub credentials: Option<PathBuf>,
-    /// Authorities that vouch for the servers, beside the system's.
-    pub ca: Option<PathBuf>,
-    /// The certificate and the key that the gateway shows to the servers.
-    pub certificate: Option<(PathBuf, PathBuf)>,
-}
 
 /// Why the log could not be opened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -104,7 +61,7 @@ pub enum OpenError {
     Mismatch(Mismatches),
     /// The end of the log cannot be read.
     #[error("cannot read the end of the stream: {0}")]
-    Unreadable(#[from] crate::log::ReadError),
+    Unreadable(#[from] ReadError),
 }
 
 /// A connection, and the stream at its other end.

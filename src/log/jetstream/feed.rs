@@ -14,9 +14,10 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{Shared, search};
+use super::shared::Shared;
+use super::{search, subject};
 use crate::event::Position;
-use crate::log::{Batch, Record};
+use crate::log::record::{Batch, Record};
 
 /// Records in one batch.
 const BATCH_RECORDS_MAX: usize = 512;
@@ -245,15 +246,13 @@ impl Follower {
             return;
         };
         let after = std::mem::replace(&mut self.published, last.position);
-        self.shared.reach(last.position, last.entry.receive_time);
-        self.shared.count(&records);
         let recent = &self.shared.recent;
         recent.insert(
             records
                 .iter()
                 .map(|record| (recent.hash(&record.entry.id), record.position)),
         );
-        // Without a follower there is nobody to tell.
-        let _followers = self.shared.batches.send(Arc::new(Batch { after, records }));
+        let batch = Arc::new(Batch { after, records });
+        self.shared.published.relay(batch, subject::counted_as);
     }
 }

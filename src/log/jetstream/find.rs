@@ -15,10 +15,13 @@ use async_nats::jetstream::Message;
 use futures_util::StreamExt as _;
 use tokio::time::{sleep, timeout};
 
-use super::Shared;
-use super::search::{SEARCHES_MAX, SearchConsumer, Turn};
+use super::search::SearchConsumer;
+use super::shared::Shared;
+use super::turns::{SEARCHES_MAX, Turn};
 use crate::event::Position;
-use crate::log::{Predicate, ReadError, Record};
+use crate::log::error::ReadError;
+use crate::log::record::Record;
+use crate::log::scan::Predicate;
 
 /// How long may be looked for one id, the wait for a turn included.
 const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(10);

@@ -27,6 +27,7 @@
 mod account;
 mod admission;
 mod append;
+mod config;
 mod connect;
 mod feed;
 mod find;
@@ -42,6 +43,7 @@ mod servers;
 mod shared;
 mod stream;
 mod subject;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -49,86 +51,35 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::counts::Counts;
-use super::{
-    Append, AppendError, Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Entry, IsDeclared,
-    Keep, Lineage, Metrics, Predicate, Read, ReadError, Reader, Record, Scan, Tally, Writability,
-};
+use super::counts::{Counts, IsDeclared};
+use super::error::{AppendError, ReadError};
+use super::follower::Follower;
+use super::metrics::Metrics;
+use super::published::Published;
+use super::record::{Appended, Bounds, Description, Entry, Lineage, Record, Tally, Writability};
+use super::scan::{Predicate, Reader, Scan};
+use super::traits::{Append, Keep, Read};
 use crate::event::{Epoch, Position, Run, UnixMillis};
 use foreign::ForeignMessages;
 use recent::RecentIds;
-use search::Searches;
 use servers::ServerChoice;
-use shared::{Shared, Tallies, millis};
+use shared::{Shared, millis};
+use turns::Searches;
 
-pub use connect::{OpenError, Security, ServerUrl};
+pub use config::{Config, Missing, Security, ServerUrl};
+pub use connect::OpenError;
 pub use stream::Mismatches;
 pub use subject::check_prefix;
 
-/// Records published and not acknowledged yet; more are refused as overload.
-const OUTSTANDING_MAX: usize = 4096;
-/// How long the stream may take to acknowledge a record.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// How long the stream's leader may take to know its end.
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// Between questions for it.
 const END_DELAY: Duration = Duration::from_millis(100);
-/// Batches kept for a follower that is late; one that is later reads the log.
-const FOLLOWED_BATCHES_MAX: usize = 64;
-
-/// How to open the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The servers to connect to; they tell of others.
-    pub servers: Vec<ServerUrl>,
-    /// How gateway and servers know each other.
-    pub security: Security,
-    /// The stream's name.
-    pub stream: String,
-    /// What its subjects begin with.
-    pub subject_prefix: String,
-    /// Servers that keep a copy each.
-    pub replicas: usize,
-    /// How long the stream knows an id.
-    pub duplicate_window: Duration,
-    /// Remove records that are older.
-    pub retain_for: Option<Duration>,
-    /// Remove the oldest records while the stream takes up more bytes.
-    pub retain_bytes: Option<u64>,
-    /// What to do where there is no such stream.
-    pub missing: Missing,
-}
-
-/// What to do where there is no such stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Missing {
-    /// Make it.
-    #[default]
-    Create,
-    /// Fail.
-    Refuse,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            security: Security::default(),
-            stream: "CLERKCAST".to_owned(),
-            subject_prefix: "clerk".to_owned(),
-            replicas: 1,
-            duplicate_window: DEDUPE_WINDOW,
-            retain_for: None,
-            retain_bytes: None,
-            missing: Missing::Create,
-        }
-    }
-}
 
 /// The log on a stream. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
@@ -167,13 +118,7 @@ impl JetStreamLog {
             context: connected.context,
             publisher: connected.publisher,
             epoch: stream::epoch(&info),
-            bounds: RwLock::default(),
-            tallies: RwLock::new(Tallies {
-                counts: Counts::new(is_declared),
-                through: Position::START,
-            }),
-            batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
-            writability: watch::Sender::new(Writability::Writable),
+            published: Published::new(Bounds::default(), Counts::new(is_declared), metrics.clone()),
             admission: Mutex::default(),
             refused_bytes: AtomicU64::new(0),
             unreachable: RwLock::default(),
@@ -186,7 +131,6 @@ impl JetStreamLog {
             closed: CancellationToken::new(),
             metrics,
         });
-        shared.metrics.writable.set(1);
         shared.note_state(&info.state);
         let last = shared.read_last().await?;
         if let Err(error) = monitor::count(&shared).await {
@@ -238,11 +182,11 @@ impl Read for JetStreamLog {
     }
 
     fn tallies(&self) -> Vec<Tally> {
-        self.shared.tallies().counts.list()
+        self.shared.published.tallies()
     }
 
     fn names_version(&self) -> u64 {
-        self.shared.tallies().counts.names_version()
+        self.shared.published.counts().names_version()
     }
 
     fn scan(
@@ -283,14 +227,14 @@ impl Read for JetStreamLog {
         })
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.shared.batches.subscribe()
+    fn follow(&self) -> Follower {
+        self.shared.published.follow()
     }
 }
 
 impl Keep for JetStreamLog {
     fn writability(&self) -> watch::Receiver<Writability> {
-        self.shared.writability.subscribe()
+        self.shared.published.writability()
     }
 
     /// The servers remove; this only looks how far they have come.

@@ -12,7 +12,7 @@ use super::admission::Look;
 use super::shared::{Shared, StateError};
 use super::{account, stream, subject};
 use crate::event::Position;
-use crate::log::{Tally, Writability};
+use crate::log::record::{Tally, Writability};
 
 /// How often the stream is asked for its state.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let watching = async {
         let mut counted = Instant::now();
         loop {
-            let is_writable = *shared.writability.borrow() == Writability::Writable;
+            let is_writable = shared.published.refusal().is_none();
             let pause = if is_writable {
                 INTERVAL
             } else {
@@ -156,6 +156,6 @@ pub(super) async fn count(shared: &Shared) -> Result<(), String> {
             count: count as u64,
         })
     });
-    shared.replace_tallies(counts.collect(), through);
+    shared.published.recount(counts.collect(), through);
     Ok(())
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::event::{Attributes, AttributesRef, Position, Run, UnixMillis};
-use crate::log::{Entry, Record, RecordRef};
+use crate::log::record::{Entry, Record};
+use crate::log::scan::RecordRef;
 
 /// The body of a message. Fields are only ever added: streams outlive versions.
 #[derive(Clone, PartialEq, prost::Message)]

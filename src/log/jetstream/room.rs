@@ -7,7 +7,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{Config as Settings, StorageType};
 
-use super::Config;
+use super::config::Config;
 use crate::event::UnixMillis;
 
 /// How exactly the room is found.

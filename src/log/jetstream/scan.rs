@@ -26,9 +26,11 @@ use tokio::time::{Instant, timeout};
 
 use super::connect::ANSWERED_WITHIN;
 use super::record::StoredRecord;
-use super::{Shared, subject};
+use super::shared::Shared;
+use super::subject;
 use crate::event::{IndexHint, Position};
-use crate::log::{ReadError, Reader, Scan};
+use crate::log::error::ReadError;
+use crate::log::scan::{Reader, Scan};
 
 /// Messages asked for at once.
 const MESSAGES_MAX: usize = 512;

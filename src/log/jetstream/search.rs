@@ -1,4 +1,4 @@
-//! Searching the stream for an id: at most [`SEARCHES_MAX`] at once, each with a consumer that
+//! Searching the stream for an id: at most [`SEARCHES_MAX`](super::turns::SEARCHES_MAX) at once, each with a consumer that
 //! goes when the search ends, times out or is dropped.
 //!
 //! Consumers are counted: a stream or an account may allow only a few. A search waits while
@@ -11,66 +11,18 @@ use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use async_nats::jetstream::{Context, ErrorCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::Shared;
+use super::shared::Shared;
+use super::turns::Turn;
 use crate::event::Position;
-use crate::log::ReadError;
+use crate::log::error::ReadError;
 
-/// Searches under way at once; more wait their turn.
-pub(super) const SEARCHES_MAX: usize = 4;
 /// When the server forgets a consumer that could not be deleted.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 /// Between attempts to delete one.
 const DELETE_DELAY: Duration = Duration::from_millis(100);
-
-/// Which searches may have a consumer.
-#[derive(Debug)]
-pub(super) struct Searches {
-    permits: Arc<Semaphore>,
-    /// The follower has no consumer, and no room for one.
-    follower_waits: watch::Sender<bool>,
-}
-
-impl Default for Searches {
-    fn default() -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(SEARCHES_MAX)),
-            follower_waits: watch::Sender::new(false),
-        }
-    }
-}
-
-impl Searches {
-    /// Has searches end and wait while the follower has no room.
-    pub(super) fn give_way_to_follower(&self, follower_waits: bool) {
-        self.follower_waits.send_replace(follower_waits);
-    }
-
-    /// Waits until a search may begin.
-    pub(super) async fn turn(&self) -> Result<Turn, ReadError> {
-        let mut follower_waits = self.follower_waits.subscribe();
-        let may_begin = follower_waits.wait_for(|waits| !waits).await;
-        may_begin.map_err(|_| ReadError::Closed)?;
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        permit
-            .map(|permit| Turn { _permit: permit })
-            .map_err(|_| ReadError::Closed)
-    }
-
-    /// Waits until the follower needs the room.
-    pub(super) async fn give_way(&self) {
-        let mut follower_waits = self.follower_waits.subscribe();
-        let _closed = follower_waits.wait_for(|waits| *waits).await;
-    }
-}
-
-/// The right to have a consumer, until it is gone.
-pub(super) struct Turn {
-    _permit: OwnedSemaphorePermit,
-}
 
 /// The consumer of one search, which shows the headers of all messages after a position.
 pub(super) struct SearchConsumer {

@@ -1,8 +1,9 @@
 //! Finding a time in the stream.
 
-use super::Shared;
+use super::shared::Shared;
 use crate::event::{Position, UnixMillis};
-use crate::log::{Bounds, ReadError};
+use crate::log::error::ReadError;
+use crate::log::record::Bounds;
 
 /// The position before the first record that a gateway received at or after `time`.
 ///

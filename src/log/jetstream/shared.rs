@@ -11,20 +11,23 @@ use async_nats::jetstream::stream::{Info, PeerInfo, RawMessageErrorKind, State};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
-use tokio::sync::{Notify, broadcast, watch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Ticket};
+use super::config::Config;
 use super::foreign::ForeignMessages;
 use super::recent::RecentIds;
 use super::record::StoredRecord;
-use super::search::Searches;
 use super::servers::ServerChoice;
-use super::{Config, stream, subject};
+use super::turns::Searches;
+use super::{stream, subject};
 use crate::event::{Epoch, Position, UnixMillis};
-use crate::log::counts::Counts;
-use crate::log::{AppendError, Batch, Bounds, Metrics, ReadError, Record, Tally, Writability};
+use crate::log::error::{AppendError, ReadError};
+use crate::log::metrics::Metrics;
+use crate::log::published::Published;
+use crate::log::record::{Bounds, Writability};
 
 /// Replicas tell their leader once a second that they are there.
 const REPLICA_SILENT_FOR: Duration = Duration::from_secs(4);
@@ -37,10 +40,7 @@ pub(super) struct Shared {
     pub(super) context: Context,
     pub(super) publisher: Context,
     pub(super) epoch: Epoch,
-    pub(super) bounds: RwLock<Bounds>,
-    pub(super) tallies: RwLock<Tallies>,
-    pub(super) batches: broadcast::Sender<Arc<Batch>>,
-    pub(super) writability: watch::Sender<Writability>,
+    pub(super) published: Published,
     pub(super) admission: Mutex<Admission>,
     /// What a record takes up that the stream refused, or 0 where one was stored since.
     pub(super) refused_bytes: AtomicU64,
@@ -56,14 +56,6 @@ pub(super) struct Shared {
     pub(super) changed: Arc<Notify>,
     pub(super) closed: CancellationToken,
     pub(super) metrics: Metrics,
-}
-
-/// Records per source and type.
-#[derive(Debug)]
-pub(super) struct Tallies {
-    pub(super) counts: Counts,
-    /// Records after this are not in the counts yet.
-    pub(super) through: Position,
 }
 
 /// Why the stream's state is not known.
@@ -97,36 +89,17 @@ impl From<StateError> for AppendError {
 
 impl Shared {
     pub(super) fn bounds(&self) -> Bounds {
-        *self.bounds.read()
-    }
-
-    pub(super) fn change_bounds(&self, change: impl FnOnce(&mut Bounds)) {
-        let mut bounds = self.bounds.write();
-        change(&mut bounds);
-        let last = i64::try_from(bounds.last.number()).unwrap_or(i64::MAX);
-        drop(bounds);
-        self.metrics.tail_position.set(last);
-    }
-
-    /// Notes that the log reaches at least to here.
-    pub(super) fn reach(&self, position: Position, received: UnixMillis) {
-        self.change_bounds(|bounds| {
-            if position > bounds.last {
-                bounds.last = position;
-                bounds.last_receive_time = received;
-            }
-        });
+        self.published.bounds()
     }
 
     pub(super) fn note_state(&self, state: &State) {
-        let trimmed = Position::new(state.first_sequence.saturating_sub(1));
-        self.reach(
+        let published = &self.published;
+        published.reach(
             Position::new(state.last_sequence),
             millis(state.last_timestamp.unix_timestamp_nanos()),
         );
-        self.change_bounds(|bounds| bounds.trimmed = bounds.trimmed.max(trimmed));
-        let records = i64::try_from(state.messages).unwrap_or(i64::MAX);
-        self.metrics.records.set(records);
+        published.trim(Position::new(state.first_sequence.saturating_sub(1)), &[]);
+        published.note_record_count(state.messages);
         let used = i64::try_from(state.bytes).unwrap_or(i64::MAX);
         self.metrics.used_bytes.set(used);
     }
@@ -258,47 +231,16 @@ impl Shared {
         if last > trimmed
             && let Some((position, Some(record))) = self.next_record(last, None).await?
         {
-            self.reach(position, record.receive_time());
-            self.change_bounds(|bounds| bounds.last_receive_time = record.receive_time());
+            self.published.reach(position, record.receive_time());
+            self.published.set_last_receive_time(record.receive_time());
         }
         Ok(last)
     }
 
-    pub(super) fn tallies(&self) -> RwLockWriteGuard<'_, Tallies> {
-        self.tallies.write()
-    }
-
-    /// Adds what came by.
-    pub(super) fn count(&self, records: &[Record]) {
-        let mut tallies = self.tallies();
-        for record in records {
-            if record.position > tallies.through {
-                tallies.through = record.position;
-                let attributes = &record.entry.attributes;
-                let counts = &mut tallies.counts;
-                // As the stream's own counts have it.
-                let event_type = match attributes.event_type.as_str() {
-                    hashed if subject::is_hashed(hashed) => Tally::LONG,
-                    named => named,
-                };
-                counts.add(&attributes.source, event_type, 1);
-            }
-        }
-    }
-
-    /// Takes over what the stream has counted. Some names that there were once stay.
-    pub(super) fn replace_tallies(&self, found: Vec<Tally>, through: Position) {
-        let mut tallies = self.tallies();
-        *tallies = Tallies {
-            counts: tallies.counts.counted_again(found),
-            through,
-        };
-    }
-
     /// Lets a record be sent to the stream, or returns why not.
     pub(super) fn admit(&self) -> Result<Ticket, AppendError> {
-        if let Writability::Failed(reason) = &*self.writability.borrow() {
-            return Err(AppendError::Refusing(reason.clone()));
+        if let Some(reason) = self.published.failure() {
+            return Err(AppendError::Refusing(reason));
         }
         let admitted = self.judge(|admission| admission.admit(Instant::now()));
         admitted.map_err(AppendError::Refusing)
@@ -326,29 +268,8 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Notes a change. Each outage has one line at its beginning and one at its end, whatever
-    /// becomes the reason meanwhile. Nothing follows on [`Writability::Failed`].
     pub(super) fn set_writability(&self, new: Writability) {
-        self.writability.send_if_modified(|current| {
-            if matches!(current, Writability::Failed(_)) || *current == new {
-                return false;
-            }
-            let is_refusing = matches!(current, Writability::Refusing(_));
-            match &new {
-                Writability::Refusing(_) if is_refusing => {}
-                Writability::Writable => tracing::info!("the log takes writes again"),
-                Writability::Refusing(reason) => tracing::error!(
-                    %reason,
-                    "the log refuses writes; webhooks are answered 503 until it recovers"
-                ),
-                Writability::Failed(reason) => tracing::error!(%reason, "the log has failed"),
-            }
-            self.metrics
-                .writable
-                .set(i64::from(new == Writability::Writable));
-            *current = new;
-            true
-        });
+        self.published.set_writability(new);
     }
 }
 

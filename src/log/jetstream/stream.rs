@@ -11,7 +11,8 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 use aws_lc_rs::digest;
 
-use super::{Config, Missing, room, subject};
+use super::config::{Config, Missing};
+use super::{room, subject};
 use crate::event::Epoch;
 
 /// Consumers that a gateway needs.

@@ -15,6 +15,8 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
 
+use crate::log::record::Tally;
+
 /// A server takes lines of 4 KiB by default, of which a subject is a part. A type that
 /// comes out longer is known by its hash: no body is refused for its content.
 const TYPE_BYTES_MAX: usize = 512;
@@ -77,8 +79,17 @@ pub(super) fn source_of_hashed(prefix: &str, subject: &str) -> Option<String> {
         .flatten()
 }
 
+/// The name that the stream's own counts have for a type.
+pub(super) fn counted_as(event_type: &str) -> &str {
+    if is_hashed(event_type) {
+        Tally::LONG
+    } else {
+        event_type
+    }
+}
+
 /// Whether records of the type have a subject that shows only the type's hash.
-pub(super) fn is_hashed(event_type: &str) -> bool {
+fn is_hashed(event_type: &str) -> bool {
     let mut encoded = String::new();
     // Most types are short, whatever they hold.
     let is_long = (3 * event_type.len()) > TYPE_BYTES_MAX;

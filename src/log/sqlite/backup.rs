@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
+use super::error::OpenError;
 use super::files::{self, parent, sync_directory};
 use super::runs::Runs;
-use super::schema::{self, OpenError};
+use super::schema;
 use crate::event::{Cursor, Epoch, Position, Run};
 
 /// The first schema whose positions belong to runs.

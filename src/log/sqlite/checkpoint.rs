@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use super::Shared;
+use super::error::OpenError;
 use super::outside::{Notice, OutsideReader};
-use super::schema::{self, BUSY_TIMEOUT, OpenError, WAL_BYTES_MAX};
-use super::writer::Command;
+use super::schema::{self, BUSY_TIMEOUT, WAL_BYTES_MAX};
+use super::shared::Shared;
 
 /// The WAL is moved when it holds this many pages of 4 KiB …
 const PAGES: i64 = 4_000;
@@ -73,10 +73,11 @@ impl State {
     }
 }
 
-/// Starts the thread; it checkpoints for each request.
+/// Starts the thread; it checkpoints for each request. It calls `nudge` once nearly all of
+/// the WAL is moved: [`Checkpoints::finish`] is due.
 pub(super) fn spawn(
     data_dir: &Path,
-    writer: SyncSender<Command>,
+    nudge: impl Fn() + Send + 'static,
     shared: Arc<Shared>,
 ) -> Result<Requests, OpenError> {
     let connection = schema::open_for_checkpoints(data_dir)?;
@@ -89,7 +90,7 @@ pub(super) fn spawn(
     let mut thread = Thread {
         connection,
         state,
-        writer,
+        nudge,
         shared,
         outside: OutsideReader::default(),
     };
@@ -104,21 +105,18 @@ pub(super) fn spawn(
     Ok(requests)
 }
 
-struct Thread {
+struct Thread<N> {
     connection: Connection,
     state: Arc<State>,
-    writer: SyncSender<Command>,
+    nudge: N,
     shared: Arc<Shared>,
     outside: OutsideReader,
 }
 
-impl Thread {
+impl<N: Fn()> Thread<N> {
     fn pass(&mut self) {
         match self.try_pass() {
-            Ok(Next::Finish) => {
-                // A full queue means that the next batch asks again.
-                let _asked_again = self.writer.try_send(Command::FinishCheckpoint);
-            }
+            Ok(Next::Finish) => (self.nudge)(),
             Ok(Next::Wait) => {}
             Err(error) => report(&error, &self.shared),
         }

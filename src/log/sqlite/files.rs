@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::schema::OpenError;
+use super::error::OpenError;
 
 pub(super) const DATABASE: &str = "clerkcast.db";
 const LOCK: &str = "clerkcast.lock";

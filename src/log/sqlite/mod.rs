@@ -14,6 +14,9 @@
 mod backup;
 mod checkpoint;
 mod clock;
+mod command;
+mod config;
+mod error;
 mod files;
 mod outside;
 mod reader;
@@ -22,37 +25,43 @@ mod retired;
 mod runs;
 mod schema;
 mod seek;
+mod shared;
 mod tally;
 mod times;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::sync::{broadcast, oneshot, watch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{oneshot, watch};
 
-use super::{
-    Append, AppendError, Appended, Batch, Bounds, Description, Entry, IsDeclared, Keep, Lineage,
-    Metrics, Predicate, Read, ReadError, Reader, Record, Scan, Tally, Writability,
+use super::counts::IsDeclared;
+use super::error::{AppendError, ReadError};
+use super::follower::Follower;
+use super::metrics::Metrics;
+use super::published::Published;
+use super::record::{
+    Appended, Bounds, DEDUPE_WINDOW, Description, Entry, Lineage, Record, Tally, Writability,
 };
+use super::scan::{Predicate, Reader, Scan};
+use super::traits::{Append, Keep, Read};
 use crate::event::{Epoch, IndexHint, Position, Run, UnixMillis};
 use clock::SteadyClock;
+use command::Command;
 use files::{DirectoryLock, Files};
 use reader::ReaderPool;
-use retention::Limits;
-use retired::RetiredIds;
-use runs::Runs;
-use tally::Tallies;
-use times::LatestTimes;
-use writer::Command;
+use retired::PAGE_IDS_MAX;
+use seek::TimeSearch;
+use shared::Shared;
 
 pub use backup::{BackedUp, Backup, BackupError, Unfinished};
+pub use config::Config;
+pub use error::OpenError;
 pub use retired::RetiredId;
-pub use schema::{OpenError, exists};
+pub use schema::exists;
 
 /// Whether SQLite calls fdatasync for a commit, and not fsync, which takes about twice as
 /// long.
@@ -60,29 +69,6 @@ pub const HAS_FDATASYNC: bool = cfg!(sqlite_fdatasync);
 
 /// Requests that wait for the writer; more are refused as overload.
 const QUEUE_REQUESTS_MAX: usize = 16_384;
-/// Batches kept for a follower that is late; one that is later reads the log.
-const FOLLOWED_BATCHES_MAX: usize = 64;
-
-/// How to open the embedded log.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The directory of the log; created if it is missing.
-    pub data_dir: PathBuf,
-    /// Remove records that are older.
-    pub retain_for: Option<Duration>,
-    /// Remove the oldest records while the log takes up more bytes.
-    pub retain_bytes: Option<u64>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            data_dir: PathBuf::from("./clerkcast-data"),
-            retain_for: Some(Duration::from_secs(30 * 24 * 60 * 60)),
-            retain_bytes: Some(10 << 30),
-        }
-    }
-}
 
 /// The embedded log. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
@@ -91,134 +77,10 @@ pub struct SqliteLog {
     shared: Arc<Shared>,
     commands: SyncSender<Command>,
     readers: ReaderPool,
-    gathering: Mutex<Option<seek::Gathering>>,
+    times: TimeSearch,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Keeps a second process out for as long as this log lives.
     _lock: DirectoryLock,
-}
-
-/// What the writer thread tells the rest.
-#[derive(Debug)]
-struct Shared {
-    config: Mutex<Config>,
-    clock: SteadyClock,
-    epoch: Epoch,
-    bounds: RwLock<Bounds>,
-    tallies: RwLock<Tallies>,
-    runs: RwLock<Arc<Runs>>,
-    /// Held by each read while it lasts, and by the writer to keep readers out.
-    reading: Arc<RwLock<()>>,
-    retired_ids: RetiredIds,
-    /// What [`Read::position_before`] looks at, once it has been asked.
-    times: Mutex<Option<LatestTimes>>,
-    batches: broadcast::Sender<Arc<Batch>>,
-    writability: watch::Sender<Writability>,
-    metrics: Metrics,
-}
-
-impl Shared {
-    fn config(&self) -> MutexGuard<'_, Config> {
-        self.config.lock()
-    }
-
-    /// What may stay now.
-    fn limits(&self) -> Limits {
-        Limits::new(&self.config(), self.clock.now())
-    }
-
-    fn bounds(&self) -> Bounds {
-        *self.bounds.read()
-    }
-
-    /// Notes a change, once; nothing follows on [`Writability::Failed`].
-    fn set_writability(&self, new: Writability) {
-        self.change_writability(new, |new| match new {
-            Writability::Writable => tracing::info!("the log takes writes again"),
-            Writability::Refusing(reason) => tracing::error!(
-                %reason,
-                "the log refuses writes; webhooks are answered 503 until it recovers"
-            ),
-            Writability::Failed(reason) => tracing::error!("{reason}"),
-        });
-    }
-
-    /// Gives the log up, since `file` is not the one that is open.
-    fn fail_moved(&self, file: &str) -> AppendError {
-        let reason = files::MOVED.to_owned();
-        self.change_writability(Writability::Failed(reason.clone()), |_| {
-            tracing::error!(file, "{}", files::MOVED);
-        });
-        AppendError::Refusing(reason)
-    }
-
-    fn change_writability(&self, new: Writability, note: impl FnOnce(&Writability)) {
-        self.writability.send_if_modified(|current| {
-            let failed = matches!(current, Writability::Failed(_));
-            if failed || *current == new {
-                return false;
-            }
-            note(&new);
-            self.metrics
-                .writable
-                .set(i64::from(new == Writability::Writable));
-            *current = new;
-            true
-        });
-    }
-
-    /// Notes a failed write, and says what to answer.
-    fn note_failure(&self, error: &rusqlite::Error) -> AppendError {
-        let reason = schema::explain(error);
-        self.set_writability(if schema::is_failed_fsync(error) {
-            Writability::Failed(format!(
-                "fsync failed: {reason}; what is on disk is no longer known"
-            ))
-        } else if schema::is_position_taken(error) {
-            Writability::Failed(format!(
-                "another process writes to this log, which one gateway alone may use: {reason}"
-            ))
-        } else {
-            Writability::Refusing(reason.clone())
-        });
-        AppendError::Refusing(reason)
-    }
-
-    /// Keeps the gauge in step with the bounds.
-    fn note_last(&self) {
-        let position = i64::try_from(self.bounds().last.number()).unwrap_or(i64::MAX);
-        self.metrics.tail_position.set(position);
-    }
-
-    /// Keeps the gauge in step with the tallies.
-    fn note_record_count(&self) {
-        let count = i64::try_from(self.record_count()).unwrap_or(i64::MAX);
-        self.metrics.records.set(count);
-    }
-
-    fn record_count(&self) -> u64 {
-        self.tallies().record_count()
-    }
-
-    fn tallies(&self) -> RwLockReadGuard<'_, Tallies> {
-        self.tallies.read()
-    }
-
-    /// Which run wrote which positions, of all positions up to a last one that was seen before
-    /// and from a trimmed position on that is seen later.
-    fn runs(&self) -> Arc<Runs> {
-        Arc::clone(&self.runs.read())
-    }
-
-    /// For the writer.
-    fn change_runs(&self, change: impl FnOnce(&mut Runs)) {
-        let mut runs = self.runs.write();
-        change(Arc::make_mut(&mut runs));
-    }
-
-    /// For the writer.
-    fn tallies_mut(&self) -> RwLockWriteGuard<'_, Tallies> {
-        self.tallies.write()
-    }
 }
 
 impl SqliteLog {
@@ -258,37 +120,57 @@ impl SqliteLog {
             config: Mutex::new(config),
             clock: SteadyClock::start(),
             epoch: state.epoch,
-            bounds: RwLock::new(state.bounds),
-            tallies: RwLock::new(state.tallies),
+            published: Published::new(state.bounds, state.counts, metrics.clone()),
             runs: RwLock::new(Arc::new(state.runs)),
             reading,
             retired_ids: state.retired_ids,
             times: Mutex::new(None),
-            batches: broadcast::Sender::new(FOLLOWED_BATCHES_MAX),
-            writability: watch::Sender::new(Writability::Writable),
             metrics,
         });
-        shared.metrics.writable.set(1);
-        shared.note_record_count();
-        shared.note_last();
-        let requests = checkpoint::spawn(&data_dir, commands.clone(), Arc::clone(&shared))?;
-        let writer = writer::spawn(
-            connection,
+        let to_writer = commands.clone();
+        let nudge = move || {
+            // A full queue means that the next batch asks again.
+            let _asked_again = to_writer.try_send(Command::FinishCheckpoint);
+        };
+        let requests = checkpoint::spawn(&data_dir, nudge, Arc::clone(&shared))?;
+        let start = writer::Start {
             files,
-            state.run,
-            queue,
-            requests,
-            Arc::clone(&shared),
-        )
-        .map_err(OpenError::Thread)?;
+            run: state.run,
+            saved_tallies: state.saved_tallies,
+        };
+        let writer = writer::spawn(connection, start, queue, requests, Arc::clone(&shared))
+            .map_err(OpenError::Thread)?;
         Ok(Self {
+            times: TimeSearch::new(&shared, &readers),
             shared,
             commands,
             readers,
-            gathering: Mutex::new(None),
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         })
+    }
+
+    /// The next page of the ids that are remembered beyond their records; none at the end.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn retired_ids(&self, after: Option<RetiredId>) -> Result<Vec<RetiredId>, ReadError> {
+        let since = self.shared.clock.now().before(DEDUPE_WINDOW);
+        let read = move |connection: &mut _| {
+            let listed = retired::list(connection, after.as_ref(), since, PAGE_IDS_MAX);
+            listed.map_err(|error| ReadError::Unreadable(error.to_string()))
+        };
+        self.readers.run(read).await
+    }
+
+    /// Remembers ids that another log has retired. Returns how many are new here.
+    ///
+    /// # Errors
+    /// When they do not become durable.
+    pub async fn remember(&self, retired: Vec<RetiredId>) -> Result<u64, AppendError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Remember { retired, answer })?;
+        answered.await.map_err(|_| AppendError::Closed)?
     }
 
     fn send(&self, command: Command) -> Result<(), AppendError> {
@@ -335,11 +217,11 @@ impl Read for SqliteLog {
     }
 
     fn tallies(&self) -> Vec<Tally> {
-        self.shared.tallies().list()
+        self.shared.published.tallies()
     }
 
     fn names_version(&self) -> u64 {
-        self.shared.tallies().names_version()
+        self.shared.published.counts().names_version()
     }
 
     fn scan(
@@ -372,7 +254,7 @@ impl Read for SqliteLog {
     }
 
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, ReadError>> {
-        Box::pin(self.seek(time))
+        Box::pin(self.times.position_before(time))
     }
 
     fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>> {
@@ -386,7 +268,7 @@ impl Read for SqliteLog {
             Ok(Description {
                 retain_for,
                 retain_bytes,
-                record_count: self.shared.record_count(),
+                record_count: self.shared.published.counts().record_count(),
                 size_bytes,
                 oldest_receive_time: oldest,
                 newest_receive_time: oldest.map(|_| newest),
@@ -394,14 +276,14 @@ impl Read for SqliteLog {
         })
     }
 
-    fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.shared.batches.subscribe()
+    fn follow(&self) -> Follower {
+        self.shared.published.follow()
     }
 }
 
 impl Keep for SqliteLog {
     fn writability(&self) -> watch::Receiver<Writability> {
-        self.shared.writability.subscribe()
+        self.shared.published.writability()
     }
 
     fn set_retention(&self, retain_for: Option<Duration>, retain_bytes: Option<u64>) {
@@ -449,8 +331,9 @@ impl Drop for SqliteLog {
 /// An index over types pays only where it skips most of the log.
 fn drop_useless_narrowing(scan: &mut Scan, shared: &Shared) {
     if let IndexHint::Types(types) = &scan.narrow {
-        let tallies = shared.tallies();
-        if tallies.count_of_types(types) > tallies.record_count() / 8 {
+        let counts = shared.published.counts();
+        let of_types: u64 = types.iter().map(|name| counts.count_of(name)).sum();
+        if of_types > counts.record_count() / 8 {
             scan.narrow = IndexHint::All;
         }
     }

@@ -9,11 +9,14 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::error::OpenError;
 use super::runs::Runs;
-use super::schema::{self, OpenError};
+use super::schema;
 use super::times::BLOCK_POSITIONS;
 use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
-use crate::log::{Payloads, Predicate, ReadError, Reader, Record, RecordRef, Scan};
+use crate::log::error::ReadError;
+use crate::log::record::Record;
+use crate::log::scan::{Payloads, Predicate, Reader, RecordRef, Scan};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;

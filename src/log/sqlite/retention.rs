@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::config::Config;
+use super::reader;
 use super::retired::{self, Ids};
-use super::tally::{self, Found};
-use super::{Config, Shared, reader};
+use super::shared::Shared;
+use super::tally::{self, SavedTallies};
 use crate::event::{Position, UnixMillis};
-use crate::log::{DEDUPE_WINDOW, Entry};
+use crate::log::record::{DEDUPE_WINDOW, Entry, Tally};
 
 /// Records removed in one transaction.
 const STEP_RECORDS_MAX: u32 = 500;
@@ -202,6 +204,7 @@ fn excess_bytes(
     connection: &Connection,
     bytes_max: Option<u64>,
     shared: &Shared,
+    saved: &SavedTallies,
 ) -> rusqlite::Result<u64> {
     let Some(bytes_max) = bytes_max else {
         return Ok(0);
@@ -212,7 +215,7 @@ fn excess_bytes(
         .prepare_cached(trees)?
         .query_row([], |row| row.get(0))?;
     let empty = trees.unsigned_abs() * reader::page_bytes(connection)?;
-    let stays = empty + shared.retired_ids.bytes() + shared.tallies().bytes();
+    let stays = empty + shared.retired_ids.bytes() + saved.bytes();
     let used = reader::used_bytes(connection)?;
     Ok(used.saturating_sub(stays).saturating_sub(bytes_max))
 }
@@ -224,8 +227,9 @@ pub(super) fn remove_oldest(
     limits: &Limits,
     shared: &Shared,
     retention: &mut Retention,
+    saved: &mut SavedTallies,
 ) -> rusqlite::Result<Removed> {
-    let excess_bytes = excess_bytes(connection, limits.bytes_max, shared)?;
+    let excess_bytes = excess_bytes(connection, limits.bytes_max, shared, saved)?;
     let excess_bytes = match limits.bytes_max {
         Some(bytes_max) => retention.sweep.allows(excess_bytes, bytes_max),
         None => 0,
@@ -244,24 +248,22 @@ pub(super) fn remove_oldest(
         });
     };
     let removed = count_through(&transaction, through)?;
-    let left = shared
-        .tallies()
-        .save_without(&removed, &transaction, shared.bounds().last)?;
+    let published = &shared.published;
+    let counts = published.counts().clone();
+    let saved_through =
+        saved.save_without(&removed, counts, &transaction, published.bounds().last)?;
     let retired = retired::retire_through(&transaction, through, limits.dedupe_since)?;
     remove_through(&transaction, through)?;
     transaction.commit()?;
     shared.retired_ids.note(retired, forgotten);
 
-    let records = removed.values().sum();
+    let records = removed.iter().map(|tally| tally.count).sum();
     shared.metrics.retired.inc_by(records);
-    *shared.tallies_mut() = left;
-    let mut bounds = shared.bounds.write();
-    bounds.trimmed = through;
-    drop(bounds);
+    published.trim(through, &removed);
+    saved.take_over(&published.counts(), saved_through);
     // After the bounds: a reader that finds a run missing finds its positions trimmed.
     shared.change_runs(|runs| runs.forget_before(through));
     shared.times(|times| times.forget_through(through));
-    shared.note_record_count();
     Ok(Removed {
         step: Step::More,
         records,
@@ -301,10 +303,10 @@ fn oldest_to_remove(
 }
 
 /// How many records up to `through` there are of each source and type.
-fn count_through(transaction: &Transaction<'_>, through: Position) -> rusqlite::Result<Found> {
+fn count_through(transaction: &Transaction<'_>, through: Position) -> rusqlite::Result<Vec<Tally>> {
     let sql = "SELECT source, type, count(*) FROM record WHERE position <= ?1 \
                GROUP BY source, type";
-    tally::find(transaction, sql, [through.number().cast_signed()])
+    tally::count(transaction, sql, [through.number().cast_signed()])
 }
 
 /// Removes the records up to `through`.

@@ -4,15 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use tokio::sync::oneshot;
 
-use super::SqliteLog;
-use super::writer::Command;
 use crate::event::{Position, UnixMillis};
-use crate::log::{AppendError, DEDUPE_WINDOW, ReadError};
 
 /// Ids in one page.
-const PAGE_IDS_MAX: u32 = 4_096;
+pub(super) const PAGE_IDS_MAX: u32 = 4_096;
 
 /// An id whose record has been removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,31 +19,6 @@ pub struct RetiredId {
     pub source: String,
     /// When its record was received.
     pub receive_time: UnixMillis,
-}
-
-impl SqliteLog {
-    /// The next page of the ids that are remembered beyond their records; none at the end.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub async fn retired_ids(&self, after: Option<RetiredId>) -> Result<Vec<RetiredId>, ReadError> {
-        let since = self.shared.clock.now().before(DEDUPE_WINDOW);
-        let read = move |connection: &mut _| {
-            let listed = list(connection, after.as_ref(), since, PAGE_IDS_MAX);
-            listed.map_err(|error| ReadError::Unreadable(error.to_string()))
-        };
-        self.readers.run(read).await
-    }
-
-    /// Remembers ids that another log has retired. Returns how many are new here.
-    ///
-    /// # Errors
-    /// When they do not become durable.
-    pub async fn remember(&self, retired: Vec<RetiredId>) -> Result<u64, AppendError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Command::Remember { retired, answer })?;
-        answered.await.map_err(|_| AppendError::Closed)?
-    }
 }
 
 /// How many there are, and what they weigh.

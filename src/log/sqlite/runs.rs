@@ -12,7 +12,7 @@
 use rusqlite::Connection;
 
 use crate::event::{Position, Run};
-use crate::log::Lineage;
+use crate::log::record::Lineage;
 
 /// The runs of the positions from the trimmed one on, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,18 +1,19 @@
 //! The file: where it lies, what is in it, and what is refused on opening.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::error::OpenError;
 use super::files::{self, create_file_for_owner, sync_directory};
 use super::retired::RetiredIds;
 use super::runs::Runs;
-use super::tally::Tallies;
+use super::tally::{self, SavedTallies};
 use crate::event::{Epoch, Position, Run, UnixMillis};
-use crate::log::{Bounds, IsDeclared};
+use crate::log::counts::{Counts, IsDeclared};
+use crate::log::record::Bounds;
 
 /// "Clkc": SQLite's `application_id`, which `file(1)` shows.
 const APPLICATION_ID: i32 = 0x436c_6b63;
@@ -114,86 +115,12 @@ CREATE TABLE run (
 ) STRICT;
 ";
 
-/// Why a log cannot be opened. No record in it was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The directory or a file in it cannot be used.
-    #[error("cannot use the data directory {}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another process has it open.
-    #[error(
-        "the data directory {} is in use by another clerkcast; stop that one or pass another --data-dir",
-        path.display()
-    )]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The file belongs to another program.
-    #[error("{} is not a clerkcast log; it was left as it is", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A later version wrote the file.
-    #[error(
-        "{} was written by a newer clerkcast (schema {found}, this one knows {VERSION}); \
-         run that version or pass another --data-dir",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema's version.
-        found: i32,
-    },
-    /// SQLite refuses the file.
-    #[error("cannot open the log {}", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// What is in the file is not what SQLite wrote.
-    #[error(
-        "the log {} is damaged ({source}); it was left as it is. Restore a backup, or save what can be read of it with `sqlite3 {} .recover`",
-        path.display(),
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// A thread could not be started.
-    #[error("cannot start a thread for the log: {0}")]
-    Thread(io::Error),
-}
-
-impl OpenError {
-    fn of_file(path: &Path, source: rusqlite::Error) -> Self {
-        let path = path.to_owned();
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Damaged { path, source }
-            }
-            _ => Self::Sqlite { path, source },
-        }
-    }
-}
-
 /// What the writer starts from.
 pub(super) struct State {
     pub(super) epoch: Epoch,
     pub(super) bounds: Bounds,
-    pub(super) tallies: Tallies,
+    pub(super) counts: Counts,
+    pub(super) saved_tallies: SavedTallies,
     pub(super) runs: Runs,
     /// The one that begins with this start.
     pub(super) run: Run,
@@ -268,6 +195,7 @@ pub(super) fn check_owner(connection: &Connection, path: &Path) -> Result<(), Op
         return Err(OpenError::Newer {
             path: path.to_owned(),
             found,
+            known: VERSION,
         });
     }
     Ok(())
@@ -332,6 +260,7 @@ fn load_state(connection: &Connection, is_declared: IsDeclared) -> rusqlite::Res
     let trimmed = Position::new(trimmed.unsigned_abs());
     let runs = Runs::load(connection, trimmed)?;
     let last = Position::new(last.unsigned_abs());
+    let (counts, saved_tallies) = tally::load(connection, is_declared, last)?;
     Ok(State {
         retired_ids: RetiredIds::load(connection)?,
         epoch: Epoch::new(epoch.cast_unsigned()),
@@ -340,7 +269,8 @@ fn load_state(connection: &Connection, is_declared: IsDeclared) -> rusqlite::Res
             last,
             last_receive_time: UnixMillis::new(last_receive_time_ms),
         },
-        tallies: Tallies::load(connection, is_declared, last)?,
+        counts,
+        saved_tallies,
         run: draw_run(connection, &runs)?,
         runs,
     })

@@ -4,23 +4,39 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
+use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::reader::{self, ReaderPool};
-use super::times::LatestTimes;
-use super::{Shared, SqliteLog};
+use super::shared::Shared;
 use crate::event::{Position, UnixMillis};
-use crate::log::ReadError;
+use crate::log::error::ReadError;
 
 /// Entries of the index on receive times that are read at once: a few milliseconds.
 const PAGE_ROWS: usize = 16_384;
 
 /// The gathering of receive times, which many callers wait for.
-pub(super) type Gathering = future::Shared<BoxFuture<'static, Result<(), ReadError>>>;
+type Gathering = future::Shared<BoxFuture<'static, Result<(), ReadError>>>;
 
-impl SqliteLog {
+/// Finds positions by time.
+#[derive(Debug)]
+pub(super) struct TimeSearch {
+    shared: Arc<Shared>,
+    readers: ReaderPool,
+    gathering: Mutex<Option<Gathering>>,
+}
+
+impl TimeSearch {
+    pub(super) fn new(shared: &Arc<Shared>, readers: &ReaderPool) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            readers: readers.clone(),
+            gathering: Mutex::default(),
+        }
+    }
+
     /// The position before the first record that was received at or after `time`.
-    pub(super) async fn seek(&self, time: UnixMillis) -> Result<Position, ReadError> {
+    pub(super) async fn position_before(&self, time: UnixMillis) -> Result<Position, ReadError> {
         let last = self.shared.bounds().last;
         self.gather_times().await?;
         let mut after = None;
@@ -88,19 +104,6 @@ async fn gather(shared: Arc<Shared>, readers: ReaderPool) -> Result<(), ReadErro
     }
 }
 
-impl Shared {
-    fn begin_times(&self) {
-        let mut times = self.times.lock();
-        times.get_or_insert_default();
-    }
-
-    /// None until a time has been asked for.
-    pub(super) fn times<T>(&self, look: impl FnOnce(&mut LatestTimes) -> T) -> Option<T> {
-        let mut times = self.times.lock();
-        times.as_mut().map(look)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -108,10 +111,10 @@ mod tests {
     use bytes::Bytes;
     use prometheus_client::registry::Registry;
 
-    use super::super::Config;
-    use super::super::times::BLOCK_POSITIONS;
     use super::*;
     use crate::event::Attributes;
+    use crate::log::sqlite::times::BLOCK_POSITIONS;
+    use crate::log::sqlite::{Config, SqliteLog};
     use crate::log::{Append as _, Entry, Keep as _, Metrics, Read as _};
 
     fn open(directory: &std::path::Path) -> SqliteLog {
@@ -144,14 +147,23 @@ mod tests {
         let directory = tempfile::TempDir::new().expect("a temporary directory");
         let log = open(directory.path());
         append(&log, 1, 1_000).await;
-        let first = log.gathering();
+        let first = log.times.gathering();
         // As a call does whose deadline passes.
-        assert!(log.seek(UnixMillis::new(500)).now_or_never().is_none());
-        let second = log.gathering();
+        assert!(
+            log.times
+                .position_before(UnixMillis::new(500))
+                .now_or_never()
+                .is_none()
+        );
+        let second = log.times.gathering();
         assert!(first.ptr_eq(&second), "one gathering for all");
         drop((first, second));
         append(&log, 2, 2_000).await;
-        let found = log.seek(UnixMillis::new(1_500)).await.expect("found");
+        let found = log
+            .times
+            .position_before(UnixMillis::new(1_500))
+            .await
+            .expect("found");
         assert_eq!(found, Position::new(1));
         log.close().await;
     }

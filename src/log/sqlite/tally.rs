@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Params, params};
 
-use crate::event::{Position, Values};
+use crate::event::Position;
 use crate::log::counts::{Counts, IsDeclared};
-use crate::log::{Record, Tally};
+use crate::log::record::Tally;
 
 /// At most this many records, and a batch, are counted again at a start.
 const SAVE_INTERVAL: u64 = 4_096;
@@ -20,71 +20,76 @@ const SAVE: &str = "INSERT OR REPLACE INTO tally (source, type, count) VALUES (?
 const FORGET: &str = "DELETE FROM tally WHERE source = ?1 AND type = ?2";
 
 /// Records per (source, type), as they lie in the log.
-pub(super) type Found = BTreeMap<(String, String), u64>;
+type Found = BTreeMap<(String, String), u64>;
 
-/// The counts, and what the file has of them.
-#[derive(Clone, Debug)]
-pub(super) struct Tallies {
-    counts: Counts,
+/// What the file has of the counts.
+#[derive(Debug)]
+pub(super) struct SavedTallies {
     saved: Found,
-    saved_through: Position,
+    through: Position,
 }
 
-impl Tallies {
-    /// As of `last`, the end of the log. What the file should no longer have goes from it.
-    pub(super) fn load(
-        connection: &Connection,
-        is_declared: IsDeclared,
-        last: Position,
-    ) -> rusqlite::Result<Self> {
-        let tallied = "SELECT tallied FROM meta";
-        let saved_through: i64 = connection.query_row(tallied, [], |row| row.get(0))?;
-        let saved = find(connection, "SELECT source, type, count FROM tally", [])?;
-        let later = "SELECT source, type, count(*) FROM record WHERE position > ?1 \
-                     GROUP BY source, type";
-        let mut counts = Counts::new(is_declared);
-        for ((source, name), count) in &saved {
-            counts.restore(source, name, *count);
-        }
-        counts.mend();
-        for ((source, event_type), count) in find(connection, later, [saved_through])? {
-            counts.add(&source, &event_type, count);
-        }
-        counts.forget_empty();
-        let mut tallies = Self {
-            counts,
-            saved,
-            saved_through: Position::new(saved_through.unsigned_abs()),
-        };
-        let mut saved = tallies.saved.keys();
-        if saved.any(|(source, name)| tallies.counts.get(source, name).is_none()) {
-            let transaction = connection.unchecked_transaction()?;
-            let through = tallies.save(&transaction, last)?;
-            transaction.commit()?;
-            tallies.take_over(through);
-        }
-        Ok(tallies)
+/// Loads the counts as of `last`, the end of the log, and what the file has of them. What it
+/// should no longer have goes from it.
+pub(super) fn load(
+    connection: &Connection,
+    is_declared: IsDeclared,
+    last: Position,
+) -> rusqlite::Result<(Counts, SavedTallies)> {
+    let tallied = "SELECT tallied FROM meta";
+    let saved_through: i64 = connection.query_row(tallied, [], |row| row.get(0))?;
+    let saved = find(connection, "SELECT source, type, count FROM tally", [])?;
+    let later = "SELECT source, type, count(*) FROM record WHERE position > ?1 \
+                 GROUP BY source, type";
+    let mut counts = Counts::new(is_declared);
+    for ((source, name), count) in &saved {
+        counts.restore(source, name, *count);
     }
+    counts.mend();
+    for ((source, event_type), count) in find(connection, later, [saved_through])? {
+        counts.add(&source, &event_type, count);
+    }
+    counts.forget_empty();
+    let mut tallies = SavedTallies {
+        saved,
+        through: Position::new(saved_through.unsigned_abs()),
+    };
+    let mut saved = tallies.saved.keys();
+    if saved.any(|(source, name)| counts.get(source, name).is_none()) {
+        let transaction = connection.unchecked_transaction()?;
+        let through = tallies.save(&counts, &transaction, last)?;
+        transaction.commit()?;
+        tallies.take_over(&counts, through);
+    }
+    Ok((counts, tallies))
+}
 
+impl SavedTallies {
     /// Writes the counts, which are those up to `last`, if that is due. Returns up to where
     /// the file has them once the transaction is committed.
     pub(super) fn save_if_due(
         &self,
+        counts: &Counts,
         transaction: &Connection,
         last: Position,
     ) -> rusqlite::Result<Position> {
-        if last.number().saturating_sub(self.saved_through.number()) < SAVE_INTERVAL {
-            return Ok(self.saved_through);
+        if last.number().saturating_sub(self.through.number()) < SAVE_INTERVAL {
+            return Ok(self.through);
         }
-        self.save(transaction, last)
+        self.save(counts, transaction, last)
     }
 
     /// Writes what differs from the file.
-    fn save(&self, transaction: &Connection, last: Position) -> rusqlite::Result<Position> {
+    fn save(
+        &self,
+        counts: &Counts,
+        transaction: &Connection,
+        last: Position,
+    ) -> rusqlite::Result<Position> {
         let mut save = transaction.prepare_cached(SAVE)?;
         let mut saved = self.saved.iter().peekable();
         let mut forget = transaction.prepare_cached(FORGET)?;
-        for (source, name, count) in self.counts.iter() {
+        for (source, name, count) in counts.iter() {
             let mut written = None;
             // Both are in one order.
             while let Some((pair, count)) = saved.peek()
@@ -109,52 +114,37 @@ impl Tallies {
         Ok(last)
     }
 
-    /// The same without `removed`, written.
+    /// Writes the counts without `removed`. Returns up to where the file has them once the
+    /// transaction is committed.
     pub(super) fn save_without(
         &self,
-        removed: &Found,
+        removed: &[Tally],
+        mut counts: Counts,
         transaction: &Connection,
         last: Position,
-    ) -> rusqlite::Result<Self> {
-        let mut left = self.clone();
-        for ((source, event_type), count) in removed {
-            left.counts.remove(source, event_type, *count);
+    ) -> rusqlite::Result<Position> {
+        for tally in removed {
+            counts.remove(&tally.source, &tally.event_type, tally.count);
         }
-        left.counts.forget_empty();
-        let through = left.save(transaction, last)?;
-        left.take_over(through);
-        Ok(left)
+        counts.forget_empty();
+        self.save(&counts, transaction, last)
     }
 
     /// After the commit, and before anything else is counted.
-    pub(super) fn note_saved(&mut self, through: Position) {
-        if through != self.saved_through {
-            self.take_over(through);
+    pub(super) fn note_saved(&mut self, counts: &Counts, through: Position) {
+        if through != self.through {
+            self.take_over(counts, through);
         }
     }
 
     /// The file has the counts as they are.
-    fn take_over(&mut self, through: Position) {
-        self.saved_through = through;
-        let counts = self.counts.iter();
-        let counts = counts.map(|(source, name, count)| {
+    pub(super) fn take_over(&mut self, counts: &Counts, through: Position) {
+        self.through = through;
+        let counts = counts.iter().map(|(source, name, count)| {
             let pair = (source.to_owned(), name.to_owned());
             (pair, count)
         });
         self.saved = counts.collect();
-    }
-
-    pub(super) fn add(&mut self, records: &[Record]) {
-        let mut added: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for Record { entry, .. } in records {
-            let attributes = &entry.attributes;
-            *added
-                .entry((&attributes.source, &attributes.event_type))
-                .or_default() += 1;
-        }
-        for ((source, event_type), count) in added {
-            self.counts.add(source, event_type, count);
-        }
     }
 
     /// About what the rows take up in the file.
@@ -163,31 +153,28 @@ impl Tallies {
         let bytes = rows.map(|(source, name)| (source.len() + name.len() + ROW_BYTES) * 3 / 2);
         bytes.sum::<usize>() as u64
     }
-
-    pub(super) fn names_version(&self) -> u64 {
-        self.counts.names_version()
-    }
-
-    pub(super) fn record_count(&self) -> u64 {
-        self.counts.record_count()
-    }
-
-    pub(super) fn count_of_types(&self, types: &Values) -> u64 {
-        let counts = types.iter().map(|name| self.counts.count_of(name));
-        counts.sum()
-    }
-
-    pub(super) fn list(&self) -> Vec<Tally> {
-        self.counts.list()
-    }
 }
 
-/// Reads rows of source, type and count.
-pub(super) fn find(
+/// How many records of each source and type a statement finds, which selects source, type
+/// and count.
+pub(super) fn count(
     connection: &Connection,
     sql: &str,
     parameters: impl Params,
-) -> rusqlite::Result<Found> {
+) -> rusqlite::Result<Vec<Tally>> {
+    let found = find(connection, sql, parameters)?;
+    let tallies = found
+        .into_iter()
+        .map(|((source, event_type), count)| Tally {
+            source,
+            event_type,
+            count,
+        });
+    Ok(tallies.collect())
+}
+
+/// Reads rows of source, type and count.
+fn find(connection: &Connection, sql: &str, parameters: impl Params) -> rusqlite::Result<Found> {
     let mut found = Found::new();
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;

@@ -1,7 +1,7 @@
 //! The writer thread: group commit.
 
 mod batch;
-mod look;
+mod health;
 
 use std::io;
 use std::sync::Arc;
@@ -12,18 +12,20 @@ use std::time::Instant;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use self::batch::Pending;
-use self::look::{PROBE_BUSY_TIMEOUT, PROBE_INTERVAL};
-use super::Shared;
+use self::health::{Health, PROBE_BUSY_TIMEOUT};
 use super::checkpoint::{Checkpoints, Requests};
+use super::command::{Answer, Command};
 use super::files::Files;
-use super::retention::{self, Removed, Retention, Step};
+use super::retention::{self, Limits, Removed, Retention};
 use super::retired::{self, RetiredId};
 use super::schema::BUSY_TIMEOUT;
+use super::shared::Shared;
+use super::tally::SavedTallies;
 use crate::event::Run;
-use crate::log::{AppendError, Appended, Batch, Entry, Record, Writability};
+use crate::log::error::AppendError;
+use crate::log::record::{Appended, Batch, Entry, Record, Writability};
 
 const IS_RETIRED: &str = "SELECT 1 FROM retired_id WHERE id = ?1 AND source = ?2";
 
@@ -38,44 +40,23 @@ const INSERT_RUN: &str = "INSERT INTO run (first_position, number) VALUES (?1, ?
 
 const INSERT_BODY: &str = "INSERT INTO body (position, payload) VALUES (?1, ?2)";
 
-/// What the writer is asked to do.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every command is the large one"
-)]
-pub(super) enum Command {
-    Append {
-        record: Entry,
-        answer: Answer,
-    },
-    Retain {
-        answer: oneshot::Sender<Result<Step, AppendError>>,
-    },
-    Remember {
-        retired: Vec<RetiredId>,
-        answer: oneshot::Sender<Result<u64, AppendError>>,
-    },
-    /// The checkpoint thread moved nearly all of the WAL: move the rest, so that the
-    /// next commit starts the WAL from its beginning instead of letting it grow.
-    FinishCheckpoint,
-    Close,
+/// What the writer alone goes by.
+pub(super) struct Start {
+    pub(super) files: Files,
+    pub(super) run: Run,
+    pub(super) saved_tallies: SavedTallies,
 }
-
-type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 
 pub(super) fn spawn(
     connection: Connection,
-    files: Files,
-    run: Run,
+    start: Start,
     queue: Receiver<Command>,
     checkpoint_requests: Requests,
     shared: Arc<Shared>,
 ) -> io::Result<JoinHandle<()>> {
     let writer = Writer {
         connection,
-        files,
-        run,
+        run: start.run,
         has_begun: false,
         queue,
         checkpoints: Checkpoints::new(checkpoint_requests),
@@ -83,8 +64,8 @@ pub(super) fn spawn(
         shared,
         runtime: Handle::current(),
         last_batch_records: 0,
-        refused_bytes: 0,
-        next_look: Instant::now(),
+        health: Health::new(start.files),
+        saved_tallies: start.saved_tallies,
     };
     std::thread::Builder::new()
         .name("log-writer".to_owned())
@@ -93,7 +74,6 @@ pub(super) fn spawn(
 
 struct Writer {
     connection: Connection,
-    files: Files,
     run: Run,
     /// Whether the file has the run, which comes with its first record.
     has_begun: bool,
@@ -104,9 +84,8 @@ struct Writer {
     /// Where those who wait for an answer run.
     runtime: Handle,
     last_batch_records: usize,
-    /// What the last refused batch would have taken.
-    refused_bytes: usize,
-    next_look: Instant,
+    health: Health,
+    saved_tallies: SavedTallies,
 }
 
 /// A writer that dies must not look like one that has nothing to do.
@@ -114,7 +93,8 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let reason = "the log's writer thread panicked".to_owned();
-            self.shared.set_writability(Writability::Failed(reason));
+            let failed = Writability::Failed(reason);
+            self.shared.published.set_writability(failed);
         }
     }
 }
@@ -141,18 +121,19 @@ impl Writer {
                 Some(Command::Close) => return self.close(),
                 None => {}
             }
-            self.look();
+            self.health
+                .look(&self.connection, &self.shared, &mut self.checkpoints);
         }
     }
 
     /// Waits for a command, until it is time to look or to continue retention.
     fn receive(&mut self) -> Option<Command> {
-        if self.failed().is_some() {
+        if self.shared.failure().is_some() {
             return Some(self.queue.recv().unwrap_or(Command::Close));
         }
         let now = Instant::now();
-        let look = self.next_look.saturating_duration_since(now);
-        let retention = match self.refuses() {
+        let look = self.health.next_look(now);
+        let retention = match self.shared.refusal() {
             Some(_) => None,
             None => self.retention.next_look(now),
         };
@@ -194,14 +175,14 @@ impl Writer {
     fn append(&mut self, batch: Pending) {
         self.last_batch_records = batch.records.len();
         // While it is known that writes fail, the probe tries alone: a try may take seconds.
-        if let Some(error) = self.refuses() {
+        if let Some(error) = self.shared.refusal() {
             batch.refuse(&error);
             return;
         }
         let started = Instant::now();
         let committed = self.commit(&batch.records);
         // What was committed to files that are gone would be lost at the next start.
-        match self.check_files().map(|()| committed) {
+        match self.health.check_files(&self.shared).map(|()| committed) {
             Ok(Ok(appended)) => {
                 let metrics = &self.shared.metrics;
                 metrics
@@ -217,7 +198,7 @@ impl Writer {
                 self.keep_up_with(bytes);
             }
             Ok(Err(error)) => {
-                self.refused_bytes = batch.bytes;
+                self.health.note_refused(batch.bytes);
                 let error = self.note_failure(&error);
                 self.refuse(batch, &error);
             }
@@ -232,7 +213,7 @@ impl Writer {
 
     /// From now on the log refuses writes, or has failed.
     fn note_failure(&mut self, error: &rusqlite::Error) -> AppendError {
-        self.next_look = Instant::now() + PROBE_INTERVAL;
+        self.health.hasten();
         self.shared.note_failure(error)
     }
 
@@ -245,7 +226,10 @@ impl Writer {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tallied = self.shared.tallies().save_if_due(&transaction, last)?;
+        let published = &self.shared.published;
+        let tallied = self
+            .saved_tallies
+            .save_if_due(&published.counts(), &transaction, last)?;
         {
             let mut is_retired = transaction.prepare_cached(IS_RETIRED)?;
             let has_retired_ids = !self.shared.retired_ids.is_empty();
@@ -286,7 +270,7 @@ impl Writer {
             transaction.execute(INSERT_RUN, params![first, self.run.number()])?;
         }
         transaction.commit()?;
-        self.shared.tallies_mut().note_saved(tallied);
+        self.saved_tallies.note_saved(&published.counts(), tallied);
         if begins {
             // Before the bounds show the positions.
             self.shared
@@ -308,23 +292,16 @@ impl Writer {
                 });
             }
         }
-        if let Some(newest) = records.last() {
+        if !records.is_empty() {
             self.shared.metrics.committed.inc_by(records.len() as u64);
-            self.shared.tallies_mut().add(&records);
-            self.shared.note_record_count();
             self.shared.times(|times| {
                 for record in &records {
                     times.note(record.position, record.entry.receive_time);
                 }
             });
-            let mut bounds = self.shared.bounds.write();
-            let after = bounds.last;
-            bounds.last = newest.position;
-            bounds.last_receive_time = newest.entry.receive_time;
-            drop(bounds);
-            self.shared.note_last();
-            // Fails only where nobody follows.
-            let _nobody = self.shared.batches.send(Arc::new(Batch { after, records }));
+            let published = &self.shared.published;
+            let after = published.bounds().last;
+            published.commit(Arc::new(Batch { after, records }));
         }
         self.answer(batch.answers, appended);
     }
@@ -355,22 +332,23 @@ impl Writer {
     /// Takes a step of retention, also while the log refuses writes: removing events is what
     /// makes room.
     fn retain(&mut self) -> Result<Removed, AppendError> {
-        if let Some(error) = self.failed() {
+        if let Some(error) = self.shared.failure() {
             return Err(error);
         }
-        let busy_timeout = match self.refuses() {
+        let busy_timeout = match self.shared.refusal() {
             Some(_) => PROBE_BUSY_TIMEOUT,
             None => BUSY_TIMEOUT,
         };
-        let limits = self.shared.limits();
+        let limits = Limits::new(&self.shared.config(), self.shared.clock.now());
         let removed = self.connection.busy_timeout(busy_timeout).and_then(|()| {
             let Self {
                 connection,
                 shared,
                 retention,
+                saved_tallies,
                 ..
             } = self;
-            retention::remove_oldest(connection, &limits, shared, retention)
+            retention::remove_oldest(connection, &limits, shared, retention, saved_tallies)
         });
         self.checkpoints.note_commit(&self.connection, &self.shared);
         match removed {
@@ -387,7 +365,7 @@ impl Writer {
     }
 
     fn remember(&mut self, retired: &[RetiredId]) -> Result<u64, AppendError> {
-        if let Some(error) = self.failed() {
+        if let Some(error) = self.shared.failure() {
             return Err(error);
         }
         let known = &self.shared.retired_ids;
@@ -403,15 +381,15 @@ impl Writer {
     }
 
     fn finish_checkpoint(&mut self) {
-        if self.failed().is_none() {
+        if self.shared.failure().is_none() {
             self.checkpoints.finish(&self.connection, &self.shared);
         }
     }
 
     fn close(&self) {
         // Where the WAL was removed, this rescues what was acknowledged before.
-        let is_moved = self.files.check().is_err();
-        if is_moved || self.failed().is_none() {
+        let is_moved = self.health.are_files_moved();
+        if is_moved || self.shared.failure().is_none() {
             self.checkpoints.close(&self.connection, &self.shared);
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clerkcast::event::{Position, UnixMillis};
 use clerkcast::log::jetstream::{Config, JetStreamLog, OpenError};
 use clerkcast::log::{Appended, DEDUPE_WINDOW, Entry, Log, Metrics, ReadError, Tally};
+use futures_util::StreamExt as _;
 use prometheus_client::registry::Registry;
 
 use super::server::Server;
@@ -230,7 +231,7 @@ async fn messages_of_others_are_nobodys_events() {
     let mut end = Position::START;
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        let batch = batches.recv().await.expect("no follower is that late");
+        let batch = batches.next().await.expect("it is open").expect("not late");
         assert_eq!(batch.after, end);
         for record in &batch.records {
             end = record.position;

@@ -1,8 +1,9 @@
 //! What one commit makes durable, and the waiters for it.
 
-use super::Answer;
+use crate::log::error::AppendError;
+use crate::log::record::{Appended, Entry};
+use crate::log::sqlite::command::Answer;
 use crate::log::sqlite::retention;
-use crate::log::{AppendError, Appended, Entry};
 
 /// One commit takes at most this many records …
 const BATCH_RECORDS_MAX: usize = 1024;

@@ -1,0 +1,104 @@
+//! How to open the log on a stream.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+
+use crate::log::record::DEDUPE_WINDOW;
+
+/// How to open the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The servers to connect to; they tell of others.
+    pub servers: Vec<ServerUrl>,
+    /// How gateway and servers know each other.
+    pub security: Security,
+    /// The stream's name.
+    pub stream: String,
+    /// What its subjects begin with.
+    pub subject_prefix: String,
+    /// Servers that keep a copy each.
+    pub replicas: usize,
+    /// How long the stream knows an id.
+    pub duplicate_window: Duration,
+    /// Remove records that are older.
+    pub retain_for: Option<Duration>,
+    /// Remove the oldest records while the stream takes up more bytes.
+    pub retain_bytes: Option<u64>,
+    /// What to do where there is no such stream.
+    pub missing: Missing,
+}
+
+/// What to do where there is no such stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// Make it.
+    #[default]
+    Create,
+    /// Fail.
+    Refuse,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            security: Security::default(),
+            stream: "CLERKCAST".to_owned(),
+            subject_prefix: "clerk".to_owned(),
+            replicas: 1,
+            duplicate_window: DEDUPE_WINDOW,
+            retain_for: None,
+            retain_bytes: None,
+            missing: Missing::Create,
+        }
+    }
+}
+
+/// Where a server listens, as `nats://host:4222`. What it may hold of a password is
+/// never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerUrl(pub(super) ServerAddr);
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Not repeated: it may hold a password.
+        let wrong =
+            || "write nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned();
+        let address: ServerAddr = text.parse().map_err(|_| wrong())?;
+        if !matches!(address.scheme(), "nats" | "tls") || address.host().is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self(address))
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(address) = self;
+        let (scheme, host, port) = (address.scheme(), address.host(), address.port());
+        write!(formatter, "{scheme}://{host}:{port}")
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// How to be known to the servers, and how to know them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// A file of credentials, as `nsc` makes it.
+    pub credentials: Option<PathBuf>,
+    /// Authorities that vouch for the servers, beside the system's.
+    pub ca: Option<PathBuf>,
+    /// The certificate and the key that the gateway shows to the servers.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}

@@ -1,0 +1,101 @@
+//! What the writer thread shares with the rest: what is published, and what reads need.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use super::clock::SteadyClock;
+use super::config::Config;
+use super::files::MOVED;
+use super::retired::RetiredIds;
+use super::runs::Runs;
+use super::schema;
+use super::times::LatestTimes;
+use crate::event::Epoch;
+use crate::log::error::AppendError;
+use crate::log::metrics::Metrics;
+use crate::log::published::Published;
+use crate::log::record::{Bounds, Writability};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Mutex<Config>,
+    pub(super) clock: SteadyClock,
+    pub(super) epoch: Epoch,
+    pub(super) published: Published,
+    pub(super) runs: RwLock<Arc<Runs>>,
+    /// Held by each read while it lasts, and by the writer to keep readers out.
+    pub(super) reading: Arc<RwLock<()>>,
+    pub(super) retired_ids: RetiredIds,
+    /// What finds a position by time, once it has been asked.
+    pub(super) times: Mutex<Option<LatestTimes>>,
+    pub(super) metrics: Metrics,
+}
+
+impl Shared {
+    pub(super) fn config(&self) -> MutexGuard<'_, Config> {
+        self.config.lock()
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.published.bounds()
+    }
+
+    /// Why nothing is written now.
+    pub(super) fn refusal(&self) -> Option<AppendError> {
+        self.published.refusal().map(AppendError::Refusing)
+    }
+
+    /// Once an fsync has failed or the files are gone, nothing is written any more.
+    pub(super) fn failure(&self) -> Option<AppendError> {
+        self.published.failure().map(AppendError::Refusing)
+    }
+
+    /// Gives the log up, since `file` is not the one that is open.
+    pub(super) fn fail_moved(&self, file: &str) -> AppendError {
+        let failed = Writability::Failed(MOVED.to_owned());
+        if self.published.set_writability(failed) {
+            tracing::warn!(file, "not the file that is open");
+        }
+        AppendError::Refusing(MOVED.to_owned())
+    }
+
+    /// Notes a failed write, and returns what to answer.
+    pub(super) fn note_failure(&self, error: &rusqlite::Error) -> AppendError {
+        let reason = schema::explain(error);
+        self.published
+            .set_writability(if schema::is_failed_fsync(error) {
+                Writability::Failed(format!(
+                    "fsync failed: {reason}; what is on disk is no longer known"
+                ))
+            } else if schema::is_position_taken(error) {
+                Writability::Failed(format!(
+                    "another process writes to this log, which one gateway alone may use: {reason}"
+                ))
+            } else {
+                Writability::Refusing(reason.clone())
+            });
+        AppendError::Refusing(reason)
+    }
+
+    /// Which run wrote which positions, of all positions up to a last one that was seen before
+    /// and from a trimmed position on that is seen later.
+    pub(super) fn runs(&self) -> Arc<Runs> {
+        Arc::clone(&self.runs.read())
+    }
+
+    /// For the writer.
+    pub(super) fn change_runs(&self, change: impl FnOnce(&mut Runs)) {
+        let mut runs = self.runs.write();
+        change(Arc::make_mut(&mut runs));
+    }
+
+    pub(super) fn begin_times(&self) {
+        self.times.lock().get_or_insert_default();
+    }
+
+    /// None until a time has been asked for.
+    pub(super) fn times<T>(&self, look: impl FnOnce(&mut LatestTimes) -> T) -> Option<T> {
+        self.times.lock().as_mut().map(look)
+    }
+}
