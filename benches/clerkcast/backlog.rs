@@ -11,10 +11,10 @@ use prost::Message as _;
 use tempfile::TempDir;
 
 use crate::support::clients::Clients;
-use crate::support::memory_log::record;
 use crate::support::paced::deliver;
 use crate::support::posts::{post_all, signed, user_created};
 use crate::support::process::Server;
+use crate::support::records::record;
 use crate::support::served::SUBSCRIBE;
 use crate::support::{Row, count, disk_log, percentile, table};
 

@@ -11,9 +11,9 @@ use clerkcast::log::Entry;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::support::memory_log::record;
 use crate::support::posts::{Connection, signed, user_created};
 use crate::support::process::Server;
+use crate::support::records::record;
 use crate::support::{Row, count, disk_log, percentile, table};
 
 const ROUNDS: usize = 3;

@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 
 use crate::support::bare::{self, BareService};
 use crate::support::clients::Clients;
-use crate::support::memory_log::{MemoryLog, record};
+use crate::support::memory_log::{Memory, MemoryLog};
+use crate::support::records::{batches, record};
 use crate::support::served::{SUBSCRIBE, Served};
 use crate::support::{Row, count, table};
 
@@ -51,13 +52,13 @@ pub(crate) async fn run() {
 }
 
 async fn clerkcast_run(subscribers: usize, connections: usize, events: usize) -> f64 {
-    let log = Arc::new(MemoryLog::new());
+    let log = Arc::new(MemoryLog::open(Memory::default(), None, None));
     let served = Served::start(log.clone()).await;
     let requests = vec![Bytes::new(); subscribers];
     // Started and CaughtUp come first.
     let clients = Clients::connect(served.address, SUBSCRIBE, connections, requests, 2).await;
 
-    let batches = MemoryLog::prepare(&record(1_400), BATCH, events + BATCH);
+    let batches = batches(&record(1_400), BATCH, events + BATCH);
     let publish = |published: usize| log.publish(&batches[published / BATCH]);
     let elapsed = publish_and_wait(&clients, events, publish).await;
     clients.close().await;

@@ -11,7 +11,7 @@ use clerkcast::event::{AttributesRef, IndexHint, Position};
 use clerkcast::log::{Entry, Log, Query, Read};
 use tempfile::TempDir;
 
-use crate::support::memory_log::record;
+use crate::support::records::record;
 use crate::support::{Row, count, disk_log, table};
 
 const LENGTHS: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];

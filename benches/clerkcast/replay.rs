@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::support::bare::{self, BareService};
 use crate::support::clients::Clients;
-use crate::support::memory_log::record;
+use crate::support::records::record;
 use crate::support::served::{SUBSCRIBE, Served};
 use crate::support::{Row, count, disk_log, table};
 

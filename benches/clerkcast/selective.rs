@@ -11,7 +11,8 @@ use clerkcast::proto::{EventFilter, SubscribeRequest};
 use prost::Message as _;
 
 use crate::support::clients::Clients;
-use crate::support::memory_log::{MemoryLog, record};
+use crate::support::memory_log::{Memory, MemoryLog};
+use crate::support::records::record;
 use crate::support::served::{SUBSCRIBE, Served};
 use crate::support::{Row, count, table};
 
@@ -41,7 +42,7 @@ pub(crate) async fn run() {
 }
 
 async fn microseconds_per_event(others: usize) -> f64 {
-    let log = Arc::new(MemoryLog::new());
+    let log = Arc::new(MemoryLog::open(Memory::default(), None, None));
     let served = Served::start(log.clone()).await;
     let entry = record(1_400);
     let wanted = entry.attributes.user_id.clone().expect("a user");

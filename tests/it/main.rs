@@ -27,6 +27,8 @@ mod interop;
 mod laws;
 mod listing;
 mod log_file;
+#[path = "../support/memory_log.rs"]
+mod memory_log;
 mod nats;
 mod observability;
 mod operations;

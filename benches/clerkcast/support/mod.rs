@@ -4,11 +4,13 @@ pub(crate) mod bare;
 pub(crate) mod clients;
 pub(crate) mod disk_log;
 pub(crate) mod jetstream;
+#[path = "../../../tests/support/memory_log.rs"]
 pub(crate) mod memory_log;
 pub(crate) mod nats_server;
 pub(crate) mod paced;
 pub(crate) mod posts;
 pub(crate) mod process;
+pub(crate) mod records;
 pub(crate) mod served;
 
 /// One row: the same work done by Clerkcast and by the baseline, in turn.

@@ -1,181 +1,22 @@
-//! The law of `clerkcast::log::Log`, as one suite for every implementation.
-//!
-//! A further implementation adds a [`Store`] and one line with [`conforms!`].
+//! The laws, each for any store.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clerkcast::event::{Attributes, AttributesRef, IndexHint, Position, UnixMillis, Values};
-use clerkcast::log::sqlite::{Config, SqliteLog};
+use clerkcast::event::{AttributesRef, IndexHint, Position, UnixMillis, Values};
 use clerkcast::log::{
-    Append, AppendError, Appended, DEDUPE_WINDOW, Entry, Log, Metrics, Page, Query, Read,
-    ReadError, Record,
+    AppendError, Appended, DEDUPE_WINDOW, Entry, Payloads, Query, ReadError, Reader, Record,
+    RecordRef, Scan,
 };
 use futures_util::StreamExt as _;
-use prometheus_client::registry::Registry;
-use tempfile::TempDir;
 
-use crate::harness::eventually;
+use super::{Retention, Store, append, counted, everything_after, ids, read, read_all, record};
 
-/// Opens logs on one place, again and again.
-pub(crate) trait Store {
-    fn new(retention: Retention) -> Self;
-    fn open(&self) -> impl Future<Output = Arc<dyn Log>>;
-}
-
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Retention {
-    pub(crate) keep_for: Option<Duration>,
-    pub(crate) keep_bytes: Option<u64>,
-}
-
-pub(crate) struct Sqlite {
-    directory: TempDir,
-    retention: Retention,
-}
-
-impl Store for Sqlite {
-    fn new(retention: Retention) -> Self {
-        let directory = TempDir::new().expect("a temporary directory");
-        Self {
-            directory,
-            retention,
-        }
-    }
-
-    async fn open(&self) -> Arc<dyn Log> {
-        let config = Config {
-            data_dir: self.directory.path().to_owned(),
-            retain_for: self.retention.keep_for,
-            retain_bytes: self.retention.keep_bytes,
-        };
-        let metrics = Metrics::register(&mut Registry::default());
-        Arc::new(SqliteLog::open(config, metrics).expect("opens"))
-    }
-}
-
-/// Runs every law on one store.
-macro_rules! conforms {
-    ($module:ident, $store:ty, [$($law:ident),* $(,)?]) => {
-        mod $module {
-            $(#[tokio::test]
-            async fn $law() {
-                super::$law::<$store>().await;
-            })*
-        }
-    };
-}
-
-conforms!(
-    sqlite,
-    super::Sqlite,
-    [
-        durable_what_was_answered_is_there_after_reopening,
-        unique_an_id_enters_once_per_source,
-        unique_duplicates_within_one_batch_are_told,
-        unique_ids_outlive_their_records,
-        ordered_positions_increase_and_are_never_reused,
-        complete_pages_of_every_narrowing_agree_with_a_naive_filter,
-        complete_a_read_across_removed_records_fails_instead_of_skipping,
-        published_batches_are_in_order_and_chained,
-        retention_by_size_removes_the_oldest,
-        time_finds_the_first_record_received_since,
-        find_returns_what_was_appended,
-        a_closed_log_refuses,
-    ]
-);
-
-// Four laws are missing; what holds instead is in `nats/log.rs`.
-conforms!(
-    jetstream,
-    crate::nats::JetStream,
-    [
-        durable_what_was_answered_is_there_after_reopening,
-        unique_an_id_enters_once_per_source,
-        unique_duplicates_within_one_batch_are_told,
-        complete_pages_of_every_narrowing_agree_with_a_naive_filter,
-        published_batches_are_in_order_and_chained,
-        retention_by_size_removes_the_oldest,
-        find_returns_what_was_appended,
-        a_closed_log_refuses,
-    ]
-);
-
-pub(crate) fn record(id: &str, event_type: &str, user: Option<&str>) -> Entry {
-    Entry {
-        id: id.to_owned(),
-        attributes: Attributes {
-            event_type: event_type.to_owned(),
-            source: "default".to_owned(),
-            user_id: user.map(str::to_owned),
-            ..Attributes::default()
-        },
-        receive_time: UnixMillis::now(),
-        event: Bytes::from_static(b"\x0a\x05event"),
-        decoding: 7,
-        payload: Bytes::from(format!("{{\"id\":\"{id}\"}}")),
-    }
-}
-
-pub(crate) async fn append(log: &dyn Append, record: Entry) -> Position {
-    match log.append(record).await.expect("durable") {
-        Appended::Committed(position) => position,
-        Appended::Duplicate => panic!("a duplicate"),
-    }
-}
-
-pub(crate) fn everything_after(after: Position) -> Query {
-    Query {
-        after,
-        narrow: IndexHint::All,
-        matches: Arc::new(|_| true),
-        records_max: 10,
-        bytes_max: 1 << 20,
-    }
-}
-
-pub(crate) async fn read(log: &dyn Read, query: Query) -> Result<Page, ReadError> {
-    log.read(query).await
-}
-
-/// Reads page after page up to the last position.
-pub(crate) async fn read_all(log: &dyn Read, mut query: Query) -> Vec<Record> {
-    let last = log.bounds().last;
-    let mut records = Vec::new();
-    while query.after < last {
-        let Page {
-            records: page,
-            through,
-        } = log.read(query.clone()).await.expect("a page");
-        assert!(through > query.after, "a page makes progress");
-        for record in &page {
-            assert!(record.position > query.after && record.position <= through);
-        }
-        records.extend(page);
-        query.after = through;
-    }
-    records
-}
-
-pub(crate) fn ids(records: &[Record]) -> Vec<&str> {
-    records
-        .iter()
-        .map(|record| record.entry.id.as_str())
-        .collect()
-}
-
-/// Counts may trail what they count, by seconds.
-async fn counted(log: &dyn Log, expected: u64) {
-    eventually("the records are counted", || async {
-        let counts = log.tallies();
-        counts.iter().map(|tally| tally.count).sum::<u64>() == expected
-    })
-    .await;
-}
-
-async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
+pub(super) async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let epoch = log.epoch();
@@ -202,7 +43,7 @@ async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
     );
 }
 
-async fn unique_an_id_enters_once_per_source<S: Store>() {
+pub(super) async fn unique_an_id_enters_once_per_source<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     append(&*log, record("msg_1", "user.created", None)).await;
@@ -219,7 +60,7 @@ async fn unique_an_id_enters_once_per_source<S: Store>() {
     );
 }
 
-async fn unique_duplicates_within_one_batch_are_told<S: Store>() {
+pub(super) async fn unique_duplicates_within_one_batch_are_told<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let appends = (0..64).map(|_| log.append(record("msg_1", "user.created", None)));
@@ -231,7 +72,7 @@ async fn unique_duplicates_within_one_batch_are_told<S: Store>() {
     assert!(answers.iter().all(Result::is_ok));
 }
 
-async fn unique_ids_outlive_their_records<S: Store>() {
+pub(super) async fn unique_ids_outlive_their_records<S: Store>() {
     let hour = Duration::from_secs(3600);
     let store = S::new(Retention {
         keep_for: Some(hour),
@@ -256,7 +97,7 @@ async fn unique_ids_outlive_their_records<S: Store>() {
     append(&*log, record("msg_ancient", "user.created", None)).await;
 }
 
-async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
+pub(super) async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
     let retention = Retention {
         keep_for: Some(Duration::from_secs(60)),
         ..Retention::default()
@@ -280,7 +121,7 @@ async fn ordered_positions_increase_and_are_never_reused<S: Store>() {
     }
 }
 
-async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>() {
+pub(super) async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let types = [
@@ -356,7 +197,7 @@ async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<S: Store>()
     );
 }
 
-async fn complete_a_read_across_removed_records_fails_instead_of_skipping<S: Store>() {
+pub(super) async fn complete_a_read_across_removed_records_fails_instead_of_skipping<S: Store>() {
     let retention = Retention {
         keep_for: Some(Duration::from_secs(60)),
         ..Retention::default()
@@ -376,7 +217,45 @@ async fn complete_a_read_across_removed_records_fails_instead_of_skipping<S: Sto
     assert_eq!(ids(&rest.records), ["msg_new"]);
 }
 
-async fn published_batches_are_in_order_and_chained<S: Store>() {
+struct Noting(Arc<AtomicBool>);
+
+impl Reader for Noting {
+    fn wants(&self, _: AttributesRef<'_>) -> bool {
+        true
+    }
+
+    fn take(&mut self, _: RecordRef<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What it has kept comes back to its owner when it is dropped.
+pub(super) async fn complete_a_reader_is_dropped_before_its_scan_answers<S: Store>() {
+    let store = S::new(Retention::default());
+    let log = store.open().await;
+    append(&*log, record("msg_1", "user.created", None)).await;
+    let last = log.bounds().last;
+    for after in [Position::START, last] {
+        let is_dropped = Arc::new(AtomicBool::new(false));
+        let scan = Scan {
+            after,
+            narrow: IndexHint::All,
+            payloads: Payloads::All,
+        };
+        let reader = Box::new(Noting(Arc::clone(&is_dropped)));
+        let through = log.scan(scan, reader).await.expect("scanned");
+        assert!(is_dropped.load(Ordering::SeqCst), "the store keeps it");
+        assert_eq!(through, last);
+    }
+}
+
+pub(super) async fn published_batches_are_in_order_and_chained<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let mut batches = log.follow();
@@ -399,7 +278,7 @@ async fn published_batches_are_in_order_and_chained<S: Store>() {
     }
 }
 
-async fn retention_by_size_removes_the_oldest<S: Store>() {
+pub(super) async fn retention_by_size_removes_the_oldest<S: Store>() {
     let bytes_max = 4 << 20;
     let store = S::new(Retention {
         keep_bytes: Some(bytes_max),
@@ -432,7 +311,7 @@ async fn retention_by_size_removes_the_oldest<S: Store>() {
     assert_eq!(repeated.expect("answered"), Appended::Duplicate);
 }
 
-async fn time_finds_the_first_record_received_since<S: Store>() {
+pub(super) async fn time_finds_the_first_record_received_since<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let received = |id: &str, milliseconds| Entry {
@@ -459,7 +338,7 @@ async fn time_finds_the_first_record_received_since<S: Store>() {
     }
 }
 
-async fn find_returns_what_was_appended<S: Store>() {
+pub(super) async fn find_returns_what_was_appended<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let appended = record("msg_1", "user.created", Some("user_1"));
@@ -490,7 +369,7 @@ async fn find_returns_what_was_appended<S: Store>() {
     }
 }
 
-async fn a_closed_log_refuses<S: Store>() {
+pub(super) async fn a_closed_log_refuses<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     append(&*log, record("msg_1", "user.created", None)).await;
