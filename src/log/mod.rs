@@ -8,7 +8,7 @@
 //!                     trimmed                     last
 //! ```
 //!
-//! The law of a [`Log`], held by one conformance suite (`tests/it/conformance.rs`)
+//! The law of a [`Log`], held by one conformance suite (`tests/it/conformance`)
 //! that every implementation passes:
 //!
 //! * **Durable.** [`Append::append`] answers only when the record survives a crash, and
@@ -20,7 +20,8 @@
 //!   leave holes.
 //! * **Complete.** A scan shows its reader every record that it wants in `(scan.after,
 //!   through]`, so scan after scan misses nothing and repeats nothing; where retention
-//!   removed some of those, the scan fails with [`ReadError::Expired`].
+//!   removed some of those, the scan fails with [`ReadError::Expired`]. The reader is dropped
+//!   before the scan answers, so that what it kept comes back to its owner.
 //! * **Published once.** Each committed batch is published to [`Read::follow`] after
 //!   it is durable, in order. A follower that lags reads the log instead.
 //!

@@ -64,7 +64,7 @@ pub struct Query {
     pub matches: Predicate,
     /// The most records in the page.
     pub records_max: usize,
-    /// The page ends with the record that reaches so many bytes.
+    /// The page ends with the record that reaches this many bytes.
     pub bytes_max: usize,
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::event::{Attributes, Position, Run, UnixMillis};
 
-/// How long an id is remembered at the least, whatever retention removes. Svix
+/// Minimum time that an id is remembered, whatever retention removes, because Svix
 /// retries for 27 h 35 min (Svix, "Retries").
 pub const DEDUPE_WINDOW: Duration = Duration::from_secs(28 * 60 * 60);
 
@@ -28,17 +28,17 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What this record weighs in every budget.
+    /// Size of the entry in bytes, as counted against every budget.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.event.len() + self.payload.len()
     }
 }
 
-/// A record in the log.
+/// An entry at its position in the log.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Its place in the total order.
+    /// The place in the total order.
     pub position: Position,
     /// The run that the position belongs to.
     pub run: Run,

@@ -1,5 +1,5 @@
 //! Reading: a [`Reader`] is shown records as they lie in the store, and keeps what it
-//! wants of them, so that nothing is copied that nobody asked for.
+//! wants of them, so that only what it asks for is copied.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use bytes::Bytes;
 use super::record::{Entry, Record};
 use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
 
-/// Whose verified bodies a scan must show. Those of others may be shown as empty: a store
-/// that keeps them apart need not read them.
+/// Which records' payloads a scan must include. Others may be shown as empty: a store that
+/// keeps payloads apart need not read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payloads {
-    /// Everybody's.
+    /// Those of all records.
     All,
     /// Those of records whose event another version of the decoding made.
     UnlessDecodedBy(u32),
@@ -30,7 +30,7 @@ pub struct Scan {
     pub payloads: Payloads,
 }
 
-/// A record where it lies.
+/// A borrowed record.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordRef<'a> {
     /// Its place in the total order.

@@ -68,7 +68,7 @@ pub trait Read: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Option<Record>, ReadError>>;
 
     /// The position before the first record that was received at or after `time`;
-    /// the last one where there is none.
+    /// the last position if no record was.
     fn position_before(&self, time: UnixMillis) -> BoxFuture<'_, Result<Position, ReadError>>;
 
     /// Describes the log.

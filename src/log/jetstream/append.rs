@@ -75,7 +75,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appende
 }
 
 /// As after a power cut that took what the servers had not synced. Positions that were
-/// used stand for other events now, and whoever holds one would miss those.
+/// used stand for other events now, and a subscriber that holds one would miss those.
 fn log_truncated(shared: &Shared, position: Position, last: Position) -> AppendError {
     let reason = format!(
         "the stream lost its end: a new event has position {position}, and {last} was used before; it is another log now"

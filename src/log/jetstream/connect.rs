@@ -35,7 +35,7 @@ pub enum OpenError {
     /// A file of [`Security`] cannot be used.
     #[error("cannot use the file of --nats-credentials: {0}")]
     Credentials(String),
-    /// Nobody answered in time.
+    /// No server answered in time.
     #[error(
         "cannot use NATS at {servers} within 10 s: {reason}; check that the servers run with JetStream on (`nats-server -js`), that --nats-url names them, and --nats-credentials and --nats-tls-…"
     )]

@@ -21,20 +21,20 @@ use crate::log::record::{Batch, Record};
 
 /// Records in one batch.
 const BATCH_RECORDS_MAX: usize = 512;
-/// A batch ends with the record that reaches so many bytes.
+/// A batch ends with the record that reaches this many bytes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Asked for at once; more than the largest message.
 const PULL_BYTES_MAX: usize = 16 << 20;
-/// With so many consumers refused in a row, it is no passing trouble.
+/// After this many refused consumers in a row, the gateway is not ready.
 const REFUSALS_TO_TELL: usize = 20;
-/// A consumer that shows nothing for so long, while the stream is known to go on, is
+/// A consumer that shows nothing for this long, while the stream is known to go on, is
 /// given up: the server that had it may be gone.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// How often a consumer without messages says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between consumers.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
-/// When the server forgets a consumer that nobody asks any more.
+/// When the server forgets a consumer that is not asked any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// How long a consumer that ended is tried to be deleted.
 const DELETED_WITHIN: Duration = Duration::from_secs(5);
@@ -228,7 +228,7 @@ impl Follower {
     }
 
     /// Where the stream has no messages before `position`, retention may have removed
-    /// some that nobody here has seen. Subscribers must hear of it: the log tells them.
+    /// some that this gateway has not seen. Subscribers learn of it when they read the log.
     async fn cross_hole(&mut self, position: Position) -> Result<(), String> {
         let state = self.shared.refresh().await;
         state.map_err(|error| error.to_string())?;

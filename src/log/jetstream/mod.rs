@@ -22,7 +22,7 @@
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
 //!   [`ReadError::Unreachable`]. Both recover by themselves, through another server where this one
 //!   is of no use. A stream whose settings are not as configured takes no writes. A stream that is gone or made
-//!   anew is another log: [`Writability::Failed`].
+//!   again is another log: [`Writability::Failed`].
 
 mod account;
 mod admission;

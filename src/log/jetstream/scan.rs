@@ -8,7 +8,7 @@
 //!              └── shown: a b a a ─────┘ through
 //! ```
 //!
-//! One request asks for the next so many messages of one subject. A replica may lag
+//! One request asks for a number of the next messages of one subject. A replica may lag
 //! behind the leader: what it shows is the log up to some point, so a message that it
 //! shows is there, and between two that it shows there is none. But that it shows no
 //! more proves nothing, nor that it shows nothing before the first: by its own clock, it

@@ -111,7 +111,7 @@ impl Shared {
         Ok(Position::new(info.state.last_sequence))
     }
 
-    /// A question to nobody would wait for its whole time.
+    /// Without a connection, a question would wait for its whole time.
     pub(super) fn check_connection(&self) -> Result<(), StateError> {
         match self.client.connection_state() {
             Connection::Connected => Ok(()),

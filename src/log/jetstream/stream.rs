@@ -66,7 +66,7 @@ pub(super) enum Unusable {
     Absent,
 }
 
-/// The stream, which is made where there is none.
+/// The stream, which is made if it does not exist.
 pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result<Info, Unusable> {
     let error = match context.get_stream(&config.stream).await {
         Ok(stream) => {
@@ -132,7 +132,7 @@ async fn not_created(
     }
 }
 
-/// The log's identity: a stream that was deleted and made anew was created at another
+/// The log's identity: a stream that was deleted and made again was created at another
 /// time.
 pub(super) fn epoch(info: &Info) -> Epoch {
     let mut content = info.config.name.clone().into_bytes();
@@ -170,7 +170,7 @@ fn bytes_max(config: &Config) -> i64 {
 }
 
 /// Compares what matters. What is merely stricter, such as a longer duplicate window, or
-/// unknown to this version, is left to whoever set it.
+/// unknown to this version, is left as it is.
 pub(super) fn check(config: &Config, found: &Settings) -> Result<(), Mismatches> {
     let mut mismatches = Comparison::default();
     mismatches.limits(config, found);

@@ -10,9 +10,9 @@ const LEAP: Duration = Duration::from_secs(60 * 60);
 
 /// The machine's clock, for as long as it does not leap ahead of one that only counts.
 ///
-/// Somebody who sets the clock a year ahead, if only for a minute, would otherwise have
+/// A clock that an operator sets a year ahead, if only for a minute, would otherwise have
 /// retention remove everything. Where the leap was right, such as after a suspension,
-/// records stay for longer, until the process starts anew.
+/// records stay for longer, until the process starts again.
 #[derive(Debug)]
 pub(super) struct SteadyClock {
     began: UnixMillis,

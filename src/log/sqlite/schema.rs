@@ -25,7 +25,8 @@ const FSYNC_FAILURES: [i32; 3] = [
     rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC,
     rusqlite::ffi::SQLITE_IOERR_CLOSE,
 ];
-/// The writer waits so long for whatever else writes, such as an operator's `sqlite3`.
+/// How long the connection waits for another writer's lock, such as that of an operator's
+/// `sqlite3`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The WAL's file keeps at most this size once it starts from its beginning. Without a reader
@@ -159,7 +160,7 @@ pub(super) fn open_for_reading(data_dir: &Path) -> Result<Connection, OpenError>
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        // Otherwise SQLite plans a scan anew for each range that it is asked for.
+        // Otherwise SQLite plans a scan again for each range that it is asked for.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)
     };

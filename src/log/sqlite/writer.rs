@@ -81,7 +81,7 @@ struct Writer {
     checkpoints: Checkpoints,
     retention: Retention,
     shared: Arc<Shared>,
-    /// Where those who wait for an answer run.
+    /// Where the senders that wait for an answer run.
     runtime: Handle,
     last_batch_records: usize,
     health: Health,
@@ -153,7 +153,7 @@ impl Writer {
     ///
     /// Where the last batch answered several, their senders are about to send the next:
     /// the first of them would get a commit of its own, and all others wait for it. So
-    /// the processor is offered to whoever can add to the batch, as long as someone does.
+    /// the processor is offered to threads that can add to the batch, as long as one does.
     fn drain(&self, record: Entry, answer: Answer) -> (Pending, Option<Command>) {
         let mut batch = Pending::default();
         batch.push(record, answer);
@@ -395,7 +395,7 @@ impl Writer {
     }
 }
 
-/// As TEXT, for whoever opens the file with `sqlite3`; verified bodies are UTF-8.
+/// As TEXT, for an operator who opens the file with `sqlite3`; verified bodies are UTF-8.
 fn text(payload: &[u8]) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(ValueRef::Text(payload))
 }
