@@ -33,7 +33,7 @@
 //! ```
 //!
 //! `webhook` and `grpc` never import each other; `webhook` never imports `fanout`; `net`
-//! knows neither HTTP nor what is behind a port, and `access` no protocol; `log`
+//! does not know what is behind a port, and `access` no protocol; `log`
 //! imports neither axum, tonic nor `serde_json`; the ring, the filter and the index of who
 //! waits are pure, without tokio and without a clock; only `app` uses `anyhow`. A test reads the imports
 //! and holds them to this.

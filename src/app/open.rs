@@ -22,7 +22,7 @@ use crate::log::jetstream::JetStreamLog;
 use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{self, Log};
 use crate::net::{self, Listener};
-use crate::{fanout, intake, telemetry, webhook};
+use crate::{fanout, intake, ops, telemetry, webhook};
 
 /// File descriptors for everything but connections on the two public ports.
 const DESCRIPTORS_RESERVED: usize = 256;
@@ -36,7 +36,7 @@ pub struct Gateway {
     pub(super) registry: Registry,
     pub(super) http: Listener,
     pub(super) grpc: Listener,
-    pub(super) admin: TcpListener,
+    pub(super) admin: Listener,
     pub(super) controls: Controls,
     pub(super) webhook_metrics: webhook::Metrics,
     pub(super) intake: Intake,
@@ -107,7 +107,7 @@ impl Gateway {
         Ok(Self {
             http: Listener::new("http", http, http_limits, net_metrics.clone()).with_tls(http_tls),
             grpc: Listener::new("grpc", grpc, grpc_limits, net_metrics).with_tls(grpc_tls),
-            admin,
+            admin: Listener::new("admin", admin, ops::limits(), net::Metrics::default()),
             log,
             access_metrics: access::Metrics::register(&mut registry),
             grpc_metrics: grpc::Metrics::register(&mut registry),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::announce::seconds;
 use super::controls::Controls;
@@ -73,7 +74,7 @@ impl Gateway {
         let mut grpc = tokio::spawn(grpc::serve(self.grpc, services, drain.clone()));
         let mut http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
         // The admin port answers until the end: readiness is what tells of the drain.
-        let admin = tokio::spawn(axum::serve(self.admin, admin).into_future());
+        let admin = tokio::spawn(ops::serve(self.admin, admin, CancellationToken::new()));
         let retention = tokio::spawn(keep_retention(log.clone()));
         let renewal = tokio::spawn(certificates.keep());
 

@@ -11,11 +11,12 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::failure::Failure;
 use super::input::read_input;
-use super::post::{Answer, Poster, new_id};
+use super::post::{Poster, new_id};
 use super::secrets::{no_secret, secrets_of};
 use crate::clerk::samples::SAMPLES;
 use crate::event::{Excerpt, UnixMillis};
 use crate::filter::nearest::Suggestions;
+use crate::net::Answer;
 
 /// Between attempts (Svix, "Retry Schedule").
 const RETRY_AFTER: [Duration; 7] = [

@@ -81,6 +81,10 @@ impl Listener {
         self.tcp.local_addr()
     }
 
+    pub(super) fn port(&self) -> &'static str {
+        self.port
+    }
+
     /// The next connection that has said something. It can be dropped and called again,
     /// as in `select!`.
     pub async fn accept(&mut self) -> Connection {

@@ -1,4 +1,4 @@
-//! Sockets: what the two public ports have in common.
+//! Sockets: what the ports have in common, and the HTTP server of all of them.
 //!
 //! ```text
 //!   accept ─► handshake: TLS handshake, first bytes ─► Connection, for webhook or grpc to serve
@@ -9,10 +9,12 @@
 //! A connection costs its server nothing but a socket until it has said something, and
 //! there is a bound on how many there are. Beyond it, those that have not shown to be one
 //! of those whom the port is for ([`Trust`]) give way to newcomers. What this module
-//! does not know: HTTP, gRPC, and what a certificate's owner may do.
+//! does not know: what is asked over HTTP, gRPC, and what a certificate's owner may do.
 
 mod connection;
 mod descriptors;
+pub mod http;
+mod http_client;
 mod listener;
 mod metrics;
 mod tls;
@@ -20,6 +22,7 @@ mod trust;
 
 pub use connection::{Connection, Peer};
 pub use descriptors::raise_limit;
+pub use http_client::{Answer, ClientError, HttpClient};
 pub use listener::{Limits, Listener};
 pub use metrics::Metrics;
 pub use tls::{CertificateFiles, Renewal, Tls, TlsError, check_authorities};

@@ -7,8 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ use tonic::body::Body;
 use super::Dispatch;
 use super::calls::{Calls, ConnectionCalls, Executor};
 use super::flood;
-use crate::net::{Connection, Listener};
+use crate::net::{Connection, Listener, http};
 
 /// A connection that is silent for this long is asked whether it is alive …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -33,6 +32,16 @@ const HTTP1_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what is still open once all calls have ended, such as a watch on health, and for a
 /// connection that was told to go away.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+
+const BOUNDS: http::Bounds = http::Bounds {
+    head_bytes_max: HEAD_BYTES_MAX,
+    head_timeout: HTTP1_HEAD_TIMEOUT,
+    http2: Some(http::Http2Bounds {
+        streams_max: STREAMS_MAX,
+        keepalive_interval: KEEPALIVE_INTERVAL,
+        keepalive_timeout: KEEPALIVE_TIMEOUT,
+    }),
+};
 
 /// Serves until `drain` is cancelled and every call has ended or been reset.
 pub(super) async fn serve(
@@ -66,8 +75,11 @@ async fn serve_connection(connection: Connection, dispatch: Dispatch, drain: Can
         dispatch,
     };
     let io = TokioIo::new(flood::watch(connection, calls.clone(), flooded.clone()));
-    let http = http(&calls);
-    let mut serving = pin!(http.serve_connection(io, service));
+    let executor = Executor {
+        connection: calls.clone(),
+    };
+    let server = http::server(BOUNDS, executor);
+    let mut serving = pin!(server.serve_connection(io, service));
     let outcome = tokio::select! {
         outcome = &mut serving => outcome,
         () = calls.closing() => return,
@@ -90,24 +102,6 @@ async fn serve_connection(connection: Connection, dispatch: Dispatch, drain: Can
     if let Err(error) = outcome {
         tracing::debug!(%error, "a gRPC connection broke");
     }
-}
-
-fn http(calls: &ConnectionCalls) -> auto::Builder<Executor> {
-    let mut http = auto::Builder::new(Executor {
-        connection: calls.clone(),
-    });
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HTTP1_HEAD_TIMEOUT)
-        .max_buf_size(usize::try_from(HEAD_BYTES_MAX).unwrap_or(usize::MAX))
-        .keep_alive(false);
-    http
 }
 
 /// The services, to one connection.

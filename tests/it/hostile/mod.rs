@@ -3,6 +3,7 @@
 //!
 //! `CLERKCAST_HOSTILE_CONNECTIONS=10000` makes the floods larger.
 
+mod admin;
 mod http2;
 
 use std::time::Duration;

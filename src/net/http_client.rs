@@ -1,0 +1,146 @@
+//! The HTTP client of the commands that post webhooks.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use hyper::{Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Svix waits this long for an endpoint (Svix, "Retries").
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+const ANSWER_BYTES_MAX: usize = 20_000;
+
+/// Sends requests over HTTP and HTTPS.
+#[derive(Clone, Debug)]
+pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+/// The answer to a request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body, empty where it is too large or broke off.
+    pub body: String,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The authorities that the system trusts cannot be read.
+    #[error("cannot read the system's certificates: {0}")]
+    SystemAuthorities(io::Error),
+    /// A file holds no authorities.
+    #[error("{}: {cause}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The connection failed or broke.
+    #[error("cannot reach {url}: {cause}")]
+    Unreachable {
+        /// Where the request was for.
+        url: String,
+        /// Why, with the causes of that.
+        cause: String,
+    },
+    /// It took too long.
+    #[error("{url} did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    TimedOut {
+        /// Where the request was for.
+        url: String,
+    },
+}
+
+impl HttpClient {
+    /// Trusts the system's authorities, or those in `authorities` (PEM).
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn new(authorities: Option<&Path>) -> Result<Self, ClientError> {
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match authorities {
+            None => builder
+                .with_native_roots()
+                .map_err(ClientError::SystemAuthorities)?,
+            Some(path) => builder.with_tls_config(trusting(path)?),
+        };
+        let connector = builder.https_or_http().enable_http1().build();
+        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+    }
+
+    /// Sends a request and reads the answer, within the time that Svix has for both.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn request(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+        let url = request.uri().to_string();
+        let exchange = async {
+            let response = self.0.request(request).await;
+            let response = response.map_err(|error| ClientError::Unreachable {
+                url: url.clone(),
+                cause: with_causes(&error),
+            })?;
+            let status = response.status();
+            let retry_after = response.headers().get("retry-after");
+            let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+            let body = body.collect().await.map(Collected::to_bytes);
+            Ok(Answer {
+                status,
+                body: String::from_utf8_lossy(&body.unwrap_or_default()).into_owned(),
+                retry_after: retry_after.map(Duration::from_secs),
+            })
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::TimedOut { url }),
+        }
+    }
+}
+
+fn trusting(authorities: &Path) -> Result<ClientConfig, ClientError> {
+    let invalid = |cause: &dyn std::fmt::Display| ClientError::Authorities {
+        path: authorities.to_owned(),
+        cause: cause.to_string(),
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(authorities).map_err(|error| invalid(&error))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| invalid(&error))?;
+        roots.add(certificate).map_err(|error| invalid(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(invalid(&"holds no certificate in PEM"));
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(&error))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
