@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
