@@ -155,7 +155,7 @@ pub fn restart_to_take_up(keys: &[&str]) -> String {
     format!("restart to take up: {}", keys.join(", "))
 }
 
-/// AccessConfig that may now receive anything that they could not.
+/// Principals that may now receive anything that they could not.
 fn widened(former: &AccessConfig, latter: &AccessConfig) -> Vec<String> {
     let policies = |config: &AccessConfig| -> BTreeMap<String, Policy> {
         let named = config.principals.iter();

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// At most this much of a word that looks like a secret is shown, such as `whsec_123`.
-const SHOWN_OF_SECRET: usize = 8;
+use super::secrets::without_secrets;
 
 /// One thing that is wrong. Its text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,24 +116,4 @@ impl fmt::Display for Problem {
             Place::Nowhere => formatter.write_str(message),
         }
     }
-}
-
-/// A value in the wrong place may be a secret: only its first letters are shown.
-fn without_secrets(text: &str) -> String {
-    const PREFIXES: [&str; 4] = ["whsec_", "cct_", "sk_live_", "sk_test_"];
-    let mut shown = text.to_owned();
-    let is_of_secret = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
-    for prefix in PREFIXES {
-        let mut from = 0;
-        while let Some(found) = shown.get(from..).and_then(|rest| rest.find(prefix)) {
-            let start = from + found + prefix.len();
-            let secret = shown.get(start..).unwrap_or_default();
-            let length = secret.find(|c| !is_of_secret(c)).unwrap_or(secret.len());
-            if length > SHOWN_OF_SECRET {
-                shown.replace_range(start..start + length, "…");
-            }
-            from = start;
-        }
-    }
-    shown
 }
