@@ -24,7 +24,7 @@ macro_rules! reasons {
     ($($name:ident),+ $(,)?) => {
         /// The reasons that problems have, as callers read them.
         pub mod reason {
-            $(pub(in crate::api) const $name: &str = stringify!($name);)+
+            $(pub(crate) const $name: &str = stringify!($name);)+
 
             /// Every reason.
             pub const ALL: &[&str] = &[$($name),+];

@@ -8,9 +8,10 @@ use http::{Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::calls::{Calls, ConnectionCalls, Kind};
+use super::calls::{Call, Calls, ConnectionCalls, Kind};
+use super::exposure::{ExposedService, Exposure};
 use super::refusal::Refusals;
-use super::{Exposure, Service, auth, status};
+use super::{auth, status};
 use crate::access::Guard;
 use crate::api::Problem;
 use crate::proto::method::event_service;
@@ -38,7 +39,7 @@ impl Front {
     /// executor finds it there.
     pub(super) fn serve(
         &self,
-        service: &Service,
+        service: &ExposedService,
         mut request: Request<Body>,
         connection: &ConnectionCalls,
     ) -> BoxFuture<'static, Response<Body>> {
@@ -54,9 +55,7 @@ impl Front {
             },
         };
         let method = request.uri().path().to_owned();
-        let call = self
-            .calls
-            .open(connection, principal.clone(), kind(&method));
+        let call = Call::open(&self.calls, connection, principal.clone(), kind(&method));
         let service = service.clone();
         Box::pin(async move {
             let asked = OnceLock::new();

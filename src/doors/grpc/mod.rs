@@ -9,6 +9,8 @@
 mod auth;
 mod body;
 mod calls;
+mod dispatch;
+mod exposure;
 mod flood;
 mod front;
 mod metrics;
@@ -18,27 +20,23 @@ mod service;
 mod status;
 mod subscribe;
 
-use std::convert::Infallible;
-use std::sync::Arc;
-
-use futures_util::future::BoxFuture;
-use http::{Request, Response};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 
 use crate::access::Guard;
 use crate::api::Api;
 use crate::net::{Limits, Listener};
 use crate::proto;
-use calls::{Calls, ConnectionCalls, REQUEST_BYTES_MAX, ServiceFn};
+use calls::{Calls, REQUEST_BYTES_MAX};
+use dispatch::Dispatch;
+use exposure::expose;
 use front::Front;
 use refusal::Refusals;
 use subscribe::EventRoutes;
 
+pub use exposure::Exposure;
 pub use metrics::Metrics;
 
 /// HTTP/2's preface, which each client sends at once (RFC 9113, section 3.4). A request
@@ -71,16 +69,6 @@ pub struct Services {
     pub health: Exposure,
     /// Who may ask for reflection.
     pub reflection: Exposure,
-}
-
-/// Who may call a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Exposure {
-    /// Every caller that can connect.
-    #[default]
-    Public,
-    /// Callers that the guard admits.
-    Authenticated,
 }
 
 /// Serves until `drain` is cancelled and every stream has ended.
@@ -123,22 +111,22 @@ pub async fn serve(
             refusals: Refusals::new(metrics),
         },
         services: [
-            service(
+            expose(
                 Exposure::Authenticated,
                 REQUEST_BYTES_MAX,
                 EventRoutes::new(api),
             ),
-            service(
+            expose(
                 health_exposure,
                 QUESTION_BYTES_MAX,
                 health_service.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
-            service(
+            expose(
                 reflection_exposure,
                 QUESTION_BYTES_MAX,
                 v1.max_decoding_message_size(QUESTION_BYTES_MAX),
             ),
-            service(
+            expose(
                 reflection_exposure,
                 QUESTION_BYTES_MAX,
                 v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX),
@@ -160,64 +148,6 @@ pub async fn serve(
     let serving = server::serve(listener, dispatch, calls, drain);
     futures_util::future::join(serving, not_serving).await;
     Ok(())
-}
-
-/// The services, each with its exposure.
-#[derive(Clone)]
-struct Dispatch {
-    front: Front,
-    services: Arc<[Service]>,
-}
-
-#[derive(Clone)]
-struct Service {
-    name: &'static str,
-    exposure: Exposure,
-    /// Of a request's message.
-    message_bytes_max: usize,
-    answer: Arc<ServiceFn>,
-}
-
-fn service<S>(exposure: Exposure, message_bytes_max: usize, service: S) -> Service
-where
-    S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send,
-{
-    Service {
-        name: S::NAME,
-        exposure,
-        message_bytes_max,
-        answer: Arc::new(move |request| {
-            // All of them are ready at any time.
-            let answering = service.clone().call(request);
-            Box::pin(async {
-                let Ok(response) = answering.await;
-                response
-            })
-        }),
-    }
-}
-
-impl Dispatch {
-    /// Has the service that the path names answer.
-    fn call(
-        &self,
-        request: Request<Body>,
-        connection: &ConnectionCalls,
-    ) -> BoxFuture<'static, Response<Body>> {
-        let path = request.uri().path();
-        let name = path.trim_start_matches('/').split('/').next();
-        let found = self.services.iter().find(|it| name == Some(it.name));
-        match found {
-            Some(service) => self.front.serve(service, request, connection),
-            None => Box::pin(std::future::ready(self.front.refuse_unknown(&request))),
-        }
-    }
 }
 
 /// The crates name their files without a directory; clients ask for them by the path

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use super::Dispatch;
 use super::calls::{Calls, ConnectionCalls, Executor};
+use super::dispatch::Dispatch;
 use super::flood;
 use crate::net::{Connection, Listener, http};
 

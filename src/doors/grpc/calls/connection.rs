@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Kind};
+use super::kind::Kind;
 
 /// Calls of one connection that are worked on, or whose answer is not read yet; more wait.
 pub(super) const CALLS_MAX: usize = 64;
@@ -20,14 +20,25 @@ pub(super) const SIDE_STREAMS_MAX: usize = 16;
 /// How long a call waits for a place; then it is refused.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// The calls of one connection; clones share them.
-#[derive(Clone, Debug)]
-pub(in crate::doors::grpc) struct ConnectionCalls {
-    shared: Arc<Shared>,
+/// The calls of one connection, each a `C`; clones share them.
+#[derive(Debug)]
+pub(crate) struct ConnectionCalls<C> {
+    counts: Arc<Counts>,
+    /// The call whose stream hyper is about to hand to the executor.
+    next: Arc<Mutex<Option<Arc<C>>>>,
+}
+
+impl<C> Clone for ConnectionCalls<C> {
+    fn clone(&self) -> Self {
+        Self {
+            counts: Arc::clone(&self.counts),
+            next: Arc::clone(&self.next),
+        }
+    }
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Counts {
     places: Arc<Semaphore>,
     answer_bytes: Arc<Semaphore>,
     side_streams: Arc<Semaphore>,
@@ -39,14 +50,12 @@ struct Shared {
     subscribers: AtomicUsize,
     /// Cancelled when the connection is to be closed.
     closing: CancellationToken,
-    /// The call whose stream hyper is about to hand to the executor.
-    next: Mutex<Option<Arc<Call>>>,
 }
 
-impl ConnectionCalls {
-    pub(in crate::doors::grpc) fn new() -> Self {
+impl<C> ConnectionCalls<C> {
+    pub(crate) fn new() -> Self {
         Self {
-            shared: Arc::new(Shared {
+            counts: Arc::new(Counts {
                 places: Arc::new(Semaphore::new(CALLS_MAX)),
                 answer_bytes: Arc::new(Semaphore::new(ANSWER_BYTES_MAX)),
                 side_streams: Arc::new(Semaphore::new(SIDE_STREAMS_MAX)),
@@ -54,66 +63,66 @@ impl ConnectionCalls {
                 in_force: AtomicUsize::new(0),
                 subscribers: AtomicUsize::new(0),
                 closing: CancellationToken::new(),
-                next: Mutex::default(),
             }),
+            next: Arc::default(),
         }
     }
 
     /// A place among the calls that are worked on or unread; none after [`WAIT_MAX`].
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.shared.places).acquire_owned();
+        let place = Arc::clone(&self.counts.places).acquire_owned();
         timeout(WAIT_MAX, place).await.ok()?.ok()
     }
 
     /// Room for an answer of this size; none after [`WAIT_MAX`].
     pub(super) async fn answer_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes.min(ANSWER_BYTES_MAX)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.shared.answer_bytes).acquire_many_owned(bytes);
+        let room = Arc::clone(&self.counts.answer_bytes).acquire_many_owned(bytes);
         timeout(WAIT_MAX, room).await.ok()?.ok()
     }
 
     /// A place for a health watch or a reflection stream, if there is one.
     pub(super) fn side_stream(&self) -> Option<OwnedSemaphorePermit> {
-        let side_streams = Arc::clone(&self.shared.side_streams);
+        let side_streams = Arc::clone(&self.counts.side_streams);
         side_streams.try_acquire_owned().ok()
     }
 
     /// Whether a call is open.
-    pub(in crate::doors::grpc) fn has_calls(&self) -> bool {
-        self.shared.open.load(Ordering::Relaxed) > 0
+    pub(crate) fn has_calls(&self) -> bool {
+        self.counts.open.load(Ordering::Relaxed) > 0
     }
 
     /// Completes when the connection is to be closed.
-    pub(in crate::doors::grpc) async fn closing(&self) {
-        self.shared.closing.cancelled().await;
+    pub(crate) async fn closing(&self) {
+        self.counts.closing.cancelled().await;
     }
 
     /// Closes the connection, which takes nothing of what is written to it, unless that
     /// would cut off a subscriber, which may be slow.
     pub(super) fn close_unless_subscribed(&self) {
-        if self.shared.subscribers.load(Ordering::Relaxed) == 0 {
-            self.shared.closing.cancel();
+        if self.counts.subscribers.load(Ordering::Relaxed) == 0 {
+            self.counts.closing.cancel();
         }
     }
 
     pub(super) fn close(&self) {
-        self.shared.closing.cancel();
+        self.counts.closing.cancel();
     }
 
     pub(super) fn close_unless_in_force(&self) {
-        if self.shared.in_force.load(Ordering::Relaxed) == 0 {
-            self.shared.closing.cancel();
+        if self.counts.in_force.load(Ordering::Relaxed) == 0 {
+            self.counts.closing.cancel();
         }
     }
 
     pub(super) fn open(&self, kind: Kind) -> Open {
         let subscribers = usize::from(kind == Kind::Subscriber);
-        self.shared.open.fetch_add(1, Ordering::Relaxed);
-        self.shared.in_force.fetch_add(1, Ordering::Relaxed);
-        let all = &self.shared.subscribers;
+        self.counts.open.fetch_add(1, Ordering::Relaxed);
+        self.counts.in_force.fetch_add(1, Ordering::Relaxed);
+        let all = &self.counts.subscribers;
         all.fetch_add(subscribers, Ordering::Relaxed);
         Open {
-            connection: self.clone(),
+            counts: Arc::clone(&self.counts),
             subscribers,
             is_in_force: AtomicUsize::new(1),
         }
@@ -121,23 +130,23 @@ impl ConnectionCalls {
 
     /// Leaves a call for the executor, which hyper asks to run the call's stream right
     /// after it has asked the service.
-    pub(super) fn hand_over(&self, call: &Arc<Call>) {
+    pub(super) fn hand_over(&self, call: &Arc<C>) {
         *self.next() = Some(Arc::clone(call));
     }
 
-    pub(super) fn take_over(&self) -> Option<Arc<Call>> {
+    pub(super) fn take_over(&self) -> Option<Arc<C>> {
         self.next().take()
     }
 
-    fn next(&self) -> MutexGuard<'_, Option<Arc<Call>>> {
-        self.shared.next.lock()
+    fn next(&self) -> MutexGuard<'_, Option<Arc<C>>> {
+        self.next.lock()
     }
 }
 
 /// An open call, as its connection counts it.
 #[derive(Debug)]
 pub(super) struct Open {
-    connection: ConnectionCalls,
+    counts: Arc<Counts>,
     subscribers: usize,
     is_in_force: AtomicUsize,
 }
@@ -146,7 +155,7 @@ impl Open {
     /// The call has been ended; it stays open until its stream is gone.
     pub(super) fn end(&self) {
         let was_in_force = self.is_in_force.swap(0, Ordering::Relaxed);
-        let in_force = &self.connection.shared.in_force;
+        let in_force = &self.counts.in_force;
         in_force.fetch_sub(was_in_force, Ordering::Relaxed);
     }
 }
@@ -154,9 +163,10 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.end();
-        let shared = &self.connection.shared;
-        let subscribers = self.subscribers;
-        shared.subscribers.fetch_sub(subscribers, Ordering::Relaxed);
-        shared.open.fetch_sub(1, Ordering::Relaxed);
+        let Counts {
+            subscribers, open, ..
+        } = &*self.counts;
+        subscribers.fetch_sub(self.subscribers, Ordering::Relaxed);
+        open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,18 +4,16 @@
 //! it back: when its policy ends, when it is not read for too long, or when it has to give
 //! way to others.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as HttpBody, Frame};
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::{Call, Unread};
+use super::shared::Unread;
 
 /// The answer is handed to HTTP/2 in pieces of this size, since HTTP/2 keeps what it was
 /// handed until the other end reads it.
@@ -67,7 +65,8 @@ impl Answer {
         }
     }
 
-    fn next(&mut self) -> Option<Frame<Bytes>> {
+    /// The next piece of it.
+    pub(super) fn next(&mut self) -> Option<Frame<Bytes>> {
         if self.message.is_empty() {
             return self.trailers.take().map(Frame::trailers);
         }
@@ -83,6 +82,11 @@ impl Answer {
         };
         Some(Frame::data(Bytes::from_owner(piece)))
     }
+
+    /// Whether nothing of it is left.
+    pub(super) fn is_sent(&self) -> bool {
+        self.trailers.is_none()
+    }
 }
 
 /// Why a stream ends, as trailers.
@@ -95,57 +99,6 @@ pub(super) fn trailers(status: &Status) -> HeaderMap {
             Status::GRPC_STATUS,
             http::HeaderValue::from(status.code() as i32),
         )]),
-    }
-}
-
-/// The body of a call's response.
-#[derive(Debug)]
-pub(super) struct CallBody {
-    pub(super) call: Arc<Call>,
-}
-
-impl HttpBody for CallBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let call = &self.get_mut().call;
-        let mut content = call.content();
-        if let Content::Stream(body) = &mut *content {
-            let polled = Pin::new(body).poll_frame(context);
-            // The policy may have ended while the frames were taken: what they hold may
-            // have been committed after that.
-            let Some(status) = call.revoked() else {
-                return polled;
-            };
-            if polled.is_pending() {
-                // The task is woken by the end itself, and asks again.
-                return polled;
-            }
-            *content = Content::End(trailers(&status));
-        }
-        if let (Content::Answer(_), Some(status)) = (&*content, call.revoked()) {
-            *content = Content::End(trailers(&status));
-        }
-        let frame = match std::mem::take(&mut *content) {
-            Content::Answer(mut answer) => {
-                let frame = answer.next();
-                if answer.trailers.is_some() {
-                    *content = Content::Answer(answer);
-                }
-                frame
-            }
-            Content::End(trailers) => Some(Frame::trailers(trailers)),
-            Content::Stream(_) | Content::Nothing => None,
-        };
-        Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(*self.call.content(), Content::Nothing)
     }
 }
 

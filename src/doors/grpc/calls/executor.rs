@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::{Call, ConnectionCalls, END_TIMEOUT, Ending, Kind, UNREAD_TIMEOUT};
+use super::call::{Call, ConnectionCalls, Ending, UNREAD_TIMEOUT};
+use super::kind::Kind;
+use super::shared::END_TIMEOUT;
 
 /// Runs the streams of one connection, each together with the call that it belongs to.
 #[derive(Clone, Debug)]
-pub(in crate::doors::grpc) struct Executor {
-    pub(in crate::doors::grpc) connection: ConnectionCalls,
+pub(crate) struct Executor {
+    pub(crate) connection: ConnectionCalls,
 }
 
 impl<F> hyper::rt::Executor<F> for Executor
