@@ -13,7 +13,7 @@ use crate::webhook::Source;
 /// The configuration that a gateway runs with.
 #[derive(Debug)]
 pub struct InForce {
-    /// The text of its file; empty where there is none.
+    /// The text of its file; empty without a file.
     pub text: String,
     /// The sources, and which of them have secrets in the environment.
     pub sources: ConfiguredSources,

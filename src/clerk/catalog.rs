@@ -89,7 +89,7 @@ pub fn find(event_type: &str) -> Option<&'static Kind> {
     CATALOG.iter().find(|kind| kind.name == event_type)
 }
 
-/// The family of a type: what stands before its first dot, all of it where there is none.
+/// The family of a type: what stands before its first dot, all of it if it has no dot.
 pub(crate) fn family(event_type: &str) -> &str {
     let family = event_type
         .split_once('.')

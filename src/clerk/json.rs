@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::number;
 
-/// What an entry of Clerk's objects takes at the least, nearly always.
+/// What an entry of Clerk's objects takes at least, nearly always.
 const ENTRY_BYTES: usize = 20;
 /// No object of Clerk's has more.
 const ENTRIES_USUAL_MAX: usize = 64;

@@ -16,7 +16,7 @@ use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{Log, Metrics};
 use crate::telemetry::{self, Level, LogFormat};
 
-/// A line about so often, for whoever waits.
+/// Interval between two lines of progress.
 const PROGRESS_EVENTS: u64 = 100_000;
 
 #[derive(Debug, Args)]

@@ -153,7 +153,7 @@ fn take_free_ports(settings: &mut Settings) {
     }
 }
 
-/// The secret of the default source, unparsed, which is made up where there is none; empty
+/// The secret of the default source, unparsed, which is made up if none is given; empty
 /// where the file has sources of its own.
 fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Shown), Failure> {
     if settings.document.has_sources() {

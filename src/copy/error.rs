@@ -42,7 +42,7 @@ pub enum Error {
         copied: u64,
     },
     /// The log did not take an event, and took some after it.
-    #[error("{0}; later events were taken nevertheless: remove the target and copy anew")]
+    #[error("{0}; later events were taken nevertheless: remove the target and copy again")]
     OrderLost(intake::Error),
     /// The log did not take the ids of removed events.
     #[error("the ids of removed events were not all copied: repeat the command: {0}")]

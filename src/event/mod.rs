@@ -59,7 +59,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// The identity of one log. A log that was deleted and begun anew has another one,
+/// The identity of one log. A log that was deleted and begun again has another one,
 /// so that an old cursor cannot silently point into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);

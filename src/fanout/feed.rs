@@ -1,4 +1,4 @@
-//! The one reader of committed batches: fills the ring, and wakes whoever waits for it.
+//! The one reader of committed batches: fills the ring, and wakes the waiters.
 
 use std::sync::Arc;
 

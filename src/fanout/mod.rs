@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   log ──batches──► feed ──► ring (the last events, each encoded once)
-//!    │                 └─► wakes whoever waits for one   ▲ clone shared bytes
+//!    │                 └─► wakes those that wait for one ▲ clone shared bytes
 //!    └──────────── pages ──► subscriber ◄────────────────┘
 //!                              │ pulled by its own HTTP/2 flow control
 //! ```

@@ -261,7 +261,7 @@ impl<S: Sink> Walk<S> {
         taken
     }
 
-    /// Reads a page of history. Returns a step where there is none to read now.
+    /// Reads a page of history. Returns a step if no page can be read now.
     async fn read_log(&mut self, patience: Instant) -> Result<Option<Step<S::Batch>>, Error> {
         self.has_waited = true;
         loop {

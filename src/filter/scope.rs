@@ -39,7 +39,7 @@ impl Scope {
     }
 
     /// The part of `asked` that may be received, as patterns from which
-    /// [`Scope::exclude_types`] are still to be taken. Empty if there is none.
+    /// [`Scope::exclude_types`] are still to be taken. Empty if nothing is left.
     #[must_use]
     pub fn allowed_part(&self, asked: &TypePattern) -> Vec<TypePattern> {
         let common = self

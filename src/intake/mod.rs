@@ -1,4 +1,4 @@
-//! The way of an event into the log, whoever produced it.
+//! The way of an event into the log, whatever produced it.
 //!
 //! ```text
 //!   webhook ─┐

@@ -228,7 +228,7 @@ fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
                 let added = roots.add(authority.clone());
                 added.map_err(|error| refused(error.to_string()))?;
             }
-            // Whoever shows none is asked for other credentials with each call.
+            // A client without one is asked for other credentials with each call.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()

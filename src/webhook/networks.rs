@@ -101,7 +101,7 @@ impl AllowList {
             .is_some_and(|client| self.from.contains(client))
     }
 
-    /// Whoever the nearest proxy that is not ours says it is; none where that is no
+    /// The client that the nearest proxy names which is not ours; none where that is no
     /// address.
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let mut client = peer;

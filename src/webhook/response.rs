@@ -1,4 +1,4 @@
-//! What the sender is told. Clerk's dashboard shows the body of each answer, so it is
+//! Answers to the sender. Clerk's dashboard shows the body of each answer, so it is
 //! written for the person who looks there.
 
 use std::time::Duration;

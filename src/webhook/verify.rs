@@ -173,7 +173,7 @@ impl Verifier {
             .map_err(|error| explain(&error, &signed, UnixMillis::now()))
     }
 
-    /// Tries each secret in turn, until one made a signature or an error is none of a
+    /// Tries each secret in turn, until one made a signature or an error is not of a
     /// secret's, such as a timestamp that is too old.
     fn try_each(
         &self,

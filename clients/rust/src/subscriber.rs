@@ -112,7 +112,7 @@ impl Subscriber {
     /// Speaks TLS in this way: with a CA of your own, or a client certificate.
     ///
     /// # Errors
-    /// When a certificate or key is none.
+    /// When a certificate or key is not one.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ClientTlsConfig) -> Result<Self, Error> {
         let endpoint = self.endpoint.tls_config(tls);
@@ -124,7 +124,7 @@ impl Subscriber {
     /// Shows this bearer token, which `clerkcast token new` made, to the gateway.
     ///
     /// # Errors
-    /// When it is none: it holds characters that a header cannot carry.
+    /// When it is not one: it holds characters that a header cannot carry.
     pub fn token(mut self, token: &str) -> Result<Self, Error> {
         let value = format!("Bearer {}", token.trim()).parse();
         let mut value: MetadataValue<Ascii> = value.map_err(|_| Error::Token)?;
@@ -169,7 +169,7 @@ impl Subscriber {
         }
     }
 
-    /// The next frame of the open stream, which is opened first if there is none.
+    /// The next frame of the open stream, which is opened first if it is not open.
     async fn advance(&mut self) -> Result<Option<SubscribeResponse>, Status> {
         if self.stream.is_none() {
             let mut request = self.request.clone();

@@ -99,7 +99,7 @@ impl Redaction {
     }
 
     /// The body without what is to be removed; what surrounds a removed field is written
-    /// again, all else stays as it is. None where something might have to be removed from
+    /// again, all else stays as it is. Absent where something might have to be removed from
     /// a body that has no fields to be told apart.
     #[must_use]
     pub fn payload<'a>(&self, event_type: &str, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {

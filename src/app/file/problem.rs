@@ -9,7 +9,7 @@ use super::secrets::without_secrets;
 pub struct Problem {
     /// Where it stands.
     pub place: Place,
-    /// The option, as a path such as `sources[1].signing_secrets`; empty where there is none.
+    /// The option, as a path such as `sources[1].signing_secrets`; empty for the whole file.
     pub key: String,
     /// What is wrong, and what to do.
     pub message: String,

@@ -18,7 +18,7 @@ pub struct Declaration {
     pub kind: Kind,
     /// What a value is called in the help.
     pub value_name: &'static str,
-    /// Its default, as the help shows it; empty where there is none. The value itself
+    /// Its default, as the help shows it; empty if it has none. The value itself
     /// stands in the component's `Config::default()`.
     pub default: &'static str,
     /// What SIGHUP does about it.

@@ -10,11 +10,11 @@
 //!
 //! One request asks for a number of the next messages of one subject. A replica may lag
 //! behind the leader: what it shows is the log up to some point, so a message that it
-//! shows is there, and between two that it shows there is none. But that it shows no
+//! shows is there, and between two that it shows there is no other. But that it shows no
 //! more proves nothing, nor that it shows nothing before the first: by its own clock, it
 //! may have removed what the leader still has. There the leader is asked for the next
 //! one, once it has shown that it knows the end of the log, and only its word that there
-//! is none counts.
+//! has none counts.
 
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -63,7 +63,7 @@ pub(super) struct Shared {
 pub(super) enum StateError {
     #[error("the servers say that the stream does not exist")]
     Missing,
-    #[error("the stream was deleted and made anew; it is another log")]
+    #[error("the stream was deleted and made again; it is another log")]
     Remade,
     #[error("the connection to NATS is lost; it is tried again")]
     Disconnected,
@@ -144,7 +144,7 @@ impl Shared {
         let info = stream.cached_info();
         if stream::epoch(info) != self.epoch {
             self.set_writability(Writability::Failed(format!(
-                "the stream {} was deleted and made anew; it is another log",
+                "the stream {} was deleted and made again; it is another log",
                 self.config.stream
             )));
             return Err(StateError::Remade);

@@ -273,19 +273,19 @@ impl Comparison {
     fn nature(&mut self, config: &Config, found: &Settings) {
         let stream = &config.stream;
         let edit = |option: &str| format!("nats stream edit {stream} {option}");
-        let anew = || "cannot be edited; use another --nats-stream".to_owned();
+        let no_edit = || "cannot be edited; use another --nats-stream".to_owned();
         let text = |value: &dyn fmt::Debug| format!("{value:?}").to_lowercase();
         self.expect(
             "storage",
             text(&found.storage),
             text(&StorageType::File),
-            anew(),
+            no_edit(),
         );
         self.expect(
             "retention",
             text(&found.retention),
             text(&RetentionPolicy::Limits),
-            anew(),
+            no_edit(),
         );
         self.expect(
             "discard",
@@ -305,14 +305,14 @@ impl Comparison {
             on(true),
             edit("--ack"),
         );
-        self.expect("sealed", on(found.sealed), on(false), anew());
+        self.expect("sealed", on(found.sealed), on(false), no_edit());
         let rollup = on(found.allow_rollup);
         let remedy = edit("--no-allow-rollup");
         self.expect("rollup headers", rollup, on(false), remedy);
         let republish = on(found.republish.is_some());
         let remedy = edit("--no-republish");
         self.expect("republish", republish, on(false), remedy);
-        self.expect("mirror", on(found.mirror.is_some()), on(false), anew());
+        self.expect("mirror", on(found.mirror.is_some()), on(false), no_edit());
         let transforms = on(found.subject_transform.is_some());
         self.expect(
             "subject transform",
@@ -321,7 +321,12 @@ impl Comparison {
             edit("without --transform-source"),
         );
         let sync = found.persist_mode != Some(PersistenceMode::Async);
-        self.expect("persisted before acknowledged", on(sync), on(true), anew());
+        self.expect(
+            "persisted before acknowledged",
+            on(sync),
+            on(true),
+            no_edit(),
+        );
     }
 }
 

@@ -160,7 +160,7 @@ async fn a_stream_that_is_made_anew_ends_the_gateway_and_its_cursors() {
     context.create_stream(settings).await.expect("made");
 
     assert_eq!(gateway.wait().code(), Some(1));
-    is_said(&gateway, "was deleted and made anew").await;
+    is_said(&gateway, "was deleted and made again").await;
     let gateway = gateway.restarted();
     post_all(&gateway, "after", 3).await;
     let mut client = gateway.client().await;

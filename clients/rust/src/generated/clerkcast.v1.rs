@@ -15,7 +15,7 @@ pub struct ArchivedEvent {
     /// When the webhook was received.
     #[prost(message, optional, tag = "4")]
     pub receive_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The verified body, byte for byte. The typed event is made from it anew.
+    /// The verified body, byte for byte. The typed event is made from it again.
     #[prost(string, tag = "5")]
     pub payload_json: ::prost::alloc::string::String,
 }
