@@ -73,7 +73,7 @@ impl Counts {
         }
         for (source, name, _) in self.iter().filter(|(_, name, _)| !is_for_several(name)) {
             let names = again.sources.get(source);
-            let is_own = names.is_none_or(|it| it.name_of(name, self.is_declared) == name);
+            let is_own = names.is_none_or(|names| names.name_of(name, self.is_declared) == name);
             if is_own {
                 again.count_as(source, name, 0);
             }

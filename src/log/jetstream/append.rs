@@ -129,8 +129,8 @@ fn is_first_copy_on_its_way(error: &PublishError) -> bool {
 
 /// The stream's own, where it answered.
 fn code(error: &PublishError) -> Option<ErrorCode> {
-    let answered = error.source()?.downcast_ref::<jetstream::Error>()?;
-    Some(answered.error_code())
+    let answer = error.source()?.downcast_ref::<jetstream::Error>()?;
+    Some(answer.error_code())
 }
 
 fn undecided(shared: &Shared, ticket: Ticket) {

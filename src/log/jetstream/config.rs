@@ -68,11 +68,11 @@ impl FromStr for ServerUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // Not repeated: it may hold a password.
-        let wrong =
+        let invalid =
             || "write nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned();
-        let address: ServerAddr = text.parse().map_err(|_| wrong())?;
+        let address: ServerAddr = text.parse().map_err(|_| invalid())?;
         if !matches!(address.scheme(), "nats" | "tls") || address.host().is_empty() {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok(Self(address))
     }

@@ -103,7 +103,8 @@ impl Search<'_> {
     /// Looks through what one consumer shows. It may not come to the end: there may be no room
     /// for it, or the follower may need the room.
     async fn look_through(&mut self, turn: Turn) -> Result<ControlFlow<Option<Record>>, ReadError> {
-        let unreachable = |error: &dyn std::fmt::Display| ReadError::Unreachable(error.to_string());
+        let to_unreachable =
+            |error: &dyn std::fmt::Display| ReadError::Unreachable(error.to_string());
         let mut consumer = SearchConsumer::start(self.shared, turn, self.after);
         let Some(created) = consumer.created().await? else {
             sleep(ROOM_DELAY).await;
@@ -114,19 +115,19 @@ impl Search<'_> {
         let mut messages = messages
             .messages()
             .await
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| to_unreachable(&error))?;
         let mut consumed = 0;
         loop {
             let message = tokio::select! {
                 message = messages.next() => message,
                 () = self.shared.searches.give_way() => return Ok(ControlFlow::Continue(())),
             };
-            let message = message.ok_or_else(|| unreachable(&"the connection is closed"))?;
-            let message = message.map_err(|error| unreachable(&error))?;
-            let info = message.info().map_err(|error| unreachable(&error))?;
+            let message = message.ok_or_else(|| to_unreachable(&"the connection is closed"))?;
+            let message = message.map_err(|error| to_unreachable(&error))?;
+            let info = message.info().map_err(|error| to_unreachable(&error))?;
             consumed += 1;
             if info.consumer_sequence != consumed {
-                return Err(unreachable(&"the search lost a message; try again"));
+                return Err(to_unreachable(&"the search lost a message; try again"));
             }
             let position = Position::new(info.stream_sequence);
             if has_id(&message, self.id)

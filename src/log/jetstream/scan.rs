@@ -172,11 +172,12 @@ impl Asked<'_> {
         let Shared { client, config, .. } = self.shared;
         let (subject, messages_max) = (self.subject, self.messages_max);
         let inbox = client.new_inbox();
-        let unreachable = |error: &dyn std::fmt::Display| ReadError::Unreachable(error.to_string());
+        let to_unreachable =
+            |error: &dyn std::fmt::Display| ReadError::Unreachable(error.to_string());
         let mut answers = client
             .subscribe(inbox.clone())
             .await
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| to_unreachable(&error))?;
         // A subject is made of letters, digits and a few marks that JSON leaves alone.
         let request = format!(
             r#"{{"seq":{},"next_by_subj":"{subject}","batch":{messages_max},"max_bytes":{BYTES_MAX}}}"#,
@@ -186,13 +187,13 @@ impl Asked<'_> {
         client
             .publish_with_reply(api, inbox, Bytes::from(request))
             .await
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| to_unreachable(&error))?;
         let mut found: Vec<Found> = Vec::new();
         loop {
             let answer = timeout(ANSWERED_WITHIN, answers.next()).await;
             let answer =
-                answer.map_err(|_| unreachable(&"no server answered for the stream in time"))?;
-            let answer = answer.ok_or_else(|| unreachable(&"the connection is closed"))?;
+                answer.map_err(|_| to_unreachable(&"no server answered for the stream in time"))?;
+            let answer = answer.ok_or_else(|| to_unreachable(&"the connection is closed"))?;
             match answer.status {
                 None => {}
                 // The end of the page, which older servers do not send.
@@ -202,16 +203,16 @@ impl Asked<'_> {
                 Some(StatusCode::NOT_FOUND) => return Ok((found, ControlFlow::Break(()))),
                 Some(status) => {
                     let description = answer.description.unwrap_or_default();
-                    return Err(unreachable(&format!("{status} {description}")));
+                    return Err(to_unreachable(&format!("{status} {description}")));
                 }
             }
             let is_alone = number(&answer, "Nats-Num-Pending").is_none();
             if !is_alone && !follows(&answer, &found) {
-                return Err(unreachable(&"a message of the page is missing"));
+                return Err(to_unreachable(&"a message of the page is missing"));
             }
             let position = number(&answer, "Nats-Sequence")
                 .map(Position::new)
-                .ok_or_else(|| unreachable(&"a message without a sequence"))?;
+                .ok_or_else(|| to_unreachable(&"a message without a sequence"))?;
             let (headers, payload) = (answer.headers.as_ref(), answer.payload);
             let record = self.shared.read_record(position, headers, payload);
             found.push((position, record));

@@ -122,9 +122,7 @@ impl Shared {
     /// Whether a page is worth asking for. While the stream has no leader, its end cannot
     /// be confirmed, and readers that take turns would each wait to find that out.
     pub(super) fn check_reachable(&self) -> Result<(), ReadError> {
-        let unreachable = &self.unreachable;
-        let unreachable = unreachable.read();
-        match &*unreachable {
+        match &*self.unreachable.read() {
             None => Ok(()),
             Some(reason) => Err(ReadError::Unreachable(reason.clone())),
         }
@@ -199,7 +197,10 @@ impl Shared {
             let position = Position::new(message.sequence);
             let stored = millis(message.time.unix_timestamp_nanos());
             let record = self.read_record(position, Some(&message.headers), message.payload);
-            (position, record.map_or(stored, |it| it.receive_time()))
+            (
+                position,
+                record.map_or(stored, |record| record.receive_time()),
+            )
         }))
     }
 
@@ -208,9 +209,9 @@ impl Shared {
         position: Position,
         subject: Option<&str>,
     ) -> Result<Option<StreamMessage>, ReadError> {
-        let unreachable = |error: String| ReadError::Unreachable(error);
+        let to_unreachable = |error: String| ReadError::Unreachable(error);
         let stream = self.context.get_stream_no_info(&self.config.stream).await;
-        let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+        let stream = stream.map_err(|error| to_unreachable(error.to_string()))?;
         let all = subject::all(&self.config.subject_prefix);
         let asked = stream
             .raw_message_builder()
@@ -221,7 +222,7 @@ impl Shared {
         match asked {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(unreachable(error.to_string())),
+            Err(error) => Err(to_unreachable(error.to_string())),
         }
     }
 
@@ -276,7 +277,10 @@ impl Shared {
 /// A leader that is cut off answers as one for a while, and neither takes records nor
 /// knows the end of the log.
 fn reaches_majority(info: &Info) -> bool {
-    let others = info.cluster.as_ref().map_or(&[][..], |it| &it.replicas);
+    let others = info
+        .cluster
+        .as_ref()
+        .map_or(&[][..], |cluster| &cluster.replicas);
     let has_leader = info
         .cluster
         .as_ref()

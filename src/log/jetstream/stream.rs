@@ -40,13 +40,13 @@ impl fmt::Display for Mismatches {
             formatter,
             "the stream {stream} exists with other settings, which Clerkcast never changes"
         )?;
-        for one in &self.found {
+        for mismatch in &self.found {
             let Mismatch {
                 setting,
                 is,
                 configured,
                 remedy,
-            } = one;
+            } = mismatch;
             write!(
                 formatter,
                 "\n  {setting}: is {is}, configured {configured} ({remedy})"

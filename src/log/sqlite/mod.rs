@@ -168,9 +168,9 @@ impl SqliteLog {
     /// # Errors
     /// When they do not become durable.
     pub async fn remember(&self, retired: Vec<RetiredId>) -> Result<u64, AppendError> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         self.send(Command::Remember { retired, answer })?;
-        answered.await.map_err(|_| AppendError::Closed)?
+        receiver.await.map_err(|_| AppendError::Closed)?
     }
 
     fn send(&self, command: Command) -> Result<(), AppendError> {
@@ -185,11 +185,11 @@ impl SqliteLog {
 
 impl Append for SqliteLog {
     fn append(&self, record: Entry) -> BoxFuture<'static, Result<Appended, AppendError>> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         let sent = self.send(Command::Append { record, answer });
         Box::pin(async move {
             sent?;
-            answered.await.map_err(|_| AppendError::Closed)?
+            receiver.await.map_err(|_| AppendError::Closed)?
         })
     }
 }
@@ -295,9 +295,9 @@ impl Keep for SqliteLog {
     fn apply_retention(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
             loop {
-                let (answer, answered) = oneshot::channel();
+                let (answer, receiver) = oneshot::channel();
                 self.send(Command::Retain { answer })?;
-                let step = answered.await.map_err(|_| AppendError::Closed)??;
+                let step = receiver.await.map_err(|_| AppendError::Closed)??;
                 if step == retention::Step::Done {
                     return Ok(());
                 }
@@ -311,8 +311,8 @@ impl Keep for SqliteLog {
             let commands = self.commands.clone();
             let closing = tokio::task::spawn_blocking(move || {
                 // Blocks while the queue is full: what is queued is committed first.
-                let told = commands.send(Command::Close);
-                if let (Ok(()), Some(writer)) = (told, writer) {
+                let sent = commands.send(Command::Close);
+                if let (Ok(()), Some(writer)) = (sent, writer) {
                     let _panicked = writer.join();
                 }
             });

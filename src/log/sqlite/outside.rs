@@ -58,7 +58,9 @@ impl OutsideReader {
                     since: now,
                     reported: None,
                 });
-                let was_reported = former.as_ref().is_some_and(|it| it.reported.is_some());
+                let was_reported = former
+                    .as_ref()
+                    .is_some_and(|reader| reader.reported.is_some());
                 Seen {
                     has_moved_on: is_complete || former.is_some(),
                     notice: was_reported.then_some(Notice::Gone),

@@ -236,7 +236,7 @@ pub(super) fn first_received_at_or_after(
     let sql = "SELECT position FROM record NOT INDEXED \
                WHERE position BETWEEN ?1 AND ?2 AND receive_time_ms >= ?3 \
                ORDER BY position LIMIT 1";
-    let [first, last] = [first, last].map(|it| it.number().cast_signed());
+    let [first, last] = [first, last].map(|position| position.number().cast_signed());
     let position: Option<i64> = connection
         .query_row(sql, [first, last, time.milliseconds()], |row| row.get(0))
         .optional()

@@ -140,7 +140,7 @@ impl Writer {
         match self.queue.recv_timeout(retention.unwrap_or(look).min(look)) {
             Ok(command) => return Some(command),
             Err(RecvTimeoutError::Disconnected) => return Some(Command::Close),
-            Err(RecvTimeoutError::Timeout) if retention.is_none_or(|it| it > look) => {}
+            Err(RecvTimeoutError::Timeout) if retention.is_none_or(|due| due > look) => {}
             Err(RecvTimeoutError::Timeout) if self.retention.is_due() => {
                 let _noted = self.retain();
             }
@@ -188,10 +188,10 @@ impl Writer {
                 metrics
                     .commit_seconds
                     .observe(started.elapsed().as_secs_f64());
-                let answered = u32::try_from(appended.len());
+                let answers = u32::try_from(appended.len());
                 metrics
                     .batch_records
-                    .observe(answered.map_or(f64::INFINITY, f64::from));
+                    .observe(answers.map_or(f64::INFINITY, f64::from));
                 let bytes = batch.committed_bytes(&appended);
                 self.publish(batch, &appended);
                 self.checkpoints.note_commit(&self.connection, &self.shared);

@@ -28,7 +28,7 @@ impl Pending {
     /// What the records weigh that were no duplicates.
     pub(super) fn committed_bytes(&self, appended: &[Appended]) -> u64 {
         let appended = self.records.iter().zip(appended);
-        let committed = appended.filter(|(_, it)| matches!(it, Appended::Committed(_)));
+        let committed = appended.filter(|(_, appended)| matches!(appended, Appended::Committed(_)));
         let weights = committed.map(|(record, _)| retention::weight(record));
         weights.sum()
     }
