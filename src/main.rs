@@ -8,6 +8,7 @@ use clerkcast::cli::{self, Cli};
 /// Records are put together on one thread and freed on another: with glibc's allocator that
 /// takes a tenth of the processor, and leaves memory behind. Without huge pages, by which
 /// each subscriber would occupy a third more.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

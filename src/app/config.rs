@@ -60,6 +60,9 @@ pub struct DoorConfig {
     pub allows_anonymous: bool,
 }
 
+/// What a build without the feature answers where NATS is asked for.
+pub(crate) const NO_NATS: &str = "this build has no NATS support; build with --features nats";
+
 /// Which log.
 #[derive(Clone, Debug)]
 pub enum LogConfig {

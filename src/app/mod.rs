@@ -12,6 +12,7 @@ mod run;
 
 pub use announce::{announce, seconds, shown_duration};
 pub use certificates::Certificates;
+pub(crate) use config::NO_NATS;
 pub use config::{Config, DoorConfig, LogConfig, PortConfig};
 pub use controls::Controls;
 pub use open::{Addresses, Gateway};

@@ -18,6 +18,7 @@ use crate::clerk::{self, catalog};
 use crate::doors::grpc;
 use crate::fanout::Fanout;
 use crate::intake::Intake;
+#[cfg(feature = "nats")]
 use crate::log::jetstream::JetStreamLog;
 use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{self, Log};
@@ -160,6 +161,9 @@ pub(crate) async fn open_log(
 ) -> anyhow::Result<Arc<dyn Log>> {
     Ok(match config {
         LogConfig::Embedded(config) => open_embedded(config, metrics)?,
+        #[cfg(not(feature = "nats"))]
+        LogConfig::Nats(_) => anyhow::bail!(super::config::NO_NATS),
+        #[cfg(feature = "nats")]
         LogConfig::Nats(config) => {
             let opening = JetStreamLog::open_declaring(config, metrics, is_declared);
             Arc::new(Box::pin(opening).await?)

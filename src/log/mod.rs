@@ -28,11 +28,23 @@
 //! The log knows bytes, positions and durability. It does not know what an event
 //! means, who posted it or who listens.
 
+#[cfg_attr(
+    not(feature = "nats"),
+    allow(dead_code, reason = "used by `jetstream`")
+)]
 mod counts;
 mod error;
 mod follower;
+#[cfg(feature = "nats")]
+pub mod jetstream;
+#[cfg(not(feature = "nats"))]
+#[path = "jetstream/config.rs"]
 pub mod jetstream;
 mod metrics;
+#[cfg_attr(
+    not(feature = "nats"),
+    allow(dead_code, reason = "used by `jetstream`")
+)]
 mod published;
 mod query;
 mod record;

@@ -11,7 +11,7 @@ use super::nats::NatsOptions;
 use super::period::{Longest, Period};
 use super::size::Size;
 use super::value::{Value, read_text};
-use crate::app::LogConfig;
+use crate::app::{LogConfig, NO_NATS};
 use crate::log::{jetstream, sqlite};
 
 /// A log smaller than this would be removed as fast as it is written.
@@ -74,6 +74,7 @@ impl LogOptions {
         let retention = RetentionOptions::read(check).config(check);
         let has_servers = check.settings.has("nats_url");
         match (self.log.unwrap_or(LogKind::Embedded), has_servers) {
+            (LogKind::Nats, _) if !cfg!(feature = "nats") => check.refuse("log", NO_NATS),
             (LogKind::Nats, true) => return LogConfig::Nats(stream(check, retention)),
             (LogKind::Nats, false) => check.refuse(
                 "log",
@@ -130,6 +131,10 @@ fn stream(
 
 /// The stream that the options name, whichever log is chosen.
 pub(super) fn named_stream(check: &mut Check<'_>) -> jetstream::Config {
+    if !cfg!(feature = "nats") {
+        check.refuse("nats_url", NO_NATS);
+        return jetstream::Config::default();
+    }
     if !check.settings.has("nats_url") {
         check.refuse(
             "nats_url",
@@ -138,4 +143,30 @@ pub(super) fn named_stream(check: &mut Check<'_>) -> jetstream::Config {
     }
     let retention = RetentionOptions::read(check).config(check);
     stream(check, retention)
+}
+
+#[cfg(all(test, not(feature = "nats")))]
+mod tests {
+    use super::super::{Origin, Settings, check, check_stream};
+    use crate::app::NO_NATS;
+    use crate::app::file::Environment;
+
+    #[test]
+    fn a_build_without_nats_refuses_the_log_on_nats() {
+        let mut settings = Settings {
+            environment: Environment::LeftOut,
+            ..Settings::default()
+        };
+        settings.given.set("log", "nats", Origin::Flag);
+        settings
+            .given
+            .set("nats_url", "nats://127.0.0.1", Origin::Flag);
+        for problems in [check(&settings).err(), check_stream(&settings).err()] {
+            let problems = problems.unwrap_or_default();
+            let [problem] = &problems[..] else {
+                panic!("{problems:?}");
+            };
+            assert!(problem.to_string().contains(NO_NATS), "{problem}");
+        }
+    }
 }

@@ -42,5 +42,5 @@ pub use print::{Printed, printed};
 pub use settings::{Given, Origin, Settings};
 pub use size::Size;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "nats"))]
 mod tests;

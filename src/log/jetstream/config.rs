@@ -1,13 +1,17 @@
-//! How to open the log on a stream.
+//! How to open the log on NATS. A build without NATS has this file alone of the room: what
+//! is configured is checked all the same, and refused.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(feature = "nats")]
 use async_nats::ServerAddr;
 
 use crate::log::record::DEDUPE_WINDOW;
+#[cfg(not(feature = "nats"))]
+use absent::ServerAddr;
 
 /// How to open the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,4 +105,66 @@ pub struct Security {
     pub ca: Option<PathBuf>,
     /// The certificate and the key that the gateway shows to the servers.
     pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Checks a prefix: plain tokens, which need no encoding.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
+    let is_plain = |token: &str| !token.is_empty() && token.bytes().all(is_safe);
+    if prefix.len() <= 64 && prefix.split('.').all(is_plain) {
+        Ok(())
+    } else {
+        Err("a subject prefix is at most 64 of A-Z, a-z, 0-9, - and _, in tokens separated by dots")
+    }
+}
+
+/// Whether a subject has the byte as it is.
+pub(super) const fn is_safe(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+/// In a build without NATS, no text is a server's address.
+#[cfg(not(feature = "nats"))]
+mod absent {
+    #[derive(Clone, PartialEq, Eq)]
+    pub(in super::super) enum ServerAddr {}
+
+    impl std::str::FromStr for ServerAddr {
+        type Err = ();
+
+        fn from_str(_: &str) -> Result<Self, ()> {
+            Err(())
+        }
+    }
+
+    impl ServerAddr {
+        pub(super) fn scheme(&self) -> &str {
+            match *self {}
+        }
+
+        pub(super) fn host(&self) -> &str {
+            match *self {}
+        }
+
+        pub(super) fn port(&self) -> u16 {
+            match *self {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_prefix;
+
+    #[test]
+    fn a_prefix_is_plain_tokens() {
+        for prefix in ["clerk", "prod.clerk", "a-b_C9"] {
+            assert_eq!(check_prefix(prefix), Ok(()));
+        }
+        for prefix in ["", ".", "clerk.", "clerk.>", "cl erk", "*", "$JS.API"] {
+            assert!(check_prefix(prefix).is_err(), "{prefix}");
+        }
+    }
 }

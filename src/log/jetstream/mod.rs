@@ -71,10 +71,9 @@ use servers::ServerChoice;
 use shared::{Shared, millis};
 use turns::Searches;
 
-pub use config::{Config, Missing, Security, ServerUrl};
+pub use config::{Config, Missing, Security, ServerUrl, check_prefix};
 pub use connect::OpenError;
 pub use stream::Mismatches;
-pub use subject::check_prefix;
 
 /// How long the stream's leader may take to know its end.
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
 
+use super::config::is_safe;
 use crate::log::record::Tally;
 
 /// A server takes lines of 4 KiB by default, of which a subject is a part. A type that
@@ -24,19 +25,6 @@ const TYPE_BYTES_MAX: usize = 512;
 const HASH_BYTES: usize = 16;
 /// How a type that is known by its hash begins. No encoded type does.
 const HASHED: &str = "%~";
-
-/// Checks a prefix: plain tokens, which need no encoding.
-///
-/// # Errors
-/// With what is wrong.
-pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
-    let is_plain = |token: &str| !token.is_empty() && token.bytes().all(is_safe);
-    if prefix.len() <= 64 && prefix.split('.').all(is_plain) {
-        Ok(())
-    } else {
-        Err("a subject prefix is at most 64 of A-Z, a-z, 0-9, - and _, in tokens separated by dots")
-    }
-}
 
 /// Every subject of the stream.
 pub(super) fn all(prefix: &str) -> String {
@@ -97,10 +85,6 @@ fn is_hashed(event_type: &str) -> bool {
         push_type(&mut encoded, event_type);
         encoded.starts_with(HASHED)
     }
-}
-
-const fn is_safe(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
 fn push_type(subject: &mut String, event_type: &str) {
@@ -205,16 +189,6 @@ mod tests {
             source_of_hashed("clerk", "clerk.default.user.created"),
             None
         );
-    }
-
-    #[test]
-    fn a_prefix_is_plain_tokens() {
-        for prefix in ["clerk", "prod.clerk", "a-b_C9"] {
-            assert_eq!(check_prefix(prefix), Ok(()));
-        }
-        for prefix in ["", ".", "clerk.", "clerk.>", "cl erk", "*", "$JS.API"] {
-            assert!(check_prefix(prefix).is_err(), "{prefix}");
-        }
     }
 
     proptest! {
