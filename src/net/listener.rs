@@ -179,7 +179,7 @@ impl Handshake {
                 _slot: self.slot,
             }),
             Err(error) => {
-                self.tell(&error);
+                self.log_failure(&error);
                 None
             }
         }
@@ -200,7 +200,7 @@ impl Handshake {
     }
 
     /// A client that hangs up is nobody's concern; one that cannot agree on TLS is.
-    fn tell(&self, error: &io::Error) {
+    fn log_failure(&self, error: &io::Error) {
         if self.tls.is_none() || error.kind() != io::ErrorKind::InvalidData {
             tracing::debug!(port = self.port, peer = %self.address, %error, "a connection broke");
             return;

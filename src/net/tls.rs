@@ -295,7 +295,9 @@ pub(super) fn certificate_names(chain: &[CertificateDer<'_>]) -> Arc<[String]> {
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let alternative = certificate.subject_alternative_name();
     let alternative = alternative.ok().flatten();
-    let general_names = alternative.iter().flat_map(|it| &it.value.general_names);
+    let general_names = alternative
+        .iter()
+        .flat_map(|extension| &extension.value.general_names);
     let mut names: Vec<String> = general_names
         .filter_map(|name| match name {
             GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_names_no_network_is_told() {
+    fn an_invalid_network_is_reported() {
         let error = "10.0.0.0/33".parse::<Networks>().expect_err("no network");
         assert!(error.to_string().contains("10.0.0.0/33"));
         "svx".parse::<Networks>().expect_err("no network");

@@ -40,7 +40,7 @@ pub fn diagnose(body: &[u8], is_signed: impl Fn(&[u8]) -> bool) -> Option<Diagno
     search
         .rewritten(body, json.as_ref())
         .or_else(|| search.first_of(covers.iter().cloned()))
-        .map(|undone| undone.told(None))
+        .map(|undone| undone.to_diagnosis(None))
         .or_else(|| search.pairs(body, json.as_ref(), &covers))
 }
 
@@ -76,7 +76,7 @@ impl<F: Fn(&[u8]) -> bool> Search<F> {
     ) -> Option<Diagnosis> {
         let both = json.and_then(|json| self.first_of(json.layouts_and_escapings()));
         if let Some(undone) = both {
-            return Some(undone.told(None));
+            return Some(undone.to_diagnosis(None));
         }
         let ends = text::layouts(body).collect::<Vec<_>>();
         for outer in ends.iter().chain(covers) {
@@ -89,7 +89,7 @@ impl<F: Fn(&[u8]) -> bool> Search<F> {
                 .or_else(|| self.first_of(text::encodings(&outer.body)))
                 .or_else(|| self.first_of(text::wrappings(&outer.body, json.as_ref())));
             if let Some(inner) = inner {
-                return Some(outer.told(Some(&inner)));
+                return Some(outer.to_diagnosis(Some(&inner)));
             }
         }
         None

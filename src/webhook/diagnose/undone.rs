@@ -47,7 +47,7 @@ pub(super) struct Undone {
 }
 
 impl Undone {
-    pub(super) fn told(&self, inner: Option<&Self>) -> Diagnosis {
+    pub(super) fn to_diagnosis(&self, inner: Option<&Self>) -> Diagnosis {
         let hint = match inner {
             None => format!("it verifies {}: {}", self.what, self.place),
             Some(inner) => format!(
