@@ -1,5 +1,5 @@
 //! What a longer log costs: appending, reading a page and finding an event in logs of
-//! different lengths; the baseline is the shortest. `CLERKCAST_BENCH_EVENTS=10000000`
+//! different lengths; the baseline is the shortest. `CLERKCAST_SOAK=1`
 //! goes on to ten million events (8 GB of disk). How the cost of an event grows with the
 //! number of subscribers is in the tables `fan-out` and `selective`.
 
@@ -15,16 +15,16 @@ use crate::support::records::record;
 use crate::support::{Row, count, disk_log, table};
 
 const LENGTHS: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
-const LENGTH_DEFAULT_MAX: usize = 1_000_000;
+const LENGTH_MAX: usize = 1_000_000;
+const LENGTH_SOAK_MAX: usize = 10_000_000;
 const ROUNDS: usize = 9;
 const APPENDED: usize = 2_000;
 const LOOKUPS: usize = 200;
 const PAGE: usize = 100;
 
 pub(crate) async fn run() {
-    let most = std::env::var("CLERKCAST_BENCH_EVENTS").ok();
-    let most = most.and_then(|text| text.parse().ok());
-    let most = most.unwrap_or(LENGTH_DEFAULT_MAX);
+    let is_soak = std::env::var_os("CLERKCAST_SOAK").is_some_and(|value| value == "1");
+    let most = if is_soak { LENGTH_SOAK_MAX } else { LENGTH_MAX };
     let directory = TempDir::new().expect("a directory");
     let log = disk_log::open(directory.path());
     let mut length = 0;

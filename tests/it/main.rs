@@ -44,6 +44,7 @@ mod refused;
 mod reopen;
 mod restore;
 mod retention;
+mod soak;
 mod subscribe;
 mod tail;
 mod tls;

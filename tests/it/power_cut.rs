@@ -20,17 +20,12 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Gateway, Options, body};
 use crate::preload::{compile, preloaded};
+use crate::soak::{Figure, figure};
 
 /// What a disk writes whole, or not at all.
 const SECTOR: usize = 512;
 const CONNECTIONS: usize = 8;
 const EVENTS: usize = 1200;
-
-/// `CLERKCAST_CRASH_ROUNDS` makes the test longer.
-fn images() -> usize {
-    let rounds = std::env::var("CLERKCAST_CRASH_ROUNDS").ok();
-    rounds.map_or(60, |rounds| rounds.parse().expect("a number of rounds"))
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum SyncCall {
@@ -237,7 +232,7 @@ async fn durable_whatever_a_power_cut_leaves_on_the_disk_holds_all_that_was_ackn
 
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let span = entries.len() - first_answer;
-    let mut cuts: Vec<usize> = (0..images())
+    let mut cuts: Vec<usize> = (0..figure(Figure::PowerCutImages))
         .map(|_| first_answer + 1 + rng.next_u32() as usize % span)
         .collect();
     cuts.sort_unstable();
@@ -271,12 +266,12 @@ async fn durable_whatever_a_power_cut_leaves_on_the_disk_holds_all_that_was_ackn
         );
     }
     assert!(
-        unsynced > images() / 4,
+        unsynced > figure(Figure::PowerCutImages) / 4,
         "too few cuts fall between a write and its sync"
     );
     println!(
         "{} images of {} writes and syncs, {unsynced} of them with unsynced writes, {} acknowledged",
-        images(),
+        figure(Figure::PowerCutImages),
         entries.len(),
         acknowledged.len()
     );

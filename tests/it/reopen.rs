@@ -18,11 +18,10 @@ use tempfile::TempDir;
 
 use crate::conformance::record;
 use crate::harness::{Gateway, after, body, from_earliest, now_seconds, types};
+use crate::soak::{Figure, figure};
 
-/// `CLERKCAST_REOPEN_EVENTS=10000000` makes it as large as a log gets in years.
 fn events() -> u64 {
-    let events = std::env::var("CLERKCAST_REOPEN_EVENTS").ok();
-    events.map_or(50_000, |events| events.parse().expect("a number of events"))
+    figure(Figure::ReopenedEvents) as u64
 }
 
 /// Copies of one event under other ids, by way of SQLite: in minutes, not hours.

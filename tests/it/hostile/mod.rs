@@ -1,7 +1,5 @@
 //! What strangers can do to the two public ports, against the real binary: others go on
 //! being served, and memory stays bounded.
-//!
-//! `CLERKCAST_HOSTILE_CONNECTIONS=10000` makes the floods larger.
 
 mod admin;
 mod http2;
@@ -19,6 +17,7 @@ use tonic::Code;
 use crate::harness::{
     Gateway, Options, PATIENCE, SECRET, Stream, body, eventually, from_earliest, now_seconds, sign,
 };
+use crate::soak::{Figure, figure};
 
 /// Far more than the noise of the allocator, and far less than what an unbounded buffer
 /// would take in.
@@ -27,10 +26,7 @@ const GROWTH_MAX: u64 = 96 << 20;
 /// Each of them needs a file descriptor of the test's own, too.
 fn flood() -> usize {
     let allowed = clerkcast::net::raise_limit();
-    let count = std::env::var("CLERKCAST_HOSTILE_CONNECTIONS").ok();
-    let count = count.map_or(1500, |count| {
-        count.parse().expect("a number of connections")
-    });
+    let count = figure(Figure::FloodConnections);
     assert!(
         count < allowed,
         "raise the limit on open files (ulimit -Hn)"
