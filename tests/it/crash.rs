@@ -2,21 +2,17 @@
 //! subscriber that resumes sees no gap and no repeat.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use clerkcast::proto::subscribe_response::Kind;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::harness::{Gateway, Poster, Stream, after, body, eventually, from_earliest};
+use crate::soak::{Figure, figure};
 
 const CONNECTIONS: usize = 8;
-
-/// `CLERKCAST_CRASH_ROUNDS` makes the test longer.
-fn rounds() -> usize {
-    let rounds = std::env::var("CLERKCAST_CRASH_ROUNDS").ok();
-    rounds.map_or(30, |rounds| rounds.parse().expect("a number of rounds"))
-}
 
 /// A service that stores each cursor once it has handled the frame.
 #[derive(Default)]
@@ -31,9 +27,9 @@ async fn durable_and_reliable_through_kill_9_under_load() {
     let ids = Arc::new(AtomicU64::new(0));
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let mut service = Service::default();
-    for round in 0..rounds() {
+    for round in 0..figure(Figure::CrashRounds) {
         // Varies where the kill falls, from the first commits to hundreds later.
-        let enough = acknowledged.lock().expect("unpoisoned").len() + 1 + (round * 97) % 400;
+        let enough = acknowledged.lock().len() + 1 + (round * 97) % 400;
         let request = service.cursor.as_deref().map_or_else(from_earliest, after);
         let stream = gateway.subscribe(request).await;
         let handling = tokio::spawn(handle(service, stream));
@@ -46,7 +42,7 @@ async fn durable_and_reliable_through_kill_9_under_load() {
             ));
         }
         eventually("enough is acknowledged", || async {
-            acknowledged.lock().expect("unpoisoned").len() >= enough
+            acknowledged.lock().len() >= enough
         })
         .await;
         gateway.kill();
@@ -59,7 +55,7 @@ async fn durable_and_reliable_through_kill_9_under_load() {
     let log: Vec<String> = log.into_iter().map(|event| event.id).collect();
     let unique: HashSet<&String> = log.iter().collect();
     assert_eq!(unique.len(), log.len(), "an id entered the log twice");
-    let acknowledged = acknowledged.lock().expect("unpoisoned").clone();
+    let acknowledged = acknowledged.lock().clone();
     let lost: Vec<&String> = acknowledged
         .iter()
         .filter(|id| !unique.contains(id))
@@ -77,7 +73,7 @@ async fn durable_and_reliable_through_kill_9_under_load() {
     );
     println!(
         "{} rounds, {} acknowledged, {} in the log",
-        rounds(),
+        figure(Figure::CrashRounds),
         acknowledged.len(),
         log.len()
     );
@@ -91,7 +87,7 @@ async fn durable_and_reliable_through_sigterm_under_load() {
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let mut service = Service::default();
     for round in 0..5 {
-        let enough = acknowledged.lock().expect("unpoisoned").len() + 50 + round * 100;
+        let enough = acknowledged.lock().len() + 50 + round * 100;
         let request = service.cursor.as_deref().map_or_else(from_earliest, after);
         let stream = gateway.subscribe(request).await;
         let handling = tokio::spawn(handle(service, stream));
@@ -104,7 +100,7 @@ async fn durable_and_reliable_through_sigterm_under_load() {
             ));
         }
         eventually("enough is acknowledged", || async {
-            acknowledged.lock().expect("unpoisoned").len() >= enough
+            acknowledged.lock().len() >= enough
         })
         .await;
         gateway.signal("-TERM");
@@ -117,7 +113,7 @@ async fn durable_and_reliable_through_sigterm_under_load() {
     let log: Vec<String> = log.into_iter().map(|event| event.id).collect();
     let unique: HashSet<&String> = log.iter().collect();
     assert_eq!(unique.len(), log.len(), "an id entered the log twice");
-    for id in acknowledged.lock().expect("unpoisoned").iter() {
+    for id in acknowledged.lock().iter() {
         assert!(unique.contains(id), "acknowledged and lost: {id}");
     }
     let request = service.cursor.as_deref().map_or_else(from_earliest, after);
@@ -141,7 +137,7 @@ async fn post(poster: Poster, ids: Arc<AtomicU64>, acknowledged: Arc<Mutex<Vec<S
             .await
         {
             Ok(answer) if answer.status == 200 => {
-                acknowledged.lock().expect("unpoisoned").push(id);
+                acknowledged.lock().push(id);
             }
             Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text),
             Err(_) => return,

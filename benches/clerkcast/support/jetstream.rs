@@ -1,8 +1,8 @@
 //! The baseline on NATS: JetStream's own client, which publishes messages of the size of
 //! a stored record and waits for each acknowledgement, and ordered consumers that count.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_MESSAGE_ID;
@@ -12,6 +12,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Info, Stream};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::clients::Clients;
@@ -96,7 +97,7 @@ pub(crate) async fn publish_all(
         let messages = Arc::clone(&messages);
         let context = context.clone();
         publishing.spawn(async move {
-            let next = || messages.lock().expect("unpoisoned").next();
+            let next = || messages.lock().next();
             while let Some(message) = next() {
                 let sent = context.send_publish(subject, message).await;
                 let stored = sent.expect("sent").await.expect("acknowledged");

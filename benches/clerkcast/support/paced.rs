@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -73,23 +74,23 @@ impl Stopwatch {
 
     pub(crate) fn start(&self, request: &[u8]) {
         let id = find_id(request).expect("a request has an id").to_owned();
-        let mut started = self.started.lock().expect("unpoisoned");
+        let mut started = self.started.lock();
         started.insert(id, Instant::now());
     }
 
     fn stop(&self, frame: &[u8]) {
         let now = Instant::now();
         let Some(id) = find_id(frame) else { return };
-        let started = self.started.lock().expect("unpoisoned").get(id).copied();
+        let started = self.started.lock().get(id).copied();
         if let Some(started) = started {
             let latency = 1e6 * now.duration_since(started).as_secs_f64();
-            self.latencies.lock().expect("unpoisoned").push(latency);
+            self.latencies.lock().push(latency);
         }
     }
 
     /// In µs.
     pub(crate) fn latencies(&self) -> Vec<f64> {
-        self.latencies.lock().expect("unpoisoned").clone()
+        self.latencies.lock().clone()
     }
 }
 

@@ -2,13 +2,14 @@
 //! delivered exactly once to every subscriber, in one order.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clerkcast::event::{Cursor, Position};
 use clerkcast::proto::SubscribeRequest;
 use clerkcast::proto::event_service_client::EventServiceClient;
 use clerkcast::proto::subscribe_response::Kind;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -74,7 +75,7 @@ impl Site {
         while let Some(ended) = readers.join_next().await {
             orders.push(ended.expect("no panic"));
         }
-        let accepted = self.accepted.lock().expect("no panic");
+        let accepted = self.accepted.lock();
         for (id, first_copies) in &*accepted {
             assert!(*first_copies <= 1, "{id} entered {first_copies} times");
         }
@@ -106,7 +107,7 @@ impl Site {
                 while !stop.is_cancelled() {
                     let id = format!("msg_{poster}_{number}");
                     let first_copies = deliver(&posters, &id, poster + number).await;
-                    accepted.lock().expect("no panic").insert(id, first_copies);
+                    accepted.lock().insert(id, first_copies);
                     number += 1;
                 }
             });
@@ -133,7 +134,7 @@ impl Site {
     }
 
     async fn accepted_more(&self) {
-        let count = || self.accepted.lock().expect("no panic").len();
+        let count = || self.accepted.lock().len();
         let target = count() + ENOUGH;
         eventually("webhooks are accepted", || async { count() >= target }).await;
     }
@@ -260,7 +261,7 @@ impl Reader {
             return false;
         }
         let seen: HashSet<&String> = self.seen.iter().map(|(_, id)| id).collect();
-        let accepted = self.accepted.lock().expect("no panic");
+        let accepted = self.accepted.lock();
         accepted.keys().all(|id| seen.contains(id))
     }
 
