@@ -97,7 +97,7 @@ impl Reload {
             return Ok(());
         }
         Err(vec![Problem::of_config(
-            "it names no principal any more, which would allow anonymous access: restart the gateway if that is intended",
+            "no principals left, which would allow anonymous access: restart the gateway if intended",
         )])
     }
 

@@ -21,11 +21,11 @@ const PROGRESS_EVENTS: u64 = 100_000;
 
 #[derive(Debug, Args)]
 pub(super) struct CopyArgs {
-    /// Copy from: a data directory (whose gateway does not run), `nats` (the stream of --nats-url),
+    /// Copy from: a data directory (its gateway must be stopped), `nats` (the stream of --nats-url),
     /// a file that ends in .ndjson or .binpb, or `-` for NDJSON on standard input
     from: String,
 
-    /// Copy to: the same; a file must not be there yet, and `-` is standard output
+    /// Copy to: the same; the file must not exist, and `-` is standard output
     to: String,
 
     /// Configuration file (TOML) of `serve`, for its keys about NATS and retention

@@ -66,7 +66,7 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "N")]
     count: Option<usize>,
 
-    /// At most so many events per second
+    /// Maximum events per second
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
 

@@ -107,7 +107,7 @@ pub(super) struct TailArgs {
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
 
-    /// End after so many events [default: no limit]
+    /// End after N events [default: no limit]
     #[arg(long, value_name = "N")]
     max: Option<i64>,
 

@@ -18,7 +18,7 @@ pub enum Error {
         cause: io::Error,
     },
     /// The file to write exists.
-    #[error("{}: there is such a file", .0.display())]
+    #[error("{}: file exists", .0.display())]
     FileExists(PathBuf),
     /// A file holds what is no event.
     #[error("{}: event {number}: {cause}", path.display())]

@@ -137,7 +137,7 @@ impl Listener {
                 peer = %address,
                 limit = self.limits.connections_max,
                 unlogged = (unlogged > 0).then_some(unlogged),
-                "{what}: the oldest that has not shown who is behind it is closed, or else the new one"
+                "{what}: closing the oldest unauthenticated connection, or rejecting this one"
             );
         }
     }

@@ -77,7 +77,7 @@ impl FromStr for Level {
             .find(|one| !one.contains(['=', '[']) && !is_level(one));
         if let Some(unknown) = unknown {
             return Err(format!(
-                "log level {unknown:?}: write error, warn, info, debug or trace, or a module's as in info,clerkcast::webhook=debug"
+                "log level {unknown:?}: expected error, warn, info, debug or trace, or a per-module directive such as info,clerkcast::webhook=debug"
             ));
         }
         let level = Self {

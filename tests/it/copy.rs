@@ -184,7 +184,7 @@ async fn what_cannot_be_copied_is_told_with_what_to_do_and_without_its_content()
             &["nowhere", "a.ndjson"],
             "there is no log in this directory",
         ),
-        (&["wrong.ndjson", "there.ndjson"], "there is such a file"),
+        (&["wrong.ndjson", "there.ndjson"], "file exists"),
         (&["events.json", "data"], "ends in .ndjson or .binpb"),
         (&["nats", "a.ndjson"], "needs --nats-url"),
         (

@@ -78,7 +78,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appende
 /// used stand for other events now, and a subscriber that holds one would miss those.
 fn log_truncated(shared: &Shared, position: Position, last: Position) -> AppendError {
     let reason = format!(
-        "the stream lost its end: a new event has position {position}, and {last} was used before; it is another log now"
+        "the stream was truncated: new position {position} is below the last known {last}; it is another log now"
     );
     shared.set_writability(Writability::Failed(reason.clone()));
     AppendError::Refusing(reason)

@@ -190,9 +190,7 @@ async fn a_removed_principal_s_streams_end_and_a_bad_file_changes_nothing() {
 #[tokio::test]
 async fn a_file_that_names_nobody_any_more_does_not_open_the_port() {
     let guarded = Guarded::start(&new_token("billing").stanza);
-    guarded
-        .reload("# none\n", "names no principal any more")
-        .await;
+    guarded.reload("# none\n", "no principals left").await;
     let mut anonymous = Caller::anonymous(&guarded.gateway).await;
     let refused = anonymous.subscribe(SubscribeRequest::default()).await;
     let refused = refused.expect_err("nobody is let in without a token");

@@ -201,7 +201,7 @@ async fn a_stream_that_lost_its_end_ends_the_gateway() {
         .await;
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert_eq!(gateway.wait().code(), Some(1));
-    is_said(&gateway, "the stream lost its end").await;
+    is_said(&gateway, "the stream was truncated").await;
 }
 
 async fn ready(gateway: &Gateway) {

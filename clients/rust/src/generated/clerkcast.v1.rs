@@ -188,7 +188,8 @@ pub struct EventFilter {
     #[prost(string, repeated, tag = "7")]
     pub instance_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Which events, from where, and how. The empty request is useful: all, from now.
+/// Selects events, a starting point and delivery options. The empty request is valid and
+/// means everything from now on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscribeRequest {
     /// Which events to send; unset means all.
@@ -244,7 +245,7 @@ pub mod subscribe_request {
 pub struct SubscribeResponse {
     /// Safe to store once this frame has been handled: a subscription that passes it
     /// as `after_cursor` receives everything after this frame, and nothing twice.
-    /// Opaque, free of characters that a shell would touch.
+    /// Opaque; safe to paste into a shell without quoting.
     #[prost(string, tag = "1")]
     pub cursor: ::prost::alloc::string::String,
     /// What this frame says.
@@ -301,7 +302,7 @@ pub struct Narrowed {
     /// Where the policy allows only a part of the types that were asked for: that part.
     #[prost(string, repeated, tag = "2")]
     pub types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Types that are not sent though they match.
+    /// Matching types that the policy excludes.
     #[prost(string, repeated, tag = "3")]
     pub exclude_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Where the policy allows only some of the sources that were asked for: those.
@@ -309,13 +310,13 @@ pub struct Narrowed {
     pub sources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Fields that are removed from events: paths such as `data.private_metadata`, or
     /// names of sets, such as `contact`. `messages` (the content of
-    /// e-mails and text messages) and `invitation_urls` are what signs somebody in; they are
-    /// removed unless they are granted by name.
+    /// e-mails and text messages) and `invitation_urls` allow a sign-in; they are removed
+    /// unless the policy grants them by name.
     #[prost(string, repeated, tag = "5")]
     pub redacted_fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// A sign of life. The frame's cursor is the news: all that matches up to it has
-/// been sent, so a filter that seldom matches moves forward as well.
+/// Keep-alive. Its cursor confirms progress: every matching event up to it has been sent, so
+/// that a filter that seldom matches moves forward as well.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {}
 /// The history is sent; what follows is live.
@@ -340,8 +341,8 @@ pub struct Lag {
     #[prost(double, tag = "2")]
     pub seconds: f64,
 }
-/// Retention removed events before they could be sent. The events after `from`, up
-/// to and including `to`, cannot be had any more. Whether they matched is unknown.
+/// Retention removed events before they could be sent. The events after `from`, up to and
+/// including `to`, are no longer available; they may or may not have matched.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gap {
     /// The cursor before the removed events, exclusive.
@@ -357,7 +358,7 @@ pub struct ListEventsRequest {
     /// Which events to list; unset means all.
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<EventFilter>,
-    /// At most so many events; 0 means 100, the most is 1000. A page also ends where it gets large.
+    /// Maximum page size (default 100, max 1000). Pages may be shorter.
     #[prost(int32, tag = "2")]
     pub page_size: i32,
     /// `next_page_token` of the page before, or any cursor: list what comes after it.
@@ -648,8 +649,8 @@ pub mod event_service_client {
     /// Errors carry google.rpc.ErrorInfo (domain `clerkcast`), and google.rpc.BadRequest
     /// where a field is at fault. UNAVAILABLE means: come back with the same cursor.
     ///
-    /// A gateway that knows its callers wants `authorization: Bearer <token>` in the metadata,
-    /// or a client certificate, and sends each what its policy allows.
+    /// When authentication is enabled, send `authorization: Bearer <token>` as metadata, or show
+    /// a client certificate. Each caller receives what its policy allows.
     #[derive(Debug, Clone)]
     pub struct EventServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -731,8 +732,9 @@ pub mod event_service_client {
             self
         }
         /// Streams every matching event: first the history after the start that the
-        /// request names, then what arrives. It does not end unless asked to. A slow
-        /// reader is never cut off; it is sent events from the log until it has caught up.
+        /// request names, then what arrives. The stream stays open unless
+        /// `stop_when_caught_up` or `max_events` is set. A slow reader is never cut off; it is
+        /// sent events from the log until it has caught up.
         pub async fn subscribe(
             &mut self,
             request: impl tonic::IntoRequest<super::SubscribeRequest>,
@@ -782,7 +784,7 @@ pub mod event_service_client {
                 .insert(GrpcMethod::new("clerkcast.v1.EventService", "ListEvents"));
             self.inner.unary(req, path, codec).await
         }
-        /// Fetches one event by its id, the `svix-id` that Clerk's dashboard shows too.
+        /// Fetches one event by its id, the `svix-id`, also shown in Clerk's dashboard.
         pub async fn get_event(
             &mut self,
             request: impl tonic::IntoRequest<super::GetEventRequest>,
