@@ -24,6 +24,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::access::Guard;
 use crate::api::Api;
@@ -88,22 +89,10 @@ pub async fn serve(
         reflection: reflection_exposure,
     } = services;
     let (health, health_service) = tonic_health::server::health_reporter();
-    for name in ["", proto::service::EVENT_SERVICE] {
-        health
-            .set_service_status(name, ServingStatus::Serving)
-            .await;
-    }
-    let error_details = canonical(tonic_types::pb::FILE_DESCRIPTOR_SET, "google/rpc/")?;
-    let health_files = canonical(tonic_health::pb::FILE_DESCRIPTOR_SET, "grpc/health/v1/")?;
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
-            .register_file_descriptor_set(error_details.clone())
-            .register_file_descriptor_set(health_files.clone())
-    };
+    report(&health, ServingStatus::Serving).await;
+    let v1 = reflection()?.build_v1()?;
+    let v1alpha = reflection()?.build_v1alpha()?;
     let calls = Calls::new(api.clone(), metrics.clone(), drain.clone());
-    let v1 = reflection().build_v1()?;
-    let v1alpha = reflection().build_v1alpha()?;
     let dispatch = Dispatch {
         front: Front {
             guard,
@@ -138,16 +127,29 @@ pub async fn serve(
         let drain = drain.clone();
         async move {
             drain.cancelled().await;
-            for name in ["", proto::service::EVENT_SERVICE] {
-                health
-                    .set_service_status(name, ServingStatus::NotServing)
-                    .await;
-            }
+            report(&health, ServingStatus::NotServing).await;
         }
     };
     let serving = server::serve(listener, dispatch, calls, drain);
     futures_util::future::join(serving, not_serving).await;
     Ok(())
+}
+
+/// Reports the health of the whole server, and of the service.
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for name in ["", proto::service::EVENT_SERVICE] {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// What reflection serves: the gateway's own files, health's, and those of error details.
+fn reflection() -> Result<tonic_reflection::server::Builder<'static>, Error> {
+    let error_details = canonical(tonic_types::pb::FILE_DESCRIPTOR_SET, "google/rpc/")?;
+    let health_files = canonical(tonic_health::pb::FILE_DESCRIPTOR_SET, "grpc/health/v1/")?;
+    Ok(tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+        .register_file_descriptor_set(error_details)
+        .register_file_descriptor_set(health_files))
 }
 
 /// The crates name their files without a directory; clients ask for them by the path
