@@ -288,7 +288,7 @@ fn a_bad_configuration_is_told_at_start_with_what_to_do() {
         (
             &["--log-level", "verbose"],
             Some(SECRET),
-            "write error, warn",
+            "expected error, warn",
         ),
         (
             &["--http-listen", "localhost:80"],
