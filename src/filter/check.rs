@@ -78,7 +78,7 @@ impl<'a> Check<'a> {
             self.check_ids(kind, values);
         }
         if self.reported.is_empty() {
-            self.check_that_a_type_is_left(&types, &exclude_types);
+            self.check_exclusions(&types, &exclude_types);
         }
         if !self.reported.is_empty() {
             return Err(self.violations());
@@ -163,7 +163,7 @@ impl<'a> Check<'a> {
         text
     }
 
-    fn check_that_a_type_is_left(&mut self, types: &Patterns, excluded: &Patterns) {
+    fn check_exclusions(&mut self, types: &Patterns, excluded: &Patterns) {
         let is_left = if types.is_empty() {
             !excluded.covers(&TypePattern::everything())
         } else {

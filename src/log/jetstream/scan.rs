@@ -118,7 +118,7 @@ async fn read_page(
     // Without holes, nothing can have been removed meanwhile.
     let has_holes = records.len() as u64 != through.distance_from(after);
     if has_holes {
-        check_that_nothing_was_removed(shared, after, last).await?;
+        ensure_nothing_removed(shared, after, last).await?;
     }
     Ok(Page { records, through })
 }
@@ -225,7 +225,7 @@ impl Asked<'_> {
 }
 
 /// Retention removes from the beginning, at any time: also while this was reading.
-async fn check_that_nothing_was_removed(
+async fn ensure_nothing_removed(
     shared: &Shared,
     after: Position,
     last: Position,
