@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_that_reaches_further_is_wider() {
+    fn a_scope_that_allows_more_is_wider() {
         let all = scope(&[], &[], &[]);
         let users = scope(&["user.*"], &[], &[]);
         let created = scope(&["user.created"], &[], &[]);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_a_grant_or_a_body_more_is_wider_and_a_number_is_not() {
+    fn more_fields_grants_or_payload_widen_a_policy_and_higher_limits_do_not() {
         let plain = policy(&[], &[]);
         for (latter, former, is_wider) in [
             (policy(&[], &[]), policy(&["contact"], &[]), true),
@@ -149,7 +149,7 @@ mod tests {
     proptest::proptest! {
         /// Against events one by one.
         #[test]
-        fn what_is_received_more_is_found(
+        fn every_newly_allowed_event_is_found_to_widen_the_policy(
             latter in any_scope(),
             former in any_scope(),
             event_type in "(a|b)\\.(x|y|z)",

@@ -26,7 +26,7 @@ fn token() -> Token {
 }
 
 #[test]
-fn a_caller_is_recognised_by_its_token_or_its_certificate_and_by_nothing_else() {
+fn a_caller_is_authenticated_by_its_token_or_its_certificate_alone() {
     let [first, second, unknown] = [token(), token(), token()];
     let access = Access::new(AccessConfig {
         principals: vec![identity("a", &first), identity("b", &second)],
@@ -98,7 +98,7 @@ fn the_wildcard_principal_matches_unlisted_certificates() {
 }
 
 #[test]
-fn a_replacement_ends_those_whom_it_changes_and_anonymous_caller_else() {
+fn a_replacement_revokes_only_the_principals_that_it_changes_or_removes() {
     let [first, second, third] = [token(), token(), token()];
     let access = Access::new(AccessConfig {
         principals: vec![
@@ -140,7 +140,7 @@ fn a_replacement_ends_those_whom_it_changes_and_anonymous_caller_else() {
 }
 
 #[test]
-fn a_hash_is_read_as_it_is_written_and_a_token_is_not_taken_for_one() {
+fn a_hash_round_trips_and_a_token_is_refused_as_a_hash() {
     let token = token();
     assert_eq!(token.hash().to_string().parse(), Ok(token.hash()));
     assert_eq!(
@@ -176,7 +176,7 @@ fn pattern() -> impl Strategy<Value = TypePattern> {
 proptest! {
     /// What is said of patterns holds for every type that they match.
     #[test]
-    fn a_scope_says_of_patterns_what_it_says_of_types(
+    fn a_scope_allows_of_a_pattern_exactly_the_types_that_it_allows(
         types in prop::collection::btree_set(pattern(), 0..3),
         exclude_types in prop::collection::btree_set(pattern(), 0..3),
         asked in pattern(),

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_of_the_spread_is_left_out() {
+    fn delays_span_the_whole_spread() {
         for (crowd, longest) in [(0, 2), (200, 2), (1_000, 3), (5_000, 11), (100_000, 30)] {
             let longest = Duration::from_secs(longest);
             let delays: Vec<Duration> = (0..60_000).map(|it| draw(crowd, it)).collect();

@@ -168,7 +168,7 @@ mod tests {
     use crate::event::{Cursor, Epoch, Position, Run};
 
     #[tokio::test(start_paused = true)]
-    async fn a_backup_that_was_made_before_the_interruption_is_told() {
+    async fn a_backup_finished_before_the_interruption_is_reported() {
         let made = BackedUp {
             events: 7,
             bytes: 53_248,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_survives_its_string() {
+    fn a_cursor_round_trips_through_its_string() {
         for position in [0, 1, 255, u64::from(u32::MAX), u64::MAX] {
             let text = cursor(position).to_string();
             assert_eq!(text.parse(), Ok(cursor(position)), "{text}");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_from_before_runs_is_one_of_run_0() {
+    fn a_cursor_written_before_runs_existed_belongs_to_run_0() {
         // As the version that wrote them did.
         for (text, position) in [
             ("Af7tvu8AAAABAAAAAAAAAABq4A", 0),

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_short_and_prints() {
+    fn an_excerpt_is_short_and_printable() {
         for (text, shown) in [
             ("user.created", "user.created".to_owned()),
             ("a\nb\u{1b}[31m", "a\\nb\\u{1b}[31m".to_owned()),

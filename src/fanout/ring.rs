@@ -284,7 +284,7 @@ mod tests {
         /// Against a naive model: whatever was pushed and evicted, reading on from a
         /// position yields exactly what came after it, or says that it is gone.
         #[test]
-        fn reading_on_misses_nothing_and_invents_nothing(
+        fn reading_the_ring_returns_exactly_the_later_records(
             pushed in prop::collection::vec(
                 prop::collection::vec((1_u64..4, 0_usize..4000), 1..5), 0..30),
             after in 0_u64..200,

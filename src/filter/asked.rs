@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_shown_without_what_could_be_personal() {
+    fn a_filter_is_shown_without_personal_values() {
         let mut filter = Spec::default();
         assert_eq!(AskedFilter::new(filter.clone()).to_string(), "everything");
         filter.types = vec!["user.*".to_owned()];
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_filter_is_small() {
+    fn a_filter_kept_for_display_is_small() {
         let asked = AskedFilter::new(Spec {
             user_ids: (0..10_000).map(|number| format!("user_{number}")).collect(),
             types: vec!["é".repeat(100)],

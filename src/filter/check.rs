@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repeated_of_a_value_is_short() {
+    fn values_are_shortened_in_violations() {
         let long = Spec {
             types: vec!["x".repeat(256), format!("{}*x", "y".repeat(250))],
             sources: vec!["z".repeat(256)],
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_looked_at_before_values() {
+    fn counts_are_checked_before_values() {
         let refused = |filter: &Spec| refusal(filter)[0].description.clone();
         let types = Spec {
             types: vec!["no.such.type".to_owned(); 257],
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_type_is_trusted_where_the_log_has_more_than_it_names() {
+    fn an_unknown_type_is_accepted_where_the_log_holds_unnamed_types() {
         let logged = [("staging", None), ("default", Some("ping"))];
         let logged = logged.map(|(source, event_type)| LoggedType { source, event_type });
         let sources = ["default", "staging"].map(str::to_owned);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logged_type_is_known_to_whom_it_may_be_sent() {
+    fn a_logged_type_is_known_only_to_callers_that_may_receive_it() {
         let logged = LoggedType {
             source: "staging",
             event_type: Some("ping"),

@@ -212,7 +212,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn filtered_slips_are_told_with_the_nearest_right_name() {
+    fn filtered_typos_are_reported_with_the_nearest_valid_name() {
         for (wrong, right) in [
             ("user.craeted", "user.created"),
             ("user.create", "user.created"),
@@ -233,7 +233,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn filtered_what_can_never_match_is_refused() {
+    fn filtered_a_filter_that_can_never_match_is_refused() {
         let excluded = Spec {
             exclude_types: vec!["user.*".to_owned()],
             ..types(&["user.created", "user.d*"])

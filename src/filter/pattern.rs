@@ -195,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn patterns_match_what_one_of_them_matches(
+        fn patterns_match_what_any_of_them_matches(
             patterns in patterns(),
             asked in "[ab.]{0,5}",
             other in patterns(),

@@ -135,7 +135,7 @@ mod tests {
     use crate::event::{AttributesRef, IndexHint};
 
     #[test]
-    fn a_scope_takes_away_what_it_does_not_allow_and_says_so() {
+    fn a_scope_removes_what_it_does_not_allow_and_reports_it() {
         let patterns = |texts: &[&str]| -> BTreeSet<TypePattern> {
             texts
                 .iter()

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pinned_source_refuses_the_bodies_of_another_instance_alone() {
+    async fn a_pinned_source_refuses_only_bodies_of_another_instance() {
         let log = Arc::new(Appends::default());
         let pins = Pins::default();
         let intake = Intake::new(log.clone(), pins.clone(), Metrics::default());
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn drift_is_counted_once_an_event() {
+    async fn drift_is_counted_once_per_event() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let log = Arc::new(Appends::default());

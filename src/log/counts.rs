@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn names_beyond_the_bounds_are_counted_together_and_given_back() {
+    fn names_beyond_the_bounds_are_counted_together_until_their_records_are_removed() {
         let mut counts = Counts::new(declared);
         let long = "x".repeat(NAME_BYTES_MAX + 1);
         let names: Vec<String> = (0..1_100).map(|number| format!("type.{number}")).collect();
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_bounds_are_mended() {
+    fn restored_names_are_brought_within_the_bounds() {
         let mut counts = Counts::new(declared);
         counts.restore("eu", &"x".repeat(200_000), 0);
         counts.restore("eu", &"y".repeat(200_000), 7);

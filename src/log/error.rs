@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_passes_by_itself_is_retryable() {
+    fn only_transient_errors_are_retryable() {
         let reason = || "a reason".to_owned();
         let append_errors = [
             (AppendError::Refusing(reason()), true),

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_on_a_failure() {
+    fn a_failed_log_stays_failed() {
         let published = published();
         let refusing = |reason: &str| Writability::Refusing(reason.to_owned());
         assert!(!published.set_writability(Writability::Writable));

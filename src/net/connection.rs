@@ -209,7 +209,7 @@ mod tests {
 
     /// The clock is advanced by the test's runtime, as soon as nothing else can go on.
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_of_what_is_written_is_given_up_after_the_time_out() {
+    async fn a_peer_that_reads_nothing_is_given_up_after_the_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let _never_reads = TcpStream::connect(address).await.expect("connected");

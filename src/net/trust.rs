@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_that_is_open_and_not_trusted_makes_room() {
+    fn the_oldest_open_untrusted_connection_makes_room() {
         let mut connections = UnprovenConnections::default();
         let [ended, trusted, first, second] = [(); 4].map(|()| Trust::default());
         for trust in [&ended, &trusted, &first, &second] {

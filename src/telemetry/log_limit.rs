@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_beyond_the_limit_are_counted_and_told_with_the_next() {
+    fn lines_beyond_the_limit_are_counted_and_reported_with_the_next() {
         let limit = LogLimit::default();
         let admitted = (0..100).filter_map(|_| limit.admit()).count();
         let unlogged = limit.window.lock().unlogged;

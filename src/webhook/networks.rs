@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxys_word_is_taken() {
+    fn only_a_trusted_proxy_names_the_client_address() {
         let svix = "52.215.16.239";
         assert!(!allows("svix", "", "198.51.100.1:1", &[svix]));
         assert!(allows("svix", "10.0.0.0/8", "10.1.1.1:1", &[svix]));

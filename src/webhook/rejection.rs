@@ -135,7 +135,7 @@ mod tests {
     const BODY: &str = r#"{"event_type":"ping","data":{"success":true}}"#;
 
     #[test]
-    fn what_shows_at_the_body_is_named_instead_of_the_secret() {
+    fn a_fault_visible_in_the_body_is_reported_instead_of_the_secret() {
         let explained = |body: &str, encoding: Option<&'static str>| {
             let mut request = HeaderMap::new();
             if let Some(encoding) = encoding {

@@ -298,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_secret_is_a_secret() {
+    fn a_generated_secret_is_valid() {
         let (_, text) = SigningSecret::generate().expect("randomness");
         assert_eq!(text.len(), "whsec_".len() + 32);
         assert!(SigningSecret::parse(&text).is_ok());
     }
 
     #[test]
-    fn a_secret_does_not_show_itself() {
+    fn a_secret_is_hidden_in_debug_output() {
         let secret = SigningSecret::parse("whsec_plJ3nmyCDGBKInavdOK15jsl").expect("valid");
         assert!(!format!("{secret:?}").contains("plJ3"));
     }

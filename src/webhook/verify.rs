@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserialised_body_is_refused() {
+    fn a_reserialized_body_is_refused() {
         let spaced = r#"{"event_type": "ping", "data": {"success": true}}"#;
         let headers = signed(BODY, str::to_owned);
         for body in [spaced, &format!("{BODY}\n")] {
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_none_of_a_secret_ends_the_search() {
+    fn an_error_unrelated_to_the_secret_ends_the_search() {
         let calls = std::cell::Cell::new(0);
         let outcome = verifier(&[OTHER_SECRET, SECRET]).try_each(|_| {
             calls.set(calls.get() + 1);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_svix_has_its_name() {
+    fn every_svix_error_maps_to_its_rejection() {
         let request = headers(1_000, "v1,x");
         let headers = SignatureHeaders::read(&request).expect("well-formed");
         let explained = |error| explain(&error, &headers, UnixMillis::new(2_000_999));

@@ -23,7 +23,7 @@ fn free_port() -> String {
 }
 
 #[tokio::test]
-async fn a_subscriber_goes_on_where_it_was_when_the_gateway_comes_back() {
+async fn a_subscriber_resumes_at_its_cursor_when_the_gateway_comes_back() {
     let address = free_port();
     let mut gateway = Gateway::start_with(Options::args(&["--grpc-listen", &address]));
     let mut subscriber =
@@ -79,7 +79,7 @@ async fn a_subscriber_from_now_on_misses_nothing_while_it_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_subscriber_ends_as_asked_and_reports_what_it_cannot_mend() {
+async fn a_subscriber_ends_as_asked_and_reports_permanent_errors() {
     let gateway = Gateway::start();
     for number in 0..3 {
         gateway

@@ -162,7 +162,7 @@ async fn unique_ids_outlive_their_records_and_a_copy() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_copied_is_told_with_what_to_do_and_without_its_content() {
+async fn events_that_cannot_be_copied_are_reported_with_a_remedy_and_without_content() {
     let gateway = Gateway::start();
     gateway.accept("msg_1", r#"{"type":"x"}"#).await;
     let directory = TempDir::new().expect("a temporary directory");

@@ -114,7 +114,7 @@ fn a_field_of_an_unexpected_type_is_left_out_and_the_rest_is_typed() {
 }
 
 #[test]
-fn what_someone_puts_into_metadata_spoils_nothing_else() {
+fn unexpected_metadata_spoils_no_other_field() {
     let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
     let objects = format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60));
     for (metadata, kept, drifts) in [
@@ -244,7 +244,7 @@ fn ids_are_promoted_from_wherever_a_type_carries_them() {
 }
 
 #[test]
-fn a_deleted_role_is_typed_as_whichever_of_its_two_shapes_arrived() {
+fn a_deleted_role_is_typed_by_the_shape_that_arrived() {
     let (_, event) =
         decoded(r#"{"type":"role.deleted","data":{"id":"role_1","object":"role","deleted":true}}"#);
     assert!(matches!(event.data, Some(Data::DeletedObject(_))));

@@ -153,7 +153,7 @@ async fn overtaken_by_retention(on_expired: OnExpired) -> (Served, Reader) {
 }
 
 #[tokio::test]
-async fn reliable_what_retention_took_from_a_slow_subscriber_ends_it_unless_it_said_otherwise() {
+async fn reliable_a_slow_subscriber_ends_at_removed_events_unless_it_asked_to_skip_them() {
     let (_served, mut subscriber) = overtaken_by_retention(OnExpired::Fail).await;
     let error = loop {
         match subscriber.next().await {
@@ -165,7 +165,7 @@ async fn reliable_what_retention_took_from_a_slow_subscriber_ends_it_unless_it_s
 }
 
 #[tokio::test]
-async fn reliable_a_gap_is_told_before_what_comes_after_it() {
+async fn reliable_a_gap_is_reported_before_the_events_after_it() {
     let (_served, mut subscriber) = overtaken_by_retention(OnExpired::Earliest).await;
     let mut gap = None;
     let event = loop {
@@ -234,7 +234,7 @@ async fn patient_the_wal_stays_bounded_while_readers_are_always_at_work() {
 }
 
 #[tokio::test]
-async fn history_is_read_once_for_those_who_go_through_it_together() {
+async fn history_is_read_once_for_subscribers_that_replay_it_together() {
     let served = serve();
     for number in 0..2_000 {
         append(&*served.log, &format!("old_{number}"), Duration::ZERO).await;
@@ -266,7 +266,7 @@ async fn history_is_read_once_for_those_who_go_through_it_together() {
 
 /// What one subscriber has read is not shown to another once it is gone.
 #[tokio::test]
-async fn reliable_what_retention_took_is_not_sent_from_memory() {
+async fn reliable_events_removed_by_retention_are_not_sent_from_memory() {
     let served = serve();
     let old = Duration::from_secs(7200);
     for number in 0..2_000 {

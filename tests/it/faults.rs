@@ -148,7 +148,7 @@ async fn durable_a_failed_fsync_acknowledges_nothing_and_ends_the_process() {
 }
 
 #[tokio::test]
-async fn a_data_directory_that_cannot_be_written_is_told_and_left_as_it_is() {
+async fn an_unwritable_data_directory_is_reported_and_left_unchanged() {
     let gateway = Gateway::start();
     gateway
         .accept("msg_1", body("user.created", "user_1"))

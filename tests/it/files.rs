@@ -166,7 +166,7 @@ async fn two_gateways_never_share_a_log() {
 
 /// Another program that writes records is not a failure to be tried again.
 #[tokio::test]
-async fn a_log_that_another_process_writes_is_given_up() {
+async fn a_log_that_another_process_writes_ends_the_gateway() {
     let mut gateway = Gateway::start();
     gateway.accept("msg_1", body("a", "b")).await;
     let database = rusqlite::Connection::open(gateway.database()).expect("opens");

@@ -16,7 +16,7 @@ use crate::harness::{
 use crate::refused::refused_start;
 
 #[tokio::test]
-async fn probes_and_metrics_tell_what_happened() {
+async fn probes_and_metrics_show_what_happened() {
     let gateway = Gateway::start();
     assert_eq!(gateway.admin_get("/healthz").await.status, 200);
     assert_eq!(gateway.admin_get("/readyz").await.status, 200);
@@ -203,7 +203,7 @@ async fn a_stop_keeps_its_deadline_and_a_second_signal_needs_none() {
 
 /// Such connections end within the time-out for a request's head, and need no deadline.
 #[tokio::test]
-async fn a_stop_does_not_wait_for_those_who_say_nothing() {
+async fn a_stop_does_not_wait_for_silent_connections() {
     let mut gateway = Gateway::start_with(Options::args(&["--drain-timeout", "1h"]));
     let _silent = TcpStream::connect(&gateway.http).await.expect("connected");
     let mut half = TcpStream::connect(&gateway.http).await.expect("connected");
@@ -252,7 +252,7 @@ fn start_up(args: &[&str], secret: Option<&str>) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_bad_configuration_is_told_at_start_with_what_to_do() {
+fn a_bad_configuration_is_reported_at_start_with_a_remedy() {
     for (args, secret, expected) in [
         (&[][..], None, "set CLERK_WEBHOOK_SIGNING_SECRET"),
         (&[], Some("sk_test_abc"), "Clerk secret key"),
@@ -307,7 +307,7 @@ fn a_bad_configuration_is_told_at_start_with_what_to_do() {
 }
 
 #[test]
-fn a_bad_configuration_file_is_told_by_its_line_and_without_its_secrets() {
+fn a_bad_configuration_file_is_reported_by_its_line_and_without_secrets() {
     for (text, expected) in [
         (
             "http_lisen = \"127.0.0.1:0\"",
@@ -353,7 +353,7 @@ fn a_bad_configuration_file_is_told_by_its_line_and_without_its_secrets() {
 }
 
 #[tokio::test]
-async fn a_data_directory_in_use_foreign_or_newer_is_refused_and_left_as_it_is() {
+async fn a_data_directory_in_use_foreign_or_newer_is_refused_and_left_unchanged() {
     let gateway = Gateway::start();
     let in_use = gateway.data_dir().display().to_string();
     let (code, stderr) = start_up(&["--data-dir", &in_use], Some(SECRET));
@@ -391,7 +391,7 @@ async fn a_data_directory_in_use_foreign_or_newer_is_refused_and_left_as_it_is()
 }
 
 #[tokio::test]
-async fn a_damaged_log_is_told_at_start_and_left_as_it_is() {
+async fn a_damaged_log_is_reported_at_start_and_left_unchanged() {
     let gateway = Gateway::start();
     for number in 0..100 {
         let id = format!("msg_{number}");
@@ -413,7 +413,7 @@ async fn a_damaged_log_is_told_at_start_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_told_with_its_flag() {
+async fn an_address_in_use_is_reported_with_its_flag() {
     let gateway = Gateway::start();
     for flag in ["--http-listen", "--grpc-listen", "--admin-listen"] {
         let (code, stderr) = start_up(&[flag, &gateway.http], Some(SECRET));

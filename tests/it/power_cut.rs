@@ -214,7 +214,7 @@ async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn durable_whatever_a_power_cut_leaves_on_the_disk_holds_all_that_was_acknowledged() {
+async fn durable_every_acknowledged_event_survives_a_power_cut() {
     let directory = TempDir::new().expect("a temporary directory");
     let path = directory.path().join("trace");
     trace_under_load(&path).await;

@@ -10,7 +10,7 @@ use crate::harness::{Gateway, Options, after, body, eventually, from_earliest, t
 use crate::subscribe::reason;
 
 #[tokio::test]
-async fn list_events_pages_through_what_matches_and_its_cursor_goes_on_live() {
+async fn list_events_pages_through_matches_and_its_cursor_continues_live() {
     let gateway = Gateway::start();
     for number in 0..25 {
         let name = if number % 5 == 0 {
@@ -64,7 +64,7 @@ async fn list_events_pages_through_what_matches_and_its_cursor_goes_on_live() {
 }
 
 #[tokio::test]
-async fn get_event_finds_by_id_and_says_when_there_is_none() {
+async fn get_event_finds_by_id_and_reports_a_missing_one() {
     let gateway = Gateway::start();
     let event = body("user.created", "user_1");
     gateway.accept("msg_1", event.clone()).await;

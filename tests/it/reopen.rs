@@ -112,7 +112,7 @@ const AS_VERSION_1: &str = "
     PRAGMA user_version = 1;";
 
 #[tokio::test]
-async fn durable_the_log_of_an_earlier_version_is_gone_on_with() {
+async fn durable_the_log_of_an_earlier_version_is_continued() {
     for as_version in [AS_VERSION_1, AS_VERSION_2] {
         goes_on_with(as_version).await;
     }

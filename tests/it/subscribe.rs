@@ -28,7 +28,7 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 #[tokio::test]
-async fn an_empty_request_starts_now_and_says_so_at_once() {
+async fn an_empty_request_starts_now_and_confirms_it_at_once() {
     let gateway = Gateway::start();
     gateway
         .accept("msg_before", body("user.created", "user_1"))
@@ -51,7 +51,7 @@ async fn an_empty_request_starts_now_and_says_so_at_once() {
 }
 
 #[tokio::test]
-async fn the_history_of_every_start_is_what_it_says() {
+async fn every_start_yields_the_history_that_it_names() {
     let gateway = Gateway::start();
     for number in 0..5 {
         gateway
@@ -132,7 +132,7 @@ async fn stop_when_caught_up_and_max_events_end_with_ok() {
 }
 
 #[tokio::test]
-async fn a_bad_request_is_told_field_by_field_with_the_nearest_right_name() {
+async fn a_bad_request_is_reported_field_by_field_with_the_nearest_valid_name() {
     let gateway = Gateway::start();
     let request = SubscribeRequest {
         filter: types(&["user.craeted", "us*er"]),
@@ -268,7 +268,7 @@ async fn trimmed_gateway() -> (Gateway, String, String) {
 }
 
 #[tokio::test]
-async fn what_retention_removed_is_told_as_the_policy_says() {
+async fn events_removed_by_retention_are_reported_as_the_request_asks() {
     let (gateway, before, newest) = trimmed_gateway().await;
     let status = refused(&gateway, after(&before)).await;
     assert_eq!(status.code(), Code::OutOfRange);

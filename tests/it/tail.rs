@@ -194,7 +194,7 @@ async fn tail_says_how_to_resume() {
 }
 
 #[test]
-fn tail_tells_what_a_policy_takes_away_once() {
+fn tail_reports_once_what_a_policy_takes_away() {
     let directory = tempfile::TempDir::new().expect("a temporary directory");
     let file = directory.path().join("clerkcast.toml");
     let config = "[anonymous]\ntypes = [\"user.*\", \"email.*\"]\nredact = [\"contact\"]\n";

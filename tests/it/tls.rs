@@ -306,7 +306,7 @@ fn refused_start(config: &str) -> String {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_told_at_start_with_its_file() {
+fn an_unusable_certificate_is_reported_at_start_with_its_file() {
     for (config, told) in [
         ("grpc_tls_cert = \"AT/c.pem\"", "--grpc-tls-key"),
         ("grpc_tls_client_ca = \"AT/c.pem\"", "--grpc-tls-cert"),

@@ -396,7 +396,7 @@ fn verify(secret: &str, signed: &str, received: &[u8]) -> (Option<i32>, String, 
 }
 
 #[test]
-fn verify_tells_what_was_undone_and_refuses_the_body_all_the_same() {
+fn verify_reports_what_was_undone_and_still_refuses_the_body() {
     let body = signed_body(SAMPLES[0].body, TEXT);
     for (kind, name, change) in changes().into_iter().chain(pairs()) {
         let (code, text, verdict) = verify(SECRET, &body, &change(&body));

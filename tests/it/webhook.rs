@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn a_signed_event_is_accepted_and_its_repetition_is_told_as_a_duplicate() {
+async fn a_signed_event_is_accepted_and_its_repetition_is_answered_as_a_duplicate() {
     let gateway = Gateway::start();
     let event = body("user.created", "user_1");
     let first = gateway.post("msg_1", event.clone()).await;
@@ -23,7 +23,7 @@ async fn a_signed_event_is_accepted_and_its_repetition_is_told_as_a_duplicate() 
 }
 
 #[tokio::test]
-async fn a_trailing_slash_is_accepted_and_get_says_what_the_url_is_for() {
+async fn a_trailing_slash_is_accepted_and_get_explains_the_url() {
     let gateway = Gateway::start();
     let event = Bytes::from(body("user.created", "user_1"));
     let headers = sign(SECRET, "msg_1", now_seconds(), &event);
@@ -55,7 +55,7 @@ async fn a_trailing_slash_is_accepted_and_get_says_what_the_url_is_for() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_verified_is_a_400_that_says_which_and_what_to_check() {
+async fn a_delivery_that_cannot_be_verified_is_a_400_that_says_what_to_check() {
     let gateway = Gateway::start();
     let event = Bytes::from(body("user.created", "user_1"));
     let now = now_seconds();
@@ -158,7 +158,7 @@ async fn a_rotated_secret_and_a_list_of_signatures_verify() {
 }
 
 #[tokio::test]
-async fn unknown_paths_sources_and_methods_are_told_apart() {
+async fn unknown_paths_sources_and_methods_are_distinguished() {
     let gateway = Gateway::start();
     let request = |method, path| gateway.request(method, path, &[], Bytes::new());
     let unknown_source = request("POST", "/webhooks/clerk/nobody")
@@ -324,7 +324,7 @@ async fn no_redirect_is_ever_answered() {
 
 /// What shows at a body that does not verify is named, instead of doubts about the secret.
 #[tokio::test]
-async fn a_body_that_something_changed_is_named_in_the_answer() {
+async fn a_change_to_the_body_is_named_in_the_answer() {
     use base64::Engine as _;
     let gateway = Gateway::start();
     let signed = body("user.created", "user_1");

@@ -178,7 +178,7 @@ fn what_signs_somebody_in_is_sealed_whatever_the_type_is_called() {
 }
 
 #[test]
-fn sets_name_what_identifies_somebody_at_any_depth() {
+fn sets_remove_personal_fields_at_any_depth() {
     let all = redaction(&["names", "network", "verifications"], &[]);
     for name in [
         "birthday",
@@ -210,7 +210,7 @@ fn sets_name_what_identifies_somebody_at_any_depth() {
 }
 
 #[test]
-fn what_surrounds_a_removed_field_stays_byte_for_byte() {
+fn json_around_a_removed_field_stays_byte_for_byte() {
     let metadata = redaction(&["metadata"], &[]);
     let body = "{ \"data\" : {\"id\":\"user_1\", \"first_name\":\"\\u0041da\",  \"private_metadata\":{\"a\":1}, \"created_at\": 1.0e3 }, \"type\":\"user.created\" }";
     let shown = payload(&metadata, "user.created", body).expect("JSON has fields");
@@ -394,7 +394,7 @@ proptest! {
 
     /// Whatever stands in a body, it is either shown without what is removed or not shown.
     #[test]
-    fn no_body_makes_it_panic(body in "\\PC*", type_name in "[a-z.]{0,12}") {
+    fn no_body_makes_redaction_panic(body in "\\PC*", type_name in "[a-z.]{0,12}") {
         let all = redaction(&["contact", "names", "metadata", "network", "data"], &[]);
         let _ = payload(&all, &type_name, &body);
         let _ = all.event(&type_name, Cow::Borrowed(body.as_bytes()));

@@ -85,7 +85,7 @@ mod tests {
     const WHOLE: &str = "[[principals]]\nname = \"a\"\n# ä\ntypes = [\"user.*\"]\n";
 
     #[test]
-    fn every_part_of_what_is_in_force_is_refused() {
+    fn every_truncation_of_the_file_in_force_is_refused() {
         for at in (0..WHOLE.len()).filter(|at| WHOLE.is_char_boundary(*at)) {
             check_whole(&WHOLE[..at], WHOLE).expect_err(&WHOLE[..at]);
         }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_taken_once_two_looks_show_the_same() {
+    fn a_file_is_accepted_once_two_reads_agree() {
         let looks = |texts: &'static [&'static str]| {
             let mut texts = texts.iter();
             let look = || Ok((*texts.next().expect("no further look")).to_owned());

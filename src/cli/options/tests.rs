@@ -30,7 +30,7 @@ fn refused(options: &[(&'static str, &str)]) -> Vec<String> {
 const NATS: [(&str, &str); 2] = [("log", "nats"), ("nats_url", "nats://127.0.0.1")];
 
 #[test]
-fn every_default_is_right_and_stands_in_for_what_is_wrong() {
+fn every_default_is_valid_and_every_invalid_value_is_reported() {
     check(&with(&[])).expect("the defaults are right");
     check(&with(&NATS)).expect("they are right on NATS");
     for option in OPTIONS.iter() {
@@ -114,7 +114,7 @@ fn no_two_listeners_share_an_address() {
 }
 
 #[test]
-fn durations_that_no_clock_holds_are_refused() {
+fn durations_beyond_the_clock_are_refused() {
     let long = "500000000000y";
     for key in ["body_timeout", "drain_timeout", "retain_for"] {
         assert_eq!(refused(&[(key, long)]), [key]);
@@ -149,7 +149,7 @@ fn sizes_and_durations_are_shown_in_their_largest_whole_unit() {
 }
 
 #[test]
-fn no_duration_is_longer_than_the_most() {
+fn durations_beyond_their_maximum_are_refused() {
     let day = Longest {
         period: Period(Duration::from_secs(86_400)),
         shown: "1d",

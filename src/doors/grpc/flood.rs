@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn only_many_within_the_window_and_without_a_call_are_too_many() {
+    fn control_frames_are_a_flood_only_within_the_window_and_without_a_call() {
         let pings = frame(PING, 8).repeat(600);
         let began = Instant::now();
         let floods = |steps: &[(u64, bool)]| {

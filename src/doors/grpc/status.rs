@@ -74,7 +74,7 @@ mod tests {
     use crate::filter::Violations;
 
     #[test]
-    fn a_status_is_bounded_whatever_it_says() {
+    fn a_status_of_any_content_is_bounded() {
         let violation = |length: usize| Violation {
             field: "filter.types[9999]".to_owned(),
             description: "é".repeat(length),

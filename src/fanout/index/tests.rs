@@ -176,7 +176,7 @@ proptest! {
 /// While groups are asked, a subscriber that is woken by its heartbeat, or begins to wait,
 /// passes over nothing that it wants.
 #[test]
-fn who_comes_or_goes_while_groups_are_asked_misses_nothing() {
+fn a_waiter_that_joins_or_leaves_during_an_announcement_misses_nothing() {
     let users = filter(&Spec {
         user_ids: vec!["user_1".to_owned()],
         ..Spec::default()

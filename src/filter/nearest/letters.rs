@@ -78,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_distance_is_the_naive_one(one in "[a-d]{1,12}", other in "[a-d]{0,12}") {
+        fn the_distance_agrees_with_a_naive_one(one in "[a-d]{1,12}", other in "[a-d]{0,12}") {
             let letters = Letters::of(&one).expect("short");
             prop_assert_eq!(letters.distance(&other), strsim::osa_distance(&one, &other));
         }

@@ -138,7 +138,7 @@ fn slips(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_fits_nothing_is_answered_with_the_families() {
+fn a_type_that_resembles_none_is_answered_with_the_families() {
     let suggestions = declared();
     let allowed = suggestions.allowed(|_| true);
     for asked in ["foo.bar", "message.sent", "created", "x", "é", "…"] {

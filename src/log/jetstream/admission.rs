@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_explains_is_tried_by_one_webhook_at_a_time() {
+    fn an_unexplained_refusal_is_retried_by_one_webhook_at_a_time() {
         let mut world = World::new();
         world.step(Step::Fall(Ill::Full));
         world.step(Step::Send);
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_no_webhook_can_try_again_is_forgotten_after_a_minute() {
+    fn a_refusal_ends_after_a_minute_without_webhooks() {
         let mut world = World::new();
         world.step(Step::Fall(Ill::Full));
         for step in [Step::Send, Step::Settle, Step::Look, Step::Pass(30_000)] {
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_record_without_an_answer_is_an_accident_and_the_second_is_not() {
+    fn one_unanswered_record_is_forgiven_and_a_second_one_refuses_webhooks() {
         let mut world = World::new();
         world.step(Step::Fall(Ill::Mute));
         for is_open_after in [true, false] {

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_records_are_remembered_and_no_more() {
+    fn only_the_newest_records_are_remembered() {
         let recent = RecentIds::with_capacity(3);
         let insert = |id: &str, position| {
             let record = (recent.hash(id), Position::new(position));

@@ -377,12 +377,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_as_it_is_made_is_no_mismatch() {
+    fn a_stream_made_by_the_gateway_has_no_mismatch() {
         assert_eq!(check(&config(), &settings(&config())), Ok(()));
     }
 
     #[test]
-    fn a_longer_duplicate_window_is_no_mismatch() {
+    fn a_longer_duplicate_window_is_accepted() {
         let mut found = settings(&config());
         found.duplicate_window *= 2;
         found.description = None;
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mismatch_is_named_with_what_to_do() {
+    fn every_mismatch_is_reported_with_a_remedy() {
         let mut found = settings(&config());
         found.num_replicas = 1;
         found.duplicate_window = Duration::from_secs(120);

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_reads_like_what_it_holds() {
+    fn a_subject_shows_its_source_and_type() {
         for (source, event_type, subject) in [
             ("default", "user.created", "clerk.default.user.created"),
             (
@@ -193,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_source_and_type_come_back(source in "\\PC{0,12}", event_type in "(\\PC|[.%*>~ ]){0,40}") {
+        fn every_source_and_type_round_trips_through_its_subject(source in "\\PC{0,12}", event_type in "(\\PC|[.%*>~ ]){0,40}") {
             let subject = of("clerk", &source, &event_type);
             let is_plain = |token: &str| {
                 !token.is_empty() && token.bytes().all(|byte| is_safe(byte) || byte == b'%')

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leap_ahead_is_not_believed_and_small_corrections_are() {
+    fn the_clock_ignores_leaps_ahead_and_follows_small_corrections() {
         let clock = SteadyClock {
             began: UnixMillis::new(1_000_000_000_000),
             counting_since: Instant::now(),

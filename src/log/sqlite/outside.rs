@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_moves_on_where_it_moves_more_than_the_last() {
+    fn a_pass_has_moved_on_if_it_moves_more_pages_than_the_last() {
         let start = Instant::now();
         let mut outside = OutsideReader::default();
         let mut pass = |seconds, pages, moved| {

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn receive_times_are_gathered_once_though_callers_give_up() {
+    async fn receive_times_are_gathered_once_even_if_callers_give_up() {
         let directory = tempfile::TempDir::new().expect("a temporary directory");
         let log = open(directory.path());
         append(&log, 1, 1_000).await;

@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_nested_without_end_is_not_laid_out() {
+    fn json_nested_too_deeply_is_not_parsed() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(Json::parse(&nested(DEPTH_MAX)).is_some());
         for depth in [DEPTH_MAX + 1, 256 << 10] {

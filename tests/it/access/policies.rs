@@ -17,7 +17,7 @@ fn all_with_payload() -> SubscribeRequest {
 }
 
 #[tokio::test]
-async fn what_signs_somebody_in_reaches_only_who_is_granted_it_by_name() {
+async fn sign_in_credentials_reach_only_principals_that_are_granted_them_by_name() {
     let [plain, granted] = ["plain", "granted"].map(new_token);
     let guarded = Guarded::start(&format!(
         "{}\n\n{}\ngrant = [\"messages\", \"invitation_urls\"]\n",

@@ -188,7 +188,7 @@ async fn a_removed_principal_s_streams_end_and_a_bad_file_changes_nothing() {
 
 /// As where the file is read while somebody writes it.
 #[tokio::test]
-async fn a_file_that_names_nobody_any_more_does_not_open_the_port() {
+async fn a_file_without_principals_does_not_allow_anonymous_access() {
     let guarded = Guarded::start(&new_token("billing").stanza);
     guarded.reload("# none\n", "no principals left").await;
     let mut anonymous = Caller::anonymous(&guarded.gateway).await;
@@ -198,7 +198,7 @@ async fn a_file_that_names_nobody_any_more_does_not_open_the_port() {
 }
 
 #[tokio::test]
-async fn only_what_token_new_makes_is_taken_for_a_token() {
+async fn only_tokens_made_by_token_new_are_accepted() {
     // SHA-256 of nothing, and of "test", as a script may have written them down.
     let guarded = Guarded::start(
         "[[principals]]\nname = \"a\"\ntoken_hashes = [\
@@ -318,7 +318,7 @@ async fn health_and_reflection_are_open_unless_they_are_closed() {
 }
 
 #[tokio::test]
-async fn tail_shows_its_token_and_says_what_is_wrong_without_one() {
+async fn tail_sends_its_token_and_reports_a_missing_one() {
     let token = new_token("billing");
     let guarded = Guarded::start(&token.stanza);
     guarded

@@ -16,7 +16,7 @@ fn refused_start(args: &[&str], config: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn events_are_not_offered_to_a_network_unless_somebody_said_to_whom() {
+fn events_are_not_offered_to_a_network_before_access_is_configured() {
     let (code, said) = refused_start(&["--grpc-listen", "0.0.0.0:0"], "");
     assert_eq!(code, Some(2), "{said}");
     assert!(
@@ -44,7 +44,7 @@ fn events_are_not_offered_to_a_network_unless_somebody_said_to_whom() {
 }
 
 #[test]
-fn a_wrong_policy_is_told_at_start_with_what_to_do_and_without_its_secrets() {
+fn an_invalid_policy_is_reported_at_start_with_a_remedy_and_without_secrets() {
     let token = new_token("billing");
     let with = |more: &str| format!("{}\n{more}\n", token.stanza);
     for (config, told) in [

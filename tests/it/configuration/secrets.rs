@@ -85,7 +85,7 @@ async fn secrets_from_files() {
 }
 
 #[test]
-fn a_file_that_holds_no_secret_is_told_by_its_variable() {
+fn a_file_without_a_secret_is_reported_by_its_variable() {
     let directory = TempDir::new().expect("a temporary directory");
     let at = directory.path();
     let right = write(at, "right", OTHER_SECRET);

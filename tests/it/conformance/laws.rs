@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 
 use super::{Retention, Store, append, counted, everything_after, ids, read, read_all, record};
 
-pub(super) async fn durable_what_was_answered_is_there_after_reopening<S: Store>() {
+pub(super) async fn durable_acknowledged_records_are_there_after_reopening<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let epoch = log.epoch();
@@ -60,7 +60,7 @@ pub(super) async fn unique_an_id_enters_once_per_source<S: Store>() {
     );
 }
 
-pub(super) async fn unique_duplicates_within_one_batch_are_told<S: Store>() {
+pub(super) async fn unique_duplicates_within_one_batch_are_reported<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     let appends = (0..64).map(|_| log.append(record("msg_1", "user.created", None)));

@@ -81,9 +81,9 @@ impl Store for InMemory {
 /// Hands each law to a macro.
 macro_rules! each_law {
     ($hold:ident) => {
-        $hold!(durable_what_was_answered_is_there_after_reopening);
+        $hold!(durable_acknowledged_records_are_there_after_reopening);
         $hold!(unique_an_id_enters_once_per_source);
-        $hold!(unique_duplicates_within_one_batch_are_told);
+        $hold!(unique_duplicates_within_one_batch_are_reported);
         $hold!(unique_ids_outlive_their_records);
         $hold!(ordered_positions_increase_and_are_never_reused);
         $hold!(complete_pages_of_every_narrowing_agree_with_a_naive_filter);
@@ -151,7 +151,7 @@ laws!(jetstream: JetStream, except [
 ]);
 
 laws!(memory: InMemory, except [
-    (durable_what_was_answered_is_there_after_reopening, "memory ends with its process"),
+    (durable_acknowledged_records_are_there_after_reopening, "memory ends with its process"),
 ]);
 
 pub(crate) fn record(id: &str, event_type: &str, user: Option<&str>) -> Entry {

@@ -96,7 +96,7 @@ async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_that_connect_and_say_nothing_are_closed_and_others_are_served() {
+async fn thousands_of_silent_connections_are_closed_and_others_are_served() {
     let limit = "500";
     let gateway = Gateway::start_with(Options::args(&[
         "--http-max-connections",
@@ -130,7 +130,7 @@ async fn thousands_that_connect_and_say_nothing_are_closed_and_others_are_served
 /// They speak, and never show that they are one of those whom the port is for; those who
 /// did keep their connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_that_keep_connections_busy_give_way_to_newcomers() {
+async fn busy_unauthenticated_connections_give_way_to_new_ones() {
     let limit = 50;
     let gateway = Gateway::start_with(Options::args(&[
         "--http-max-connections",
@@ -281,7 +281,7 @@ async fn only_listed_networks_are_answered_and_only_trusted_proxies_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_opens_thousands_of_streams_is_told_when_it_is_enough() {
+async fn a_client_that_opens_thousands_of_streams_is_refused_beyond_the_limit() {
     let streams = flood().min(10_000);
     let limit = streams / 3;
     let gateway = Gateway::start_with(Options::args(&["--max-subscribers", &limit.to_string()]));

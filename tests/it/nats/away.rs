@@ -65,7 +65,7 @@ async fn is_said(gateway: &Gateway, text: &str) {
 }
 
 #[tokio::test]
-async fn durable_nats_away_is_answered_503_and_all_goes_on_when_it_is_back() {
+async fn durable_nats_away_is_answered_503_and_service_resumes_when_it_is_back() {
     let mut server = Server::start();
     let gateway = Gateway::start_with(on(&[&server]));
     let mut live = gateway.subscribe(with_heartbeats(from_earliest())).await;
@@ -144,7 +144,7 @@ async fn durable_nats_that_hangs_is_answered_503_within_seconds() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_made_anew_ends_the_gateway_and_its_cursors() {
+async fn a_recreated_stream_ends_the_gateway_and_invalidates_its_cursors() {
     let server = Server::start();
     let mut gateway = Gateway::start_with(on(&[&server]));
     post_all(&gateway, "before", 3).await;
@@ -183,7 +183,7 @@ async fn a_stream_that_is_deleted_ends_the_gateway() {
 
 /// What a power cut can leave of a stream with one replica, whose server had not synced.
 #[tokio::test]
-async fn a_stream_that_lost_its_end_ends_the_gateway() {
+async fn a_truncated_stream_ends_the_gateway() {
     let mut server = Server::start();
     let mut gateway = Gateway::start_with(on(&[&server]));
     post_all(&gateway, "synced", 3).await;

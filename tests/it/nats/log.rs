@@ -61,7 +61,7 @@ impl Store for JetStream {
 
 /// A type whose subject shows its hash has no name there, and its records count all the same.
 #[tokio::test]
-async fn records_of_hashed_types_are_counted_as_long() {
+async fn records_of_hashed_types_are_counted_as_long_names() {
     let store = JetStream::new(Retention::default());
     let log = store.open().await;
     // The last is short enough for a name, and its subject is not.
@@ -161,7 +161,7 @@ async fn complete_a_read_across_removed_messages_fails_instead_of_skipping() {
 
 /// Messages that an operator deleted leave holes, which are not the work of retention.
 #[tokio::test]
-async fn complete_holes_are_passed_over() {
+async fn complete_holes_in_the_stream_are_skipped() {
     let store = JetStream::new(Retention::default());
     let log = store.open().await;
     for number in 0..6 {
@@ -215,7 +215,7 @@ async fn time_finds_the_first_record_received_since() {
 
 /// What is in the stream and no record is passed over, by readers and followers.
 #[tokio::test]
-async fn messages_of_others_are_nobodys_events() {
+async fn foreign_messages_are_not_events() {
     let store = JetStream::new(Retention::default());
     let log = store.open().await;
     let mut batches = log.follow();

@@ -29,7 +29,7 @@ fn said(output: &Output, code: i32, text: &str) {
 }
 
 #[test]
-fn flags_that_do_not_belong_together_are_named() {
+fn incompatible_flags_are_named() {
     let nats = ["--log", "nats", "--nats-url", "nats://127.0.0.1:4222"];
     let with = |more: &[&'static str]| {
         let args: Vec<&str> = nats.iter().chain(more).copied().collect();
@@ -137,7 +137,7 @@ async fn nats_too_little_room_is_told_with_both_sizes() {
 
 /// Everything that the flags can say, from the configuration file.
 #[tokio::test]
-async fn the_file_says_it_as_well() {
+async fn nats_options_can_be_set_in_the_file() {
     let server = Server::start();
     let directory = tempfile::TempDir::new().expect("a temporary directory");
     let file = directory.path().join("clerkcast.toml");

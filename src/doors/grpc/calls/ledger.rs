@@ -95,7 +95,7 @@ mod tests {
     proptest! {
         /// Against a naive model, which keeps a list and marks its head.
         #[test]
-        fn those_that_have_waited_longest_give_way_and_the_bound_holds(
+        fn answers_that_have_waited_longest_give_way_and_the_bound_holds(
             steps in prop::collection::vec(steps(), 0..60),
         ) {
             let mut ledger = Ledger::new(BYTES_MAX);

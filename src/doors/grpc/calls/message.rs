@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_read_to_its_end_and_one_that_is_too_long_no_further_than_the_bound() {
+    fn a_message_is_read_to_its_end_and_an_oversized_one_to_the_bound() {
         for (read, wanted) in [
             (&[][..], 5),
             (&[0, 0, 0][..], 5),

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_read_in_every_unit_and_nothing_else_is() {
+    fn a_timeout_is_read_in_every_unit_and_anything_else_is_refused() {
         for (text, expected) in [
             ("1H", Some(Duration::from_secs(3600))),
             ("2M", Some(Duration::from_secs(120))),
