@@ -269,10 +269,11 @@ impl Access {
     /// removes are revoked.
     pub fn replace(&self, config: AccessConfig) -> Replacement {
         let mut directory = self.directory.write();
-        let former = std::mem::take(&mut directory.principals).into_iter();
-        let mut former: BTreeMap<String, (PrincipalConfig, Principal)> = former
-            .map(|(identity, principal)| (identity.name.clone(), (identity, principal)))
-            .collect();
+        let mut former: BTreeMap<String, (PrincipalConfig, Principal)> =
+            std::mem::take(&mut directory.principals)
+                .into_iter()
+                .map(|(identity, principal)| (identity.name.clone(), (identity, principal)))
+                .collect();
         let mut replacement = Replacement::default();
         let streams = Arc::default();
         for identity in config.principals {

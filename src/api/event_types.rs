@@ -43,10 +43,10 @@ pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
     for tally in tallies.iter().filter(|tally| !tally.event_type.is_empty()) {
         *counts.entry(&tally.event_type).or_default() += tally.count;
     }
-    let declared = CATALOG
+    let declared: Vec<(&str, Option<u64>)> = CATALOG
         .iter()
-        .map(|kind| (kind.name, counts.remove(kind.name)));
-    let declared: Vec<(&str, Option<u64>)> = declared.collect();
+        .map(|kind| (kind.name, counts.remove(kind.name)))
+        .collect();
     let others = counts.into_iter().map(|(name, count)| (name, Some(count)));
     let all = declared.into_iter().chain(others);
     let described = all.map(|(name, count)| EventType {

@@ -63,10 +63,13 @@ impl Api {
         } = call;
         let known = self.fanout.known_names();
         let (listing, narrowed) = request::list(&asked, &known, principal)?;
-        let page = self.fanout.list(listing).await;
-        let page = page.map_err(|error| self.problem(&error, principal))?;
-        let asked = AskedFilter::new(spec(asked.filter));
-        audit::listed(principal.name(), peer, &asked, page.events.len());
+        let page = self
+            .fanout
+            .list(listing)
+            .await
+            .map_err(|error| self.problem(&error, principal))?;
+        let filter = AskedFilter::new(spec(asked.filter));
+        audit::listed(principal.name(), peer, &filter, page.events.len());
         let cursor = page.cursor.to_string();
         Ok(proto::ListEventsResponse {
             events: page.events,
@@ -102,8 +105,11 @@ impl Api {
         let source = Some(source).filter(|source| !source.is_empty());
         let view = request::view(principal, include_payload)?;
         let scope = &principal.policy().scope;
-        let found = self.fanout.find(id.clone(), source, scope, &view).await;
-        let found = found.map_err(|error| self.problem(&error, principal))?;
+        let found = self
+            .fanout
+            .find(id.clone(), source, scope, &view)
+            .await
+            .map_err(|error| self.problem(&error, principal))?;
         audit::got(principal.name(), peer, &id, found.is_some());
         let (event, cursor) = found.ok_or_else(|| Problem::no_such_event(&id))?;
         let removed = request::removed_of(&event.r#type, &view);

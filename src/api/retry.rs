@@ -13,9 +13,9 @@ const STREAMS_PER_SECOND: u64 = 500;
 /// A delay for one of `crowd` callers, drawn with `random`: a second, and as long again as
 /// it takes all of them to come back at 500 a second, a second at least.
 fn draw(crowd: usize, random: u64) -> Duration {
-    let spread_ms = (crowd as u64).saturating_mul(1000) / STREAMS_PER_SECOND;
+    let crowd_ms = (crowd as u64).saturating_mul(1000) / STREAMS_PER_SECOND;
     let most = MOST.saturating_sub(LEAST).as_millis();
-    let spread_ms = spread_ms.clamp(1000, u64::try_from(most).unwrap_or(u64::MAX));
+    let spread_ms = crowd_ms.clamp(1000, u64::try_from(most).unwrap_or(u64::MAX));
     LEAST + Duration::from_millis(random % (spread_ms + 1))
 }
 

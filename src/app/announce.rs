@@ -58,13 +58,14 @@ pub async fn announce(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<
 
 async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
     let config = &gateway.config;
-    let described = gateway.log.describe().await;
     // A store that does not answer now is no reason not to start.
-    let described = described.inspect_err(|error| {
-        tracing::warn!(%error, "the log could not be described");
-    });
-    let described = described.ok();
-    let described = described.as_ref();
+    let description = gateway
+        .log
+        .describe()
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "the log could not be described"))
+        .ok();
+    let described = description.as_ref();
     let (log, data_dir, stream) = match &config.log {
         LogConfig::Embedded(config) => ("embedded", Some(&config.data_dir), None),
         LogConfig::Nats(config) => ("nats", None, Some(config.stream.as_str())),
@@ -109,8 +110,11 @@ fn announce_source(http: SocketAddr, scheme: &str, source: &Source) {
 }
 
 fn announce_principals(access: &AccessConfig) {
-    let names = access.principals.iter();
-    let names: Vec<&str> = names.map(|principal| principal.name.as_str()).collect();
+    let names: Vec<&str> = access
+        .principals
+        .iter()
+        .map(|principal| principal.name.as_str())
+        .collect();
     tracing::info!(
         target: audit::TARGET,
         principals = names.join(","),

@@ -23,8 +23,8 @@ impl Certificates {
         metrics: &Metrics,
     ) -> anyhow::Result<Option<Tls>> {
         let Some(files) = files else { return Ok(None) };
-        let tls = Tls::load(port, files, protocol, metrics.clone());
-        let tls = tls.with_context(|| format!("--{port}-tls-cert, --{port}-tls-key"))?;
+        let tls = Tls::load(port, files, protocol, metrics.clone())
+            .with_context(|| format!("--{port}-tls-cert, --{port}-tls-key"))?;
         self.0.push(tls.clone());
         Ok(Some(tls))
     }
@@ -53,8 +53,7 @@ impl Certificates {
     /// # Errors
     /// With what is wrong first; the other ports' certificates are taken nevertheless.
     fn reload(&self) -> anyhow::Result<()> {
-        let reloaded = self.0.iter().map(Tls::reload);
-        let reloaded: Vec<_> = reloaded.collect();
+        let reloaded: Vec<_> = self.0.iter().map(Tls::reload).collect();
         for outcome in reloaded {
             outcome?;
         }

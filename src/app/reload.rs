@@ -158,8 +158,10 @@ pub fn restart_to_take_up(keys: &[&str]) -> String {
 /// Principals that may now receive anything that they could not.
 fn widened(former: &AccessConfig, latter: &AccessConfig) -> Vec<String> {
     let policies = |config: &AccessConfig| -> BTreeMap<String, Policy> {
-        let named = config.principals.iter();
-        let named = named.map(|it| (it.name.clone(), it.policy.clone()));
+        let named = config
+            .principals
+            .iter()
+            .map(|it| (it.name.clone(), it.policy.clone()));
         let anonymous = config.anonymous.clone();
         named
             .chain(anonymous.map(|policy| (ANONYMOUS.to_owned(), policy)))
@@ -216,8 +218,11 @@ fn changes(former: &ConfiguredSources, latter: &ConfiguredSources) -> SourceChan
             Some(_) => {}
         }
     }
-    let removed = former.sources.iter().map(|source| &source.name);
-    let removed = removed.filter(|name| find(latter, name).is_none());
+    let removed = former
+        .sources
+        .iter()
+        .map(|source| &source.name)
+        .filter(|name| find(latter, name).is_none());
     changes.removed = removed.cloned().collect();
     changes
 }

@@ -43,8 +43,11 @@ fn integer_with_decimals(text: &str) -> Option<i64> {
     // The number is `digits` and as many zeros.
     let written_zeros = i64::try_from(all_digits.len() - digits.len()).ok()?;
     let decimals = i64::try_from(fraction.len()).ok()?;
-    let zeros = exponent.parse::<i64>().ok()?;
-    let zeros = zeros.checked_add(written_zeros)?.checked_sub(decimals)?;
+    let zeros = exponent
+        .parse::<i64>()
+        .ok()?
+        .checked_add(written_zeros)?
+        .checked_sub(decimals)?;
     let factor = 10_i64.checked_pow(u32::try_from(zeros).ok()?)?;
     digits.parse::<i64>().ok()?.checked_mul(factor)
 }

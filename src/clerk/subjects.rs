@@ -32,14 +32,16 @@ pub(super) fn declared(event_type: &str, data: &Object<'_>, attributes: &mut Att
 /// so, else where the family's declared types have the id, else the object's own id. Only
 /// an id of the right kind counts.
 pub(super) fn other(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
-    let paths = catalog::declared_family(event_type).and_then(paths);
-    let paths = paths.unwrap_or(NONE);
+    let paths = catalog::declared_family(event_type)
+        .and_then(paths)
+        .unwrap_or(NONE);
     let id = |prefix: &str, name: &'static str, path: Option<JsonPath>| {
         let places = [Some(&[name][..]), path, Some(&["id"][..])];
-        let found = places.into_iter().flatten();
-        let found = found.filter_map(|place| data.string_at(place));
-        let mut found = found.filter(|id| id.len() > prefix.len() && id.starts_with(prefix));
-        found.next()
+        places
+            .into_iter()
+            .flatten()
+            .filter_map(|place| data.string_at(place))
+            .find(|id| id.len() > prefix.len() && id.starts_with(prefix))
     };
     attributes.user_id = id("user_", "user_id", paths.user);
     attributes.organization_id = id("org_", "organization_id", paths.organization);

@@ -53,8 +53,8 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
     std::thread::spawn(move || {
         let _given_up = sender.send(backup.run());
     });
-    let backed_up = tokio::select! {
-        backed_up = &mut finished => backed_up,
+    let finish = tokio::select! {
+        finish = &mut finished => finish,
         () = stop => {
             interrupt.interrupt();
             let made = made_nevertheless(&mut finished, || unfinished.remove()).await;
@@ -62,8 +62,9 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
             Ok(Ok(made.ok_or_else(interrupted)?))
         }
     };
-    let backed_up = backed_up.map_err(|_| Failure::Failed("the copying panicked".to_owned()))?;
-    let backed_up = backed_up.map_err(Failure::failed)?;
+    let backed_up = finish
+        .map_err(|_| Failure::Failed("the copying panicked".to_owned()))?
+        .map_err(Failure::failed)?;
     print(&args, backed_up, started.elapsed());
     Ok(())
 }
@@ -75,11 +76,11 @@ async fn made_nevertheless(
 ) -> Option<BackedUp> {
     let ended = timeout(INTERRUPT_TIMEOUT, &mut *finished).await;
     remove_unfinished();
-    let ended = match ended {
-        Ok(ended) => ended.ok(),
+    let finish = match ended {
+        Ok(finish) => finish.ok(),
         Err(_) => finished.try_recv().ok(),
     };
-    ended?.ok()
+    finish?.ok()
 }
 
 fn no_directory(file: &Path) -> Failure {

@@ -63,8 +63,11 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     }
     take_free_ports(&mut settings);
     start_logging(&settings)?;
-    let asked = settings.has("data_dir").then(|| settings.value("data_dir"));
-    let asked = asked.flatten().map(|(path, _)| PathBuf::from(path));
+    let asked = settings
+        .has("data_dir")
+        .then(|| settings.value("data_dir"))
+        .flatten()
+        .map(|(path, _)| PathBuf::from(path));
     let directory = DataDir::choose(asked)?;
     settings
         .given
@@ -88,19 +91,16 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let gateway = Box::pin(Gateway::open(config))
         .await
         .map_err(Failure::failed)?;
-    let addresses = gateway.addresses();
-    let addresses = addresses.map_err(Failure::failed)?;
+    let addresses = gateway.addresses().map_err(Failure::failed)?;
     introduce(addresses, &shown, args.samples);
 
     let server = format!("http://{}", addresses.grpc);
-    let subscriber =
+    let mut subscriber =
         Subscriber::new(&server, everything("clerkcast dev")).map_err(Failure::failed)?;
-    let subscriber = match token {
-        Some(token) => subscriber.token(&token).map_err(Failure::failed)?,
-        None => subscriber,
-    };
+    if let Some(token) = token {
+        subscriber = subscriber.token(&token).map_err(Failure::failed)?;
+    }
     let style = Style::new(args.json);
-    let mut subscriber = subscriber;
     let printing = tokio::spawn(async move {
         let mut printer = Printer::new(style, false).without_narrowing();
         if let Err(failure) = printer.print(&mut subscriber).await {
@@ -164,8 +164,9 @@ fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Show
             false => Ok((String::new(), Shown::Origin("[[sources]] of the file".to_owned()))),
         };
     }
-    let flag = settings.value("signing_secret");
-    let flag = flag.map(|(text, _)| text.to_string_lossy().into_owned());
+    let flag = settings
+        .value("signing_secret")
+        .map(|(text, _)| text.to_string_lossy().into_owned());
     if let Some((origin, text)) = secrets::find("--signing-secret", flag.as_deref())? {
         return Ok((text, Shown::Origin(origin)));
     }
@@ -244,8 +245,7 @@ or send it an event, or one of every type:
 
 /// What happens most often, over and over; `clerkcast send` knows every type.
 async fn post_samples(addresses: Addresses, secret: String) -> Result<(), Failure> {
-    let secrets = SigningSecret::parse_list(&secret);
-    let secrets = secrets.map_err(Failure::failed)?;
+    let secrets = SigningSecret::parse_list(&secret).map_err(Failure::failed)?;
     let Some(secret) = secrets.first() else {
         return Ok(());
     };

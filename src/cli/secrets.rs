@@ -16,8 +16,8 @@ pub(super) fn find(flag: &str, given: Option<&str>) -> Result<Option<(String, St
     }
     let mut first = None;
     for variable in VARIABLES {
-        let held = of_variable(Environment::OfProcess, variable);
-        let held = held.map_err(|(name, message)| Failure::Usage(format!("{name}: {message}")))?;
+        let held = of_variable(Environment::OfProcess, variable)
+            .map_err(|(name, message)| Failure::Usage(format!("{name}: {message}")))?;
         first = first.or(held);
     }
     Ok(first.map(warned).map(|held| (held.variable, held.text)))

@@ -144,8 +144,10 @@ async fn deliver(
             return outcome;
         };
         // A receiver may ask for up to twice the time.
-        let wait = asked.unwrap_or_default().clamp(*wait, 2 * *wait);
-        let wait = wait.mul_f64(args.retry_scale);
+        let wait = asked
+            .unwrap_or_default()
+            .clamp(*wait, 2 * *wait)
+            .mul_f64(args.retry_scale);
         eprintln!("clerkcast: {id}: {why}; trying again in {wait:?}");
         tokio::time::sleep(wait).await;
     }
@@ -249,8 +251,8 @@ fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
     let status = answer.status.as_u16();
     let mut out = std::io::stdout().lock();
     if args.json {
-        let said: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
-        let said = said.unwrap_or_else(|| answer.body.as_str().into());
+        let said: serde_json::Value =
+            serde_json::from_str(&answer.body).unwrap_or_else(|_| answer.body.as_str().into());
         let line = json!({"type": name, "id": id, "status": status, "answer": said});
         let _closed = writeln!(out, "{line}");
     } else {

@@ -200,17 +200,16 @@ pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
         };
         Failure::Usage(format!("{flag}: {error}"))
     };
-    let subscriber = Subscriber::new(&args.server, request).map_err(usage)?;
-    let subscriber = match args.tls()? {
-        Some(tls) => subscriber.tls(tls).map_err(usage)?,
-        None => subscriber,
-    };
-    let subscriber = match secrets::token(args.token.as_deref())? {
-        Some(token) => subscriber.token(&token).map_err(usage)?,
-        None => subscriber,
-    };
+    let mut subscriber = Subscriber::new(&args.server, request)
+        .map_err(usage)?
+        .watch(report_connection);
+    if let Some(tls) = args.tls()? {
+        subscriber = subscriber.tls(tls).map_err(usage)?;
+    }
+    if let Some(token) = secrets::token(args.token.as_deref())? {
+        subscriber = subscriber.token(&token).map_err(usage)?;
+    }
     let mut printer = Printer::new(Style::new(args.json), args.verbose);
-    let mut subscriber = subscriber.watch(report_connection);
     tokio::select! {
         ended = printer.print(&mut subscriber) => ended,
         interrupted = tokio::signal::ctrl_c() => {
@@ -279,9 +278,13 @@ impl Printer {
     /// Prints until the stream ends as asked, or the reader of what is printed is gone.
     pub(super) async fn print(&mut self, subscriber: &mut Subscriber) -> Result<(), Failure> {
         loop {
-            let frame = subscriber.next().await;
-            let frame = frame.map_err(|error| Failure::Failed(error.to_string()))?;
-            let Some(frame) = frame else { return Ok(()) };
+            let Some(frame) = subscriber
+                .next()
+                .await
+                .map_err(|error| Failure::Failed(error.to_string()))?
+            else {
+                return Ok(());
+            };
             if let Some(line) = self.line(&frame)? {
                 let mut out = std::io::stdout().lock();
                 if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
@@ -305,9 +308,12 @@ impl Printer {
         } else {
             ""
         };
-        let shown = types.iter().take(TYPES_SUMMED_MAX);
-        let shown = shown.map(|(name, count)| format!("{count} {}", name_of(name)));
-        let shown = shown.collect::<Vec<_>>().join(", ");
+        let shown = types
+            .iter()
+            .take(TYPES_SUMMED_MAX)
+            .map(|(name, count)| format!("{count} {}", name_of(name)))
+            .collect::<Vec<_>>()
+            .join(", ");
         let of_types = if count == 0 {
             String::new()
         } else {
@@ -373,9 +379,11 @@ fn taken_away(narrowed: &proto::Narrowed) -> Option<String> {
         ("only sources: ", &narrowed.sources),
         ("fields removed: ", &narrowed.redacted_fields),
     ];
-    let narrowings = parts.iter().filter(|(_, values)| !values.is_empty());
-    let narrowings = narrowings.map(|(what, values)| format!("{what}{}", values.join(", ")));
-    let narrowings: Vec<String> = narrowings.collect();
+    let narrowings: Vec<String> = parts
+        .iter()
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(what, values)| format!("{what}{}", values.join(", ")))
+        .collect();
     let sealed = access::redaction::grants();
     let grants: Vec<String> = narrowed
         .redacted_fields
@@ -409,8 +417,11 @@ fn name_of(event_type: &str) -> &str {
 
 /// When, what, whom, and the id to look it up by.
 fn summary(event: &proto::Event, style: Style) -> String {
-    let time = event.occur_time.as_ref().or(event.receive_time.as_ref());
-    let time = time.map_or_else(String::new, ToString::to_string);
+    let time = event
+        .occur_time
+        .as_ref()
+        .or(event.receive_time.as_ref())
+        .map_or_else(String::new, ToString::to_string);
     let name = name_of(&event.r#type);
     let ids = [&event.user_id, &event.organization_id, &event.session_id];
     let mut concerns: Vec<&str> = ids
@@ -435,8 +446,9 @@ fn summary(event: &proto::Event, style: Style) -> String {
 fn json(frame: &SubscribeResponse) -> Result<String, Failure> {
     let failed = |error: String| Failure::Failed(format!("cannot print a frame as JSON: {error}"));
     let name = format!("{}.SubscribeResponse", proto::PACKAGE);
-    let descriptor = proto::DESCRIPTORS.get_message_by_name(&name);
-    let descriptor = descriptor.ok_or_else(|| failed("no descriptor".to_owned()))?;
+    let descriptor = proto::DESCRIPTORS
+        .get_message_by_name(&name)
+        .ok_or_else(|| failed("no descriptor".to_owned()))?;
     let message = DynamicMessage::decode(descriptor, &frame.encode_to_vec()[..])
         .map_err(|error| failed(error.to_string()))?;
     let options = SerializeOptions::new().use_proto_field_name(true);

@@ -175,13 +175,12 @@ impl VerifyArgs {
 
     fn delivery_in_parts(&self) -> Result<(HeaderMap, Bytes), Failure> {
         let mut headers = HeaderMap::new();
-        for (flag, name, value) in [
+        for (flag, name, text) in [
             ("--id", "svix-id", &self.id),
             ("--timestamp", "svix-timestamp", &self.timestamp),
             ("--signature", "svix-signature", &self.signature),
         ] {
-            let value = value.as_deref().unwrap_or_default().trim();
-            let value = HeaderValue::from_str(value)
+            let value = HeaderValue::from_str(text.as_deref().unwrap_or_default().trim())
                 .map_err(|_| Failure::Usage(format!("{flag}: not a header's value")))?;
             headers.insert(name, value);
         }

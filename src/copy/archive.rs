@@ -74,12 +74,14 @@ impl Reader {
         let mut events = Vec::new();
         let mut bytes = 0;
         while events.len() < events_max && bytes < bytes_max {
-            let event = self.next_event().map_err(|cause| Error::Event {
+            let Some(event) = self.next_event().map_err(|cause| Error::Event {
                 path: self.path.clone(),
                 number: self.count + 1,
                 cause,
-            })?;
-            let Some(event) = event else { break };
+            })?
+            else {
+                break;
+            };
             self.count += 1;
             bytes += event.body.len();
             events.push(event);
@@ -108,9 +110,9 @@ impl Reader {
             }
         }
         let mut json = serde_json::Deserializer::from_str(&line);
-        let event = DynamicMessage::deserialize(descriptor()?, &mut json);
-        let event = event.and_then(|event| json.end().map(|()| event));
-        let event = event.map_err(|error| InvalidEvent::Json(error.column()))?;
+        let event = DynamicMessage::deserialize(descriptor()?, &mut json)
+            .and_then(|event| json.end().map(|()| event))
+            .map_err(|error| InvalidEvent::Json(error.column()))?;
         Ok(Some(event.transcode_to()?))
     }
 
@@ -170,9 +172,9 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     pub(super) fn create(path: PathBuf, format: Format) -> Result<Self, Error> {
-        let mut unfinished = path.clone().into_os_string();
-        unfinished.push(".unfinished");
-        let unfinished = PathBuf::from(unfinished);
+        let mut unfinished_name = path.clone().into_os_string();
+        unfinished_name.push(".unfinished");
+        let unfinished = PathBuf::from(unfinished_name);
         let (content, file): (Box<dyn Write + Send>, _) = if path.as_os_str() == STANDARD {
             (Box::new(BufWriter::new(io::stdout())), None)
         } else {

@@ -160,14 +160,14 @@ impl Source {
         };
         while *after < *last {
             let log: &dyn Read = &**log;
-            let page = log.read(Query {
+            let reading = log.read(Query {
                 after: *after,
                 narrow: IndexHint::All,
                 matches: Arc::new(|_| true),
                 records_max: PAGE_RECORDS_MAX,
                 bytes_max: PAGE_BYTES_MAX,
             });
-            let page = match page.await {
+            let page = match reading.await {
                 // Retention moved the oldest event, which is where a copy begins.
                 Err(ReadError::Expired { trimmed }) if !*has_begun => {
                     *after = trimmed;

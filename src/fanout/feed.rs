@@ -37,9 +37,12 @@ pub(super) fn publish(hub: &Hub, batch: &Arc<Batch>) {
     if missed_some {
         hub.waiters.skip_to(batch.after);
     }
-    let unseen = batch.records.iter();
-    let unseen = unseen.filter(|record| record.position > ring_last);
-    let events = unseen.map(|record| (record.position, &record.entry.attributes));
-    let events: Vec<Arrival<'_>> = events.collect();
+    let unseen = batch
+        .records
+        .iter()
+        .filter(|record| record.position > ring_last);
+    let events: Vec<Arrival<'_>> = unseen
+        .map(|record| (record.position, &record.entry.attributes))
+        .collect();
     hub.waiters.notify(&events);
 }

@@ -428,8 +428,8 @@ mod tests {
         };
         for payload in [Payload::Omitted, Payload::Included] {
             let frame = alone(&record, payload);
-            let response = proto::SubscribeResponse::decode(frame.slice(GRPC_PREFIX_BYTES..));
-            let response = response.expect("decodes");
+            let response = proto::SubscribeResponse::decode(frame.slice(GRPC_PREFIX_BYTES..))
+                .expect("decodes");
             assert_eq!(response.cursor, cursor.to_string());
             let Some(Kind::Event(event)) = response.kind else {
                 panic!("an event frame carries an event");

@@ -253,8 +253,7 @@ impl<W: Clone> Index<W> {
         let announcement = self.announcement;
         let groups = &mut self.groups;
         let mut ask = |number: u64, place: usize| {
-            let group = groups.get_mut(&number);
-            let Some(group) = group.filter(|it| !it.waiting.is_empty()) else {
+            let Some(group) = groups.get_mut(&number).filter(|it| !it.waiting.is_empty()) else {
                 return;
             };
             // Once for all events of a batch.
@@ -275,8 +274,10 @@ impl<W: Clone> Index<W> {
     /// Takes the answers, and collects the subscribers to wake.
     pub(super) fn settle(&mut self, events: &[Arrival<'_>], questions: &mut Questions<W>) {
         for (group, place) in questions.answers.drain(..) {
-            let before = place.checked_sub(1).and_then(|before| events.get(before));
-            let before = before.map_or(self.settled, |(position, _)| *position);
+            let before = place
+                .checked_sub(1)
+                .and_then(|before| events.get(before))
+                .map_or(self.settled, |(position, _)| *position);
             if let Some(group) = self.groups.get_mut(&group) {
                 wake(group, before, &mut self.subscribers, &mut questions.woken);
             }

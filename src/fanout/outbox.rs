@@ -61,8 +61,8 @@ mod tests {
             let event = proto::Event {
                 id: "x".repeat(event_bytes),
                 ..proto::Event::default()
-            };
-            let event = event.encode_to_vec();
+            }
+            .encode_to_vec();
             let record = RecordRef {
                 position: Position::new(1),
                 run: Run::NONE,
@@ -79,8 +79,7 @@ mod tests {
                 let frames = Frames::encode(Epoch::new(1), batch, &view);
                 outbox.push_event(&frames, events / 2, record.receive_time);
             }
-            let chunks = outbox.runs.iter().map(Frame::chunk);
-            let chunks: HashMap<_, usize> = chunks.collect();
+            let chunks: HashMap<_, usize> = outbox.runs.iter().map(Frame::chunk).collect();
             let kept: usize = chunks.values().sum();
             assert!(
                 kept <= BOUND,

@@ -61,8 +61,9 @@ impl Scales {
 impl RingBatch {
     fn new(epoch: Epoch, batch: Arc<Batch>, scales: Arc<Scales>) -> Self {
         let records = batch.records.iter();
-        let bytes = records.map(|record| record.entry.bytes() + RECORD_BYTES);
-        let bytes = bytes.sum();
+        let bytes = records
+            .map(|record| record.entry.bytes() + RECORD_BYTES)
+            .sum();
         scales.bytes.fetch_add(bytes, Ordering::Relaxed);
         Self {
             batch,

@@ -298,8 +298,8 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_accepted_where_the_log_holds_unnamed_types() {
-        let logged = [("staging", None), ("default", Some("ping"))];
-        let logged = logged.map(|(source, event_type)| LoggedType { source, event_type });
+        let logged = [("staging", None), ("default", Some("ping"))]
+            .map(|(source, event_type)| LoggedType { source, event_type });
         let sources = ["default", "staging"].map(str::to_owned);
         let known = KnownNames::new([], sources, &logged);
         let accepts = |sources: &[&str], scope: &Scope| {

@@ -116,14 +116,16 @@ impl Filter {
             sources,
             instance_ids,
         } = &self.compiled.clauses;
-        let ids = [
+        let ids: usize = [
             user_ids,
             organization_ids,
             session_ids,
             sources,
             instance_ids,
-        ];
-        let ids: usize = ids.into_iter().map(Values::bytes).sum();
+        ]
+        .into_iter()
+        .map(Values::bytes)
+        .sum();
         let filed = match self.narrow() {
             IndexHint::All => 0,
             IndexHint::Types(values)
@@ -205,8 +207,8 @@ pub(super) mod tests {
         let filter = compile(&Spec {
             exclude_types: vec!["user.updated".to_owned()],
             ..types(&["user.*"])
-        });
-        let filter = filter.expect("valid");
+        })
+        .expect("valid");
         assert!(filter.matches(event("user.created")));
         assert!(!filter.matches(event("user.updated")));
     }

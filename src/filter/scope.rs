@@ -42,14 +42,13 @@ impl Scope {
     /// [`Scope::exclude_types`] are still to be taken. Empty if nothing is left.
     #[must_use]
     pub fn allowed_part(&self, asked: &TypePattern) -> Vec<TypePattern> {
-        let common = self
-            .types
-            .iter()
-            .filter_map(|pattern| pattern.common(asked));
         let common: Vec<&TypePattern> = if self.types.is_empty() {
             vec![asked]
         } else {
-            common.collect()
+            self.types
+                .iter()
+                .filter_map(|pattern| pattern.common(asked))
+                .collect()
         };
         let is_left = |part: &&TypePattern| !self.exclude_types.iter().any(|it| it.covers(part));
         common.into_iter().filter(is_left).cloned().collect()

@@ -32,8 +32,11 @@ pub struct Denied {
 impl Denied {
     fn new(field: &str, asked: impl Iterator<Item = String>) -> Self {
         let mut asked = asked.peekable();
-        let named = asked.by_ref().take(NAMED_MAX);
-        let named: Vec<String> = named.map(|value| Excerpt(&value).to_string()).collect();
+        let named: Vec<String> = asked
+            .by_ref()
+            .take(NAMED_MAX)
+            .map(|value| Excerpt(&value).to_string())
+            .collect();
         let more = if asked.peek().is_some() { ", …" } else { "" };
         Self {
             asked: format!("{field}: {}{more}", named.join(", ")),

@@ -311,8 +311,8 @@ mod tests {
         assert_eq!(same.get("eu", "a"), Some(5));
         assert_eq!(same.get("eu", "b"), Some(0), "it stays");
         assert_eq!(same.record_count(), 7);
-        let many = (0..2_000).map(|number| tally(&format!("type.{number}"), 1));
-        let many = same.counted_again(many.collect());
+        let tallies = (0..2_000).map(|number| tally(&format!("type.{number}"), 1));
+        let many = same.counted_again(tallies.collect());
         assert_ne!(many.names_version(), same.names_version());
         assert_eq!(many.get("eu", Tally::OTHER), Some(1_000));
         assert_eq!(many.get("eu", "b"), None, "there is no room");

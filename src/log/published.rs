@@ -301,8 +301,12 @@ mod tests {
         }
         let lag = follower.next().now_or_never().flatten();
         assert_eq!(lag.map(|it| it.err()), Some(Some(Lagged(2))));
-        let next = follower.next().now_or_never().flatten();
-        let next = next.expect("more").expect("a batch");
+        let next = follower
+            .next()
+            .now_or_never()
+            .flatten()
+            .expect("more")
+            .expect("a batch");
         assert_eq!(next.after, Position::new(2));
     }
 

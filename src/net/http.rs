@@ -70,8 +70,11 @@ pub async fn serve<S, B>(
             peer: connection.peer().clone(),
             service: service.clone(),
         });
-        let serving = server.serve_connection(TokioIo::new(connection), service);
-        let serving = connections.watch(serving.into_owned());
+        let serving = connections.watch(
+            server
+                .serve_connection(TokioIo::new(connection), service)
+                .into_owned(),
+        );
         let port = listener.port();
         tokio::spawn(async move {
             if let Err(error) = serving.await {

@@ -90,16 +90,23 @@ impl HttpClient {
     pub async fn request(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let url = request.uri().to_string();
         let exchange = async {
-            let response = self.0.request(request).await;
-            let response = response.map_err(|error| ClientError::Unreachable {
-                url: url.clone(),
-                cause: with_causes(&error),
-            })?;
+            let response =
+                self.0
+                    .request(request)
+                    .await
+                    .map_err(|error| ClientError::Unreachable {
+                        url: url.clone(),
+                        cause: with_causes(&error),
+                    })?;
             let status = response.status();
-            let retry_after = response.headers().get("retry-after");
-            let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-            let body = body.collect().await.map(Collected::to_bytes);
+            let retry_after = response
+                .headers()
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok()?.parse().ok());
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+                .collect()
+                .await
+                .map(Collected::to_bytes);
             Ok(Answer {
                 status,
                 body: String::from_utf8_lossy(&body.unwrap_or_default()).into_owned(),

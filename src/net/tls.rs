@@ -258,8 +258,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         path: path.to_owned(),
         error,
     };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(unreadable)?;
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(unreadable)?
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate(path.to_owned()));
     }
@@ -293,8 +295,7 @@ pub(super) fn certificate_names(chain: &[CertificateDer<'_>]) -> Arc<[String]> {
 /// DNS names and URIs (as SPIFFE has them); where there are none, the common name (RFC
 /// 6125, section 6.4.4): authorities check the former, and may copy the latter.
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let alternative = certificate.subject_alternative_name();
-    let alternative = alternative.ok().flatten();
+    let alternative = certificate.subject_alternative_name().ok().flatten();
     let general_names = alternative
         .iter()
         .flat_map(|extension| &extension.value.general_names);

@@ -45,8 +45,9 @@ impl BodyReader {
 
     /// A body that announces too much is refused before it is sent.
     pub(super) fn check_announced_length(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let announced = headers.get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let announced = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         match announced {
             Some(length) if length > self.bytes_max => Err(Refusal::BodyTooLarge(self.bytes_max)),
             _ => Ok(()),
@@ -65,8 +66,7 @@ impl BodyReader {
             let charge = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
             let permit = if bytes.is_empty() {
                 let waiting_since = Instant::now();
-                let permit = self.in_flight.acquire_many(charge);
-                let permit = timeout(ROOM_TIMEOUT, permit).await;
+                let permit = timeout(ROOM_TIMEOUT, self.in_flight.acquire_many(charge)).await;
                 deadline += waiting_since.elapsed();
                 permit.ok().and_then(Result::ok)
             } else {
@@ -84,12 +84,13 @@ impl BodyReader {
         deadline: Instant,
     ) -> Result<Option<Bytes>, Refusal> {
         loop {
-            let frame = timeout_at(deadline.into(), body.frame()).await;
-            let frame = frame.map_err(|_| Refusal::BodyTooSlow(self.timeout))?;
-            let Some(frame) = frame else {
+            let next = timeout_at(deadline.into(), body.frame())
+                .await
+                .map_err(|_| Refusal::BodyTooSlow(self.timeout))?;
+            let Some(received) = next else {
                 return Ok(None);
             };
-            let frame = frame.map_err(|error| {
+            let frame = received.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     Refusal::BodyTooLarge(self.bytes_max)
                 } else {

@@ -259,10 +259,10 @@ async fn describe(
 async fn wrong_method(State(receiver): State<Arc<Receiver>>, uri: Uri) -> Response {
     let source = source_of(uri.path());
     let is_known = receiver.sources.check(source).is_ok();
-    let source = is_known.then_some(source);
+    let known_source = is_known.then_some(source);
     receiver
         .metrics
-        .count_refused(source, &Refusal::WrongMethod);
+        .count_refused(known_source, &Refusal::WrongMethod);
     Refusal::WrongMethod.into_response()
 }
 

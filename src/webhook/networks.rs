@@ -72,8 +72,9 @@ impl FromStr for Networks {
 }
 
 fn network_of(text: &str) -> Result<IpNet, InvalidNetwork> {
-    let network = text.parse::<IpNet>();
-    let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| InvalidNetwork(text.to_owned()))
 }
 

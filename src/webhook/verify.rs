@@ -82,8 +82,9 @@ impl SigningHeader {
     }
 
     fn read<'a>(&self, request: &'a HeaderMap) -> Result<&'a str, Rejection> {
-        let found = request.get(&self.svix);
-        let found = found.or_else(|| request.get(&self.standard));
+        let found = request
+            .get(&self.svix)
+            .or_else(|| request.get(&self.standard));
         let value = found.ok_or(Rejection::MissingHeader(self.name))?;
         value.to_str().map_err(|_| self.malformed())
     }
@@ -191,8 +192,8 @@ impl Verifier {
 
 /// Names the reason of a refusal. `now` is for the message alone.
 fn explain(error: &WebhookError, headers: &SignatureHeaders<'_>, now: UnixMillis) -> Rejection {
-    let now = now.milliseconds().div_euclid(1000);
-    let seconds = now.abs_diff(headers.timestamp_seconds);
+    let now_seconds = now.milliseconds().div_euclid(1000);
+    let seconds = now_seconds.abs_diff(headers.timestamp_seconds);
     match error {
         WebhookError::MissingHeader(name) => Rejection::MissingHeader(full_name(name)),
         WebhookError::InvalidHeader(name) => Rejection::MalformedHeader(full_name(name)),
@@ -231,8 +232,11 @@ mod tests {
     const PUBLISHED_SECONDS: i64 = 1_731_705_121;
 
     fn verifier(secrets: &[&str]) -> Verifier {
-        let secrets = secrets.iter().map(|text| SigningSecret::parse(text));
-        let secrets: Vec<SigningSecret> = secrets.collect::<Result<_, _>>().expect("valid");
+        let secrets: Vec<SigningSecret> = secrets
+            .iter()
+            .map(|text| SigningSecret::parse(text))
+            .collect::<Result<_, _>>()
+            .expect("valid");
         Verifier::new(&secrets)
     }
 

@@ -126,8 +126,9 @@ impl Subscriber {
     /// # Errors
     /// When it is not one: it holds characters that a header cannot carry.
     pub fn token(mut self, token: &str) -> Result<Self, Error> {
-        let value = format!("Bearer {}", token.trim()).parse();
-        let mut value: MetadataValue<Ascii> = value.map_err(|_| Error::Token)?;
+        let mut value = format!("Bearer {}", token.trim())
+            .parse::<MetadataValue<Ascii>>()
+            .map_err(|_| Error::Token)?;
         value.set_sensitive(true);
         self.authorization = Some(value);
         Ok(self)
@@ -218,8 +219,9 @@ impl Subscriber {
                 self.events_left = self.events_left.map(|left| left - 1);
             }
             Some(Kind::Started(started)) => {
-                let interval = started.heartbeat_interval;
-                let interval = interval.and_then(|interval| Duration::try_from(interval).ok());
+                let interval = started
+                    .heartbeat_interval
+                    .and_then(|interval| Duration::try_from(interval).ok());
                 if let Some(interval) = interval {
                     self.silence_max = silence_max(interval);
                 }
@@ -284,8 +286,9 @@ pub fn with_scheme(address: &str) -> String {
 
 fn endpoint(address: &str) -> Result<Endpoint, Error> {
     let invalid = || Error::Address(address.to_owned());
-    let endpoint = Endpoint::from_shared(with_scheme(address)).map_err(|_| invalid())?;
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+    let endpoint = Endpoint::from_shared(with_scheme(address))
+        .map_err(|_| invalid())?
+        .connect_timeout(CONNECT_TIMEOUT);
     match endpoint.uri().scheme_str() {
         Some("http") => Ok(endpoint),
         #[cfg(feature = "tls")]

@@ -74,10 +74,12 @@ impl Redaction {
         let names = removed.iter().cloned().chain(set_names).collect();
         let combinations = 0..1 << sealed.len();
         let plans = combinations.map(|seals: Seals| {
-            let sets = sealed.iter().enumerate();
-            let sets = sets.filter(|(bit, _)| seals & (1 << bit) != 0);
-            let removed = sets.flat_map(|(_, set)| set.rules());
-            Plan::new(rules.iter().cloned().chain(removed))
+            let sealed_sets = sealed
+                .iter()
+                .enumerate()
+                .filter(|(bit, _)| seals & (1 << bit) != 0);
+            let sealed_rules = sealed_sets.flat_map(|(_, set)| set.rules());
+            Plan::new(rules.iter().cloned().chain(sealed_rules))
         });
         Self {
             compiled: Arc::new(Compiled {

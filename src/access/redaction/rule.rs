@@ -263,11 +263,13 @@ pub fn uncovered_places(removed: &[String]) -> Vec<String> {
         .filter_map(|text| parse(text).ok())
         .flatten()
         .collect();
-    let names = rules.iter().filter_map(|rule| match rule {
-        Rule::At(path) => path.last(),
-        Rule::Anywhere(_) => None,
-    });
-    let names: BTreeSet<&String> = names.collect();
+    let names: BTreeSet<&String> = rules
+        .iter()
+        .filter_map(|rule| match rule {
+            Rule::At(path) => path.last(),
+            Rule::Anywhere(_) => None,
+        })
+        .collect();
     let is_covered = |path: &[String]| {
         rules.iter().any(|rule| match rule {
             Rule::At(at) => path.starts_with(at),

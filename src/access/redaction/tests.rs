@@ -59,8 +59,8 @@ fn sealed_fields_are_removed_from_both_renderings_unless_granted_by_name() {
     ] {
         let body = body_of(event_type);
         let whole: Value = serde_json::from_str(&body).expect("JSON");
-        let shown = payload(&sealed, event_type, &body).expect("JSON has fields");
-        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        let json = payload(&sealed, event_type, &body).expect("JSON has fields");
+        let shown: Value = serde_json::from_str(&json).expect("JSON");
         for secret in secrets {
             assert!(
                 !whole["data"][secret].is_null(),
@@ -102,8 +102,9 @@ fn what_signs_somebody_in_is_sealed_whatever_the_type_is_called() {
     let sealed = Redaction::default();
     let granted = redaction(&[], &["messages", "invitation_urls"]);
     let is_shown = |redaction: &Redaction, event_type: &str, data: &str| {
-        let body = serde_json::json!({"type": event_type, "data": "@"}).to_string();
-        let body = body.replace("\"@\"", data);
+        let body = serde_json::json!({"type": event_type, "data": "@"})
+            .to_string()
+            .replace("\"@\"", data);
         let typed = redaction.event(event_type, Cow::Owned(encoded(body.as_bytes())));
         let shown = payload(redaction, event_type, &body).expect("JSON has fields");
         [format!("{:?}", event(&typed)), shown].map(|text| text.contains("123456"))
@@ -228,8 +229,8 @@ fn json_around_a_removed_field_stays_byte_for_byte() {
 #[test]
 fn a_key_cannot_hide_from_its_removal() {
     let contact = redaction(&["contact", "data.private_metadata"], &[]);
-    let deep = format!("{}\"secret\"{}", "{\"a\":".repeat(500), "}".repeat(500));
-    let deep = format!(r#"{{"type":"user.created","data":{{"id":"user_1","x":{deep}}}}}"#);
+    let nested = format!("{}\"secret\"{}", "{\"a\":".repeat(500), "}".repeat(500));
+    let deep = format!(r#"{{"type":"user.created","data":{{"id":"user_1","x":{nested}}}}}"#);
     for body in [
         r#"{"type":"user.created","data":{"email_addresses":1,"email_addresses":["secret"]}}"#,
         r#"{"type":"user.created","data":{"email\u005faddresses":["secret"]}}"#,
@@ -335,8 +336,11 @@ fn remove(value: &mut Value, rule: &str) {
 
 fn any_rule() -> impl Strategy<Value = String> {
     let known = schema::json_paths();
-    let names = known.names().iter().map(|name| format!("**.{name}"));
-    let names: Vec<String> = names.collect();
+    let names: Vec<String> = known
+        .names()
+        .iter()
+        .map(|name| format!("**.{name}"))
+        .collect();
     let paths: Vec<String> = known.paths().map(|path| path.join(".")).collect();
     prop_oneof![
         prop::sample::select(names),

@@ -121,14 +121,15 @@ fn judge(method: &str, filter: &EventFilter, known: &KnownNames, principal: &Pri
 }
 
 fn methods_with_a_filter() -> Vec<String> {
-    let service = proto::DESCRIPTORS.get_service_by_name(proto::service::EVENT_SERVICE);
-    let service = service.expect("the service");
+    let service = proto::DESCRIPTORS
+        .get_service_by_name(proto::service::EVENT_SERVICE)
+        .expect("the service");
     let with_filter = service.methods().filter(|method| {
         let mut fields = method.input().fields().collect::<Vec<_>>().into_iter();
         fields.any(|field| {
-            let message = field.kind();
-            let message = message.as_message();
-            message.is_some_and(|message| message.name() == "EventFilter")
+            let kind = field.kind();
+            kind.as_message()
+                .is_some_and(|message| message.name() == "EventFilter")
         })
     });
     with_filter.map(|method| method.name().to_owned()).collect()
@@ -151,19 +152,19 @@ fn a_request_is_judged_in_fifty_milliseconds() {
             .flat_map(|method| principals.iter().map(move |it| (method, it)));
         for (method, principal) in all {
             // What else runs on this processor spoils one measurement, not three.
-            let took = (0..3).map(|_| {
+            let measured = (0..3).map(|_| {
                 let started = processor_time();
                 judge(method, &filter, &known, principal);
                 processor_time().saturating_sub(started)
             });
-            let took = took.min().unwrap_or_default();
+            let took = measured.min().unwrap_or_default();
             let counts = [
                 &filter.types,
                 &filter.exclude_types,
                 &filter.user_ids,
                 &filter.sources,
-            ];
-            let counts = counts.map(Vec::len);
+            ]
+            .map(Vec::len);
             prop_assert!(took <= JUDGED_WITHIN, "{method} of {counts:?}: {took:?}");
         }
         Ok(())

@@ -113,8 +113,9 @@ fn read_principal(
     }
     let before = fields.problems.len();
     let token_hashes = read_hashes(fields);
-    let certificates = fields.text("client_certificate").into_iter();
-    let certificates: Vec<_> = certificates
+    let certificates: Vec<_> = fields
+        .text("client_certificate")
+        .into_iter()
         .chain(fields.texts("client_certificates"))
         .collect();
     if certificates.iter().any(|it| it.value.is_empty()) {

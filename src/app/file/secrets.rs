@@ -145,9 +145,9 @@ pub fn read_file(path: &Path) -> Result<(String, Option<String>), String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("{shown} is larger than 4 KiB: it is not a secret"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
+    let whole = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
+    let line = whole.strip_suffix('\n').unwrap_or(&whole);
+    let text = line.strip_suffix('\r').unwrap_or(line);
     if text.is_empty() {
         return Err(format!("{shown} is empty"));
     }

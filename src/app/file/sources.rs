@@ -152,9 +152,9 @@ fn secrets_of_variable(
             "signing_secrets_env[{index}]: write the name of an environment variable, such as CLERK_SECRET"
         ));
     }
-    let held = secrets::of_variable(environment, variable)
-        .map_err(|(variable, message)| format!("environment variable {variable}: {message}"))?;
-    let Some(held) = held else {
+    let Some(held) = secrets::of_variable(environment, variable)
+        .map_err(|(variable, message)| format!("environment variable {variable}: {message}"))?
+    else {
         return match environment {
             Environment::LeftOut => Ok(None),
             Environment::OfProcess => Err(format!(

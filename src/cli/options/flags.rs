@@ -167,7 +167,11 @@ fn given(matches: &ArgMatches, is_wanted: fn(&Declaration) -> bool) -> Given {
 
 /// Whether a value is from the environment, which is to be left out.
 fn is_left_out(matches: &ArgMatches, key: &str) -> bool {
-    let leaves_out = matches.try_get_one::<bool>(NO_ENVIRONMENT);
-    let leaves_out = leaves_out.ok().flatten().copied().unwrap_or(false);
+    let leaves_out = matches
+        .try_get_one::<bool>(NO_ENVIRONMENT)
+        .ok()
+        .flatten()
+        .copied()
+        .unwrap_or(false);
     leaves_out && matches.value_source(key) == Some(ValueSource::EnvVariable)
 }

@@ -25,8 +25,9 @@ pub fn printed(settings: &Settings, config: &Config) -> Vec<Printed> {
         let key = option.key;
         let (value, origin) = match (key, settings.value(key)) {
             ("signing_secret", given) => {
-                let origin = given.map(|(_, origin)| origin.to_string());
-                let origin = origin.or_else(|| variable_of_secret(settings));
+                let origin = given
+                    .map(|(_, origin)| origin.to_string())
+                    .or_else(|| variable_of_secret(settings));
                 (default_secrets(settings, config), origin)
             }
             ("nats_url", Some((_, origin))) => (servers(config), Some(origin.to_string())),

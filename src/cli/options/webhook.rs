@@ -120,8 +120,9 @@ impl WebhookOptions {
         if body == Size(0) {
             check.refuse("body_limit", "must be more than 0");
         }
-        let in_flight = self.in_flight_limit;
-        let in_flight = in_flight.unwrap_or(size_of(default.in_flight_bytes_max));
+        let in_flight = self
+            .in_flight_limit
+            .unwrap_or(size_of(default.in_flight_bytes_max));
         if in_flight < body {
             check.refuse("in_flight_limit", "must be at least --body-limit");
         }

@@ -130,9 +130,10 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
 /// Other methods are no calls. To CONNECT, anything but a refusal would open a tunnel.
 fn is_grpc(method: &Method, version: Version, headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE);
-    let content_type = content_type.and_then(|it| it.to_str().ok());
-    let content_type = content_type.unwrap_or_default();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|it| it.to_str().ok())
+        .unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     method == Method::POST
         && version == Version::HTTP_2

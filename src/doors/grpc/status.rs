@@ -26,15 +26,16 @@ pub(super) fn render(problem: Problem) -> Status {
     if reason.is_empty() {
         return Status::new(code, message);
     }
-    let metadata = metadata.into_iter();
-    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-    let metadata: HashMap<String, String> = metadata.collect();
+    let metadata: HashMap<String, String> = metadata
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     if retry_after.is_some() {
         details.set_retry_info(retry_after);
     }
-    let violations = violations.into_iter();
     let mut violations: Vec<FieldViolation> = violations
+        .into_iter()
         .map(|violation| FieldViolation::new(violation.field, violation.description))
         .collect();
     loop {

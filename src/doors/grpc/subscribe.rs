@@ -69,8 +69,10 @@ async fn open(api: &Api, request: Request<Body>) -> Result<Response<Body>, Statu
     let decoder = ProstDecoder::<proto::SubscribeRequest>::default();
     let body = request.into_body();
     let mut messages = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
-    let message = messages.message().await?;
-    let message = message.ok_or_else(|| status::render(Problem::no_message()))?;
+    let message = messages
+        .message()
+        .await?
+        .ok_or_else(|| status::render(Problem::no_message()))?;
     let events = api.subscribe(&call, message).await;
     events.map(respond).map_err(status::render)
 }

@@ -138,15 +138,15 @@ proptest! {
                 }
                 Step::Notify(events) => {
                     let events: Vec<Attributes> = events.into_iter().map(attributes).collect();
-                    let numbered = (log.len() as u64 + 1..).map(Position::new).zip(&events);
-                    let numbered: Vec<Arrival<'_>> = numbered.collect();
+                    let positions = (log.len() as u64 + 1..).map(Position::new);
+                    let numbered: Vec<Arrival<'_>> = positions.zip(&events).collect();
                     let mut woken = notify(&mut index, &numbered);
                     log.extend(events.into_iter().map(Some));
                     woken.sort_unstable();
-                    let expected = models.iter_mut().filter(|(_, model)| {
+                    let matched = models.iter_mut().filter(|(_, model)| {
                         model.waits && unseen_match(&log, model, log.len())
                     });
-                    let expected: Vec<u64> = expected
+                    let expected: Vec<u64> = matched
                         .map(|(number, model)| { model.waits = false; *number })
                         .collect();
                     prop_assert_eq!(woken, expected);
@@ -156,8 +156,8 @@ proptest! {
                     log.push(None);
                     let mut woken = index.skip_to(Position::new(log.len() as u64));
                     woken.sort_unstable();
-                    let expected = models.iter_mut().filter(|(_, model)| model.waits);
-                    let expected: Vec<u64> = expected
+                    let waiting = models.iter_mut().filter(|(_, model)| model.waits);
+                    let expected: Vec<u64> = waiting
                         .map(|(number, model)| { model.waits = false; *number })
                         .collect();
                     prop_assert_eq!(woken, expected);

@@ -87,8 +87,10 @@ impl MemoryLog {
             return Err(ReadError::Expired { trimmed });
         }
         let mut through = scan.after;
-        let left = kept.records.iter();
-        let left = left.filter(|record| record.position > scan.after);
+        let left = kept
+            .records
+            .iter()
+            .filter(|record| record.position > scan.after);
         for record in left.take(SCAN_ROWS) {
             through = record.position;
             let record = record.view();

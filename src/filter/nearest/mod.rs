@@ -101,8 +101,8 @@ impl Allowed<'_> {
     /// The type, or the pattern of a family, that `asked` means.
     #[must_use]
     pub fn nearest(&self, asked: &str) -> Option<String> {
-        let letters = plain(asked);
-        let letters = Letters::of(&letters)?;
+        let plain_name = plain(asked);
+        let letters = Letters::of(&plain_name)?;
         self.same_but_for_one_letter(&letters)
             .or_else(|| self.by_words(asked))
             .or_else(|| self.by_family_letters(asked))
@@ -122,11 +122,15 @@ impl Allowed<'_> {
 
     fn same_but_for_one_letter(&self, asked: &Letters) -> Option<String> {
         let families = self.families.iter();
-        let types = families.clone().flat_map(|(_, types)| types);
-        let types = types.map(|it| (asked.distance(&it.plain), it.name.clone()));
+        let types = families
+            .clone()
+            .flat_map(|(_, types)| types)
+            .map(|it| (asked.distance(&it.plain), it.name.clone()));
         let families = families.map(|it| (asked.distance(&it.0.plain), pattern(it)));
-        let nearest = types.chain(families).min_by_key(|(distance, _)| *distance);
-        let nearest = nearest.filter(|(distance, _)| *distance <= 1);
+        let nearest = types
+            .chain(families)
+            .min_by_key(|(distance, _)| *distance)
+            .filter(|(distance, _)| *distance <= 1);
         nearest.map(|(_, name)| name)
     }
 
@@ -167,11 +171,16 @@ impl Allowed<'_> {
         let (words, types) = (&family.0.meanings, &family.1);
         let acts: Vec<&Meaning> = meanings.iter().filter(|it| !words.contains(it)).collect();
         // `subscription.canceled` means `subscriptionItem.canceled`.
-        let narrower = self.families.iter().filter(|(other, _)| {
-            let mut all = words.iter();
-            other.meanings.len() > words.len() && all.all(|word| other.meanings.contains(word))
-        });
-        let narrower: Vec<&Type> = narrower.flat_map(|(_, types)| types).copied().collect();
+        let narrower: Vec<&Type> = self
+            .families
+            .iter()
+            .filter(|(other, _)| {
+                let mut all = words.iter();
+                other.meanings.len() > words.len() && all.all(|word| other.meanings.contains(word))
+            })
+            .flat_map(|(_, types)| types)
+            .copied()
+            .collect();
         if let Some(found) = by_phrase(types, &acts).or_else(|| by_phrase(&narrower, &acts)) {
             return found;
         }
@@ -208,8 +217,10 @@ impl Allowed<'_> {
     fn by_family_letters(&self, asked: &str) -> Option<String> {
         let (family, _) = asked.split_once('.').unwrap_or((asked, ""));
         let letters = Letters::of(&plain(family))?;
-        let near = self.families.iter();
-        let near = near.filter_map(|it| Some((letters.resembles(&it.0.plain, NAME_SLIPS)?, it)));
+        let near = self
+            .families
+            .iter()
+            .filter_map(|it| Some((letters.resembles(&it.0.plain, NAME_SLIPS)?, it)));
         let (_, family) = near.min_by_key(|(distance, _)| *distance)?;
         let rest = asked.split_once('.').map_or("", |(_, rest)| rest);
         let meanings = words::meanings(&words::split(rest));

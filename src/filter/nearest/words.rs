@@ -224,8 +224,10 @@ pub(super) fn meanings(words: &[String]) -> Vec<Meaning> {
 
 /// The acts that may be meant by `act`: itself first.
 pub(super) fn nearest_acts(act: &str) -> impl Iterator<Item = &str> {
-    let nearest = NEAREST_ACTS.iter().find(|(name, _)| *name == act);
-    let nearest = nearest.map_or(&[][..], |(_, nearest)| nearest);
+    let nearest = NEAREST_ACTS
+        .iter()
+        .find(|(name, _)| *name == act)
+        .map_or(&[][..], |(_, nearest)| nearest);
     std::iter::once(act).chain(nearest.iter().copied())
 }
 

@@ -25,8 +25,10 @@ pub(super) fn weigh(record: &Entry) -> u64 {
 /// Returns why a record that takes up `record_bytes` and was refused cannot be stored, where
 /// the account's limits show it.
 pub(super) async fn find_lack(shared: &Shared, record_bytes: u64) -> Option<String> {
-    let account = timeout(ANSWERED_WITHIN, shared.context.query_account()).await;
-    let account = account.ok()?.ok()?;
+    let account = timeout(ANSWERED_WITHIN, shared.context.query_account())
+        .await
+        .ok()?
+        .ok()?;
     explain_lack(&account, shared.config.replicas as u64, record_bytes)
 }
 
@@ -90,8 +92,7 @@ mod tests {
         assert!(!is_full(limits(None, Some(-1)), 1_000, 1, 1));
         // Where one record is too large, smaller ones may fit.
         assert!(!is_full(million(), 900_000, 1, 3_000_000));
-        let said = explain_lack(&account(million(), 999_999), 1, 2_000);
-        let said = said.expect("it is full");
+        let said = explain_lack(&account(million(), 999_999), 1, 2_000).expect("it is full");
         assert!(said.contains("999999 of 1000000 bytes are used"), "{said}");
     }
 

@@ -326,8 +326,8 @@ mod tests {
             assert!(!self.is_found, "none is sent to what cannot store it");
             assert_eq!(ticket.is_try, !was_open);
             if ticket.is_try {
-                let delay = 250 << self.failed_tries.min(10);
-                let delay = Duration::from_millis(delay).min(TRY_DELAY_MAX);
+                let delay_ms = 250 << self.failed_tries.min(10);
+                let delay = Duration::from_millis(delay_ms).min(TRY_DELAY_MAX);
                 let is_early = self.tried.is_some_and(|tried| self.now < tried + delay);
                 assert!(!is_early, "tried after less than {delay:?}");
                 self.tried = Some(self.now);

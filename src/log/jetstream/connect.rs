@@ -119,8 +119,10 @@ async fn attempt(
         .servers
         .iter()
         .map(|ServerUrl(address)| address.clone());
-    let client = options.connect(servers.collect::<Vec<_>>()).await;
-    let client = client.map_err(|error| Failed::ForNow(error.to_string()))?;
+    let client = options
+        .connect(servers.collect::<Vec<_>>())
+        .await
+        .map_err(|error| Failed::ForNow(error.to_string()))?;
     let payload_max = client.max_payload();
     if payload_max < MESSAGE_BYTES_MAX {
         tracing::warn!(
@@ -136,15 +138,17 @@ async fn attempt(
         .max_ack_inflight(OUTSTANDING_MAX)
         .backpressure_on_inflight(false)
         .build(client.clone());
-    let info = stream::find_or_create(&context, config).await;
-    let info = info.map_err(|unusable| match unusable {
-        Unusable::NotNow(reason) => Failed::ForNow(reason),
-        Unusable::Absent => Failed::ForGood(OpenError::NoStream(config.stream.clone())),
-        Unusable::Never(reason) => Failed::ForGood(OpenError::NotCreated {
-            stream: config.stream.clone(),
-            reason,
-        }),
-    })?;
+    let info =
+        stream::find_or_create(&context, config)
+            .await
+            .map_err(|unusable| match unusable {
+                Unusable::NotNow(reason) => Failed::ForNow(reason),
+                Unusable::Absent => Failed::ForGood(OpenError::NoStream(config.stream.clone())),
+                Unusable::Never(reason) => Failed::ForGood(OpenError::NotCreated {
+                    stream: config.stream.clone(),
+                    reason,
+                }),
+            })?;
     stream::check(config, &info.config)
         .map_err(|mismatches| Failed::ForGood(OpenError::Mismatch(mismatches)))?;
     Ok(Connected {

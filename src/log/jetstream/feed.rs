@@ -158,10 +158,10 @@ impl Follower {
             config: log,
             ..
         } = &*self.shared;
-        let consumer = context.create_consumer_on_stream(config, &log.stream).await;
-        let has_no_room = consumer.as_ref().is_err_and(search::has_no_room);
+        let creation = context.create_consumer_on_stream(config, &log.stream).await;
+        let has_no_room = creation.as_ref().is_err_and(search::has_no_room);
         self.shared.searches.give_way_to_follower(has_no_room);
-        let consumer = consumer.map_err(|error| error.to_string())?;
+        let consumer = creation.map_err(|error| error.to_string())?;
         self.consumer = Some(consumer.cached_info().name.clone());
         let messages = consumer
             .stream()
@@ -204,8 +204,9 @@ impl Follower {
         consumed: &mut u64,
         records: &mut Vec<Record>,
     ) -> Result<(), String> {
-        let message = message.ok_or("the connection is closed")?;
-        let message = message.map_err(|error| error.to_string())?;
+        let message = message
+            .ok_or("the connection is closed")?
+            .map_err(|error| error.to_string())?;
         let info = message.info().map_err(|error| error.to_string())?;
         let position = Position::new(info.stream_sequence);
         *consumed += 1;

@@ -111,19 +111,21 @@ impl Search<'_> {
             return Ok(ControlFlow::Continue(()));
         };
         self.has_begun = true;
-        let messages = created.stream().max_messages_per_batch(HEADERS_MAX);
-        let mut messages = messages
+        let mut messages = created
+            .stream()
+            .max_messages_per_batch(HEADERS_MAX)
             .messages()
             .await
             .map_err(|error| to_unreachable(&error))?;
         let mut consumed = 0;
         loop {
-            let message = tokio::select! {
-                message = messages.next() => message,
+            let next = tokio::select! {
+                next = messages.next() => next,
                 () = self.shared.searches.give_way() => return Ok(ControlFlow::Continue(())),
             };
-            let message = message.ok_or_else(|| to_unreachable(&"the connection is closed"))?;
-            let message = message.map_err(|error| to_unreachable(&error))?;
+            let message = next
+                .ok_or_else(|| to_unreachable(&"the connection is closed"))?
+                .map_err(|error| to_unreachable(&error))?;
             let info = message.info().map_err(|error| to_unreachable(&error))?;
             consumed += 1;
             if info.consumer_sequence != consumed {

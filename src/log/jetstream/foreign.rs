@@ -19,8 +19,7 @@ pub(super) struct ForeignMessages {
 impl ForeignMessages {
     /// Notes one. Returns whether it is a new one.
     pub(super) fn note(&self, position: Position) -> bool {
-        let positions = &self.positions;
-        let mut positions = positions.lock();
+        let mut positions = self.positions.lock();
         let is_new = positions.insert(position);
         if positions.len() > MESSAGES_MAX {
             positions.pop_first();

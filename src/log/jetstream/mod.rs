@@ -247,8 +247,7 @@ impl Keep for JetStreamLog {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.shared.closed.cancel();
-            let tasks = &self.tasks;
-            let tasks = std::mem::take(&mut *tasks.lock());
+            let tasks = std::mem::take(&mut *self.tasks.lock());
             for task in tasks {
                 let _panicked = task.await;
             }

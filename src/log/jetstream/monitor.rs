@@ -134,11 +134,15 @@ pub(super) async fn count(shared: &Shared) -> Result<(), String> {
     let Shared {
         context, config, ..
     } = shared;
-    let stream = context.get_stream_no_info(&config.stream).await;
-    let stream = stream.map_err(|error| error.to_string())?;
+    let stream = context
+        .get_stream_no_info(&config.stream)
+        .await
+        .map_err(|error| error.to_string())?;
     let all = subject::all(&config.subject_prefix);
-    let subjects = stream.info_with_subjects(all).await;
-    let subjects = subjects.map_err(|error| error.to_string())?;
+    let subjects = stream
+        .info_with_subjects(all)
+        .await
+        .map_err(|error| error.to_string())?;
     let through = Position::new(subjects.info.state.last_sequence);
     let found: Vec<(String, usize)> = subjects
         .try_collect()

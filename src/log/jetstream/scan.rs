@@ -98,14 +98,16 @@ async fn read_page(
     after: Position,
     last: Position,
 ) -> Result<Page, ReadError> {
-    let asked = subjects.iter().map(|subject| Asked {
-        shared,
-        subject,
-        after,
-        last,
-        messages_max: MESSAGES_MAX / subjects.len(),
-    });
-    let asked = asked.map(Asked::read);
+    let asked = subjects
+        .iter()
+        .map(|subject| Asked {
+            shared,
+            subject,
+            after,
+            last,
+            messages_max: MESSAGES_MAX / subjects.len(),
+        })
+        .map(Asked::read);
     let answers = futures_util::future::try_join_all(asked).await?;
     let mut through = last;
     let mut records = Vec::new();
@@ -190,10 +192,10 @@ impl Asked<'_> {
             .map_err(|error| to_unreachable(&error))?;
         let mut found: Vec<Found> = Vec::new();
         loop {
-            let answer = timeout(ANSWERED_WITHIN, answers.next()).await;
-            let answer =
-                answer.map_err(|_| to_unreachable(&"no server answered for the stream in time"))?;
-            let answer = answer.ok_or_else(|| to_unreachable(&"the connection is closed"))?;
+            let answer = timeout(ANSWERED_WITHIN, answers.next())
+                .await
+                .map_err(|_| to_unreachable(&"no server answered for the stream in time"))?
+                .ok_or_else(|| to_unreachable(&"the connection is closed"))?;
             match answer.status {
                 None => {}
                 // The end of the page, which older servers do not send.

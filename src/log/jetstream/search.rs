@@ -69,8 +69,9 @@ impl SearchConsumer {
         let Some(creation) = &mut self.creation else {
             return Ok(None);
         };
-        let created = creation.await;
-        let created = created.map_err(|error| ReadError::Unreachable(error.to_string()))?;
+        let created = creation
+            .await
+            .map_err(|error| ReadError::Unreachable(error.to_string()))?;
         self.creation = None;
         match created {
             Ok(consumer) => Ok(Some(consumer)),

@@ -43,8 +43,7 @@ impl ServerChoice {
         addresses: impl Iterator<Item = &'a ServerAddr>,
     ) -> Option<&'a ServerAddr> {
         let name = |address: &ServerAddr| format!("{}:{}", address.host(), address.port());
-        let tried = &self.tried;
-        let mut tried = tried.lock();
+        let mut tried = self.tried.lock();
         let chosen = addresses.min_by_key(|address| {
             let name = name(address);
             let last = tried.last.get(&name).copied().unwrap_or_default();
@@ -85,8 +84,7 @@ impl ServerChoice {
     }
 
     fn is_new(&self, error: String) -> bool {
-        let reported = &self.reported;
-        let mut reported = reported.lock();
+        let mut reported = self.reported.lock();
         let is_new = reported.as_ref() != Some(&error);
         *reported = Some(error);
         is_new

@@ -130,15 +130,18 @@ impl Shared {
 
     pub(super) async fn info(&self) -> Result<Info, StateError> {
         self.check_connection()?;
-        let stream = self.context.get_stream(&self.config.stream).await;
-        let stream = stream.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(error)
-                if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-            {
-                StateError::Missing
-            }
-            _ => StateError::Unreachable(error.to_string()),
-        })?;
+        let stream =
+            self.context
+                .get_stream(&self.config.stream)
+                .await
+                .map_err(|error| match error.kind() {
+                    GetStreamErrorKind::JetStream(error)
+                        if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                    {
+                        StateError::Missing
+                    }
+                    _ => StateError::Unreachable(error.to_string()),
+                })?;
         let info = stream.cached_info();
         if stream::epoch(info) != self.epoch {
             self.set_writability(Writability::Failed(format!(
@@ -210,8 +213,11 @@ impl Shared {
         subject: Option<&str>,
     ) -> Result<Option<StreamMessage>, ReadError> {
         let to_unreachable = |error: String| ReadError::Unreachable(error);
-        let stream = self.context.get_stream_no_info(&self.config.stream).await;
-        let stream = stream.map_err(|error| to_unreachable(error.to_string()))?;
+        let stream = self
+            .context
+            .get_stream_no_info(&self.config.stream)
+            .await
+            .map_err(|error| to_unreachable(error.to_string()))?;
         let all = subject::all(&self.config.subject_prefix);
         let asked = stream
             .raw_message_builder()
@@ -249,8 +255,7 @@ impl Shared {
 
     /// Has something noted that decides whether records are taken, and logs it.
     pub(super) fn judge<T>(&self, note: impl FnOnce(&mut Admission) -> T) -> T {
-        let admission = &self.admission;
-        let mut admission = admission.lock();
+        let mut admission = self.admission.lock();
         let was_open = admission.refusal().is_none();
         let noted = note(&mut admission);
         // In the lock, so that no older judgment follows on a newer one.

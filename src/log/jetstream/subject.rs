@@ -52,8 +52,10 @@ pub(super) fn of_type(prefix: &str, event_type: &str) -> String {
 pub(super) fn parse(prefix: &str, subject: &str) -> Option<(String, String)> {
     let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
     let (source, event_type) = rest.split_once('.')?;
-    let tokens = event_type.split('.').map(decode_token);
-    let tokens: Vec<String> = tokens.collect::<Option<_>>()?;
+    let tokens: Vec<String> = event_type
+        .split('.')
+        .map(decode_token)
+        .collect::<Option<_>>()?;
     Some((decode_token(source)?, tokens.join(".")))
 }
 

@@ -126,17 +126,20 @@ impl Backup {
         let source = schema::open_for_reading(data_dir)?;
         schema::check_owner(&source, &path)?;
         // Random, since a process in a container has the number of the one before.
-        let random = "SELECT lower(hex(randomblob(4)))";
-        let random: String = source.query_row(random, [], |row| row.get(0))?;
-        let mut unfinished = OsString::from(file);
-        unfinished.push(format!(".tmp-{random}"));
-        let unfinished = PathBuf::from(unfinished);
-        let mut options = OpenOptions::new();
-        let output = options.create_new(true).write(true).mode(0o600);
-        let output = output.open(&unfinished);
+        let sql = "SELECT lower(hex(randomblob(4)))";
+        let random: String = source.query_row(sql, [], |row| row.get(0))?;
+        let mut unfinished_name = OsString::from(file);
+        unfinished_name.push(format!(".tmp-{random}"));
+        let unfinished = PathBuf::from(unfinished_name);
+        let output = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .map_err(|error| BackupError::file(file, error))?;
         Ok(Self {
             source,
-            output: output.map_err(|error| BackupError::file(file, error))?,
+            output,
             file: file.to_owned(),
             unfinished: Unfinished { path: unfinished },
         })
@@ -209,9 +212,11 @@ impl Backup {
             Err(_) => {}
         }
         // Not every file system has links: an empty file of our own holds the name.
-        let mut options = OpenOptions::new();
-        let options = options.create_new(true).write(true).mode(0o600);
-        options.open(&self.file)?;
+        OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&self.file)?;
         fs::rename(&self.unfinished.path, &self.file).inspect_err(|_| {
             let _none = fs::remove_file(&self.file);
         })

@@ -46,9 +46,12 @@ impl DirectoryLock {
         if !data_dir.exists() {
             create_for_owner(data_dir).map_err(directory_error)?;
         }
-        let mut options = OpenOptions::new();
-        let options = options.create(true).append(true).mode(0o600);
-        let file = options.open(data_dir.join(LOCK)).map_err(directory_error)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(data_dir.join(LOCK))
+            .map_err(directory_error)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -108,9 +111,12 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 
 /// SQLite gives the files beside the database its permissions.
 pub(super) fn create_file_for_owner(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let options = options.create(true).append(true).mode(0o600);
-    options.open(path).map(drop)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
 }
 
 /// Takes the log's files from other users, and warns of what was open to them.

@@ -55,8 +55,10 @@ impl ReaderPool {
         &self,
         read: impl FnOnce(&mut Connection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| ReadError::Closed)?;
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| ReadError::Closed)?;
         let idle = Arc::clone(&self.idle);
         let reading_lock = Arc::clone(&self.reading);
         let reading = tokio::task::spawn_blocking(move || {
@@ -110,11 +112,11 @@ pub(super) fn scan(
 ) -> Result<Position, ReadError> {
     // One snapshot for both questions: what is gone, and what is there.
     let transaction = connection.transaction().map_err(unreadable)?;
-    let trimmed: i64 = transaction
+    let trimmed_position: i64 = transaction
         .prepare_cached("SELECT trimmed FROM meta")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(unreadable)?;
-    let trimmed = Position::new(trimmed.unsigned_abs());
+    let trimmed = Position::new(trimmed_position.unsigned_abs());
     if trimmed > scan.after {
         return Err(ReadError::Expired { trimmed });
     }
@@ -184,8 +186,7 @@ fn select(scan: &Scan) -> (String, Vec<&str>) {
              WHERE {column} = ?{parameter} AND position > ?1 AND position <= ?2"
         )
     });
-    let arms: Vec<String> = arms.collect();
-    let merged = arms.join(" UNION ALL ");
+    let merged = arms.collect::<Vec<_>>().join(" UNION ALL ");
     let sql = format!(
         "SELECT {COLUMNS}, {payload} FROM ({merged} ORDER BY position LIMIT ?3) AS found \
          CROSS JOIN record ON record.position = found.position ORDER BY found.position"

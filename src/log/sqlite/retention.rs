@@ -81,8 +81,9 @@ impl Sweep {
     /// may come before the next.
     fn allows(&mut self, excess_bytes: u64, bytes_max: u64) -> u64 {
         let began_with = *self.excess_bytes.get_or_insert(excess_bytes);
-        let most = began_with.saturating_mul(REMOVED_PER_EXCESS_MAX);
-        let most = most.saturating_add(bytes_max / LOOKS_PER_LIMIT);
+        let most = began_with
+            .saturating_mul(REMOVED_PER_EXCESS_MAX)
+            .saturating_add(bytes_max / LOOKS_PER_LIMIT);
         excess_bytes.min(most.saturating_sub(self.removed_bytes))
     }
 }
@@ -176,8 +177,11 @@ pub(super) fn weight(record: &Entry) -> u64 {
         attributes.user_id,
         attributes.organization_id,
         attributes.session_id,
-    ];
-    let ids = ids.into_iter().flatten().map(str::len).sum::<usize>();
+    ]
+    .into_iter()
+    .flatten()
+    .map(str::len)
+    .sum::<usize>();
     let indexed = record.id.len() + attributes.source.len() + attributes.event_type.len() + ids;
     weight_of(record.bytes() as u64, indexed as u64)
 }
@@ -189,8 +193,10 @@ fn weight_of(content_bytes: u64, indexed_bytes: u64) -> u64 {
 
 /// Says what was removed, and what is left.
 pub(super) fn say(connection: &Connection, records: u64, bytes: u64) {
-    let oldest = reader::oldest_receive_time(connection).ok().flatten();
-    let oldest = oldest.map(|oldest| prost_types::Timestamp::from(oldest).to_string());
+    let oldest = reader::oldest_receive_time(connection)
+        .ok()
+        .flatten()
+        .map(|oldest| prost_types::Timestamp::from(oldest).to_string());
     tracing::info!(
         events = records,
         bytes,
@@ -210,9 +216,8 @@ fn excess_bytes(
         return Ok(0);
     };
     // Each tree has a page, however empty it is.
-    let trees = "SELECT count(*) FROM sqlite_schema WHERE rootpage > 0";
     let trees: i64 = connection
-        .prepare_cached(trees)?
+        .prepare_cached("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0")?
         .query_row([], |row| row.get(0))?;
     let empty = trees.unsigned_abs() * reader::page_bytes(connection)?;
     let stays = empty + shared.retired_ids.bytes() + saved.bytes();
@@ -230,12 +235,12 @@ pub(super) fn remove_oldest(
     saved: &mut SavedTallies,
 ) -> rusqlite::Result<Removed> {
     let excess_bytes = excess_bytes(connection, limits.bytes_max, shared, saved)?;
-    let excess_bytes = match limits.bytes_max {
+    let removable_bytes = match limits.bytes_max {
         Some(bytes_max) => retention.sweep.allows(excess_bytes, bytes_max),
         None => 0,
     };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (oldest, bytes) = oldest_to_remove(&transaction, limits, excess_bytes)?;
+    let (oldest, bytes) = oldest_to_remove(&transaction, limits, removable_bytes)?;
     let forgotten = retired::forget(&transaction, limits.dedupe_since, STEP_RECORDS_MAX)?;
     let Some(through) = oldest else {
         transaction.commit()?;

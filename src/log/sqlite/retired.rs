@@ -225,11 +225,11 @@ mod tests {
             let sql = "SELECT sum(pgsize) FROM dbstat \
                        WHERE name IN ('retired_id', 'retired_id_receive_time')";
             let database = Connection::open(directory.path().join("clerkcast.db"));
-            let found = database
+            let measured: i64 = database
                 .expect("opens")
-                .query_row(sql, [], |row| row.get(0));
-            let found: i64 = found.expect("measured");
-            let found = found.unsigned_abs();
+                .query_row(sql, [], |row| row.get(0))
+                .expect("measured");
+            let found = measured.unsigned_abs();
             assert!(
                 reckoned.abs_diff(found) * 5 <= found,
                 "{reckoned} for {found}, {length} bytes each"

@@ -32,11 +32,12 @@ impl Runs {
     pub(super) fn load(connection: &Connection, trimmed: Position) -> rusqlite::Result<Self> {
         let sql = "SELECT first_position, number FROM run ORDER BY first_position";
         let mut statement = connection.prepare(sql)?;
-        let starts = statement.query_map([], |row| {
-            let first: i64 = row.get(0)?;
-            Ok((Position::new(first.unsigned_abs()), Run::new(row.get(1)?)))
-        })?;
-        let starts: Vec<(Position, Run)> = starts.collect::<Result<_, _>>()?;
+        let starts: Vec<(Position, Run)> = statement
+            .query_map([], |row| {
+                let first: i64 = row.get(0)?;
+                Ok((Position::new(first.unsigned_abs()), Run::new(row.get(1)?)))
+            })?
+            .collect::<Result<_, _>>()?;
         Ok(Self::new(&starts, trimmed))
     }
 
@@ -210,8 +211,8 @@ mod tests {
         }
 
         fn give_cursor(&mut self, position: u64) {
-            let seen = usize::try_from(position).expect("few");
-            let seen = self.file.history[..seen].to_vec();
+            let count = usize::try_from(position).expect("few");
+            let seen = self.file.history[..count].to_vec();
             let position = Position::new(position);
             self.cursors.push((position, self.runs.at(position), seen));
         }

@@ -95,12 +95,11 @@ mod tests {
             since in -500_i64..4_000,
         ) {
             let (mut position, mut time) = (0, 1_000);
-            let rows = steps.iter().map(|(holes, step)| {
+            let rows: Vec<(u64, i64)> = steps.iter().map(|(holes, step)| {
                 position += holes;
                 time += step;
                 (position, time)
-            });
-            let rows: Vec<(u64, i64)> = rows.collect();
+            }).collect();
             let mut times = LatestTimes::default();
             // The newest are noted first, as while the rest is being gathered.
             let (old, new) = rows.split_at(late.min(rows.len()));

@@ -161,8 +161,9 @@ impl<'a> Json<'a> {
             .tokens
             .iter()
             .filter(|token| matches!(token.kind, Kind::Word));
-        let bytes = words.map(|word| self.slice(word.range.clone()).parse().ok());
-        let bytes: Option<Vec<u8>> = bytes.collect();
+        let bytes: Option<Vec<u8>> = words
+            .map(|word| self.slice(word.range.clone()).parse().ok())
+            .collect();
         bytes.filter(|bytes| bytes.len() > 1)
     }
 

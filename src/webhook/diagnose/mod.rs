@@ -33,10 +33,10 @@ pub fn diagnose(body: &[u8], is_signed: impl Fn(&[u8]) -> bool) -> Option<Diagno
         bytes_left: TRIED_BYTES_MAX,
     };
     let json = std::str::from_utf8(body).ok().and_then(Json::parse);
-    let covers = text::encodings(body)
+    let covers: Vec<Undone> = text::encodings(body)
         .into_iter()
-        .chain(text::wrappings(body, json.as_ref()));
-    let covers: Vec<Undone> = covers.collect();
+        .chain(text::wrappings(body, json.as_ref()))
+        .collect();
     search
         .rewritten(body, json.as_ref())
         .or_else(|| search.first_of(covers.iter().cloned()))

@@ -249,8 +249,7 @@ impl Style {
         for unit in character.encode_utf16(&mut [0; 2]) {
             out.extend_from_slice(b"\\u");
             for shift in [12, 8, 4, 0] {
-                let digit = char::from_digit(u32::from(*unit >> shift & 0xf), 16);
-                let digit = digit
+                let digit = char::from_digit(u32::from(*unit >> shift & 0xf), 16)
                     .and_then(|digit| u8::try_from(digit).ok())
                     .unwrap_or(b'0');
                 out.push(if self.uppercase {

@@ -81,7 +81,7 @@ pub(super) fn entities(body: &[u8]) -> Option<Undone> {
 /// The text that the bytes stand for, if it is another one.
 pub(super) fn encodings(body: &[u8]) -> Vec<Undone> {
     let text = std::str::from_utf8(body);
-    let found = [
+    let decodings = [
         (
             "once it is decoded from base64",
             text.ok().and_then(from_base64),
@@ -122,10 +122,9 @@ pub(super) fn encodings(body: &[u8]) -> Vec<Undone> {
                 .and_then(|json| json.as_bytes()),
         ),
     ];
-    let found = found.into_iter();
-    let found =
-        found.filter_map(|(what, body)| Some((what, body.filter(|body| !body.is_empty())?)));
-    found
+    decodings
+        .into_iter()
+        .filter_map(|(what, body)| Some((what, body.filter(|body| !body.is_empty())?)))
         .map(|(what, body)| undone(HintKind::Encoding, what, DECODED, body))
         .collect()
 }
@@ -232,13 +231,15 @@ fn to_latin_1(text: &str, is_windows: bool) -> Option<Vec<u8>> {
     if text.is_ascii() {
         return None;
     }
-    let bytes = text.chars().map(|character| {
-        let of_windows = || (0x80..=0x9f).find(|byte| windows_1252(*byte) == Some(character));
-        u8::try_from(character)
-            .ok()
-            .or_else(|| is_windows.then(of_windows).flatten())
-    });
-    let bytes: Option<Vec<u8>> = bytes.collect();
+    let bytes: Option<Vec<u8>> = text
+        .chars()
+        .map(|character| {
+            let of_windows = || (0x80..=0x9f).find(|byte| windows_1252(*byte) == Some(character));
+            u8::try_from(character)
+                .ok()
+                .or_else(|| is_windows.then(of_windows).flatten())
+        })
+        .collect();
     bytes.filter(|bytes| std::str::from_utf8(bytes).is_ok())
 }
 

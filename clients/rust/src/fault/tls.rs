@@ -29,10 +29,10 @@ pub(super) fn fault(error: &rustls::Error) -> Fault {
 /// asked for its source.
 pub(super) fn error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     causes(error).find_map(|error| {
-        let wrapped = error
+        error
             .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        let wrapped = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        wrapped.or_else(|| error.downcast_ref::<rustls::Error>())
+            .and_then(io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            .or_else(|| error.downcast_ref::<rustls::Error>())
     })
 }

@@ -129,8 +129,11 @@ impl Call {
     ) -> Result<Response<Body>, Status> {
         let message_bytes_max = service.message_bytes_max;
         let service = &service.answer;
-        let place = self.connection.place().await;
-        let place = place.ok_or_else(|| self.too_many(connection::CALLS_MAX))?;
+        let place = self
+            .connection
+            .place()
+            .await
+            .ok_or_else(|| self.too_many(connection::CALLS_MAX))?;
         let (head, mut body) = request.into_parts();
         let mut read = message::Reader::default();
         read.prefix(&mut body).await?;
@@ -210,8 +213,9 @@ impl Call {
         let Some(principal) = &self.principal else {
             return Ok(None);
         };
-        let permit = tokio::time::timeout(WAIT_MAX, principal.work_permit()).await;
-        let permit = permit.map_err(|_| self.too_many(crate::access::CALLS_MAX))?;
+        let permit = tokio::time::timeout(WAIT_MAX, principal.work_permit())
+            .await
+            .map_err(|_| self.too_many(crate::access::CALLS_MAX))?;
         Ok(Some(permit))
     }
 

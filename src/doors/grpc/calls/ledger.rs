@@ -110,8 +110,7 @@ mod tests {
                         model.push((number, bytes, true));
                         let mut expected = Vec::new();
                         loop {
-                            let staying = model.iter_mut().filter(|it| it.2);
-                            let mut staying: Vec<_> = staying.collect();
+                            let mut staying: Vec<_> = model.iter_mut().filter(|it| it.2).collect();
                             let bytes: usize = staying.iter().map(|it| it.1).sum();
                             if bytes <= BYTES_MAX || staying.len() == 1 {
                                 break;

@@ -83,8 +83,7 @@ impl Health {
         if let Some(error) = shared.failure() {
             return Err(error);
         }
-        let sizes = self.files.check();
-        let sizes = sizes.map_err(|file| shared.fail_moved(file))?;
+        let sizes = self.files.check().map_err(|file| shared.fail_moved(file))?;
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         shared.metrics.file_bytes.set(gauge(sizes.database));
         shared.metrics.wal_bytes.set(gauge(sizes.wal));
