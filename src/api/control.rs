@@ -1,6 +1,7 @@
 //! The controls of a stream as messages.
 
 use crate::event::Cursor;
+use crate::event::numbers::saturating;
 use crate::fanout::{Control, Lag};
 use crate::proto;
 use crate::proto::subscribe_response::Kind;
@@ -39,7 +40,7 @@ pub fn message(cursor: Cursor, control: Control) -> proto::SubscribeResponse {
 impl From<Lag> for proto::Lag {
     fn from(lag: Lag) -> Self {
         Self {
-            events: i64::try_from(lag.events).unwrap_or(i64::MAX),
+            events: saturating(lag.events),
             seconds: lag.time.as_secs_f64(),
         }
     }

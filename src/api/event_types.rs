@@ -7,6 +7,7 @@ use prost::Message as _;
 use super::service::{Api, Call, FIELD_BYTES};
 use crate::clerk::catalog::{self, CATALOG};
 use crate::clerk::schema;
+use crate::event::numbers::saturating;
 use crate::log::Tally;
 use crate::proto;
 use crate::proto::EventType;
@@ -52,7 +53,7 @@ pub fn with_counts(tallies: &[Tally]) -> Vec<EventType> {
     let described = all.map(|(name, count)| EventType {
         name: name.to_owned(),
         message: message(name),
-        count: i64::try_from(count.unwrap_or(0)).unwrap_or(i64::MAX),
+        count: saturating(count.unwrap_or(0)),
     });
     described.collect()
 }

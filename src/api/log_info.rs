@@ -1,8 +1,9 @@
 //! What the log holds and keeps.
 
 use super::problem::Problem;
-use super::service::{Api, Call, saturating};
+use super::service::{Api, Call};
 use crate::event::UnixMillis;
+use crate::event::numbers::saturating;
 use crate::proto;
 
 impl Api {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::event::numbers::saturating;
+
 /// The least delay: long enough for a load balancer to notice, short enough not to trigger an
 /// alert.
 const LEAST: Duration = Duration::from_secs(1);
@@ -15,7 +17,7 @@ const STREAMS_PER_SECOND: u64 = 500;
 fn draw(crowd: usize, random: u64) -> Duration {
     let crowd_ms = (crowd as u64).saturating_mul(1000) / STREAMS_PER_SECOND;
     let most = MOST.saturating_sub(LEAST).as_millis();
-    let spread_ms = crowd_ms.clamp(1000, u64::try_from(most).unwrap_or(u64::MAX));
+    let spread_ms = crowd_ms.clamp(1000, saturating(most));
     LEAST + Duration::from_millis(random % (spread_ms + 1))
 }
 

@@ -86,8 +86,3 @@ impl Api {
 fn name(principal: Option<&Principal>) -> &str {
     principal.map_or(ANONYMOUS, Principal::name)
 }
-
-/// As messages have counts.
-pub(super) fn saturating(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}

@@ -3,8 +3,9 @@
 use prost::Message as _;
 
 use super::problem::Problem;
-use super::service::{Api, Call, FIELD_BYTES, saturating};
+use super::service::{Api, Call, FIELD_BYTES};
 use super::{filter, request};
+use crate::event::numbers::saturating;
 use crate::fanout::{State, SubscriberPage, SubscriberView};
 use crate::proto;
 

@@ -5,10 +5,13 @@ mod cursor;
 mod excerpt;
 mod id;
 mod index_hint;
+pub mod numbers;
 mod values;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
+
+use numbers::saturating;
 
 pub use cursor::{Cursor, InvalidCursor};
 pub use excerpt::Excerpt;
@@ -126,7 +129,7 @@ impl UnixMillis {
         let since_1970 = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+        Self(saturating(since_1970.as_millis()))
     }
 
     /// Milliseconds since 1970.
@@ -138,7 +141,7 @@ impl UnixMillis {
     /// This instant less `duration`, or 1970 where that is earlier.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
-        let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let milliseconds = saturating(duration.as_millis());
         Self(self.0.saturating_sub(milliseconds).max(0))
     }
 

@@ -12,6 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 
 use crate::access::Redaction;
 use crate::clerk;
+use crate::event::numbers::saturating;
 use crate::event::{Cursor, Epoch};
 use crate::log::{ReadError, RecordRef};
 use crate::proto;
@@ -252,7 +253,7 @@ fn put_event(cursor: Cursor, event: &EventParts<'_>, out: &mut BytesMut) {
 /// Not compressed, and so many bytes (gRPC, "gRPC over HTTP2").
 fn put_grpc_prefix(length: usize, out: &mut BytesMut) {
     out.put_u8(0);
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_u32(saturating(length));
 }
 
 /// The whole event of a record, as a message.

@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::registry::{State, SubscriberView};
+use crate::event::numbers::saturating;
 
 /// Names of subscribers shown in metrics; they are the subscribers' own words.
 const NAMES_MAX: usize = 200;
@@ -159,8 +160,7 @@ impl Metrics {
     }
 
     pub(super) fn observe(&self, subscribers: &[SubscriberView], filter_bytes: usize) {
-        let filter_bytes = i64::try_from(filter_bytes).unwrap_or(i64::MAX);
-        self.filter_bytes.set(filter_bytes);
+        self.filter_bytes.set(saturating(filter_bytes));
         for state in [State::CatchingUp, State::Live] {
             let count = subscribers
                 .iter()
@@ -169,7 +169,7 @@ impl Metrics {
             let gauge = self.subscribers.get_or_create(&StateLabel {
                 state: state.name(),
             });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.set(saturating(count));
         }
         self.lag_events.clear();
         self.lag_seconds.clear();
@@ -177,10 +177,9 @@ impl Metrics {
             let label = SubscriberLabel {
                 subscriber: view.name.clone(),
             };
-            let events = i64::try_from(view.lag.events).unwrap_or(i64::MAX);
-            let seconds = i64::try_from(view.lag.time.as_secs()).unwrap_or(i64::MAX);
-            raise(&self.lag_events.get_or_create(&label), events);
-            raise(&self.lag_seconds.get_or_create(&label), seconds);
+            let (events, seconds) = (view.lag.events, view.lag.time.as_secs());
+            raise(&self.lag_events.get_or_create(&label), saturating(events));
+            raise(&self.lag_seconds.get_or_create(&label), saturating(seconds));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::sink::FrameSink;
 use super::start::{end_of_history, starting_position};
 use super::walk::{Route, Step, Walk};
 use crate::access::{Revocation, audit};
+use crate::event::numbers::saturating;
 use crate::event::{Cursor, Position, UnixMillis};
 
 /// An open stream, pulled by its connection.
@@ -159,7 +160,7 @@ impl Subscriber {
     fn events_left(&self) -> usize {
         let most = self.request.events_max.unwrap_or(u64::MAX);
         let left = most.saturating_sub(self.entry.delivered());
-        usize::try_from(left).unwrap_or(usize::MAX)
+        saturating(left)
     }
 
     fn limit_walk(&mut self) {

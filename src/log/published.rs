@@ -14,6 +14,7 @@ use super::counts::Counts;
 use super::follower::Follower;
 use super::metrics::Metrics;
 use super::record::{Batch, Bounds, Record, Tally, Writability};
+use crate::event::numbers::saturating;
 use crate::event::{Position, UnixMillis};
 
 /// Batches kept for a follower that is late; one that is later reads the log.
@@ -41,8 +42,8 @@ impl Published {
     /// A store that begins with these bounds, and these counts of all records up to its last.
     pub(super) fn new(bounds: Bounds, counts: Counts, metrics: Metrics) -> Self {
         metrics.writable.set(1);
-        metrics.tail_position.set(gauge(bounds.last.number()));
-        metrics.records.set(gauge(counts.record_count()));
+        metrics.tail_position.set(saturating(bounds.last.number()));
+        metrics.records.set(saturating(counts.record_count()));
         Self {
             counted: RwLock::new(Counted {
                 counts,
@@ -95,7 +96,7 @@ impl Published {
     /// the batch.
     pub(super) fn commit(&self, batch: Arc<Batch>) {
         let record_count = self.count(&batch.records, |name| name);
-        self.metrics.records.set(gauge(record_count));
+        self.metrics.records.set(saturating(record_count));
         self.send(batch);
     }
 
@@ -147,7 +148,7 @@ impl Published {
 
     /// Notes how many records a store that others write to has.
     pub(super) fn note_record_count(&self, count: u64) {
-        self.metrics.records.set(gauge(count));
+        self.metrics.records.set(saturating(count));
     }
 
     /// Notes that the store reaches at least to here, also where others wrote that.
@@ -156,7 +157,7 @@ impl Published {
         if last > bounds.last {
             bounds.last = last;
             bounds.last_receive_time = received;
-            self.metrics.tail_position.set(gauge(last.number()));
+            self.metrics.tail_position.set(saturating(last.number()));
         }
     }
 
@@ -174,7 +175,7 @@ impl Published {
                 counts.remove(&tally.source, &tally.event_type, tally.count);
             }
             counts.forget_empty();
-            self.metrics.records.set(gauge(counts.record_count()));
+            self.metrics.records.set(saturating(counts.record_count()));
         }
         let mut bounds = self.bounds.write();
         bounds.trimmed = bounds.trimmed.max(through);
@@ -206,10 +207,6 @@ impl Published {
             true
         })
     }
-}
-
-fn gauge(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::event::numbers::saturating;
+
 /// Raises this process's limit on open files as far as the system allows, and says how
 /// many there may be.
 #[must_use]
@@ -16,7 +18,5 @@ pub fn raise_limit() -> usize {
         Err(_) => current,
     };
     // None is "no limit".
-    allowed.map_or(usize::MAX, |count| {
-        usize::try_from(count).unwrap_or(usize::MAX)
-    })
+    allowed.map_or(usize::MAX, saturating)
 }

@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use super::connection::Peer;
 use super::listener::Listener;
+use crate::event::numbers::saturating;
 
 /// What a port bounds on each of its connections.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +91,7 @@ pub async fn serve<S, B>(
 /// executor of its own.
 #[must_use]
 pub fn server<E>(bounds: Bounds, executor: E) -> auto::Builder<E> {
-    let head_bytes_max = usize::try_from(bounds.head_bytes_max).unwrap_or(usize::MAX);
+    let head_bytes_max = saturating(bounds.head_bytes_max);
     let mut server = auto::Builder::new(executor);
     server
         .http1()

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{timeout, timeout_at};
 
 use super::response::Refusal;
+use crate::event::numbers::saturating;
 
 /// How long a delivery waits for others to make room. Refusing at once would cost much of
 /// what accepting does, and have all come again; Svix waits for 15 s.
@@ -63,7 +64,7 @@ impl BodyReader {
         let mut in_flight = InFlight::new(self.in_flight_bytes.clone());
         let mut deadline = Instant::now() + self.timeout;
         while let Some(chunk) = self.next_chunk(&mut body, deadline).await? {
-            let charge = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+            let charge = saturating(chunk.len());
             let permit = if bytes.is_empty() {
                 let waiting_since = Instant::now();
                 let permit = timeout(ROOM_TIMEOUT, self.in_flight.acquire_many(charge)).await;
@@ -147,5 +148,5 @@ impl Drop for InFlight<'_> {
 }
 
 fn permits_as_bytes(permits: &SemaphorePermit<'_>) -> i64 {
-    i64::try_from(permits.num_permits()).unwrap_or(i64::MAX)
+    saturating(permits.num_permits())
 }

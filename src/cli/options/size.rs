@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::event::numbers::saturating;
+
 /// A number of bytes: `64MiB`, `512KiB`, `1000`, `10GB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
@@ -13,7 +15,7 @@ impl Size {
     /// The bytes, as many as this machine can address at most.
     #[must_use]
     pub fn bytes(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
+        saturating(self.0)
     }
 }
 

@@ -11,6 +11,7 @@ use super::size::Size;
 use super::value::Value;
 use crate::app::file::{ConfiguredSources, check_sources};
 use crate::event::IdKind;
+use crate::event::numbers::saturating;
 use crate::webhook::{AllowList, Config, DEFAULT_SOURCE, Networks};
 
 /// A typed event with its payload stays below gRPC's default limit of 4 MiB.
@@ -109,7 +110,7 @@ impl WebhookOptions {
     }
 
     fn limits(&self, check: &mut Check<'_>, default: &Config) -> (Size, Size) {
-        let size_of = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let size_of = |bytes: usize| Size(saturating(bytes));
         let body = self.body_limit.unwrap_or(size_of(default.body_bytes_max));
         if body > BODY_LIMIT_MAX {
             check.refuse(

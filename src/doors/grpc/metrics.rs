@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::event::numbers::saturating;
+
 /// Why an answer was made and not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "label values as they are shown")]
@@ -73,8 +75,7 @@ impl Metrics {
     }
 
     pub(super) fn set_unread(&self, bytes: usize) {
-        self.unread_bytes
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.unread_bytes.set(saturating(bytes));
     }
 
     pub(super) fn count_unsent(&self, reason: Unsent) {

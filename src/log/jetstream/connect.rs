@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::config::{Config, Security, ServerUrl};
 use super::servers::ServerChoice;
 use super::stream::{self, Mismatches, Unusable};
+use crate::event::numbers::saturating;
 use crate::log::error::ReadError;
 
 /// How long starting waits for NATS.
@@ -172,9 +173,8 @@ async fn options(
         .ping_interval(PING_INTERVAL)
         .connection_timeout(ANSWERED_WITHIN)
         .reconnect_delay_callback(|attempts| {
-            let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
             Duration::from_millis(20)
-                .saturating_mul(attempts)
+                .saturating_mul(saturating(attempts))
                 .min(RECONNECT_DELAY_MAX)
         })
         .reconnect_to_server_callback(move |servers, _last| {

@@ -23,6 +23,7 @@ use super::record::StoredRecord;
 use super::servers::ServerChoice;
 use super::turns::Searches;
 use super::{stream, subject};
+use crate::event::numbers::saturating;
 use crate::event::{Epoch, Position, UnixMillis};
 use crate::log::error::{AppendError, ReadError};
 use crate::log::metrics::Metrics;
@@ -100,8 +101,7 @@ impl Shared {
         );
         published.trim(Position::new(state.first_sequence.saturating_sub(1)), &[]);
         published.note_record_count(state.messages);
-        let used = i64::try_from(state.bytes).unwrap_or(i64::MAX);
-        self.metrics.used_bytes.set(used);
+        self.metrics.used_bytes.set(saturating(state.bytes));
     }
 
     /// Asks the stream's leader where it begins and ends. Returns the end.

@@ -14,6 +14,7 @@ use aws_lc_rs::digest;
 use super::config::{Config, Missing};
 use super::{room, subject};
 use crate::event::Epoch;
+use crate::event::numbers::saturating;
 
 /// Consumers that a gateway needs.
 const CONSUMERS_MIN: i32 = 2;
@@ -165,8 +166,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 fn bytes_max(config: &Config) -> i64 {
-    let limit = config.retain_bytes.map(i64::try_from);
-    limit.map_or(-1, |limit| limit.unwrap_or(i64::MAX))
+    config.retain_bytes.map_or(-1, saturating)
 }
 
 /// Compares what matters. What is merely stricter, such as a longer duplicate window, or

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::event::UnixMillis;
+use crate::event::numbers::saturating;
 
 /// A clock that is set right moves by less.
 const LEAP: Duration = Duration::from_secs(60 * 60);
@@ -48,7 +49,7 @@ impl SteadyClock {
 }
 
 fn later(instant: UnixMillis, duration: Duration) -> UnixMillis {
-    let milliseconds = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let milliseconds = saturating(duration.as_millis());
     UnixMillis::new(instant.milliseconds().saturating_add(milliseconds))
 }
 

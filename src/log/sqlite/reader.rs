@@ -13,6 +13,7 @@ use super::error::OpenError;
 use super::runs::Runs;
 use super::schema;
 use super::times::BLOCK_POSITIONS;
+use crate::event::numbers::saturating;
 use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
 use crate::log::error::ReadError;
 use crate::log::record::Record;
@@ -269,7 +270,7 @@ pub(super) fn latest_times(
     rows_max: usize,
 ) -> Result<TimesPage, ReadError> {
     let (time, position) = after.unwrap_or((i64::MIN, i64::MIN));
-    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let limit: i64 = saturating(rows_max);
     let gather = || -> rusqlite::Result<TimesPage> {
         let mut statement = connection.prepare_cached(LATEST_TIMES)?;
         let mut rows = statement.query([time, position, limit])?;
@@ -377,7 +378,7 @@ impl ToSql for Sql<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         match self {
             Self::Position(position) => Ok(position.number().cast_signed().into()),
-            Self::Limit(limit) => Ok(i64::try_from(*limit).unwrap_or(i64::MAX).into()),
+            Self::Limit(limit) => Ok(saturating::<i64>(*limit).into()),
             Self::Text(text) => text.to_sql(),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::event::numbers::saturating;
 use crate::event::{Position, UnixMillis};
 
 /// Positions in a block: ten million records are 80 kB.
@@ -29,7 +30,7 @@ impl LatestTimes {
             self.latest.push_front(None);
             self.first_block -= 1;
         }
-        let index = usize::try_from(block - self.first_block).unwrap_or(usize::MAX);
+        let index: usize = saturating(block - self.first_block);
         while self.latest.len() <= index {
             self.latest.push_back(None);
         }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::kind::Kind;
+use crate::event::numbers::saturating;
 
 /// Calls of one connection that are worked on, or whose answer is not read yet; more wait.
 pub(super) const CALLS_MAX: usize = 64;
@@ -76,7 +77,7 @@ impl<C> ConnectionCalls<C> {
 
     /// Room for an answer of this size; none after [`WAIT_MAX`].
     pub(super) async fn answer_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes.min(ANSWER_BYTES_MAX)).unwrap_or(u32::MAX);
+        let bytes = saturating(bytes.min(ANSWER_BYTES_MAX));
         let room = Arc::clone(&self.counts.answer_bytes).acquire_many_owned(bytes);
         timeout(WAIT_MAX, room).await.ok()?.ok()
     }

@@ -5,6 +5,8 @@ use http_body_util::BodyExt as _;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::event::numbers::saturating;
+
 /// What gRPC puts before each message: a flag, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
 
@@ -49,7 +51,7 @@ fn message_bytes(read: &[u8], bytes_max: usize) -> usize {
     let Some((_, mut length)) = read.get(..PREFIX_BYTES).and_then(<[u8]>::split_first) else {
         return PREFIX_BYTES;
     };
-    let length = usize::try_from(length.get_u32()).unwrap_or(usize::MAX);
+    let length: usize = saturating(length.get_u32());
     // One byte more than is allowed, to be refused.
     PREFIX_BYTES + length.min(bytes_max + 1)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::event::numbers::saturating;
 use crate::log::error::AppendError;
 use crate::log::record::Writability;
 use crate::log::sqlite::checkpoint::Checkpoints;
@@ -84,9 +85,8 @@ impl Health {
             return Err(error);
         }
         let sizes = self.files.check().map_err(|file| shared.fail_moved(file))?;
-        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        shared.metrics.file_bytes.set(gauge(sizes.database));
-        shared.metrics.wal_bytes.set(gauge(sizes.wal));
+        shared.metrics.file_bytes.set(saturating(sizes.database));
+        shared.metrics.wal_bytes.set(saturating(sizes.wal));
         Ok(())
     }
 
@@ -122,8 +122,7 @@ impl Health {
 fn note_used_bytes(connection: &Connection, shared: &Shared) {
     match reader::used_bytes(connection) {
         Ok(used) => {
-            let used = i64::try_from(used).unwrap_or(i64::MAX);
-            shared.metrics.used_bytes.set(used);
+            shared.metrics.used_bytes.set(saturating(used));
         }
         Err(error) => tracing::debug!(%error, "cannot see how much of the log is in use"),
     }
