@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::directory::AuthError;
+use crate::telemetry::metrics::family;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
@@ -22,16 +23,15 @@ impl Metrics {
     /// Declares the metrics. Each reason counts from 0.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            unauthenticated: Family::default(),
+            unauthenticated: family(
+                registry,
+                "grpc_calls_unauthenticated",
+                "Calls refused because the caller is not known, by reason",
+            ),
         };
         for error in AuthError::ALL {
             metrics.of(error).inc_by(0);
         }
-        registry.register(
-            "grpc_calls_unauthenticated",
-            "Calls refused because the caller is not known, by reason",
-            metrics.unauthenticated.clone(),
-        );
         metrics
     }
 

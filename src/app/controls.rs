@@ -10,6 +10,7 @@ use crate::access::Access;
 use crate::event::UnixMillis;
 use crate::fanout::Fanout;
 use crate::log::Keep;
+use crate::telemetry::metrics::gauge;
 use crate::webhook;
 
 /// What can be replaced while the gateway runs; clones share it.
@@ -32,17 +33,18 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "config_last_reload_successful",
-            "1 if the last reload succeeded or there was none, else 0",
-            metrics.successful.clone(),
-        );
-        registry.register(
-            "config_last_reload_success_timestamp_seconds",
-            "Unix time of the last successful reload; before the first, of the start",
-            metrics.succeeded_at.clone(),
-        );
+        let metrics = Self {
+            successful: gauge(
+                registry,
+                "config_last_reload_successful",
+                "1 if the last reload succeeded or there was none, else 0",
+            ),
+            succeeded_at: gauge(
+                registry,
+                "config_last_reload_success_timestamp_seconds",
+                "Unix time of the last successful reload; before the first, of the start",
+            ),
+        };
         metrics.note(true);
         metrics
     }

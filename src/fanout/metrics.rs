@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::registry::{State, SubscriberView};
 use crate::event::numbers::saturating;
+use crate::telemetry::metrics::{counter, family, gauge, histogram};
 
 /// Names of subscribers shown in metrics; they are the subscribers' own words.
 const NAMES_MAX: usize = 200;
@@ -85,65 +86,53 @@ impl Metrics {
     /// Registers the fan-out's metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            subscribers: Family::default(),
-            lag_events: Family::default(),
-            lag_seconds: Family::default(),
-            ended: Family::default(),
-            filter_bytes: Gauge::default(),
-            delivered: Counter::default(),
-            delivered_bytes: Counter::default(),
-            event_age: Histogram::new(exponential_buckets(0.000_5, 2.0, 20)),
-            fell_behind: Counter::default(),
+            subscribers: family(
+                registry,
+                "subscribers",
+                "Open subscriptions, by what they are doing",
+            ),
+            lag_events: family(
+                registry,
+                "subscriber_lag_events",
+                "Positions between a subscriber and the end of the log; of subscribers that share a name, the one furthest behind",
+            ),
+            lag_seconds: family(
+                registry,
+                ("subscriber_lag", Unit::Seconds),
+                "Time between the newest event and the one that a subscriber has reached",
+            ),
+            ended: family(
+                registry,
+                "subscriptions_ended",
+                "Subscriptions that ended, by reason",
+            ),
+            filter_bytes: gauge(
+                registry,
+                ("filter", Unit::Bytes),
+                "Memory that the filters of open subscriptions occupy; equal ones count once",
+            ),
+            delivered: counter(
+                registry,
+                "delivered_events",
+                "Events handed to subscribers' connections",
+            ),
+            delivered_bytes: counter(
+                registry,
+                ("delivered", Unit::Bytes),
+                "Event frames handed to subscribers' connections",
+            ),
+            event_age: histogram(
+                registry,
+                ("delivery_event_age", Unit::Seconds),
+                "Time from receiving an event to handing it to a live subscriber's connection; of events handed over together, the first",
+                exponential_buckets(0.000_5, 2.0, 20),
+            ),
+            fell_behind: counter(
+                registry,
+                "subscribers_fell_behind",
+                "Times that a subscriber left the window of recent events and went back to the log",
+            ),
         };
-        registry.register(
-            "subscribers",
-            "Open subscriptions, by what they are doing",
-            metrics.subscribers.clone(),
-        );
-        registry.register(
-            "subscriber_lag_events",
-            "Positions between a subscriber and the end of the log; of subscribers that share a name, the one furthest behind",
-            metrics.lag_events.clone(),
-        );
-        registry.register_with_unit(
-            "subscriber_lag",
-            "Time between the newest event and the one that a subscriber has reached",
-            Unit::Seconds,
-            metrics.lag_seconds.clone(),
-        );
-        registry.register(
-            "subscriptions_ended",
-            "Subscriptions that ended, by reason",
-            metrics.ended.clone(),
-        );
-        registry.register_with_unit(
-            "filter",
-            "Memory that the filters of open subscriptions occupy; equal ones count once",
-            Unit::Bytes,
-            metrics.filter_bytes.clone(),
-        );
-        registry.register(
-            "delivered_events",
-            "Events handed to subscribers' connections",
-            metrics.delivered.clone(),
-        );
-        registry.register_with_unit(
-            "delivered",
-            "Event frames handed to subscribers' connections",
-            Unit::Bytes,
-            metrics.delivered_bytes.clone(),
-        );
-        registry.register_with_unit(
-            "delivery_event_age",
-            "Time from receiving an event to handing it to a live subscriber's connection; of events handed over together, the first",
-            Unit::Seconds,
-            metrics.event_age.clone(),
-        );
-        registry.register(
-            "subscribers_fell_behind",
-            "Times that a subscriber left the window of recent events and went back to the log",
-            metrics.fell_behind.clone(),
-        );
         for reason in Ending::ALL {
             metrics.ended_for(reason).inc_by(0);
         }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use crate::clerk::{Drift, DriftKind};
+use crate::telemetry::metrics::family;
 
 /// Distinct fields counted by name. Their names are the senders' words; what is beyond
 /// is counted as `other`.
@@ -39,13 +40,14 @@ pub struct Metrics {
 impl Metrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "event_drift",
-            "Fields of accepted events that the proto files do not know or could not hold, by type and field; they remain in payload_json",
-            metrics.drift.clone(),
-        );
-        metrics
+        Self {
+            drift: family(
+                registry,
+                "event_drift",
+                "Fields of accepted events that the proto files do not know or could not hold, by type and field; they remain in payload_json",
+            ),
+            drift_fields: Arc::default(),
+        }
     }
 
     pub(super) fn count_drift(&self, event_type: &'static str, drift: &[Drift]) {

@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::telemetry::metrics::family;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortLabel {
     port: &'static str,
@@ -28,22 +30,19 @@ pub struct Metrics {
 impl Metrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "connections",
-            "Open connections, by port",
-            metrics.open.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Connections closed before they were served, by port and reason: limit, silent, tls",
-            metrics.refused.clone(),
-        );
-        registry.register(
-            "tls_certificate_expiry_timestamp_seconds",
-            "When the certificate of a port expires, in Unix time; alert well before",
-            metrics.certificate_expiry.clone(),
-        );
+        let metrics = Self {
+            open: family(registry, "connections", "Open connections, by port"),
+            refused: family(
+                registry,
+                "connections_refused",
+                "Connections closed before they were served, by port and reason: limit, silent, tls",
+            ),
+            certificate_expiry: family(
+                registry,
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate of a port expires, in Unix time; alert well before",
+            ),
+        };
         for port in ["http", "grpc"] {
             for reason in ["limit", "silent", "tls"] {
                 let label = RefusalLabel { port, reason };

@@ -1,9 +1,10 @@
-//! What the process reports about itself: log lines, and a count of panics.
+//! What the process reports about itself: log lines, metrics, and a count of panics.
 //!
 //! Any module may use it; it knows none.
 
 mod init;
 mod log_limit;
+pub mod metrics;
 mod panics;
 
 pub use init::{Level, LevelControl, LogFormat, init};

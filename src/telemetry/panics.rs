@@ -6,13 +6,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::log_limit::LogLimit;
+use super::metrics::declare;
 
 /// Of the process, since that is what a panic hook belongs to.
 static PANICS: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Declares the metric.
 pub fn register_panics(registry: &mut Registry) {
-    registry.register(
+    declare(
+        registry,
         "panics",
         "Panics; each ended the call or the task that it happened in, and is a fault of this program",
         PANICS.clone(),

@@ -9,6 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::response::Refusal;
 use crate::event::UnixMillis;
+use crate::telemetry::metrics::{counter, family, gauge, histogram};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabel {
@@ -38,57 +39,48 @@ impl Metrics {
     /// Registers the webhook side's metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            received: Counter::default(),
-            answer_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
-            in_flight_bytes: Gauge::default(),
-            not_found: Counter::default(),
-            accepted: Family::default(),
-            duplicates: Family::default(),
-            last_accepted: Family::default(),
-            rejected: Family::default(),
+            received: counter(
+                registry,
+                "webhook_received",
+                "Deliveries received, whatever became of them",
+            ),
+            answer_seconds: histogram(
+                registry,
+                ("webhook_answer", Unit::Seconds),
+                "Time from the headers of a delivery to its answer",
+                exponential_buckets(0.000_25, 2.0, 16),
+            ),
+            in_flight_bytes: gauge(
+                registry,
+                ("webhook_in_flight", Unit::Bytes),
+                "Bodies on their way into the log; --in-flight-limit bounds them",
+            ),
+            accepted: family(
+                registry,
+                "webhook_accepted",
+                "Deliveries answered 200 for the first time, by source",
+            ),
+            duplicates: family(
+                registry,
+                "webhook_duplicates",
+                "Deliveries answered 200 that were in the log already, by source",
+            ),
+            last_accepted: family(
+                registry,
+                "webhook_last_accepted_timestamp_seconds",
+                "When a source last delivered an event, in Unix time, or when the gateway started; alert on its age",
+            ),
+            rejected: family(
+                registry,
+                "webhook_rejected",
+                "Deliveries not answered 200, by source (empty where unknown) and reason",
+            ),
+            not_found: counter(
+                registry,
+                "http_not_found",
+                "Requests for paths outside /webhooks/, which scanners send",
+            ),
         };
-        registry.register(
-            "webhook_received",
-            "Deliveries received, whatever became of them",
-            metrics.received.clone(),
-        );
-        registry.register_with_unit(
-            "webhook_answer",
-            "Time from the headers of a delivery to its answer",
-            Unit::Seconds,
-            metrics.answer_seconds.clone(),
-        );
-        registry.register_with_unit(
-            "webhook_in_flight",
-            "Bodies on their way into the log; --in-flight-limit bounds them",
-            Unit::Bytes,
-            metrics.in_flight_bytes.clone(),
-        );
-        registry.register(
-            "webhook_accepted",
-            "Deliveries answered 200 for the first time, by source",
-            metrics.accepted.clone(),
-        );
-        registry.register(
-            "webhook_duplicates",
-            "Deliveries answered 200 that were in the log already, by source",
-            metrics.duplicates.clone(),
-        );
-        registry.register(
-            "webhook_last_accepted_timestamp_seconds",
-            "When a source last delivered an event, in Unix time, or when the gateway started; alert on its age",
-            metrics.last_accepted.clone(),
-        );
-        registry.register(
-            "webhook_rejected",
-            "Deliveries not answered 200, by source (empty where unknown) and reason",
-            metrics.rejected.clone(),
-        );
-        registry.register(
-            "http_not_found",
-            "Requests for paths outside /webhooks/, which scanners send",
-            metrics.not_found.clone(),
-        );
         metrics.expect_reasons("");
         metrics
     }

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::event::numbers::saturating;
+use crate::telemetry::metrics::{family, gauge};
 
 /// Why an answer was made and not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -40,29 +41,25 @@ impl Metrics {
     /// Declares the metrics. What has a known set of labels counts from 0.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            refused: Family::default(),
-            unread_bytes: Gauge::default(),
-            unsent: Family::default(),
+            refused: family(
+                registry,
+                "grpc_calls_refused",
+                "Calls answered with an error, by principal (empty where the caller is not known) and reason",
+            ),
+            unread_bytes: gauge(
+                registry,
+                ("grpc_unread_answer", Unit::Bytes),
+                "Answers that callers have not read yet",
+            ),
+            unsent: family(
+                registry,
+                "grpc_answers_dropped",
+                "Answers dropped before they were sent, by reason",
+            ),
         };
         for reason in [Unsent::not_read, Unsent::gave_way, Unsent::policy] {
             let _zero = metrics.unsent.get_or_create(&UnsentLabel { reason });
         }
-        registry.register(
-            "grpc_calls_refused",
-            "Calls answered with an error, by principal (empty where the caller is not known) and reason",
-            metrics.refused.clone(),
-        );
-        registry.register_with_unit(
-            "grpc_unread_answer",
-            "Answers that callers have not read yet",
-            Unit::Bytes,
-            metrics.unread_bytes.clone(),
-        );
-        registry.register(
-            "grpc_answers_dropped",
-            "Answers dropped before they were sent, by reason",
-            metrics.unsent.clone(),
-        );
         metrics
     }
 
