@@ -22,6 +22,30 @@ struct RejectedLabel {
     reason: &'static str,
 }
 
+/// The metrics of one source's accepted deliveries, so that counting one looks up nothing.
+#[derive(Debug)]
+pub(super) struct SourceMetrics {
+    accepted: Counter,
+    duplicates: Counter,
+    last_accepted: Gauge,
+}
+
+impl SourceMetrics {
+    pub(super) fn count_accepted(&self, duplicate: bool) {
+        if duplicate {
+            self.duplicates.inc();
+            return;
+        }
+        self.accepted.inc();
+        self.note_accepted();
+    }
+
+    fn note_accepted(&self) {
+        let now = UnixMillis::now().milliseconds().div_euclid(1000);
+        self.last_accepted.set(now);
+    }
+}
+
 /// The webhook side's metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -87,18 +111,22 @@ impl Metrics {
 
     /// A source that never delivers since the start must not look like one that is not
     /// there: its age counts from the start. The first failure must be an increase.
-    pub(super) fn expect_source(&self, source: &str) {
+    pub(super) fn expect_source(&self, source: &str) -> SourceMetrics {
         let label = SourceLabel {
             source: source.to_owned(),
         };
-        let now = UnixMillis::now().milliseconds().div_euclid(1000);
-        self.accepted.get_or_create(&label).inc_by(0);
-        self.duplicates.get_or_create(&label).inc_by(0);
-        self.last_accepted.get_or_create(&label).set(now);
+        let metrics = SourceMetrics {
+            accepted: self.accepted.get_or_create_owned(&label),
+            duplicates: self.duplicates.get_or_create_owned(&label),
+            last_accepted: self.last_accepted.get_or_create_owned(&label),
+        };
+        metrics.note_accepted();
         self.expect_reasons(source);
+        metrics
     }
 
-    /// The age of a source that is not configured any more would alert for ever.
+    /// The age of a source that is not configured any more would alert for ever. A delivery
+    /// that is on its way no longer shows it.
     pub(super) fn forget_source(&self, source: &str) {
         self.last_accepted.remove(&SourceLabel {
             source: source.to_owned(),
@@ -111,19 +139,6 @@ impl Metrics {
             let label = RejectedLabel { source, reason };
             self.rejected.get_or_create(&label).inc_by(0);
         }
-    }
-
-    pub(super) fn count_accepted(&self, source: &str, duplicate: bool) {
-        let label = SourceLabel {
-            source: source.to_owned(),
-        };
-        if duplicate {
-            self.duplicates.get_or_create(&label).inc();
-            return;
-        }
-        let now = UnixMillis::now().milliseconds().div_euclid(1000);
-        self.accepted.get_or_create(&label).inc();
-        self.last_accepted.get_or_create(&label).set(now);
     }
 
     pub(super) fn count_refused(&self, source: Option<&str>, refusal: &Refusal) {

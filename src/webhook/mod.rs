@@ -177,7 +177,6 @@ async fn receive(
         .observe(started.elapsed().as_secs_f64());
     match result {
         Ok(receipt) => {
-            receiver.metrics.count_accepted(&source, receipt.duplicate);
             tracing::debug!(
                 id = %receipt.id,
                 %source,
@@ -211,14 +210,16 @@ impl Receiver {
         SignatureHeaders::read(headers)?;
         let (body, _in_flight) = self.bodies.read(body).await?;
         // Only now: the source may have been replaced while the body was on its way.
-        let verified = self.sources.with(source, |verifier| {
-            let verified = verifier.verify(headers, body.clone());
-            Ok(verified.map_err(|rejection| rejection.explained(headers, &body))?)
+        let (verified, metrics) = self.sources.with(source, |accepted| {
+            let judged = accepted.verifier.verify(headers, body.clone());
+            let verified = judged.map_err(|rejection| rejection.explained(headers, &body))?;
+            Ok((verified, Arc::clone(&accepted.metrics)))
         })?;
         peer.trust.grant();
         let id = verified.id.clone();
         let submission = verified.into_submission(source);
         let duplicate = self.intake.accept(submission).await? == Appended::Duplicate;
+        metrics.count_accepted(duplicate);
         Ok(Receipt { id, duplicate })
     }
 
