@@ -88,6 +88,14 @@ impl Counts {
 
     /// Counts records of a type.
     pub(super) fn add(&mut self, source: &str, event_type: &str, count: u64) {
+        // Nearly every type has its name already.
+        if event_type.len() <= NAME_BYTES_MAX
+            && let Some(known) = self.get_mut(source, event_type)
+        {
+            *known += count;
+            self.record_count += count;
+            return;
+        }
         let names = self.sources.get(source);
         let name = match names {
             Some(names) => names.name_of(event_type, self.is_declared),
@@ -99,9 +107,7 @@ impl Counts {
 
     fn count_as(&mut self, source: &str, name: &str, count: u64) {
         self.record_count += count;
-        if let Some(names) = self.sources.get_mut(source)
-            && let Some(known) = names.counts.get_mut(name)
-        {
+        if let Some(known) = self.get_mut(source, name) {
             *known += count;
             return;
         }
@@ -135,6 +141,10 @@ impl Counts {
 
     pub(super) fn get(&self, source: &str, name: &str) -> Option<u64> {
         self.sources.get(source)?.counts.get(name).copied()
+    }
+
+    fn get_mut(&mut self, source: &str, name: &str) -> Option<&mut u64> {
+        self.sources.get_mut(source)?.counts.get_mut(name)
     }
 
     /// Of all sources.

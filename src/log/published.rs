@@ -4,7 +4,6 @@
 //! never out of step with what it shows, and a follower that has a batch finds bounds and
 //! counts that contain it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
@@ -115,23 +114,27 @@ impl Published {
         }
     }
 
-    /// Counts what is not counted yet. Returns how many records there are.
+    /// Counts what is not counted yet: records of one source and type that follow one another
+    /// at once. Returns how many records there are.
     fn count(&self, records: &[Record], counted_as: fn(&str) -> &str) -> u64 {
         let mut counted = self.counted.write();
-        let mut added: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for Record {
-            position, entry, ..
-        } in records
-        {
-            if *position > counted.through {
-                counted.through = *position;
-                let attributes = &entry.attributes;
-                let event_type = counted_as(&attributes.event_type);
-                *added.entry((&attributes.source, event_type)).or_default() += 1;
-            }
+        let known = records.partition_point(|record| record.position <= counted.through);
+        let (_, new) = records.split_at(known);
+        if let Some(last) = new.last() {
+            counted.through = last.position;
         }
-        for ((source, event_type), count) in added {
-            counted.counts.add(source, event_type, count);
+        let is_alike = |one: &Record, next: &Record| {
+            let (one, next) = (&one.entry.attributes, &next.entry.attributes);
+            (&one.source, &one.event_type) == (&next.source, &next.event_type)
+        };
+        for alike in new.chunk_by(is_alike) {
+            if let Some(Record { entry, .. }) = alike.first() {
+                let event_type = counted_as(&entry.attributes.event_type);
+                let count = alike.len() as u64;
+                counted
+                    .counts
+                    .add(&entry.attributes.source, event_type, count);
+            }
         }
         counted.counts.record_count()
     }
@@ -287,6 +290,32 @@ mod tests {
         published.relay(batch(1..=3), |name| name);
         assert_eq!(published.tallies(), [tally(3)]);
         assert_eq!(published.bounds().last, Position::new(3));
+    }
+
+    #[test]
+    fn a_batch_of_mixed_types_is_counted_by_source_and_type() {
+        let published = published();
+        let mut mixed = Arc::into_inner(batch(1..=6)).expect("not shared");
+        let names = [
+            ("eu", "b"),
+            ("eu", "a"),
+            ("eu", "a"),
+            ("us", "a"),
+            ("eu", "b"),
+            ("eu", "a"),
+        ];
+        for (record, (source, event_type)) in mixed.records.iter_mut().zip(names) {
+            let attributes = &mut record.entry.attributes;
+            (attributes.source, attributes.event_type) = (source.to_owned(), event_type.to_owned());
+        }
+        published.commit(Arc::new(mixed));
+        let tallies = published.tallies();
+        let counted = tallies
+            .iter()
+            .map(|it| (it.source.as_str(), it.event_type.as_str(), it.count));
+        let expected = [("eu", "a", 3), ("eu", "b", 2), ("us", "a", 1)];
+        assert_eq!(counted.collect::<Vec<_>>(), expected);
+        assert_eq!(published.metrics.records.get(), 6);
     }
 
     #[test]
