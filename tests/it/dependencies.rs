@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::architecture::rust_files;
+use crate::architecture::{UnitTests, crates, rust_files};
 
 /// Licenses that a crate may be used under.
 const LICENSES: [&str; 8] = [
@@ -179,31 +179,99 @@ fn there_is_one_way_to_speak_tls() {
     }
 }
 
-/// A dependency that no source names is built for nothing.
+/// The crates that code of a package names, by the kind of dependency that it may use.
+struct NamedCrates(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl NamedCrates {
+    fn of(root: &Path) -> Self {
+        let mut named: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+        let mut note = |kind, file: &Path, unit_tests| {
+            let text = std::fs::read_to_string(file).expect("a source file");
+            named
+                .entry(kind)
+                .or_default()
+                .extend(crates(&text, unit_tests));
+        };
+        for directory in ["src", "tests", "benches"] {
+            let directory = root.join(directory);
+            if !directory.exists() {
+                continue;
+            }
+            for file in rust_files(&directory) {
+                let is_for_tests = !directory.ends_with("src") || file.ends_with("tests.rs");
+                if !is_for_tests {
+                    note("normal", &file, UnitTests::Skipped);
+                }
+                note("dev", &file, UnitTests::Included);
+            }
+        }
+        let build = root.join("build.rs");
+        if build.exists() {
+            note("build", &build, UnitTests::Included);
+        }
+        Self(named)
+    }
+
+    fn has(&self, kind: &str, name: &str) -> bool {
+        self.0.get(kind).is_some_and(|names| names.contains(name))
+    }
+}
+
+/// A dependency that no code names is built for nothing.
 #[test]
 fn every_direct_dependency_is_named_in_the_sources() {
     let metadata = Metadata::read();
-    let own = metadata.packages().into_iter();
-    for package in own.filter(|package| package["source"].is_null()) {
+    let packages = metadata.packages().into_iter();
+    for package in packages.filter(|package| package["source"].is_null()) {
         let manifest = Path::new(text(package, "manifest_path"));
-        let root = manifest.parent().expect("a directory");
-        let mut sources = String::new();
-        for directory in ["src", "tests", "benches"] {
-            let directory = root.join(directory);
-            if directory.exists() {
-                for file in rust_files(&directory) {
-                    sources += &std::fs::read_to_string(file).expect("a source file");
-                }
-            }
-        }
-        sources += &std::fs::read_to_string(root.join("build.rs")).unwrap_or_default();
+        let named = NamedCrates::of(manifest.parent().expect("a directory"));
         let dependencies = package["dependencies"].as_array().expect("a list");
         for dependency in dependencies {
-            let name = text(dependency, "name").replace('-', "_");
-            let is_named = sources
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .any(|word| word == name);
-            assert!(is_named, "{}: {name}", text(package, "name"));
+            let renamed = dependency["rename"].as_str();
+            let own = renamed.unwrap_or_else(|| text(dependency, "name"));
+            let name = own.replace('-', "_");
+            let kind = dependency["kind"].as_str().unwrap_or("normal");
+            let of = text(package, "name");
+            assert!(named.has(kind, &name), "{of}: {name}, a {kind} dependency");
         }
     }
+}
+
+#[test]
+fn a_crate_is_named_by_paths_in_code_alone() {
+    let source = r#"
+        //! `commented::out` and commented.
+        use imported::Type;
+        use renamed as other;
+        use outer::{inner, deep::{self, also}};
+        mod declared;
+        /// documented::Type
+        #[attribute::marks]
+        #[derive(derived::Derive)]
+        fn function(unused: local::Type) -> Result<(), &'static str> {
+            declared::call();
+            inner::call();
+            deep::call(also::CALL);
+            other::call();
+            expanded!("literal::Type", within::a_macro());
+            Err("text::Type")
+        }
+        #[cfg(test)]
+        mod tests { use tested::*; }
+    "#;
+    let expected = |tested: &[&'static str]| {
+        let always = [
+            "attribute",
+            "derived",
+            "imported",
+            "local",
+            "outer",
+            "renamed",
+            "within",
+        ];
+        let names = always.iter().chain(tested).copied();
+        names.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(crates(source, UnitTests::Skipped), expected(&[]));
+    assert_eq!(crates(source, UnitTests::Included), expected(&["tested"]));
 }

@@ -9,34 +9,67 @@ use syn::{Attribute, File, Item, ItemMod, ItemUse, Macro, Meta, Path, UseTree};
 /// The paths that a file names, as they are written: `crate::log::Entry` is three segments.
 /// What is only there for unit tests is left out.
 pub(super) fn paths(source: &str) -> BTreeSet<Vec<String>> {
-    let file: File = syn::parse_file(source).expect("it compiles, so it parses");
-    let mut names = Names::default();
-    names.visit_file(&file);
-    names.paths
+    let names = Names::read(source, UnitTests::Skipped).paths.into_iter();
+    names.map(|(depth, path)| out_of(depth, path)).collect()
 }
 
-#[derive(Default)]
+/// What the paths of a file begin with where the file itself does not say what that is: the
+/// crates that it names.
+pub(crate) fn crates(source: &str, unit_tests: UnitTests) -> BTreeSet<String> {
+    let Names { paths, bound, .. } = Names::read(source, unit_tests);
+    let first = paths
+        .into_iter()
+        .filter_map(|(_, path)| path.into_iter().next());
+    first.filter(|name| !bound.contains(name)).collect()
+}
+
+/// Whether the unit tests of a file are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnitTests {
+    Included,
+    Skipped,
+}
+
+/// A path out of the modules that the file itself holds.
+fn out_of(depth: usize, mut path: Vec<String>) -> Vec<String> {
+    for _ in 0..depth {
+        match path.first().map(String::as_str) {
+            Some("super") => {
+                path.remove(0);
+            }
+            _ => break,
+        }
+    }
+    if depth > 0 && path.first().is_some_and(|first| first != "crate") {
+        path.insert(0, "self".to_owned());
+    }
+    path
+}
+
 struct Names {
-    paths: BTreeSet<Vec<String>>,
-    /// How many modules within the file enclose what is looked at.
+    /// Each with how many modules within the file enclose it.
+    paths: BTreeSet<(usize, Vec<String>)>,
+    /// Names that the file declares as modules, or imports from within a crate.
+    bound: BTreeSet<String>,
     depth: usize,
+    unit_tests: UnitTests,
 }
 
 impl Names {
-    fn note(&mut self, mut path: Vec<String>) {
-        // Out of the modules that the file itself holds.
-        for _ in 0..self.depth {
-            match path.first().map(String::as_str) {
-                Some("super") => {
-                    path.remove(0);
-                }
-                _ => break,
-            }
-        }
-        if self.depth > 0 && path.first().is_some_and(|first| first != "crate") {
-            path.insert(0, "self".to_owned());
-        }
-        self.paths.insert(path);
+    fn read(source: &str, unit_tests: UnitTests) -> Self {
+        let file: File = syn::parse_file(source).expect("it compiles, so it parses");
+        let mut names = Self {
+            paths: BTreeSet::new(),
+            bound: BTreeSet::new(),
+            depth: 0,
+            unit_tests,
+        };
+        names.visit_file(&file);
+        names
+    }
+
+    fn note(&mut self, path: Vec<String>) {
+        self.paths.insert((self.depth, path));
     }
 
     fn note_tree(&mut self, tree: &UseTree, before: &[String]) {
@@ -45,8 +78,24 @@ impl Names {
                 let before = [before, &[path.ident.to_string()]].concat();
                 self.note_tree(&path.tree, &before);
             }
-            UseTree::Name(name) => self.note([before, &[name.ident.to_string()]].concat()),
-            UseTree::Rename(name) => self.note([before, &[name.ident.to_string()]].concat()),
+            UseTree::Name(name) => {
+                let name = name.ident.to_string();
+                match (name.as_str(), before) {
+                    // A crate by its own name.
+                    (_, []) | ("self", [_]) => {}
+                    ("self", [.., module]) => {
+                        self.bound.insert(module.clone());
+                    }
+                    _ => {
+                        self.bound.insert(name.clone());
+                    }
+                }
+                self.note([before, &[name]].concat());
+            }
+            UseTree::Rename(name) => {
+                self.bound.insert(name.rename.to_string());
+                self.note([before, &[name.ident.to_string()]].concat());
+            }
             UseTree::Glob(_) => self.note(before.to_vec()),
             UseTree::Group(group) => {
                 for tree in &group.items {
@@ -93,18 +142,19 @@ impl Names {
 
 impl<'ast> Visit<'ast> for Names {
     fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes(item)) {
+        if self.unit_tests == UnitTests::Included || !is_for_tests(attributes(item)) {
             visit::visit_item(self, item);
         }
     }
 
     fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
-        if !is_for_tests(&function.attrs) {
+        if self.unit_tests == UnitTests::Included || !is_for_tests(&function.attrs) {
             visit::visit_impl_item_fn(self, function);
         }
     }
 
     fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        self.bound.insert(module.ident.to_string());
         self.depth += 1;
         visit::visit_item_mod(self, module);
         self.depth -= 1;

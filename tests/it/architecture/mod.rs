@@ -9,6 +9,7 @@ use std::path::Path;
 
 pub(crate) use graph::rust_files;
 use graph::{Module, Named, Source, circles, file_of, resolve, sources};
+pub(crate) use imports::{UnitTests, crates};
 
 /// Every room may know these two.
 const FREE: [&str; 2] = ["event", "telemetry"];
