@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clerkcast::event::{AttributesRef, IndexHint, Position};
+use clerkcast::event::{Attributes, IndexHint, Position};
 use clerkcast::log::{Entry, Log, Query, Read};
 use tempfile::TempDir;
 
@@ -87,7 +87,7 @@ async fn read_pages(log: &Arc<dyn Log>, length: usize) -> f64 {
         let query = Query {
             after: Position::new((scattered(number) % (length - PAGE)) as u64),
             narrow: IndexHint::All,
-            matches: Arc::new(|_: AttributesRef<'_>| true),
+            matches: Arc::new(|_: Attributes<&str>| true),
             records_max: PAGE,
             bytes_max: usize::MAX,
         };
@@ -103,7 +103,7 @@ async fn find(log: &Arc<dyn Log>, length: usize) -> f64 {
     for number in 0..LOOKUPS {
         let id = id(scattered(number) % length);
         let found = log
-            .find(id, Arc::new(|_: AttributesRef<'_>| true))
+            .find(id, Arc::new(|_: Attributes<&str>| true))
             .await
             .expect("looked for");
         assert!(found.is_some());

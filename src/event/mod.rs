@@ -1,6 +1,7 @@
 //! The words that every other module uses: positions, cursors, times, and what an
 //! event is known by.
 
+mod attributes;
 mod cursor;
 mod excerpt;
 mod id;
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use numbers::saturating;
 
+pub use attributes::Attributes;
 pub use cursor::{Cursor, InvalidCursor};
 pub use excerpt::Excerpt;
 pub use id::{IdKind, InvalidId};
@@ -179,69 +181,5 @@ impl From<&prost_types::Timestamp> for UnixMillis {
                 .saturating_mul(1000)
                 .saturating_add(nanos / 1_000_000),
         )
-    }
-}
-
-/// What filters and indexes look at, and nothing else of an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attributes {
-    /// Clerk's name for what happened; empty where the body has none.
-    pub event_type: String,
-    /// The configured source that accepted the event.
-    pub source: String,
-    /// The Clerk instance (`ins_…`).
-    pub instance_id: Option<String>,
-    /// The user concerned (`user_…`).
-    pub user_id: Option<String>,
-    /// The organization concerned (`org_…`).
-    pub organization_id: Option<String>,
-    /// The session concerned (`sess_…`).
-    pub session_id: Option<String>,
-}
-
-/// The same, where they lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttributesRef<'a> {
-    /// See [`Attributes::event_type`].
-    pub event_type: &'a str,
-    /// See [`Attributes::source`].
-    pub source: &'a str,
-    /// See [`Attributes::instance_id`].
-    pub instance_id: Option<&'a str>,
-    /// See [`Attributes::user_id`].
-    pub user_id: Option<&'a str>,
-    /// See [`Attributes::organization_id`].
-    pub organization_id: Option<&'a str>,
-    /// See [`Attributes::session_id`].
-    pub session_id: Option<&'a str>,
-}
-
-impl Attributes {
-    /// Without copying them.
-    #[must_use]
-    pub fn view(&self) -> AttributesRef<'_> {
-        AttributesRef {
-            event_type: &self.event_type,
-            source: &self.source,
-            instance_id: self.instance_id.as_deref(),
-            user_id: self.user_id.as_deref(),
-            organization_id: self.organization_id.as_deref(),
-            session_id: self.session_id.as_deref(),
-        }
-    }
-}
-
-impl AttributesRef<'_> {
-    /// Copies them.
-    #[must_use]
-    pub fn to_attributes(self) -> Attributes {
-        Attributes {
-            event_type: self.event_type.to_owned(),
-            source: self.source.to_owned(),
-            instance_id: self.instance_id.map(str::to_owned),
-            user_id: self.user_id.map(str::to_owned),
-            organization_id: self.organization_id.map(str::to_owned),
-            session_id: self.session_id.map(str::to_owned),
-        }
     }
 }

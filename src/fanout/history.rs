@@ -13,7 +13,7 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use super::frame::{Frames, Payload, View};
 use super::page_cache::{Page, PageCache, PageKey};
 use crate::clerk;
-use crate::event::{AttributesRef, Epoch, UnixMillis};
+use crate::event::{Attributes, Epoch, UnixMillis};
 use crate::filter::Filter;
 use crate::log::{self, Payloads, Query, Read, ReadError, Reader, RecordRef, Scan};
 
@@ -136,7 +136,7 @@ impl Encoder {
 }
 
 impl Reader for Encoder {
-    fn wants(&self, attributes: AttributesRef<'_>) -> bool {
+    fn wants(&self, attributes: Attributes<&str>) -> bool {
         self.filter.matches(attributes)
     }
 

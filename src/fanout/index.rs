@@ -99,7 +99,7 @@ impl<W> Questions<W> {
     /// Asks each group about its events, in their order.
     pub(super) fn ask(&mut self, events: &[Arrival<'_>]) {
         for (group, filter, first) in self.asked.drain(..) {
-            let is_wanted = |(_, event): &Arrival<'_>| filter.matches(event.view());
+            let is_wanted = |(_, event): &Arrival<'_>| filter.matches(event.as_ref());
             let rest = events.get(first..).unwrap_or_default();
             if let Some(further) = rest.iter().position(is_wanted) {
                 self.answers.push((group, first + further));
@@ -264,7 +264,7 @@ impl<W: Clone> Index<W> {
         };
         for (place, (_, event)) in events.iter().enumerate() {
             self.by_value
-                .for_each(event.view(), |number| ask(number, place));
+                .for_each(event.as_ref(), |number| ask(number, place));
         }
         for number in &self.unfiled {
             ask(*number, 0);

@@ -67,7 +67,7 @@ mod tests {
                 position: Position::new(1),
                 run: Run::NONE,
                 id: "msg_1",
-                attributes: attributes.view(),
+                attributes: attributes.as_ref(),
                 receive_time: UnixMillis::new(1),
                 event: &event,
                 decoding: clerk::decoding(),

@@ -11,7 +11,7 @@ use super::hub::Hub;
 use super::page_cache::PageKey;
 use super::request::Start;
 use super::sink::{RecordSink, Sink as _};
-use crate::event::{AttributesRef, Cursor, Position};
+use crate::event::{Attributes, Cursor, Position};
 use crate::filter::{Filter, Scope};
 use crate::log::ReadError;
 
@@ -101,7 +101,7 @@ pub(super) async fn find(
     view: &View,
 ) -> Result<Option<(Event, Cursor)>, Error> {
     let scope = scope.clone();
-    let matches = move |attributes: AttributesRef<'_>| {
+    let matches = move |attributes: Attributes<&str>| {
         let is_named = source
             .as_deref()
             .is_none_or(|source| source == attributes.source);

@@ -253,7 +253,7 @@ impl<S: Sink> Walk<S> {
         let mut taken = 0;
         let matching = batch.after(*position).filter(|(_, record)| {
             *position = record.position;
-            let matches = filter.matches(record.entry.attributes.view());
+            let matches = filter.matches(record.entry.attributes.as_ref());
             taken += usize::from(matches);
             matches
         });

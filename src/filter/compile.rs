@@ -14,7 +14,7 @@ use super::pattern::TypePattern;
 use super::scope::Scope;
 use super::spec::Spec;
 use super::violation::Violations;
-use crate::event::{AttributesRef, IndexHint, Values};
+use crate::event::{Attributes, IndexHint, Values};
 
 /// What the index of waiting subscribers holds for each value that a filter is filed under.
 const FILED_VALUE_BYTES: usize = 64;
@@ -64,7 +64,7 @@ impl Filter {
 
     /// Whether an event with these attributes is wanted.
     #[must_use]
-    pub fn matches(&self, event: AttributesRef<'_>) -> bool {
+    pub fn matches(&self, event: Attributes<&str>) -> bool {
         let Clauses {
             types,
             exclude_types,
@@ -177,11 +177,11 @@ pub(super) mod tests {
         }
     }
 
-    pub(crate) fn event(event_type: &str) -> AttributesRef<'_> {
-        AttributesRef {
+    pub(crate) fn event(event_type: &str) -> Attributes<&str> {
+        Attributes {
             event_type,
             source: "default",
-            ..AttributesRef::default()
+            ..Attributes::default()
         }
     }
 
@@ -296,7 +296,7 @@ pub(super) mod tests {
         )
     }
 
-    fn naive(filter: &Spec, event: AttributesRef<'_>) -> bool {
+    fn naive(filter: &Spec, event: Attributes<&str>) -> bool {
         let is_like = |pattern: &String| match pattern.strip_suffix('*') {
             Some(prefix) => event.event_type.starts_with(prefix),
             None => pattern == event.event_type,
@@ -322,8 +322,8 @@ pub(super) mod tests {
             organization in prop::option::of("org_[1-4]"),
             session in prop::option::of("sess_[1-4]"),
         ) {
-            let event = AttributesRef {
-                event_type: &event_type,
+            let event = Attributes {
+                event_type: event_type.as_str(),
                 source,
                 user_id: user.as_deref(),
                 organization_id: organization.as_deref(),

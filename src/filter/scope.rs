@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::pattern::TypePattern;
-use crate::event::AttributesRef;
+use crate::event::Attributes;
 
 /// Which events a principal may receive; the default is all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,7 +19,7 @@ pub struct Scope {
 impl Scope {
     /// Whether an event with these attributes may be received.
     #[must_use]
-    pub fn allows(&self, event: AttributesRef<'_>) -> bool {
+    pub fn allows(&self, event: Attributes<&str>) -> bool {
         self.allows_source(event.source) && self.allows_type(event.event_type)
     }
 

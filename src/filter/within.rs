@@ -135,7 +135,7 @@ mod tests {
     use super::super::compile::tests::{compile, event, types};
     use super::super::spec::Spec;
     use super::*;
-    use crate::event::{AttributesRef, IndexHint};
+    use crate::event::{Attributes, IndexHint};
 
     #[test]
     fn a_scope_removes_what_it_does_not_allow_and_reports_it() {
@@ -157,7 +157,7 @@ mod tests {
         for denied in ["user.deleted", "session.created", "email.created", ""] {
             assert!(!all.matches(event(denied)), "{denied}");
         }
-        let staging = AttributesRef {
+        let staging = Attributes {
             source: "staging",
             ..event("user.created")
         };

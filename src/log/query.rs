@@ -9,7 +9,7 @@ use super::error::ReadError;
 use super::record::Record;
 use super::scan::{Payloads, Predicate, Reader, RecordRef, Scan};
 use super::traits::Read;
-use crate::event::{AttributesRef, IndexHint, Position};
+use crate::event::{Attributes, IndexHint, Position};
 
 impl dyn Read {
     /// Scans the log with `reader`. Returns it, with how far the log was searched.
@@ -94,7 +94,7 @@ struct Collector {
 }
 
 impl Reader for Collector {
-    fn wants(&self, attributes: AttributesRef<'_>) -> bool {
+    fn wants(&self, attributes: Attributes<&str>) -> bool {
         (self.query.matches)(attributes)
     }
 
@@ -118,7 +118,7 @@ struct Lent<R: Reader> {
 }
 
 impl<R: Reader> Reader for Lent<R> {
-    fn wants(&self, attributes: AttributesRef<'_>) -> bool {
+    fn wants(&self, attributes: Attributes<&str>) -> bool {
         let reader = self.reader.as_ref();
         reader.is_some_and(|reader| reader.wants(attributes))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::record::{Entry, Record};
-use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
+use crate::event::{Attributes, IndexHint, Position, Run, UnixMillis};
 
 /// Which records' payloads a scan must include. Others may be shown as empty: a store that
 /// keeps payloads apart need not read them.
@@ -40,7 +40,7 @@ pub struct RecordRef<'a> {
     /// The `svix-id`.
     pub id: &'a str,
     /// What filters and indexes look at.
-    pub attributes: AttributesRef<'a>,
+    pub attributes: Attributes<&'a str>,
     /// When the webhook arrived.
     pub receive_time: UnixMillis,
     /// The decoded event, encoded for subscribers.
@@ -60,7 +60,7 @@ impl RecordRef<'_> {
             run: self.run,
             entry: Entry {
                 id: self.id.to_owned(),
-                attributes: self.attributes.to_attributes(),
+                attributes: self.attributes.to_owned(),
                 receive_time: self.receive_time,
                 event: Bytes::copy_from_slice(self.event),
                 decoding: self.decoding,
@@ -83,7 +83,7 @@ impl Record {
             position: *position,
             run: *run,
             id: &entry.id,
-            attributes: entry.attributes.view(),
+            attributes: entry.attributes.as_ref(),
             receive_time: entry.receive_time,
             event: &entry.event,
             decoding: entry.decoding,
@@ -95,11 +95,11 @@ impl Record {
 /// Is shown records in log order.
 pub trait Reader: Send + 'static {
     /// Whether it wants the record with these attributes.
-    fn wants(&self, attributes: AttributesRef<'_>) -> bool;
+    fn wants(&self, attributes: Attributes<&str>) -> bool;
 
     /// Takes a record that it wants. Says whether it takes more.
     fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()>;
 }
 
 /// Decides on a record by its attributes.
-pub type Predicate = Arc<dyn Fn(AttributesRef<'_>) -> bool + Send + Sync>;
+pub type Predicate = Arc<dyn Fn(Attributes<&str>) -> bool + Send + Sync>;

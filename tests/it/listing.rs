@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clerkcast::access::Redaction;
-use clerkcast::event::{AttributesRef, Epoch, Position, Run, UnixMillis};
+use clerkcast::event::{Attributes, Epoch, Position, Run, UnixMillis};
 use clerkcast::fanout::{
     self, Encoding, Error, EventPage, Fanout, ListRequest, Payload, Start, View,
 };
@@ -101,7 +101,7 @@ struct Overtaken {
 struct OneByOne(Box<dyn Reader>);
 
 impl Reader for OneByOne {
-    fn wants(&self, attributes: AttributesRef<'_>) -> bool {
+    fn wants(&self, attributes: Attributes<&str>) -> bool {
         self.0.wants(attributes)
     }
 

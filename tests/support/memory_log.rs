@@ -254,7 +254,7 @@ impl Read for MemoryLog {
         let contents = self.contents.lock();
         let found = contents.records().find(|record| {
             let entry = &record.entry;
-            entry.id == id && matches(entry.attributes.view())
+            entry.id == id && matches(entry.attributes.as_ref())
         });
         Box::pin(ready(Ok(found.cloned())))
     }

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
-use crate::event::{AttributesRef, IndexHint, Values};
+use crate::event::{Attributes, IndexHint, Values};
 
 /// Growing moves all entries of a map, so there are several, which grow one by one.
 const SHARDS: usize = 64;
@@ -73,7 +73,7 @@ impl GroupsByValue {
     }
 
     /// Calls `ask` with each group that an event concerns, perhaps more than once.
-    pub(super) fn for_each(&self, event: AttributesRef<'_>, mut ask: impl FnMut(u64)) {
+    pub(super) fn for_each(&self, event: Attributes<&str>, mut ask: impl FnMut(u64)) {
         for (field, value) in [
             (Field::Type, Some(event.event_type)),
             (Field::Session, event.session_id),

@@ -289,7 +289,7 @@ impl Walker {
         let matching = self
             .appended
             .iter()
-            .filter(|record| filter.matches(record.entry.attributes.view()));
+            .filter(|record| filter.matches(record.entry.attributes.as_ref()));
         let positions = matching.map(|record| record.position);
         positions.filter(|it| !is_removed(*it)).collect()
     }

@@ -95,7 +95,7 @@ impl Search<'_> {
         let at_position = next.filter(|(found, _)| *found == position);
         let record = at_position.and_then(|(_, stored)| Some(stored?.into_record(position)));
         let is_it = |record: &Record| {
-            record.entry.id == self.id && (self.matches)(record.entry.attributes.view())
+            record.entry.id == self.id && (self.matches)(record.entry.attributes.as_ref())
         };
         Ok(record.filter(is_it))
     }

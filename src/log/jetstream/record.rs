@@ -7,7 +7,7 @@ use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::event::{Attributes, AttributesRef, Position, Run, UnixMillis};
+use crate::event::{Attributes, Position, Run, UnixMillis};
 use crate::log::record::{Entry, Record};
 use crate::log::scan::RecordRef;
 
@@ -63,8 +63,8 @@ impl StoredRecord {
         is_own.then_some(record)
     }
 
-    pub(super) fn attributes(&self) -> AttributesRef<'_> {
-        AttributesRef {
+    pub(super) fn attributes(&self) -> Attributes<&str> {
+        Attributes {
             event_type: &self.event_type,
             source: &self.source,
             instance_id: self.instance_id.as_deref(),

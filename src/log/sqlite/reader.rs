@@ -14,7 +14,7 @@ use super::runs::Runs;
 use super::schema;
 use super::times::BLOCK_POSITIONS;
 use crate::event::numbers::saturating;
-use crate::event::{AttributesRef, IndexHint, Position, Run, UnixMillis};
+use crate::event::{Attributes, IndexHint, Position, Run, UnixMillis};
 use crate::log::error::ReadError;
 use crate::log::record::Record;
 use crate::log::scan::{Payloads, Predicate, Reader, RecordRef, Scan};
@@ -327,12 +327,12 @@ fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
     Ok(Position::new(row.get::<_, i64>(0)?.unsigned_abs()))
 }
 
-fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<AttributesRef<'row>> {
+fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<Attributes<&'row str>> {
     let text = |column: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
     let id = |column: usize| -> rusqlite::Result<Option<&str>> {
         Ok(row.get_ref(column)?.as_str_or_null()?)
     };
-    Ok(AttributesRef {
+    Ok(Attributes {
         source: text(4)?,
         event_type: text(5)?,
         instance_id: id(6)?,
@@ -344,7 +344,7 @@ fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<AttributesRef<'row>>
 
 fn record<'row>(
     row: &'row Row<'_>,
-    attributes: AttributesRef<'row>,
+    attributes: Attributes<&'row str>,
     run: Run,
 ) -> rusqlite::Result<RecordRef<'row>> {
     Ok(RecordRef {

@@ -172,7 +172,7 @@ impl Retention {
 
 /// About what a record takes up in the file.
 pub(super) fn weight(record: &Entry) -> u64 {
-    let attributes = record.attributes.view();
+    let attributes = record.attributes.as_ref();
     let ids = [
         attributes.user_id,
         attributes.organization_id,

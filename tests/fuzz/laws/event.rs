@@ -36,7 +36,7 @@ impl Body {
         };
         let decoded = clerk::decode(envelope, &body);
         let event = Event::decode(&decoded.event[..]).expect("an event");
-        let seen = decoded.attributes.view();
+        let seen = decoded.attributes.as_ref();
         assert_eq!(
             (event.id.as_str(), event.source.as_str()),
             ("msg_1", "default")

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
-use clerkcast::event::{AttributesRef, IdKind, IndexHint, Values};
+use clerkcast::event::{Attributes, IdKind, IndexHint, Values};
 use clerkcast::fanout::known_names;
 use clerkcast::filter::{Filter, KnownNames, Scope, Spec, TypePattern};
 use clerkcast::log::Tally;
@@ -164,9 +164,9 @@ struct Happened {
 }
 
 impl Happened {
-    fn seen<T>(&self, see: impl FnOnce(AttributesRef<'_>) -> T) -> T {
+    fn seen<T>(&self, see: impl FnOnce(Attributes<&str>) -> T) -> T {
         let id = |name: Option<Name>, kind: IdKind| name.map(|name| name.id(kind.prefix()));
-        see(AttributesRef {
+        see(Attributes {
             event_type: self.event_type.event_type(),
             source: self.source.source(),
             instance_id: id(self.instance_id, IdKind::Instance).as_deref(),
@@ -209,7 +209,7 @@ impl Filtering {
     }
 }
 
-fn matches_in_words(filter: &Spec, event: AttributesRef<'_>) -> bool {
+fn matches_in_words(filter: &Spec, event: Attributes<&str>) -> bool {
     let is_like = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => event.event_type.starts_with(prefix),
         None => pattern == event.event_type,

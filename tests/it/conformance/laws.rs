@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clerkcast::event::{AttributesRef, IndexHint, Position, UnixMillis, Values};
+use clerkcast::event::{Attributes, IndexHint, Position, UnixMillis, Values};
 use clerkcast::log::{
     AppendError, Appended, DEDUPE_WINDOW, Entry, Payloads, Query, ReadError, Reader, Record,
     RecordRef, Scan,
@@ -155,7 +155,7 @@ pub(super) async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<
         IndexHint::Users((0..100).map(|number| format!("user_{number}")).collect()),
     ] {
         let by = narrow.clone();
-        let matches = move |attributes: AttributesRef<'_>| {
+        let matches = move |attributes: Attributes<&str>| {
             let (wanted, found) = match &by {
                 IndexHint::All => return true,
                 IndexHint::Types(types) => (types, Some(attributes.event_type)),
@@ -167,7 +167,7 @@ pub(super) async fn complete_pages_of_every_narrowing_agree_with_a_naive_filter<
         };
         let expected: Vec<Record> = all
             .iter()
-            .filter(|record| matches(record.entry.attributes.view()))
+            .filter(|record| matches(record.entry.attributes.as_ref()))
             .cloned()
             .collect();
         for records_max in [1, 10, 1000] {
@@ -220,7 +220,7 @@ pub(super) async fn complete_a_read_across_removed_records_fails_instead_of_skip
 struct Noting(Arc<AtomicBool>);
 
 impl Reader for Noting {
-    fn wants(&self, _: AttributesRef<'_>) -> bool {
+    fn wants(&self, _: Attributes<&str>) -> bool {
         true
     }
 
@@ -344,7 +344,7 @@ pub(super) async fn find_returns_what_was_appended<S: Store>() {
     let appended = record("msg_1", "user.created", Some("user_1"));
     let position = append(&*log, appended.clone()).await;
     let find = |source: Option<&'static str>| {
-        let of_source = move |attributes: AttributesRef<'_>| {
+        let of_source = move |attributes: Attributes<&str>| {
             source.is_none_or(|source| source == attributes.source)
         };
         log.find("msg_1".to_owned(), Arc::new(of_source))
