@@ -6,46 +6,29 @@ use crate::proto::EventFilter;
 /// What a request asks for; everything where it has no filter.
 #[must_use]
 pub fn spec(filter: Option<EventFilter>) -> Spec {
-    let EventFilter {
-        types,
-        exclude_types,
-        user_ids,
-        organization_ids,
-        session_ids,
-        sources,
-        instance_ids,
-    } = filter.unwrap_or_default();
+    let filter = filter.unwrap_or_default();
     Spec {
-        types,
-        exclude_types,
-        user_ids,
-        organization_ids,
-        session_ids,
-        sources,
-        instance_ids,
+        types: filter.types,
+        exclude_types: filter.exclude_types,
+        user_ids: filter.user_ids,
+        organization_ids: filter.organization_ids,
+        session_ids: filter.session_ids,
+        sources: filter.sources,
+        instance_ids: filter.instance_ids,
     }
 }
 
 /// The message for what was asked for.
 #[must_use]
 pub fn message(spec: Spec) -> EventFilter {
-    let Spec {
-        types,
-        exclude_types,
-        user_ids,
-        organization_ids,
-        session_ids,
-        sources,
-        instance_ids,
-    } = spec;
     EventFilter {
-        types,
-        exclude_types,
-        user_ids,
-        organization_ids,
-        session_ids,
-        sources,
-        instance_ids,
+        types: spec.types,
+        exclude_types: spec.exclude_types,
+        user_ids: spec.user_ids,
+        organization_ids: spec.organization_ids,
+        session_ids: spec.session_ids,
+        sources: spec.sources,
+        instance_ids: spec.instance_ids,
     }
 }
 
