@@ -68,7 +68,7 @@ impl Api {
             .list(listing)
             .await
             .map_err(|error| self.problem(&error, principal))?;
-        let filter = AskedFilter::new(spec(asked.filter));
+        let filter = AskedFilter::new(&spec(asked.filter));
         audit::listed(principal.name(), peer, &filter, page.events.len());
         let cursor = page.cursor.to_string();
         Ok(proto::ListEventsResponse {

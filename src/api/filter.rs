@@ -35,7 +35,7 @@ pub fn message(spec: Spec) -> EventFilter {
 /// What a request asks for as log lines show it, abridged and without what may be personal.
 #[must_use]
 pub fn shown(filter: Option<EventFilter>) -> String {
-    AskedFilter::new(spec(filter)).to_string()
+    AskedFilter::new(&spec(filter)).to_string()
 }
 
 /// A word of the caller's as log lines show it.

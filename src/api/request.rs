@@ -69,7 +69,7 @@ pub(super) fn subscribe(
         principal,
         narrowed: narrowed_by(&filter.types(), narrowed, &view),
         filter,
-        asked_filter: AskedFilter::new(asked_filter),
+        asked_filter: AskedFilter::new(&asked_filter),
         start,
         on_expired,
         stop_when_caught_up: asked.stop_when_caught_up,

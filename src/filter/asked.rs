@@ -21,32 +21,23 @@ pub struct AskedFilter {
 struct Abridged {
     filter: Spec,
     /// How many values of each field are left out.
-    left_out: [usize; FIELDS],
+    left_out: Spec<usize>,
 }
-
-const FIELDS: usize = 7;
 
 impl AskedFilter {
     /// The first ten values of each field, and 64 bytes of each value.
     #[must_use]
-    pub fn new(mut filter: Spec) -> Self {
-        let fields = [
-            &mut filter.types,
-            &mut filter.exclude_types,
-            &mut filter.user_ids,
-            &mut filter.organization_ids,
-            &mut filter.session_ids,
-            &mut filter.sources,
-            &mut filter.instance_ids,
-        ];
-        let left_out = fields.map(|values| {
-            let left_out = values.len().saturating_sub(VALUES_MAX);
-            // With a new vector: the old one may have room for thousands.
-            *values = values.drain(..).take(VALUES_MAX).map(cut).collect();
-            left_out
-        });
+    pub fn new(filter: &Spec) -> Self {
+        let first = |values: &Vec<String>| {
+            let first = values.iter().take(VALUES_MAX);
+            first.map(|value| cut(value)).collect()
+        };
+        let abridged = Abridged {
+            filter: filter.map(first),
+            left_out: filter.map(|values| values.len().saturating_sub(VALUES_MAX)),
+        };
         Self {
-            abridged: Arc::new(Abridged { filter, left_out }),
+            abridged: Arc::new(abridged),
         }
     }
 
@@ -57,14 +48,14 @@ impl AskedFilter {
     }
 }
 
-fn cut(mut value: String) -> String {
+fn cut(value: &str) -> String {
     const MARK: &str = "…";
-    if value.len() > VALUE_BYTES_MAX {
-        value.truncate(value.floor_char_boundary(VALUE_BYTES_MAX - MARK.len()));
-        value.push_str(MARK);
+    if value.len() <= VALUE_BYTES_MAX {
+        return value.to_owned();
     }
-    value.shrink_to_fit();
-    value
+    let end = value.floor_char_boundary(VALUE_BYTES_MAX - MARK.len());
+    let (start, _) = value.split_at(end);
+    [start, MARK].concat()
 }
 
 /// As log lines show it. Ids are shown only where they look like Clerk's: whatever else
@@ -72,17 +63,9 @@ fn cut(mut value: String) -> String {
 impl fmt::Display for AskedFilter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Abridged { filter, left_out } = &*self.abridged;
-        let fields = [
-            ("types", &filter.types),
-            ("exclude_types", &filter.exclude_types),
-            ("user_ids", &filter.user_ids),
-            ("organization_ids", &filter.organization_ids),
-            ("session_ids", &filter.session_ids),
-            ("sources", &filter.sources),
-            ("instance_ids", &filter.instance_ids),
-        ];
         let mut separator = "";
-        for ((name, values), left_out) in fields.into_iter().zip(left_out) {
+        let fields = filter.fields().into_iter().zip(left_out.fields());
+        for ((name, values), (_, left_out)) in fields {
             if values.is_empty() {
                 continue;
             }
@@ -117,21 +100,21 @@ mod tests {
     #[test]
     fn a_filter_is_shown_without_personal_values() {
         let mut filter = Spec::default();
-        assert_eq!(AskedFilter::new(filter.clone()).to_string(), "everything");
+        assert_eq!(AskedFilter::new(&filter).to_string(), "everything");
         filter.types = vec!["user.*".to_owned()];
         filter.user_ids = vec!["ada@example.com".to_owned()];
         filter
             .user_ids
             .extend((1..=12).map(|number| format!("user_{number}")));
         assert_eq!(
-            AskedFilter::new(filter).to_string(),
+            AskedFilter::new(&filter).to_string(),
             "types=user.* user_ids=(not shown),user_1,user_2,user_3,user_4,user_5,user_6,user_7,user_8,user_9,+3"
         );
     }
 
     #[test]
     fn a_filter_kept_for_display_is_small() {
-        let asked = AskedFilter::new(Spec {
+        let asked = AskedFilter::new(&Spec {
             user_ids: (0..10_000).map(|number| format!("user_{number}")).collect(),
             types: vec!["é".repeat(100)],
             ..Spec::default()

@@ -1,7 +1,7 @@
 //! What is wrong with a filter.
 //!
-//! A caller decides how much there is to check, so a refusal must be cheap: counts and
-//! lengths come first, and only a violation that is reported is searched for a suggestion.
+//! A caller decides how much there is to check, so a refusal must be cheap: [sizes](super::size)
+//! come first, and only a violation that is reported is searched for a suggestion.
 
 use super::clauses::Clauses;
 use super::known::KnownNames;
@@ -12,14 +12,6 @@ use super::spec::Spec;
 use super::violation::{Violation, Violations};
 use crate::event::{Excerpt, IdKind};
 
-/// Patterns in `types`, and in `exclude_types`.
-const PATTERNS_MAX: usize = 256;
-/// Values in one other field.
-const VALUES_MAX: usize = 10_000;
-/// Bytes of one value. Ids are far shorter.
-const VALUE_BYTES_MAX: usize = 256;
-/// Bytes of all values: each stream keeps its filter.
-const BYTES_MAX: usize = 512 << 10;
 /// Violations that are reported. The others are counted.
 const REPORTED_MAX: usize = 10;
 /// Known sources that are listed beside an unknown one.
@@ -29,7 +21,6 @@ const SOURCES_LISTED: usize = 10;
 pub(super) struct Check<'a> {
     known: &'a KnownNames,
     scope: &'a Scope,
-    bytes: usize,
     reported: Vec<Violation>,
     unreported: usize,
     /// What may be suggested, once a type is not known.
@@ -44,7 +35,6 @@ impl<'a> Check<'a> {
         Self {
             known,
             scope,
-            bytes: 0,
             reported: Vec::new(),
             unreported: 0,
             allowed: None,
@@ -55,21 +45,13 @@ impl<'a> Check<'a> {
 
     /// The filter's clauses, if nothing is wrong.
     pub(super) fn clauses(mut self, filter: &Spec) -> Result<Clauses, Violations> {
+        filter.sizes().check()?;
         let ids = [
             (IdKind::User, &filter.user_ids),
             (IdKind::Organization, &filter.organization_ids),
             (IdKind::Session, &filter.session_ids),
             (IdKind::Instance, &filter.instance_ids),
         ];
-        let mut all_fit = self.fits("types", &filter.types, PATTERNS_MAX);
-        all_fit &= self.fits("exclude_types", &filter.exclude_types, PATTERNS_MAX);
-        all_fit &= self.fits("sources", &filter.sources, VALUES_MAX);
-        for (kind, values) in ids {
-            all_fit &= self.fits(kind.field(), values, VALUES_MAX);
-        }
-        if !all_fit {
-            return Err(self.violations());
-        }
         let trusts_unknown = self.known.has_others(&filter.sources, self.scope);
         let types = self.patterns("types", &filter.types, trusts_unknown);
         let exclude_types = self.patterns("exclude_types", &filter.exclude_types, trusts_unknown);
@@ -114,24 +96,6 @@ impl<'a> Check<'a> {
         let field = format!("filter.{field}");
         let description = describe(self);
         self.reported.push(Violation { field, description });
-    }
-
-    /// Whether the values are few and short enough to be looked at.
-    fn fits(&mut self, field: &str, values: &[String], count_max: usize) -> bool {
-        let count = values.len();
-        self.bytes += values.iter().map(String::len).sum::<usize>();
-        let longest = values.iter().map(String::len).max().unwrap_or(0);
-        let description = if count > count_max {
-            format!("{count} values; at most {count_max} are accepted")
-        } else if longest > VALUE_BYTES_MAX {
-            format!("a value of {longest} bytes; at most {VALUE_BYTES_MAX} are accepted")
-        } else if self.bytes > BYTES_MAX {
-            format!("the filter is larger than the {BYTES_MAX} bytes that are accepted")
-        } else {
-            return true;
-        };
-        self.violation(field, |_| description);
-        false
     }
 
     fn patterns(&mut self, field: &str, values: &[String], trusts_unknown: bool) -> Patterns {
