@@ -1,335 +1,50 @@
-use std::future::poll_fn;
-use std::ops::ControlFlow;
-use std::pin::pin;
-use std::task::Poll;
+mod memory_log;
+mod walker;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
-use prometheus_client::registry::Registry;
 use proptest::prelude::*;
-use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 
-use super::super::hub::Config;
-use super::super::metrics::Metrics;
-use super::super::sink::RecordSink;
-use super::super::{feed, names};
+use super::super::frame::{Encoding, Payload, View};
+use super::super::sink::{FrameSink, RecordSink};
 use super::*;
-use crate::event::{Attributes, Epoch, Run, UnixMillis};
-use crate::filter::{Scope, Spec};
-use crate::log::{
-    Batch, Bounds, Description, Entry, Follower, Lineage, Predicate, Read, ReadError, Reader,
-    Record, Scan, Tally,
-};
+use crate::access::Redaction;
+use memory_log::{SCAN_PENDING, TYPES};
+use walker::{OpenSink, World, block_on, filter};
 
-const TYPES: [&str; 3] = ["user.created", "user.deleted", "session.created"];
-/// How often a scan is not ready before it answers.
-const SCAN_PENDING: usize = 3;
-/// A scan shows at most this many records.
-const SCAN_ROWS: usize = 7;
-/// Longer than any test.
-const PATIENCE: Duration = Duration::from_secs(86_400);
+/// Of which the ring holds a few.
+const SMALL_EVENT_BYTES: usize = 200;
+/// Three of them fill a page.
+const LARGE_EVENT_BYTES: usize = 100_000;
 
-/// A log in memory, whose scans take several polls.
-#[derive(Debug)]
-struct MemoryLog {
-    kept: Mutex<Kept>,
-    batches: broadcast::Sender<Arc<Batch>>,
+fn frames(payload: Payload) -> FrameSink {
+    FrameSink::new(view(payload))
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    records: Vec<Record>,
-    trimmed: Position,
-    last: Position,
-    /// Scans that do not reach the log.
-    away: usize,
-}
-
-impl MemoryLog {
-    fn new() -> Self {
-        Self {
-            kept: Mutex::default(),
-            batches: broadcast::Sender::new(1),
-        }
+fn view(payload: Payload) -> View {
+    View {
+        payload,
+        redaction: Redaction::default(),
+        encoding: Encoding::Proto,
     }
-
-    /// Appends a batch of records of these types.
-    fn append(&self, types: &[usize]) -> Arc<Batch> {
-        let mut kept = self.kept.lock();
-        let after = kept.last;
-        let records: Vec<Record> = (after.number() + 1..)
-            .zip(types)
-            .map(|(number, event_type)| record(number, TYPES[*event_type]))
-            .collect();
-        kept.records.extend(records.iter().cloned());
-        kept.last = records.last().map_or(after, |record| record.position);
-        Arc::new(Batch { after, records })
-    }
-
-    /// Removes the oldest records, as retention does.
-    fn trim(&self, count: usize) {
-        let mut kept = self.kept.lock();
-        let count = count.min(kept.records.len());
-        let removed = kept.records.drain(..count).last();
-        kept.trimmed = removed.map_or(kept.trimmed, |record| record.position);
-    }
-
-    fn show(&self, scan: &Scan, reader: &mut dyn Reader) -> Result<Position, ReadError> {
-        let mut kept = self.kept.lock();
-        if kept.away > 0 {
-            kept.away -= 1;
-            return Err(ReadError::Unreachable("away".to_owned()));
-        }
-        if kept.trimmed > scan.after {
-            let trimmed = kept.trimmed;
-            return Err(ReadError::Expired { trimmed });
-        }
-        let mut through = scan.after;
-        let left = kept
-            .records
-            .iter()
-            .filter(|record| record.position > scan.after);
-        for record in left.take(SCAN_ROWS) {
-            through = record.position;
-            let record = record.view();
-            if reader.wants(record.attributes) && reader.take(record) == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        Ok(through)
-    }
-}
-
-fn record(number: u64, event_type: &str) -> Record {
-    Record {
-        position: Position::new(number),
-        run: Run::NONE,
-        entry: Entry {
-            id: format!("msg_{number}"),
-            attributes: Attributes {
-                event_type: event_type.to_owned(),
-                ..Attributes::default()
-            },
-            receive_time: UnixMillis::new(0),
-            event: Bytes::from(vec![0; 200]),
-            decoding: crate::clerk::decoding(),
-            payload: Bytes::new(),
-        },
-    }
-}
-
-impl Read for MemoryLog {
-    fn epoch(&self) -> Epoch {
-        Epoch::new(1)
-    }
-
-    fn bounds(&self) -> Bounds {
-        let kept = self.kept.lock();
-        Bounds {
-            trimmed: kept.trimmed,
-            last: kept.last,
-            last_receive_time: UnixMillis::new(0),
-        }
-    }
-
-    fn confirmed_bounds(&self, _: Position) -> BoxFuture<'_, Result<Bounds, ReadError>> {
-        Box::pin(std::future::ready(Ok(self.bounds())))
-    }
-
-    fn run_at(&self, _: Position) -> Run {
-        Run::NONE
-    }
-
-    fn lineage(&self, _: Position, _: Run) -> BoxFuture<'_, Result<Lineage, ReadError>> {
-        Box::pin(std::future::ready(Ok(Lineage::Same)))
-    }
-
-    fn tallies(&self) -> Vec<Tally> {
-        Vec::new()
-    }
-
-    fn names_version(&self) -> u64 {
-        0
-    }
-
-    fn scan(
-        &self,
-        scan: Scan,
-        mut reader: Box<dyn Reader>,
-    ) -> BoxFuture<'_, Result<Position, ReadError>> {
-        Box::pin(async move {
-            for _ in 0..SCAN_PENDING {
-                tokio::task::yield_now().await;
-            }
-            self.show(&scan, &mut *reader)
-        })
-    }
-
-    fn find(&self, _: String, _: Predicate) -> BoxFuture<'_, Result<Option<Record>, ReadError>> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn position_before(&self, _: UnixMillis) -> BoxFuture<'_, Result<Position, ReadError>> {
-        Box::pin(std::future::ready(Ok(Position::START)))
-    }
-
-    fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>> {
-        Box::pin(std::future::ready(Ok(Description::default())))
-    }
-
-    fn follow(&self) -> Follower {
-        self.batches.subscribe().into()
-    }
-}
-
-/// A walk on a memory log, and what it has returned.
-struct Walker {
-    log: Arc<MemoryLog>,
-    hub: Arc<Hub>,
-    walk: Walk<RecordSink>,
-    /// Every record that was appended.
-    appended: Vec<Record>,
-    returned: Vec<Position>,
-    removed: Vec<(Position, Position)>,
-    fell_behind: usize,
-    caught_up: usize,
-}
-
-impl Walker {
-    /// A walk through a log with these records of history. The ring holds a few.
-    fn begin(history: &[usize], filter: Filter, sink: RecordSink) -> Self {
-        let log = Arc::new(MemoryLog::new());
-        let batch = log.append(history);
-        let config = Config {
-            ring_bytes_max: 3_000,
-            subscribers_max: 1,
-            sources: Vec::new(),
-        };
-        let metrics = Metrics::register(&mut Registry::default());
-        let reads = Arc::<MemoryLog>::clone(&log);
-        let hub = Arc::new(Hub::new(reads, config, metrics, CancellationToken::new()));
-        let route = Route {
-            from: Position::START,
-            until: log.bounds().last,
-            follows_oldest: false,
-            stops_at_history: false,
-            on_expired: OnExpired::Earliest,
-        };
-        let walker = (filter, "someone");
-        let walk = Walk::begin(Arc::clone(&hub), 0, walker, route, sink).expect("small");
-        Self {
-            log,
-            hub,
-            walk,
-            appended: batch.records.clone(),
-            returned: Vec::new(),
-            removed: Vec::new(),
-            fell_behind: 0,
-            caught_up: 0,
-        }
-    }
-
-    fn append(&mut self, types: &[usize]) {
-        let batch = self.log.append(types);
-        self.appended.extend(batch.records.iter().cloned());
-        feed::publish(&self.hub, &batch);
-    }
-
-    fn note(&mut self, step: Step<Vec<Record>>) {
-        match step {
-            Step::Batch(records) => {
-                assert!(!records.is_empty(), "a batch has records");
-                let positions = records.iter().map(|record| record.position);
-                self.returned.extend(positions);
-            }
-            Step::Removed { from, to } => {
-                assert!(from < to);
-                self.removed.push((from, to));
-            }
-            Step::FellBehind => self.fell_behind += 1,
-            Step::CaughtUp => self.caught_up += 1,
-            Step::Quiet => {}
-        }
-    }
-
-    /// Polls one step at most this many times, and drops it.
-    async fn poll(&mut self, times: usize) {
-        let mut step = Box::pin(self.walk.step(Instant::now() + PATIENCE));
-        let mut found = None;
-        for _ in 0..times {
-            let polled = poll_fn(|context| Poll::Ready(step.as_mut().poll(context))).await;
-            if let Poll::Ready(step) = polled {
-                found = Some(step.expect("the log is there"));
-                break;
-            }
-        }
-        drop(step);
-        if let Some(step) = found {
-            self.note(step);
-        }
-    }
-
-    /// Walks to the end of the log.
-    async fn finish(&mut self) {
-        while self.walk.position() < self.log.bounds().last {
-            let step = pin!(self.walk.step(Instant::now() + PATIENCE)).await;
-            self.note(step.expect("the log is there"));
-        }
-    }
-
-    /// What a scan of all that was appended finds, but for what retention removed first.
-    fn expected(&self) -> Vec<Position> {
-        let is_removed = |position: Position| {
-            let mut removed = self.removed.iter();
-            removed.any(|(from, to)| position > *from && position <= *to)
-        };
-        let filter = self.walk.filter();
-        let matching = self
-            .appended
-            .iter()
-            .filter(|record| filter.matches(record.entry.attributes.as_ref()));
-        let positions = matching.map(|record| record.position);
-        positions.filter(|it| !is_removed(*it)).collect()
-    }
-}
-
-fn filter(types: &[&str]) -> Filter {
-    let known = names::known_names([], &[]);
-    let spec = Spec {
-        types: types.iter().map(|it| (*it).to_owned()).collect(),
-        ..Spec::default()
-    };
-    Filter::compile(&spec, &known, &Scope::default()).expect("valid")
-}
-
-fn block_on(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.expect("a runtime").block_on(test);
 }
 
 #[test]
 fn a_walk_returns_each_matching_record_once_in_order() {
     block_on(async {
         let history: Vec<usize> = (0..100).map(|number| number % 3).collect();
+        let world = World::new(&history, SMALL_EVENT_BYTES);
         let users = filter(&["user.*"]);
-        let mut walker = Walker::begin(&history, users, RecordSink::new(10, usize::MAX));
+        let mut walker = world.walk(0, users, RecordSink::new(10, usize::MAX), world.route());
         walker.finish().await;
-        // The next step finds that it has caught up, and waits: nothing has come.
+        // The next step finds that it has caught up, and the one after it waits.
         walker.poll(2).await;
         assert_eq!(walker.caught_up, 1);
-        walker.append(&[2, 0, 1]);
+        walker.poll_across(1, || world.append(&[2, 0, 1]), 1).await;
         walker.finish().await;
         for _ in 0..20 {
-            walker.append(&[0, 2]);
+            world.append(&[0, 2]);
         }
         walker.finish().await;
         assert_eq!(walker.fell_behind, 1, "the ring holds a few");
-        assert_eq!(walker.returned, walker.expected());
         assert!(walker.removed.is_empty());
     });
 }
@@ -340,64 +55,197 @@ fn a_walk_returns_each_matching_record_once_in_order() {
 fn a_walk_is_cancel_safe_at_every_await() {
     for polls in 1..=2 * (SCAN_PENDING + 2) {
         block_on(async {
+            let world = World::new(&[0, 1, 2, 0, 1, 0, 0, 0, 2, 0], SMALL_EVENT_BYTES);
             let sink = RecordSink::new(4, usize::MAX);
-            let users = filter(&["user.created"]);
-            let mut walker = Walker::begin(&[0, 1, 2, 0, 1, 0, 0, 0, 2, 0], users, sink);
+            let mut walker = world.walk(0, filter(&["user.created"]), sink, world.route());
             for round in 0..60 {
                 walker.poll(polls).await;
                 if round % 3 == 0 {
-                    walker.append(&[round % 2, 0]);
+                    world.append(&[round % 2, 0]);
                 }
                 if round % 10 == 0 {
-                    walker.log.kept.lock().away = 1;
+                    world.log.go_away(1);
                 }
             }
             walker.finish().await;
-            assert_eq!(walker.returned, walker.expected(), "after {polls} polls");
         });
     }
 }
 
+/// A start at the oldest event is where retention has moved it, until something was read.
+#[test]
+fn a_walk_from_the_oldest_record_reports_what_is_removed_once_it_has_read() {
+    block_on(async {
+        let world = World::new(&[0; 30], SMALL_EVENT_BYTES);
+        let route = Route {
+            follows_oldest: true,
+            ..world.route()
+        };
+        let sink = RecordSink::new(4, usize::MAX);
+        let mut walker = world.walk(0, filter(&[]), sink, route);
+        let scan = SCAN_PENDING + 1;
+        world.log.trim(5);
+        walker.poll(scan).await;
+        walker.poll(scan - 1).await;
+        world.log.trim(5);
+        walker.poll(scan).await;
+        walker.poll(scan).await;
+        assert_eq!(walker.returned, [11, 12, 13, 14].map(Position::new));
+        world.log.trim(10);
+        walker.finish().await;
+        let removed = [(0, 5), (5, 10), (14, 20)];
+        let removed = removed.map(|(from, to)| (Position::new(from), Position::new(to)));
+        assert_eq!(walker.removed, removed);
+    });
+}
+
+#[test]
+fn walks_share_pages_with_their_equals_alone() {
+    block_on(async {
+        let history: Vec<usize> = (0..20).map(|number| number % 2).collect();
+        let world = World::new(&history, LARGE_EVENT_BYTES);
+        let created = filter(&["user.created"]);
+        let users = filter(&["user.*"]);
+        let deleted = filter(&["user.deleted"]);
+        let mut scans = Vec::new();
+        for (number, filter) in (0..).zip([&created, &users, &created, &deleted]) {
+            let before = world.log.scans();
+            let sink = frames(Payload::Omitted);
+            let mut walker = world.walk(number, filter.clone(), sink, world.route());
+            walker.finish().await;
+            scans.push(world.log.scans() - before);
+        }
+        assert!(scans[2] <= 1 && scans[0] > 3, "{scans:?}");
+
+        let mut limited = world.walk(4, users.clone(), frames(Payload::Omitted), world.route());
+        limited.limit(2);
+        limited.finish().await;
+
+        let [without, with] = [Payload::Omitted, Payload::Included].map(view);
+        let mut pages = Vec::new();
+        for view in [&without, &with] {
+            let page = world.read_page(users.clone(), view).await;
+            let runs = page.runs.iter().map(|run| run.size());
+            pages.push(runs.sum::<usize>());
+        }
+        assert!(pages[0] < pages[1], "with payloads: {pages:?}");
+
+        world.log.trim(12);
+        let mut late = world.walk(5, users, frames(Payload::Omitted), world.route());
+        late.finish().await;
+        assert_eq!(late.removed, [(Position::START, Position::new(12))]);
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
+    /// The feed hears of it at once, and of what was committed before.
     Append(Vec<usize>),
+    /// The log is ahead of the ring.
+    Commit(Vec<usize>),
+    /// The feed never hears of the first, or of what was committed before.
+    Miss(Vec<usize>, Vec<usize>),
     Trim(usize),
+    /// The next scans do not reach the log.
+    GoAway(usize),
+    /// Each step returns at most this many records.
+    Limit(usize),
     /// A step that is dropped after so many polls.
     Poll(usize),
+    /// The same, and something is appended after the first of them.
+    PollAcross(usize, Vec<usize>),
+    /// The same, and the feed misses some.
+    PollAcrossMiss(usize, Vec<usize>, Vec<usize>),
     Finish,
 }
 
 fn happenings() -> impl Strategy<Value = Happening> {
+    let types = || prop::collection::vec(0..TYPES.len(), 1..6);
+    let polls = || 1..3 * SCAN_PENDING;
     prop_oneof![
-        4 => prop::collection::vec(0..TYPES.len(), 1..6).prop_map(Happening::Append),
+        4 => types().prop_map(Happening::Append),
+        1 => types().prop_map(Happening::Commit),
+        1 => (types(), types()).prop_map(|(missed, next)| Happening::Miss(missed, next)),
         1 => (0..12_usize).prop_map(Happening::Trim),
-        6 => (1..3 * SCAN_PENDING).prop_map(Happening::Poll),
+        1 => (1..3_usize).prop_map(Happening::GoAway),
+        1 => (1..6_usize).prop_map(Happening::Limit),
+        6 => polls().prop_map(Happening::Poll),
+        2 => (polls(), types()).prop_map(|(polls, types)| Happening::PollAcross(polls, types)),
+        1 => (polls(), types(), types())
+            .prop_map(|(polls, missed, next)| Happening::PollAcrossMiss(polls, missed, next)),
         1 => Just(Happening::Finish),
     ]
 }
 
-proptest! {
-    /// Random appends, trims, filters and dropped futures.
-    #[test]
-    fn a_walk_and_a_scan_agree(
-        history in prop::collection::vec(0..TYPES.len(), 0..40),
-        types in prop::sample::subsequence(TYPES.to_vec(), 0..TYPES.len()),
-        records_max in 1..9_usize,
-        happenings in prop::collection::vec(happenings(), 1..60),
-    ) {
-        block_on(async {
-            let sink = RecordSink::new(records_max, usize::MAX);
-            let mut walker = Walker::begin(&history, filter(&types), sink);
-            for happening in happenings {
-                match happening {
-                    Happening::Append(types) => walker.append(&types),
-                    Happening::Trim(count) => walker.log.trim(count),
-                    Happening::Poll(times) => walker.poll(times).await,
-                    Happening::Finish => walker.finish().await,
+#[derive(Clone, Debug)]
+struct Case {
+    history: Vec<usize>,
+    types: Vec<&'static str>,
+    route: (bool, bool, OnExpired),
+    happenings: Vec<Happening>,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let on_expired = prop::sample::select(vec![OnExpired::Earliest, OnExpired::Latest]);
+    let fields = (
+        prop::collection::vec(0..TYPES.len(), 0..40),
+        prop::sample::subsequence(TYPES.to_vec(), 0..TYPES.len()),
+        (any::<bool>(), any::<bool>(), on_expired),
+        prop::collection::vec(happenings(), 1..60),
+    );
+    fields.prop_map(|(history, types, route, happenings)| Case {
+        history,
+        types,
+        route,
+        happenings,
+    })
+}
+
+fn walk_and_scan<S: OpenSink>(case: Case, sink: S) {
+    block_on(async {
+        let world = World::new(&case.history, SMALL_EVENT_BYTES);
+        let (follows_oldest, stops_at_history, on_expired) = case.route;
+        let route = Route {
+            follows_oldest,
+            stops_at_history,
+            on_expired,
+            ..world.route()
+        };
+        let mut walker = world.walk(0, filter(&case.types), sink, route);
+        for happening in case.happenings {
+            match happening {
+                Happening::Append(types) => world.append(&types),
+                Happening::Commit(types) => world.log.append(&types),
+                Happening::Miss(missed, next) => world.miss(&missed, &next),
+                Happening::Trim(count) => world.log.trim(count),
+                Happening::GoAway(scans) => world.log.go_away(scans),
+                Happening::Limit(most) => walker.limit(most),
+                Happening::Poll(times) => walker.poll(times).await,
+                Happening::PollAcross(times, types) => {
+                    let happening = || world.append(&types);
+                    walker.poll_across(times, happening, times).await;
                 }
+                Happening::PollAcrossMiss(times, missed, next) => {
+                    let happening = || world.miss(&missed, &next);
+                    walker.poll_across(times, happening, times).await;
+                }
+                Happening::Finish => walker.finish().await,
             }
-            walker.finish().await;
-            assert_eq!(walker.returned, walker.expected());
-        });
+        }
+        walker.finish().await;
+    });
+}
+
+proptest! {
+    /// Random appends, trims, filters and dropped futures. After each of them, what was
+    /// returned is what a scan finds up to the walk's position.
+    #[test]
+    fn a_walk_and_a_scan_agree(case in cases(), records_max in 1..9_usize) {
+        walk_and_scan(case, RecordSink::new(records_max, usize::MAX));
+    }
+
+    #[test]
+    fn a_walk_of_frames_and_a_scan_agree(case in cases()) {
+        walk_and_scan(case, frames(Payload::Omitted));
     }
 }

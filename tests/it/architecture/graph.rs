@@ -53,7 +53,7 @@ pub(super) fn sources() -> Vec<Source> {
     let files = rust_files(&root).into_iter();
     let files = files.map(|file| (module_of(&root, &file), file));
     let files: Vec<(Module, PathBuf)> = files
-        .filter(|(module, _)| module.last().is_none_or(|last| last != "tests"))
+        .filter(|(module, _)| module.iter().all(|part| part != "tests"))
         .collect();
     let modules: BTreeSet<Module> = files.iter().map(|(module, _)| module.clone()).collect();
     let sources = files.into_iter().map(|(module, file)| {
