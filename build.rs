@@ -33,6 +33,20 @@ const FIELDS: &[(&str, &[&str])] = &[
         &["receive_time", "http_request", "payload_json"],
     ),
     ("clerkcast.v1.HttpRequest", &["client_ip", "user_agent"]),
+    ("clerkcast.v1.SubscribeRequest", &["filter"]),
+    ("clerkcast.v1.ListEventsRequest", &["filter"]),
+    (
+        "clerkcast.v1.EventFilter",
+        &[
+            "types",
+            "exclude_types",
+            "user_ids",
+            "organization_ids",
+            "session_ids",
+            "sources",
+            "instance_ids",
+        ],
+    ),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -15,6 +15,7 @@ mod events;
 pub mod filter;
 mod log_info;
 pub mod narrowed;
+pub mod oversized;
 mod problem;
 mod request;
 mod retry;

@@ -34,34 +34,16 @@ const UNNAMED: &str = "unnamed";
 
 /// Checks a `SubscribeRequest`; all that is wrong with it is reported at once.
 pub(super) fn subscribe(
-    asked: proto::SubscribeRequest,
+    mut asked: proto::SubscribeRequest,
     known: &KnownNames,
     principal: Principal,
     peer: String,
 ) -> Result<Request, Problem> {
     let mut check = Check::default();
-    let asked_filter = spec(asked.filter);
+    let asked_filter = spec(asked.filter.take());
     let scope = &principal.policy().scope;
     let filter = check.filter(&asked_filter, known, scope);
-    let start = match &asked.start {
-        None => Start::Latest,
-        Some(AskedStart::AfterCursor(cursor)) => check.cursor("after_cursor", cursor),
-        Some(AskedStart::StartTime(time)) => check.time("start_time", time),
-        Some(AskedStart::StartPosition(position)) => match StartPosition::try_from(*position) {
-            Ok(StartPosition::Unspecified | StartPosition::Latest) => Start::Latest,
-            Ok(StartPosition::Earliest) => Start::Earliest,
-            Err(_) => check.fail("start_position", "unknown value", Start::Latest),
-        },
-    };
-    let on_expired = match ExpiredCursorPolicy::try_from(asked.on_expired) {
-        Ok(ExpiredCursorPolicy::Unspecified | ExpiredCursorPolicy::Fail) => OnExpired::Fail,
-        Ok(ExpiredCursorPolicy::Earliest) => OnExpired::Earliest,
-        Ok(ExpiredCursorPolicy::Latest) => OnExpired::Latest,
-        Err(_) => check.fail("on_expired", "unknown value", OnExpired::Fail),
-    };
-    let events_max = check.events_max(asked.max_events);
-    let heartbeat_interval = check.heartbeat_interval(asked.heartbeat_interval);
-    let name = check.name(asked.subscriber_name);
+    let options = check.stream(&asked);
     check.done()?;
     let view = view(&principal, asked.include_payload)?;
     let (filter, narrowed) = within(&filter, &principal)?;
@@ -70,15 +52,22 @@ pub(super) fn subscribe(
         narrowed: narrowed_by(&filter.types(), narrowed, &view),
         filter,
         asked_filter: AskedFilter::new(&asked_filter),
-        start,
-        on_expired,
+        start: options.start,
+        on_expired: options.on_expired,
         stop_when_caught_up: asked.stop_when_caught_up,
-        events_max,
-        heartbeat_interval,
+        events_max: options.events_max,
+        heartbeat_interval: options.heartbeat_interval,
         view,
-        name,
+        name: options.name,
         peer,
     })
+}
+
+/// What is wrong with a `SubscribeRequest` whose filter is.
+pub(super) fn refuse_subscribe(asked: &proto::SubscribeRequest, filter: Violations) -> Problem {
+    let mut check = Check { violations: filter };
+    check.stream(asked);
+    Problem::invalid(check.violations)
 }
 
 /// Checks a `ListEventsRequest`. Returns what to list, and what the policy takes away of it.
@@ -90,14 +79,7 @@ pub(super) fn list(
     let mut check = Check::default();
     let asked_filter = spec(asked.filter.clone());
     let filter = check.filter(&asked_filter, known, &principal.policy().scope);
-    let start = if !asked.page_token.is_empty() {
-        check.cursor("page_token", &asked.page_token)
-    } else if let Some(time) = &asked.start_time {
-        check.time("start_time", time)
-    } else {
-        Start::Earliest
-    };
-    let events_max = check.page_size(asked.page_size);
+    let (start, events_max) = check.page(asked);
     check.done()?;
     let view = view(principal, asked.include_payload)?;
     let (filter, narrowed) = within(&filter, principal)?;
@@ -109,6 +91,13 @@ pub(super) fn list(
         events_max,
     };
     Ok((listing, narrowed))
+}
+
+/// What is wrong with a `ListEventsRequest` whose filter is.
+pub(super) fn refuse_list(asked: &proto::ListEventsRequest, filter: Violations) -> Problem {
+    let mut check = Check { violations: filter };
+    check.page(asked);
+    Problem::invalid(check.violations)
 }
 
 /// Checks a `GetEventRequest`.
@@ -192,6 +181,15 @@ fn narrowed_by(types: &[TypePattern], filter: filter::Narrowed, view: &View) -> 
     (!narrowed.is_nothing()).then_some(narrowed)
 }
 
+/// What a `SubscribeRequest` asks for beside its filter.
+struct StreamOptions {
+    start: Start,
+    on_expired: OnExpired,
+    events_max: Option<u64>,
+    heartbeat_interval: Duration,
+    name: String,
+}
+
 /// Collects what is wrong.
 #[derive(Default)]
 struct Check {
@@ -221,6 +219,49 @@ impl Check {
             self.violations.more += violations.more;
             Filter::default()
         })
+    }
+
+    /// Checks what a `SubscribeRequest` asks for beside its filter.
+    fn stream(&mut self, asked: &proto::SubscribeRequest) -> StreamOptions {
+        let start = match &asked.start {
+            None => Start::Latest,
+            Some(AskedStart::AfterCursor(cursor)) => self.cursor("after_cursor", cursor),
+            Some(AskedStart::StartTime(time)) => self.time("start_time", time),
+            Some(AskedStart::StartPosition(position)) => match StartPosition::try_from(*position) {
+                Ok(StartPosition::Unspecified | StartPosition::Latest) => Start::Latest,
+                Ok(StartPosition::Earliest) => Start::Earliest,
+                Err(_) => self.fail("start_position", "unknown value", Start::Latest),
+            },
+        };
+        let on_expired = match ExpiredCursorPolicy::try_from(asked.on_expired) {
+            Ok(ExpiredCursorPolicy::Unspecified | ExpiredCursorPolicy::Fail) => OnExpired::Fail,
+            Ok(ExpiredCursorPolicy::Earliest) => OnExpired::Earliest,
+            Ok(ExpiredCursorPolicy::Latest) => OnExpired::Latest,
+            Err(_) => self.fail("on_expired", "unknown value", OnExpired::Fail),
+        };
+        let events_max = self.events_max(asked.max_events);
+        let heartbeat_interval = self.heartbeat_interval(asked.heartbeat_interval);
+        let name = self.name(asked.subscriber_name.clone());
+        StreamOptions {
+            start,
+            on_expired,
+            events_max,
+            heartbeat_interval,
+            name,
+        }
+    }
+
+    /// Checks where a page starts, and its size.
+    fn page(&mut self, asked: &proto::ListEventsRequest) -> (Start, usize) {
+        let start = if !asked.page_token.is_empty() {
+            self.cursor("page_token", &asked.page_token)
+        } else if let Some(time) = &asked.start_time {
+            self.time("start_time", time)
+        } else {
+            Start::Earliest
+        };
+        let events_max = self.page_size(asked.page_size);
+        (start, events_max)
     }
 
     fn cursor(&mut self, field: &str, text: &str) -> Start {

@@ -22,7 +22,7 @@ use super::kind::Kind;
 use super::shared::{Calls, SIDE_STREAMS_MAX, Unread};
 use super::{message, timeout};
 use crate::access::Principal;
-use crate::api::Problem;
+use crate::api::{Problem, oversized};
 use crate::doors::grpc::exposure::{ExposedService, ServiceFn};
 use crate::doors::grpc::metrics::Unsent;
 use crate::doors::grpc::status;
@@ -142,6 +142,11 @@ impl Call {
         let message = read.message(&mut body, bytes).await?;
         let permit = self.work_permit().await?;
         let message = asked.get_or_init(|| message).clone();
+        if let Some(request) = message::whole(&message)
+            && let Some(problem) = oversized::problem(head.uri.path(), request)
+        {
+            return Err(status::render(problem));
+        }
         let body = Body::new(Full::new(message));
         let response = service(Request::from_parts(head, body)).await;
         // What ended meanwhile is not answered, and nothing is written for it.

@@ -47,6 +47,14 @@ impl Reader {
     }
 }
 
+/// A message without its prefix, if it is whole and not compressed.
+pub(super) fn whole(read: &[u8]) -> Option<&[u8]> {
+    let (prefix, message) = read.split_at_checked(PREFIX_BYTES)?;
+    let (flag, mut length) = prefix.split_first()?;
+    let is_whole = usize::try_from(length.get_u32()).is_ok_and(|length| length == message.len());
+    (*flag == 0 && is_whole).then_some(message)
+}
+
 fn message_bytes(read: &[u8], bytes_max: usize) -> usize {
     let Some((_, mut length)) = read.get(..PREFIX_BYTES).and_then(<[u8]>::split_first) else {
         return PREFIX_BYTES;
