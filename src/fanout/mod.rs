@@ -19,6 +19,8 @@
 //! What this module does not do: gRPC (it yields encoded [`Frame`]s), and recognising
 //! who calls.
 
+#![warn(clippy::indexing_slicing)]
+
 mod control;
 mod error;
 mod feed;

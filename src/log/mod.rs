@@ -28,6 +28,8 @@
 //! The log knows bytes, positions and durability. It does not know what an event
 //! means, who posted it or who listens.
 
+#![warn(clippy::indexing_slicing)]
+
 #[cfg_attr(
     not(feature = "nats"),
     allow(dead_code, reason = "used by `jetstream`")

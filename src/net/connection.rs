@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -156,8 +156,7 @@ impl AsyncRead for Connection {
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
         let count = this.first.len().min(buffer.remaining());
-        buffer.put_slice(&this.first[..count]);
-        this.first.advance(count);
+        buffer.put_slice(&this.first.split_to(count));
         Poll::Ready(Ok(()))
     }
 }

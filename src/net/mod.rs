@@ -11,6 +11,8 @@
 //! of those whom the port is for ([`Trust`]) give way to newcomers. What this module
 //! does not know: what is asked over HTTP, gRPC, and what a certificate's owner may do.
 
+#![warn(clippy::indexing_slicing)]
+
 mod connection;
 mod descriptors;
 pub mod http;

@@ -50,7 +50,7 @@ impl<'a> SignatureHeaders<'a> {
         let timestamp_seconds = timestamp.parse().ok().filter(|_| is_number);
         Ok(Self {
             id,
-            timestamp_seconds: timestamp_seconds.ok_or(TIMESTAMP.malformed())?,
+            timestamp_seconds: timestamp_seconds.ok_or_else(|| TIMESTAMP.malformed())?,
         })
     }
 

@@ -22,8 +22,8 @@ pub(super) fn options_to_restart_for(
 /// The value of an option as text: the one given, else the default.
 fn value<'a>(settings: &'a Settings, option: &Declaration) -> Option<&'a OsStr> {
     let given = settings.value(option.key).map(|(value, _)| value);
-    let default = (!option.default.is_empty()).then_some(option.default);
-    given.or(default.map(OsStr::new))
+    let default = || (!option.default.is_empty()).then(|| OsStr::new(option.default));
+    given.or_else(default)
 }
 
 fn can_take_up(option: &Declaration, latter: &Settings, running: &Settings) -> bool {

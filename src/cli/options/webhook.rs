@@ -111,7 +111,9 @@ impl WebhookOptions {
 
     fn limits(&self, check: &mut Check<'_>, default: &Config) -> (Size, Size) {
         let size_of = |bytes: usize| Size(saturating(bytes));
-        let body = self.body_limit.unwrap_or(size_of(default.body_bytes_max));
+        let body = self
+            .body_limit
+            .unwrap_or_else(|| size_of(default.body_bytes_max));
         if body > BODY_LIMIT_MAX {
             check.refuse(
                 "body_limit",
@@ -123,7 +125,7 @@ impl WebhookOptions {
         }
         let in_flight = self
             .in_flight_limit
-            .unwrap_or(size_of(default.in_flight_bytes_max));
+            .unwrap_or_else(|| size_of(default.in_flight_bytes_max));
         if in_flight < body {
             check.refuse("in_flight_limit", "must be at least --body-limit");
         }

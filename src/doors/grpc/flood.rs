@@ -50,7 +50,7 @@ impl Counter {
         while !read.is_empty() {
             let skipped = self.skip.min(read.len());
             self.skip -= skipped;
-            read = &read[skipped..];
+            (_, read) = read.split_at(skipped);
             let missing = (HEADER_BYTES - self.header.len()).min(read.len());
             let (header, rest) = read.split_at(missing);
             self.header.extend_from_slice(header);

@@ -153,7 +153,7 @@ impl Allowed<'_> {
         let is_telling = |meaning: &&Meaning| !WEAK_WORDS.contains(&meaning.as_str());
         let nouns: Vec<&Meaning> = meanings.iter().filter(is_noun).collect();
         let telling = nouns.iter().rfind(|meaning| is_telling(meaning));
-        let last = *telling.or(nouns.last())?;
+        let last = *telling.or_else(|| nouns.last())?;
         let named = self
             .families
             .iter()

@@ -181,7 +181,9 @@ impl Files {
     ) -> Result<Self, OpenError> {
         // SQLite puts its files beside the one that a symbolic link leads to.
         let named = data_dir.join(DATABASE);
-        let real = connection.path().map_or(named.clone(), PathBuf::from);
+        let real = connection
+            .path()
+            .map_or_else(|| named.clone(), PathBuf::from);
         let beside = |suffix: &str| {
             let mut path = OsString::from(&real);
             path.push(suffix);

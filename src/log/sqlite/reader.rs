@@ -204,7 +204,7 @@ fn select_all(payload: &str) -> String {
 
 /// The record; its run is for the caller to look up.
 pub(super) fn find(
-    connection: &mut Connection,
+    connection: &Connection,
     id: &str,
     matches: &Predicate,
 ) -> Result<Option<Record>, ReadError> {
@@ -231,7 +231,7 @@ fn find_first(
 
 /// The first record in a block of positions that was received at or after `time`.
 pub(super) fn first_received_at_or_after(
-    connection: &mut Connection,
+    connection: &Connection,
     time: UnixMillis,
     (first, last): (Position, Position),
 ) -> Result<Option<Position>, ReadError> {
@@ -265,7 +265,7 @@ pub(super) struct TimesPage {
 /// Reads at most `rows_max` entries of the index on receive times, in its order, after
 /// `after`.
 pub(super) fn latest_times(
-    connection: &mut Connection,
+    connection: &Connection,
     after: Option<(i64, i64)>,
     rows_max: usize,
 ) -> Result<TimesPage, ReadError> {

@@ -380,7 +380,7 @@ impl Writer {
         }
     }
 
-    fn finish_checkpoint(&mut self) {
+    fn finish_checkpoint(&self) {
         if self.shared.failure().is_none() {
             self.checkpoints.finish(&self.connection, &self.shared);
         }

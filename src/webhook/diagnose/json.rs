@@ -149,7 +149,7 @@ impl<'a> Json<'a> {
                 },
             ] => Some(
                 said.as_deref()
-                    .unwrap_or(unquoted(self.slice(range.clone()))),
+                    .unwrap_or_else(|| unquoted(self.slice(range.clone()))),
             ),
             _ => None,
         }
