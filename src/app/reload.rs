@@ -129,6 +129,10 @@ impl Reload {
         if let LogConfig::Embedded(limits) = &config.log {
             let log = std::sync::Arc::clone(&controls.log);
             log.set_retention(limits.retain_for, limits.retain_bytes);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a reload does not wait for retention, which also runs every minute"
+            )]
             tokio::spawn(async move {
                 let _tried_again_within_a_minute = log.apply_retention().await;
             });

@@ -41,6 +41,10 @@ impl Gateway {
     ///
     /// # Errors
     /// When the log failed for good or a server did.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the tasks of the gateway, each awaited or aborted below"
+    )]
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (log, drain, feed) = (self.log, self.drain, self.feed);
         let Controls {

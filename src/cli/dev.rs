@@ -101,12 +101,20 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
         subscriber = subscriber.token(&token).map_err(Failure::failed)?;
     }
     let style = Style::new(args.json);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "aborted when the gateway has stopped"
+    )]
     let printing = tokio::spawn(async move {
         let mut printer = Printer::new(style, false).without_narrowing();
         if let Err(failure) = printer.print(&mut subscriber).await {
             eprintln!("clerkcast: {failure}");
         }
     });
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "aborted when the gateway has stopped"
+    )]
     let posting = args
         .samples
         .then(|| tokio::spawn(post_samples(addresses, secret)));

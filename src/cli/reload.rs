@@ -17,6 +17,10 @@ pub(super) fn hangups() -> Result<Signal, Failure> {
 
 /// Has `handle` take up what `load` returns on each of `hangups`, one after the other.
 /// `load` is given the text in force.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the caller is handed the task, and aborts it when the gateway has stopped"
+)]
 pub(super) fn on_hangup(
     mut hangups: Signal,
     load: impl Fn(&str) -> Result<Reloaded, Vec<Problem>> + Send + Sync + 'static,

@@ -77,6 +77,10 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a second signal is awaited until the process ends"
+        )]
         tokio::spawn(async move {
             // `timeout` and some supervisors send the same signal twice at once.
             tokio::time::sleep(SIGNAL_REPEATS_WITHIN).await;

@@ -86,6 +86,10 @@ impl Fanout {
         // the ring begins at or in a batch.
         let follower = log.follow();
         let hub = Arc::new(Hub::new(log, config, metrics, drain));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the caller is handed the task, which ends with the log"
+        )]
         let feed = tokio::spawn(feed::run(Arc::clone(&hub), follower));
         (Self { hub }, feed)
     }

@@ -77,6 +77,10 @@ pub async fn serve<S, B>(
                 .into_owned(),
         );
         let port = listener.port();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "`connections` waits for each at the end"
+        )]
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::debug!(port, %error, "a connection broke");

@@ -99,6 +99,10 @@ impl Follower {
             return;
         };
         let shared = Arc::clone(&self.shared);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the follower does not wait for the deletion, which has a timeout"
+        )]
         tokio::spawn(async move {
             search::delete(
                 &shared.context,

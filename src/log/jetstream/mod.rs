@@ -135,6 +135,7 @@ impl JetStreamLog {
         if let Err(error) = monitor::count(&shared).await {
             return Err(ReadError::Unreachable(error).into());
         }
+        #[expect(clippy::disallowed_methods, reason = "`close` waits for both")]
         let tasks = vec![
             tokio::spawn(monitor::run(Arc::clone(&shared))),
             tokio::spawn(feed::run(Arc::clone(&shared), last)),

@@ -24,8 +24,11 @@ const LEFT_OVER_MAX: usize = 64;
 /// Returns how many bytes the stream may have, where that is less than `too_much`. None where
 /// it cannot be found out.
 pub(super) async fn find(context: &Context, config: &Config, too_much: u64) -> Option<u64> {
-    // Not to be dropped half-way: that would leave a stream behind.
     let (context, replicas) = (context.clone(), config.replicas);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a measurement that is dropped halfway would leave a stream behind"
+    )]
     let measured = tokio::spawn(async move { measure(&context, replicas, too_much).await });
     measured.await.ok().flatten()
 }

@@ -55,11 +55,16 @@ impl SearchConsumer {
             ..pull::Config::default()
         };
         let (context, stream) = (shared.context.clone(), shared.config.stream.clone());
-        let creation = async move { context.create_consumer_on_stream(config, &stream).await };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "dropping a search waits for the creation before it deletes the consumer"
+        )]
+        let creation =
+            tokio::spawn(async move { context.create_consumer_on_stream(config, &stream).await });
         Self {
             shared: Arc::clone(shared),
             name,
-            creation: Some(tokio::spawn(creation)),
+            creation: Some(creation),
             turn: Some(turn),
         }
     }

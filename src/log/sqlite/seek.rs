@@ -71,7 +71,10 @@ impl TimeSearch {
             return gathering.clone();
         }
         let gather = gather(Arc::clone(&self.shared), self.readers.clone());
-        // Ends with the log, and not with the call that started it.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends with the log, and not with the call that started it"
+        )]
         let task = AbortOnDropHandle::new(tokio::spawn(gather));
         let finished = async move {
             let finished = task.await;

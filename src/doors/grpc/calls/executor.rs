@@ -22,6 +22,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send,
 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "hyper hands its streams to this executor; each ends with its call or connection"
+    )]
     fn execute(&self, stream: F) {
         let Some(call) = self.connection.take_over() else {
             // What is no call is answered at once, and need not be read.
