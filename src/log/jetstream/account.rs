@@ -1,4 +1,4 @@
-//! The room that the gateway's account has. The stream's own state does not show it.
+//! The room that is left in the gateway's account. The stream's own state does not show it.
 
 use std::time::Duration;
 
@@ -8,22 +8,24 @@ use tokio::time::timeout;
 use super::shared::Shared;
 use crate::log::record::Entry;
 
-/// How long the servers may take to describe the account. A user may lack the right to ask.
+/// Maximum time for the servers to describe the account. A user without the right to ask gets no
+/// answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
-/// What a message takes up beside the record.
+/// Size of a message beyond its record.
 const OVERHEAD_BYTES: u64 = 512;
-/// With more room than this, smaller records may fit, though one was refused.
+/// With more room than this, the account is not full: smaller records may fit, though one was
+/// refused.
 const ROOM_BYTES_MAX: u64 = 64 << 10;
 
-/// The room that `record` needs on one server, at least as large as what the servers count.
+/// The room that `record` needs on one server: at least as large as the servers' own count.
 pub(super) fn weigh(record: &Entry) -> u64 {
     let attributes = &record.attributes;
     let names = record.id.len() + attributes.source.len() + attributes.event_type.len();
     OVERHEAD_BYTES + (record.bytes() + 2 * names) as u64
 }
 
-/// Returns why a record that takes up `record_bytes` and was refused cannot be stored, where
-/// the account's limits show it.
+/// Returns why a refused record of `record_bytes` cannot be stored, if the account's limits show
+/// it.
 pub(super) async fn find_lack(shared: &Shared, record_bytes: u64) -> Option<String> {
     let account = timeout(ANSWERED_WITHIN, shared.context.query_account())
         .await
@@ -33,7 +35,7 @@ pub(super) async fn find_lack(shared: &Shared, record_bytes: u64) -> Option<Stri
 }
 
 fn explain_lack(account: &Account, replicas: u64, record_bytes: u64) -> Option<String> {
-    // A tier's limit is of each copy, and an account's of all.
+    // A tier limits each copy, an account all copies together.
     let tier = account.tiers.get(&format!("R{replicas}"));
     let (limits, used, copies) = match tier {
         Some(tier) => (&tier.limits, tier.storage, replicas),
@@ -92,8 +94,11 @@ mod tests {
         assert!(!is_full(limits(None, Some(-1)), 1_000, 1, 1));
         // Where one record is too large, smaller ones may fit.
         assert!(!is_full(million(), 900_000, 1, 3_000_000));
-        let said = explain_lack(&account(million(), 999_999), 1, 2_000).expect("it is full");
-        assert!(said.contains("999999 of 1000000 bytes are used"), "{said}");
+        let reason = explain_lack(&account(million(), 999_999), 1, 2_000).expect("it is full");
+        assert!(
+            reason.contains("999999 of 1000000 bytes are used"),
+            "{reason}"
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Whether records are taken: what the last look at the stream found against it, and whether
-//! a refusal is explained. That the stream answers does not show that it stores.
+//! Decides whether records are accepted. A *look* is one check of the stream's state and
+//! settings. A look can find why the stream stores nothing, but a stream that answers does not
+//! prove that it stores. The gateway *doubts* a stream that refused a record without such a
+//! finding.
 //!
 //! ```text
 //!             a look finds something             a look finds nothing
@@ -12,31 +14,32 @@
 //!                                      60 s, until a record is stored
 //! ```
 //!
-//! A gateway whose traffic follows readiness gets no webhook that could try. So where none
-//! has come for 60 s, a look that finds nothing is enough.
+//! A load balancer that follows readiness sends no webhook that could try. So after 60 s without
+//! a webhook, a look that finds nothing is enough.
 //!
-//! Pure: the clock is the caller's.
+//! Pure: the caller passes the time.
 
 use std::time::{Duration, Instant};
 
 use crate::event::Position;
 
-/// Until the first try after a refusal that nothing explains; doubled with each.
+/// Delay before the first try after a refusal that nothing explains; doubled with each try.
 const TRY_DELAY_MIN: Duration = Duration::from_millis(250);
 const TRY_DELAY_MAX: Duration = Duration::from_secs(60);
-/// A try that has no outcome by then has none: its webhook was given up.
+/// A try without an outcome after this long has none, because its webhook was given up.
 const TRY_WITHIN: Duration = Duration::from_secs(10);
 
-/// Decides whether records are taken.
+/// Decides whether records are accepted.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// Why none can be stored, as the last look found.
+    /// Why no record can be stored, as the last look found.
     finding: Option<String>,
     doubt: Option<Doubt>,
-    /// Grows when records are taken again: what was sent before shows nothing of now.
+    /// Grows when records are accepted again, because the outcome of an earlier record shows
+    /// nothing about the present.
     term: u64,
-    /// A record was not answered, and the look after it found nothing. The next such record
-    /// before one is stored is no accident.
+    /// Whether a record got no answer, and a look that found nothing was believed. Until a
+    /// record is stored, no such look is believed again.
     has_trusted: bool,
 }
 
@@ -47,9 +50,9 @@ struct Doubt {
     since: Instant,
     /// The end of the log when a look found nothing that explains the refusal.
     unexplained_at: Option<Position>,
-    /// A look that finds nothing is enough.
+    /// Whether one look that finds nothing ends the doubt.
     is_trusting: bool,
-    /// When a webhook came last, whether it was let through or not.
+    /// When a webhook came last, accepted or not.
     last_webhook: Instant,
     next_try: Instant,
     delay: Duration,
@@ -71,11 +74,11 @@ pub(super) struct Ticket {
 /// How a record was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The stream answered.
+    /// The stream answered with an error.
     Answered,
     /// No answer came, or none of the stream's: servers restart, networks break, a leader is
-    /// elected. Until that happens twice in a row, a look that finds all well is believed, so
-    /// that a gateway which gets no webhooks while it is not ready does not stay so.
+    /// elected. Until that happens twice in a row, a look that finds nothing is believed,
+    /// because a gateway that is not ready gets no webhook to try with.
     Unanswered,
 }
 
@@ -97,7 +100,7 @@ impl Admission {
         self.finding.as_deref().or(doubt)
     }
 
-    /// Lets a record be sent, or returns why not.
+    /// Lets a record be sent, or returns why the record must not be sent.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Ticket, String> {
         if let Some(doubt) = &mut self.doubt {
             doubt.last_webhook = now;
@@ -138,7 +141,7 @@ impl Admission {
         refusal: Refusal,
         reason: String,
     ) {
-        // An outage that is known, or over, explains it.
+        // An outage that is known, or over, explains the refusal.
         if ticket.term != self.term || self.finding.is_some() {
             return;
         }
@@ -163,7 +166,8 @@ impl Admission {
         }
     }
 
-    /// Notes that the record shows nothing of the stream, such as one that it knew already.
+    /// Notes that the outcome shows nothing about the stream, as for a record that it has
+    /// already.
     pub(super) fn note_undecided(&mut self, ticket: Ticket, now: Instant) {
         if let Some(doubt) = &mut self.doubt
             && ticket.is_try
@@ -180,7 +184,7 @@ impl Admission {
                 && look.asked >= doubt.since
             {
                 let is_over = match (&look.finding, doubt.unexplained_at) {
-                    // The finding is why, and it takes the doubt's place.
+                    // The finding explains the refusal, and replaces the doubt.
                     (Some(_), None) => true,
                     (Some(_), Some(_)) => false,
                     (None, None) => {
@@ -218,11 +222,11 @@ mod tests {
 
     use super::*;
 
-    /// What is the matter with the stream.
+    /// A fault of the stream.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Ill {
-        Not,
-        /// Looks find it.
+    enum Fault {
+        None,
+        /// Looks find the fault.
         Visible,
         /// Records are refused, and looks find nothing.
         Full,
@@ -232,7 +236,7 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Fall(Ill),
+        Fall(Fault),
         Pass(u64),
         Look,
         Send,
@@ -240,10 +244,10 @@ mod tests {
         OthersStore,
     }
 
-    /// The admission, with the stream that it judges and a record of what it let through.
+    /// The admission, the stream that it judges, and a record of what it let through.
     struct World {
         now: Instant,
-        ill: Ill,
+        fault: Fault,
         last: u64,
         admission: Admission,
         under_way: VecDeque<Ticket>,
@@ -265,7 +269,7 @@ mod tests {
             Self {
                 now,
                 last_webhook: now,
-                ill: Ill::Not,
+                fault: Fault::None,
                 last: 0,
                 admission: Admission::default(),
                 under_way: VecDeque::new(),
@@ -282,12 +286,12 @@ mod tests {
 
         fn step(&mut self, step: Step) {
             match step {
-                Step::Fall(ill) => self.ill = ill,
+                Step::Fall(fault) => self.fault = fault,
                 Step::Pass(milliseconds) => self.now += Duration::from_millis(milliseconds),
                 Step::Look => self.look(),
                 Step::Send => self.send(),
                 Step::Settle => self.settle(),
-                Step::OthersStore if self.ill == Ill::Not => self.last += 1,
+                Step::OthersStore if self.fault == Fault::None => self.last += 1,
                 Step::OthersStore => {}
             }
             assert!(!self.is_found || !self.is_open(), "open, though found");
@@ -298,7 +302,7 @@ mod tests {
         }
 
         fn look(&mut self) {
-            self.is_found = self.ill == Ill::Visible;
+            self.is_found = self.fault == Fault::Visible;
             let is_unexplained = |doubt: &Doubt| doubt.unexplained_at.is_some();
             let doubt = self.admission.doubt.as_ref();
             let stored_since = doubt
@@ -340,15 +344,15 @@ mod tests {
                 return;
             };
             let is_of_now = ticket.term == self.admission.term;
-            let refusal = match self.ill {
-                Ill::Not => {
+            let refusal = match self.fault {
+                Fault::None => {
                     self.last += 1;
                     self.admission.note_stored(ticket);
                     self.is_doubted &= !(is_of_now && ticket.is_try);
                     return;
                 }
-                Ill::Full => Refusal::Answered,
-                Ill::Visible | Ill::Mute => Refusal::Unanswered,
+                Fault::Full => Refusal::Answered,
+                Fault::Visible | Fault::Mute => Refusal::Unanswered,
             };
             let begins_doubt = is_of_now
                 && !self.is_found
@@ -364,9 +368,9 @@ mod tests {
                 .note_refused(ticket, self.now, refusal, reason);
         }
 
-        /// What is well again is found to be, within a minute and one webhook.
+        /// A stream without a fault is accepted again within a minute and one webhook.
         fn recovers(mut self) {
-            self.step(Step::Fall(Ill::Not));
+            self.step(Step::Fall(Fault::None));
             self.step(Step::Look);
             self.step(Step::Pass(60_000));
             if !self.is_open() {
@@ -377,9 +381,9 @@ mod tests {
             assert!(self.is_open(), "it recovers");
         }
 
-        /// The same, where all webhooks go elsewhere while it is not ready.
+        /// The same, where every webhook goes elsewhere while the gateway is not ready.
         fn recovers_without_webhooks(mut self) {
-            self.step(Step::Fall(Ill::Not));
+            self.step(Step::Fall(Fault::None));
             self.step(Step::Look);
             self.step(Step::Pass(60_000));
             self.step(Step::Look);
@@ -388,14 +392,14 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let ill = prop_oneof![
-            Just(Ill::Not),
-            Just(Ill::Visible),
-            Just(Ill::Full),
-            Just(Ill::Mute)
+        let fault = prop_oneof![
+            Just(Fault::None),
+            Just(Fault::Visible),
+            Just(Fault::Full),
+            Just(Fault::Mute)
         ];
         let step = prop_oneof![
-            1 => ill.prop_map(Step::Fall),
+            1 => fault.prop_map(Step::Fall),
             2 => prop_oneof![0..500_u64, 0..70_000_u64].prop_map(Step::Pass),
             3 => Just(Step::Look),
             4 => Just(Step::Send),
@@ -426,7 +430,7 @@ mod tests {
     #[test]
     fn an_unexplained_refusal_is_retried_by_one_webhook_at_a_time() {
         let mut world = World::new();
-        world.step(Step::Fall(Ill::Full));
+        world.step(Step::Fall(Fault::Full));
         world.step(Step::Send);
         world.step(Step::Settle);
         world.step(Step::Look);
@@ -451,11 +455,11 @@ mod tests {
     #[test]
     fn a_refusal_ends_after_a_minute_without_webhooks() {
         let mut world = World::new();
-        world.step(Step::Fall(Ill::Full));
+        world.step(Step::Fall(Fault::Full));
         for step in [Step::Send, Step::Settle, Step::Look, Step::Pass(30_000)] {
             world.step(step);
         }
-        // One that comes is let through, so the minute begins again.
+        // A webhook that comes is let through, so the minute begins again.
         for step in [Step::Send, Step::Settle, Step::Pass(59_999), Step::Look] {
             world.step(step);
         }
@@ -474,7 +478,7 @@ mod tests {
     #[test]
     fn one_unanswered_record_is_forgiven_and_a_second_one_refuses_webhooks() {
         let mut world = World::new();
-        world.step(Step::Fall(Ill::Mute));
+        world.step(Step::Fall(Fault::Mute));
         for is_open_after in [true, false] {
             for step in [Step::Send, Step::Settle] {
                 world.step(step);

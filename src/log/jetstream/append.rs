@@ -1,4 +1,4 @@
-//! Writing: one message, one acknowledgement of the stream.
+//! Writing: one message, and one acknowledgement by the stream.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -19,19 +19,18 @@ use crate::event::{Position, UnixMillis};
 use crate::log::error::AppendError;
 use crate::log::record::{Appended, Entry, Writability};
 
-/// Until the first copy of a record, which is on its way to the other replicas, is
-/// either durable or lost.
+/// Delay before the next attempt while the stream replicates the first copy of a record.
 const FIRST_COPY_DELAY: Duration = Duration::from_millis(20);
 
 /// Publishes `record` and waits until the stream has it on enough replicas.
 ///
-/// An acknowledgement that does not come in time leaves open whether the record is in
-/// the log. That is safe: the sender retries, and the stream knows the id.
+/// Without an acknowledgement in time, the record may or may not be in the log. That is safe,
+/// because the sender retries and the stream knows the id.
 pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appended, AppendError> {
     if shared.closed.is_cancelled() {
         return Err(AppendError::Closed);
     }
-    // While the stream is known to store nothing, no webhook has to wait to hear it.
+    // While the stream stores nothing, a webhook is refused without a wait.
     let ticket = shared.admit()?;
     let started = Instant::now();
     let last = shared.bounds().last;
@@ -74,8 +73,8 @@ pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appende
     }
 }
 
-/// As after a power cut that took what the servers had not synced. Positions that were
-/// used stand for other events now, and a subscriber that holds one would miss those.
+/// Fails the log, as after a power cut that took what the servers had not synced. Used positions
+/// now name other events, and a subscriber with such a position would miss those.
 fn log_truncated(shared: &Shared, position: Position, last: Position) -> AppendError {
     let reason = format!(
         "the stream was truncated: new position {position} is below the last known {last}; it is another log now"
@@ -84,13 +83,13 @@ fn log_truncated(shared: &Shared, position: Position, last: Position) -> AppendE
     AppendError::Refusing(reason)
 }
 
-/// What the stream answers.
+/// The stream's answer to a record.
 enum PublishOutcome {
-    /// It has it now.
+    /// The stream has stored the record.
     Stored(Position),
-    /// It had it before.
+    /// The stream had the record before.
     Known,
-    /// It is taking in the first copy of it, which is not durable yet.
+    /// The stream is replicating the first copy of the record, which is not durable yet.
     Pending,
 }
 
@@ -108,7 +107,7 @@ async fn publish(
         Err(error) => Err(error),
     };
     match answer {
-        // Older servers say "duplicate" of a copy that has no place in the stream yet.
+        // Older servers answer "duplicate" to a copy that has no place in the stream yet.
         Ok(PublishAck {
             duplicate: true,
             sequence: 0,
@@ -127,7 +126,7 @@ fn is_first_copy_on_its_way(error: &PublishError) -> bool {
     code(error) == Some(ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT)
 }
 
-/// The stream's own, where it answered.
+/// The stream's error code, if the stream answered.
 fn code(error: &PublishError) -> Option<ErrorCode> {
     let answer = error.source()?.downcast_ref::<jetstream::Error>()?;
     Some(answer.error_code())
@@ -137,8 +136,8 @@ fn undecided(shared: &Shared, ticket: Ticket) {
     shared.judge(|admission| admission.note_undecided(ticket, Instant::now().into_std()));
 }
 
-/// Returns what to answer. Unless the record itself is at fault, later ones are refused before
-/// they are tried.
+/// Returns the error for the caller. Unless the record itself is at fault, later records are
+/// refused without an attempt.
 fn note_refused(
     shared: &Shared,
     ticket: Ticket,

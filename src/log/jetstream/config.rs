@@ -1,5 +1,5 @@
-//! How to open the log on NATS. A build without NATS has this file alone of the room: what
-//! is configured is checked all the same, and refused.
+//! The configuration of the log on NATS. A build without NATS compiles only this file of the
+//! module, so that it checks the options before it refuses them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,36 +13,36 @@ use crate::log::record::DEDUPE_WINDOW;
 #[cfg(not(feature = "nats"))]
 use absent::ServerAddr;
 
-/// How to open the log.
+/// The configuration of the log on NATS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The servers to connect to; they tell of others.
+    /// The servers to connect to; they announce the others.
     pub servers: Vec<ServerUrl>,
-    /// How gateway and servers know each other.
+    /// How the gateway and the servers authenticate each other.
     pub security: Security,
     /// The stream's name.
     pub stream: String,
-    /// What its subjects begin with.
+    /// The first tokens of its subjects.
     pub subject_prefix: String,
-    /// Servers that keep a copy each.
+    /// Number of servers that keep a copy.
     pub replicas: usize,
-    /// How long the stream knows an id.
+    /// How long the stream remembers an id.
     pub duplicate_window: Duration,
     /// Remove records that are older.
     pub retain_for: Option<Duration>,
     /// Remove the oldest records while the stream takes up more bytes.
     pub retain_bytes: Option<u64>,
-    /// What to do where there is no such stream.
+    /// What to do if the stream does not exist.
     pub missing: Missing,
 }
 
-/// What to do where there is no such stream.
+/// What to do if the stream does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
-    /// Make it.
+    /// Create the stream.
     #[default]
     Create,
-    /// Fail.
+    /// Fail to open the log.
     Refuse,
 }
 
@@ -62,8 +62,7 @@ impl Default for Config {
     }
 }
 
-/// Where a server listens, as `nats://host:4222`. What it may hold of a password is
-/// never shown.
+/// The address of a server, such as `nats://host:4222`. Its text never shows a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl(pub(super) ServerAddr);
 
@@ -71,7 +70,7 @@ impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // Not repeated: it may hold a password.
+        // The message does not repeat the text, which may hold a password.
         let invalid =
             || "write nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned();
         let address: ServerAddr = text.parse().map_err(|_| invalid())?;
@@ -96,7 +95,7 @@ impl fmt::Debug for ServerUrl {
     }
 }
 
-/// How to be known to the servers, and how to know them.
+/// The gateway's credentials, and the authorities for the servers' certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
     /// A file of credentials, as `nsc` makes it.
@@ -120,7 +119,7 @@ pub fn check_prefix(prefix: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a subject has the byte as it is.
+/// Whether a subject holds the byte unencoded.
 pub(super) const fn is_safe(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }

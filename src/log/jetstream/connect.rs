@@ -1,4 +1,4 @@
-//! The connection to NATS: made once, with a deadline, and from then on kept for ever.
+//! The connection to NATS: opened once, with a deadline, and from then on reopened without one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use super::stream::{self, Mismatches, Unusable};
 use crate::event::numbers::saturating;
 use crate::log::error::ReadError;
 
-/// How long starting waits for NATS.
+/// Maximum time to connect at the start.
 const STARTED_WITHIN: Duration = Duration::from_secs(10);
-/// How long one question to the API waits for its answer.
+/// Maximum time for the API to answer a request.
 pub(super) const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
-/// How long the stream may take to acknowledge a record.
+/// Maximum time for the stream to acknowledge a record.
 pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
-/// Records published and not acknowledged yet; more are refused as overload.
+/// Maximum number of records published and not acknowledged yet; more are refused as overload.
 const OUTSTANDING_MAX: usize = 4096;
-/// What the largest body, its typed form and their envelope take up.
+/// Size of a message with the largest body, its typed form and their envelope.
 const MESSAGE_BYTES_MAX: usize = 4_000_000;
-/// Between attempts to connect: others may be restarting too.
+/// Maximum delay between attempts to connect, because other servers may be restarting too.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
-/// A server that does not answer two of these is given up for another one.
+/// Interval between pings. After two without an answer, the client tries another server.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the log could not be opened.
@@ -43,7 +43,7 @@ pub enum OpenError {
     Unreachable {
         /// Their URLs.
         servers: String,
-        /// The last that went wrong.
+        /// The last error.
         reason: String,
     },
     /// The stream cannot be made.
@@ -51,13 +51,13 @@ pub enum OpenError {
     NotCreated {
         /// Its name.
         stream: String,
-        /// What the server says.
+        /// The server's error.
         reason: String,
     },
     /// There is no such stream.
     #[error("there is no stream {0}")]
     NoStream(String),
-    /// The stream is another one than configured.
+    /// The stream's settings are not the configured ones.
     #[error("{0}")]
     Mismatch(Mismatches),
     /// The end of the log cannot be read.
@@ -68,15 +68,15 @@ pub enum OpenError {
 /// A connection, and the stream at its other end.
 pub(super) struct Connected {
     pub(super) client: Client,
-    /// For questions.
+    /// For requests to the API.
     pub(super) context: Context,
     /// For records.
     pub(super) publisher: Context,
     pub(super) info: Info,
 }
 
-/// Connects, and finds or makes the stream. `changed` is notified whenever the
-/// connection is lost or found again.
+/// Connects, and finds or creates the stream. Notifies `changed` when the connection is lost or
+/// restored.
 pub(super) async fn connect(
     config: &Config,
     changed: &Arc<Notify>,

@@ -1,9 +1,9 @@
 //! Following: one consumer per gateway, from the end of the stream on.
 //!
-//! The consumer lives on one server, in memory, and may vanish with it. What follows is
-//! kept here: each message must be the consumer's next, and a new consumer begins after
-//! the last message that was seen. So nothing is repeated and nothing skipped, whatever
-//! becomes of servers.
+//! The consumer lives in the memory of one server, and may vanish with it. The follower keeps
+//! the place itself: it accepts only the consumer's next message, and begins a new consumer
+//! after the last message that it has seen. So no record is repeated or skipped when servers
+//! fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use super::{search, subject};
 use crate::event::Position;
 use crate::log::record::{Batch, Record};
 
-/// Records in one batch.
+/// Maximum number of records in one batch.
 const BATCH_RECORDS_MAX: usize = 512;
 /// A batch ends with the record that reaches this many bytes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Asked for at once; more than the largest message.
+/// Bytes to request at once; more than the largest message.
 const PULL_BYTES_MAX: usize = 16 << 20;
 /// After this many refused consumers in a row, the gateway is not ready.
-const REFUSALS_TO_TELL: usize = 20;
-/// A consumer that shows nothing for this long, while the stream is known to go on, is
-/// given up: the server that had it may be gone.
+const REFUSALS_MAX: usize = 20;
+/// A consumer is given up after this long without a message while the stream grows, because its
+/// server may be gone.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
-/// How often a consumer without messages says that it lives.
+/// Interval between the heartbeats of a consumer without messages.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Between consumers.
+/// Delay between two consumers.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
-/// When the server forgets a consumer that is not asked any more.
+/// The server forgets a consumer after this long without a request.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
-/// How long a consumer that ended is tried to be deleted.
+/// Maximum time to delete a consumer that ended.
 const DELETED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Publishes what follows on `end`, until the log is closed.
+/// Publishes the records after `end`, until the log is closed.
 pub(super) async fn run(shared: Arc<Shared>, end: Position) {
     let mut follower = Follower {
         shared: Arc::clone(&shared),
@@ -51,7 +51,7 @@ pub(super) async fn run(shared: Arc<Shared>, end: Position) {
     let following = async {
         loop {
             let reason = follower.follow().await;
-            tracing::debug!(%reason, "the live consumer ended; another one goes on");
+            tracing::debug!(%reason, "the live consumer ended; starting another");
             follower.give_up_consumer();
             follower.note_end(&reason);
             sleep(RESTART_DELAY).await;
@@ -61,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, end: Position) {
         () = following => {}
         () = shared.closed.cancelled() => {}
     }
-    // The next gateway may need its room.
+    // Another gateway may need the consumer's room.
     if let Some(name) = follower.consumer.take()
         && shared.check_connection().is_ok()
     {
@@ -72,28 +72,28 @@ pub(super) async fn run(shared: Arc<Shared>, end: Position) {
 
 struct Follower {
     shared: Arc<Shared>,
-    /// The last message that was looked at.
+    /// The last message that was read.
     seen: Position,
-    /// The last record that was published, or the end of what was missed.
+    /// The last record that was published, or the end of a gap.
     published: Position,
-    /// Consumers in a row that were not to be had.
+    /// Number of refused consumers in a row.
     refused: usize,
-    /// The name of the one that is followed.
+    /// The name of the current consumer.
     consumer: Option<String>,
 }
 
 impl Follower {
-    /// A gateway that cannot follow has nothing to say to its live subscribers: it is not
-    /// ready.
+    /// Notes why a consumer ended. A gateway that cannot follow has no events for its live
+    /// subscribers, so after several refusals in a row it is not ready.
     fn note_end(&mut self, reason: &str) {
         self.refused += 1;
-        if self.refused == REFUSALS_TO_TELL {
+        if self.refused == REFUSALS_MAX {
             let reason = format!("the stream cannot be followed: {reason}");
             self.shared.note_not_followed(Some(reason));
         }
     }
 
-    /// Has the server forget the consumer: the next one may find no room beside it.
+    /// Deletes the consumer, because the next one may find no room beside it.
     fn give_up_consumer(&mut self) {
         let Some(name) = self.consumer.take() else {
             return;
@@ -120,7 +120,7 @@ impl Follower {
             Ok(messages) => messages,
             Err(reason) => return reason,
         };
-        if std::mem::take(&mut self.refused) >= REFUSALS_TO_TELL {
+        if std::mem::take(&mut self.refused) >= REFUSALS_MAX {
             self.shared.note_not_followed(None);
         }
         let mut consumed = 0;
@@ -138,7 +138,7 @@ impl Follower {
                 _ = watch.tick() => {
                     let is_behind = self.shared.bounds().last > self.seen;
                     if is_behind && behind_since_tick == Some(self.seen) {
-                        return "it is behind and shows nothing".to_owned();
+                        return "the consumer is behind and shows nothing".to_owned();
                     }
                     behind_since_tick = is_behind.then_some(self.seen);
                 }
@@ -176,7 +176,7 @@ impl Follower {
         messages.await.map_err(|error| error.to_string())
     }
 
-    /// Publishes `first` and what else is ready.
+    /// Publishes `first` and all messages that are ready.
     async fn take(
         &mut self,
         first: Option<Result<Message, pull::MessagesError>>,
@@ -215,7 +215,7 @@ impl Follower {
         let position = Position::new(info.stream_sequence);
         *consumed += 1;
         if info.consumer_sequence != *consumed {
-            return Err(format!("message {consumed} of it is missing"));
+            return Err(format!("message {consumed} of the consumer is missing"));
         }
         if position <= self.seen {
             return Ok(());

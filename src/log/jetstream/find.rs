@@ -1,10 +1,10 @@
-//! Finding a record by id: among those that this gateway remembers, or else in the whole
-//! stream. A stream has no index over ids, so a search looks through its headers, which is
-//! one message of a few hundred bytes per record.
+//! Finds a record by id: among those that this gateway remembers, or else in the whole stream. A
+//! stream has no index over ids, so a search reads the headers of its messages, one message of a
+//! few hundred bytes per record.
 //!
-//! The stream's own memory of ids, the duplicate window, would answer faster, but can
-//! only be asked by publishing, and a server that answers wrongly (2.10 in a cluster does)
-//! then takes the event for a duplicate when it comes: it would be lost.
+//! The stream's own memory of ids, the duplicate window, would answer faster, but can only be
+//! asked by publishing. A server that answers wrongly (2.10 in a cluster does) would then take
+//! the event for a duplicate when it comes, and the event would be lost.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::log::error::ReadError;
 use crate::log::record::Record;
 use crate::log::scan::Predicate;
 
-/// How long may be looked for one id, the wait for a turn included.
+/// Maximum time to search for one id, the wait for a turn included.
 const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(10);
-/// Headers asked for at once.
+/// Maximum number of headers to request at once.
 const HEADERS_MAX: usize = 4096;
-/// Between attempts to get a consumer where there is no room for one.
+/// Delay between attempts to get a consumer while there is no room for one.
 const ROOM_DELAY: Duration = Duration::from_millis(100);
 
 pub(super) async fn find(
@@ -66,7 +66,7 @@ struct Search<'a> {
     after: Position,
     /// The end of the log when the search began.
     last: Position,
-    /// It has had a consumer.
+    /// Whether the search has had a consumer.
     has_begun: bool,
 }
 
@@ -89,19 +89,19 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// The record at a position, if it is the one.
+    /// The record at a position, if it has the id and matches.
     async fn read(&self, position: Position) -> Result<Option<Record>, ReadError> {
         let next = self.shared.next_record(position, None).await?;
         let at_position = next.filter(|(found, _)| *found == position);
         let record = at_position.and_then(|(_, stored)| Some(stored?.into_record(position)));
-        let is_it = |record: &Record| {
+        let is_wanted = |record: &Record| {
             record.entry.id == self.id && (self.matches)(record.entry.attributes.as_ref())
         };
-        Ok(record.filter(is_it))
+        Ok(record.filter(is_wanted))
     }
 
-    /// Looks through what one consumer shows. It may not come to the end: there may be no room
-    /// for it, or the follower may need the room.
+    /// Searches through the messages of one consumer. The search may break off: there may be no
+    /// room for the consumer, or the follower may need the room.
     async fn look_through(&mut self, turn: Turn) -> Result<ControlFlow<Option<Record>>, ReadError> {
         let to_unreachable =
             |error: &dyn std::fmt::Display| ReadError::Unreachable(error.to_string());

@@ -1,4 +1,4 @@
-//! Messages of the stream that no gateway wrote. They are passed over, and counted once.
+//! Messages of the stream that no gateway wrote. Readers skip them, and each is counted once.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,18 @@ use parking_lot::Mutex;
 
 use crate::event::Position;
 
-/// Messages that are remembered, so that each is counted once however often it is read; the
-/// first go, and would be counted again.
+/// Maximum number of messages to remember, so that each is counted once however often it is
+/// read. Beyond, the first are forgotten, and would be counted again.
 const MESSAGES_MAX: usize = 1024;
 
-/// The messages that were passed over.
+/// The messages that were skipped.
 #[derive(Debug, Default)]
 pub(super) struct ForeignMessages {
     positions: Mutex<BTreeSet<Position>>,
 }
 
 impl ForeignMessages {
-    /// Notes one. Returns whether it is a new one.
+    /// Notes a message. Returns whether it is new.
     pub(super) fn note(&self, position: Position) -> bool {
         let mut positions = self.positions.lock();
         let is_new = positions.insert(position);

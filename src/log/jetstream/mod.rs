@@ -1,5 +1,5 @@
-//! The log for more than one machine: a stream of NATS JetStream, with any number of
-//! gateways before it.
+//! The log for more than one machine: a stream of NATS JetStream, shared by any number of
+//! gateways.
 //!
 //! ```text
 //!   append ──► publish, acknowledged by the stream's leader once a majority has it
@@ -7,22 +7,24 @@
 //!   scan   ◄── pages from any replica; the end is confirmed by the leader
 //! ```
 //!
-//! A position is a sequence of the stream, the epoch its name and when it was created. A
-//! stream that `nats stream restore` made has another time of creation (seen with 2.15), so
-//! the epoch refuses cursors of the history that was lost, and positions have no run. Replication, retention and failover are JetStream's. What differs from the embedded
+//! A position is a sequence number of the stream, and the epoch stands for the stream's name and
+//! time of creation. A stream that `nats stream restore` made has another time of creation (seen
+//! with 2.15), so the epoch refuses cursors of the history that was lost, and positions have no
+//! run. Replication, retention and failover are JetStream's. The differences from the embedded
 //! log:
 //!
-//! * **Unique** holds for the stream's duplicate window, which its servers keep in memory,
-//!   and not for as long as the record is kept. A server that starts learns the ids from
-//!   the records, so those of records that retention removed are forgotten then.
-//! * **Counts** ([`Read::tallies`]) are the stream's of some seconds ago, and what came by since.
-//! * **Found by id** ([`Read::find`]) are the newest records that came by here, and else what a
-//!   search through the stream shows; only four run at once.
+//! * **Unique** holds for the stream's duplicate window, which its servers keep in memory, and
+//!   not for as long as the record is kept. A server that starts learns the ids from the
+//!   records, so it forgets those of records that retention removed.
+//! * **Counts** ([`Read::tallies`]) are the stream's of some seconds ago, plus the records seen
+//!   since.
+//! * **Found by id** ([`Read::find`]): the newest records that this gateway has seen, and else
+//!   the result of a search through the stream. At most four searches run at once.
 //! * **Times**: [`Read::position_before`] is as exact as the gateways' clocks agree.
 //! * **Away**: while NATS cannot be reached, writes are refused, and reads fail with
-//!   [`ReadError::Unreachable`]. Both recover by themselves, through another server where this one
-//!   is of no use. A stream whose settings are not as configured takes no writes. A stream that is gone or made
-//!   again is another log: [`Writability::Failed`].
+//!   [`ReadError::Unreachable`]. Both recover by themselves, through another server if this one
+//!   cannot serve the stream. A stream whose settings are not as configured accepts no writes. A
+//!   stream that was deleted or created again is another log: [`Writability::Failed`].
 
 mod account;
 mod admission;
@@ -75,13 +77,12 @@ pub use config::{Config, Missing, Security, ServerUrl, check_prefix};
 pub use connect::OpenError;
 pub use stream::Mismatches;
 
-/// How long the stream's leader may take to know its end.
+/// Maximum time for the stream's leader to know the end.
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(5);
-/// Between questions for it.
+/// Delay between two requests for the end.
 const END_DELAY: Duration = Duration::from_millis(100);
 
-/// The log on a stream. Dropping it without [`Keep::close`] loses nothing that was
-/// answered.
+/// The log on a stream. Dropping it without [`Keep::close`] loses no acknowledged record.
 #[derive(Debug)]
 pub struct JetStreamLog {
     shared: Arc<Shared>,
@@ -89,7 +90,7 @@ pub struct JetStreamLog {
 }
 
 impl JetStreamLog {
-    /// Connects, and finds the stream or makes it.
+    /// Connects, and finds or creates the stream.
     ///
     /// # Errors
     /// When NATS cannot be used within 10 s, or the stream has other settings than
@@ -98,7 +99,7 @@ impl JetStreamLog {
         Self::open_declaring(config, metrics, |_| false).await
     }
 
-    /// The same, where some types are declared: each is always counted by its name.
+    /// Opens the log, which always counts a declared type by its name.
     ///
     /// # Errors
     /// As [`JetStreamLog::open`].
@@ -237,7 +238,7 @@ impl Keep for JetStreamLog {
         self.shared.published.writability()
     }
 
-    /// The servers remove; this only looks how far they have come.
+    /// Only reads how far the servers have come, because they remove records themselves.
     fn apply_retention(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
             self.shared.refresh().await?;

@@ -1,5 +1,5 @@
-//! Watching the stream: where it begins and ends, what it holds, whether its settings are
-//! still as configured, and whether the server that is connected is of use.
+//! Monitors the stream: its beginning and end, its counts, whether its settings are still as
+//! configured, and whether the connected server reaches it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,18 +16,18 @@ use crate::log::record::{Tally, Writability};
 
 /// How often the stream is asked for its state.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The same, while it takes no records.
+/// How often the stream is asked for its state while it accepts no records.
 const INTERVAL_WHILE_REFUSING: Duration = Duration::from_millis(250);
 /// How often records are counted again; in between, new ones are added.
 const TALLIES_INTERVAL: Duration = Duration::from_secs(5);
-/// A server through which the stream is not reached for this long is given up for another
-/// one. As long as JetStream waits before it elects a leader.
+/// After this long without the stream, the client moves to another server. JetStream waits as
+/// long before it elects a leader.
 const MOVED_AFTER: Duration = Duration::from_secs(4);
-/// A stream that is reported missing this often in a row is gone. A starting cluster reports
-/// a stream as missing until it has read it.
+/// A stream that is reported missing this often in a row is gone. A starting cluster reports a
+/// stream as missing until it has read it.
 const MISSING_MAX: u32 = 8;
 
-/// Watches the stream until the log is closed.
+/// Monitors the stream until the log is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut watcher = Monitor {
         shared: &shared,
@@ -66,13 +66,13 @@ struct Monitor<'a> {
     shared: &'a Shared,
     /// Looks in a row that found no stream.
     missing: u32,
-    /// Since when this server has not been of use, though connected.
+    /// Since when the connected server has not reached the stream.
     lost_since: Option<Instant>,
 }
 
 impl Monitor<'_> {
-    /// Asks the stream for its state and its settings, and after a refusal for the room of the
-    /// account, and judges by them whether records can be stored.
+    /// Takes a look: asks the stream for its state and its settings, and after a refusal for the
+    /// room of the account. Decides by them whether records can be stored.
     async fn look(&mut self) {
         let shared = self.shared;
         let asked = Instant::now();
@@ -111,8 +111,8 @@ impl Monitor<'_> {
         shared.judge(|admission| admission.note_look(look));
     }
 
-    /// Gives up a server that has been connected and of no use for some time: where it is cut
-    /// off from the others, these may well elect a leader without it.
+    /// Moves to another server if the connected one has not reached the stream for some time. If
+    /// that server is cut off from the others, these may elect a leader without it.
     async fn move_if_lost(&mut self, is_lost: bool) {
         let is_connected = self.shared.check_connection().is_ok();
         if !is_lost || !is_connected {
@@ -150,7 +150,7 @@ pub(super) async fn count(shared: &Shared) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let counts = found.into_iter().filter_map(|(subject, count)| {
         let prefix = &config.subject_prefix;
-        // Of a hashed type, only the source is left.
+        // A subject with a hashed type shows only the source.
         let of_hashed = |source| (source, Tally::LONG.to_owned());
         let (source, event_type) = subject::parse(prefix, &subject)
             .or_else(|| subject::source_of_hashed(prefix, &subject).map(of_hashed))?;

@@ -8,10 +8,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::event::Position;
 
-/// Records that are remembered, which is about 4 MB; the oldest go.
+/// Maximum number of records to remember, in about 4 MB. Beyond, the oldest are forgotten.
 const RECORDS_MAX: usize = 100_000;
 
-/// Which positions an id may be at. The record there decides: ids are kept as hashes.
+/// The positions at which an id may be. Ids are kept as hashes, so the record at the position
+/// decides.
 #[derive(Debug)]
 pub(super) struct RecentIds {
     hasher: RandomState,
@@ -48,7 +49,7 @@ impl RecentIds {
         IdHash(self.hasher.hash_one(id))
     }
 
-    /// Remembers records; one that is known already is not counted again.
+    /// Remembers records. A record that is remembered already is not counted again.
     pub(super) fn insert(&self, records: impl IntoIterator<Item = (IdHash, Position)>) {
         let mut remembered = self.remembered();
         for record in records {

@@ -1,5 +1,5 @@
-//! A record as a message of the stream: its body, and the header that the stream's
-//! duplicate window looks at.
+//! A record as a message of the stream: its body, and the header that the stream's duplicate
+//! window uses.
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -11,7 +11,7 @@ use crate::event::{Attributes, Position, Run, UnixMillis};
 use crate::log::record::{Entry, Record};
 use crate::log::scan::RecordRef;
 
-/// The body of a message. Fields are only ever added: streams outlive versions.
+/// The body of a message. New versions may only add fields, because streams outlive versions.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct StoredRecord {
     #[prost(string, tag = "1")]
@@ -38,7 +38,7 @@ pub(super) struct StoredRecord {
     payload: Bytes,
 }
 
-/// What the stream remembers a record by.
+/// The id by which the stream remembers a record.
 fn message_id(source: &str, id: &str) -> String {
     format!("{source}/{id}")
 }
@@ -53,7 +53,7 @@ pub(super) fn message(record: Entry) -> PublishMessage {
 }
 
 impl StoredRecord {
-    /// Reads a message. None where no gateway wrote it: almost any short text decodes, so the
+    /// Reads a message. None if no gateway wrote it: almost any short text decodes, so the
     /// header must name the record's own source and id.
     pub(super) fn read(headers: Option<&HeaderMap>, body: Bytes) -> Option<Self> {
         let message_id = headers?.get(NATS_MESSAGE_ID)?.as_str();

@@ -1,5 +1,5 @@
-//! How much room the servers have for the stream. They report it to their own operators
-//! only, so it is found by making streams of other sizes, which are deleted again.
+//! Measures the room that the servers have for the stream. They report it to their own operators
+//! only, so `find` creates streams of several sizes, and deletes them again.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use async_nats::jetstream::stream::{Config as Settings, StorageType};
 use super::config::Config;
 use crate::event::UnixMillis;
 
-/// How exactly the room is found.
+/// Precision of a measurement.
 const STEP: u64 = 1 << 20;
-/// How the names of the streams begin that are made to measure.
+/// Prefix of the names of the streams that measure.
 const NAME_PREFIX: &str = "CLERKCAST_ROOM_";
-/// Their subjects.
+/// Prefix of their subjects.
 const SUBJECT_PREFIX: &str = "_CLERKCAST_ROOM";
-/// A stream that is this old is left over: its gateway ended while it measured.
+/// A stream of this age is left over: its gateway ended during the measurement.
 const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
-/// Leftovers that one start deletes.
+/// Maximum number of leftovers that one start deletes.
 const LEFT_OVER_MAX: usize = 64;
 
-/// Returns how many bytes the stream may have, where that is less than `too_much`. None where
-/// it cannot be found out.
+/// Returns how many bytes the stream may have, if less than `too_much`. None if it cannot be
+/// measured.
 pub(super) async fn find(context: &Context, config: &Config, too_much: u64) -> Option<u64> {
     let (context, replicas) = (context.clone(), config.replicas);
     #[expect(
@@ -33,7 +33,7 @@ pub(super) async fn find(context: &Context, config: &Config, too_much: u64) -> O
     measured.await.ok().flatten()
 }
 
-/// Deletes what measuring left behind where its gateway was ended: it reserves room.
+/// Deletes streams that an interrupted measurement left behind, because they reserve room.
 pub(super) async fn delete_left_over(context: &Context) {
     for _ in 0..LEFT_OVER_MAX {
         let all = format!("{SUBJECT_PREFIX}.>");
@@ -48,7 +48,7 @@ pub(super) async fn delete_left_over(context: &Context) {
         };
         let created = stream.cached_info().created.unix_timestamp();
         let age = UnixMillis::now().milliseconds() / 1000 - created;
-        // Another gateway may be measuring.
+        // Another gateway may be measuring with it.
         if age < LEFT_OVER_AFTER.as_secs().cast_signed() {
             return;
         }
@@ -59,7 +59,7 @@ pub(super) async fn delete_left_over(context: &Context) {
     }
 }
 
-/// Says that a stream of the configured size has no room.
+/// Explains that there is no room for a stream of the configured size.
 pub(super) fn explain(room: Option<u64>, retain_bytes: u64) -> String {
     let room = match room {
         Some(0) => format!("less than {}", as_servers_write(STEP)),
@@ -72,9 +72,9 @@ pub(super) fn explain(room: Option<u64>, retain_bytes: u64) -> String {
     )
 }
 
-/// The most that there is room for, in whole steps: made of one stream for each binary digit
-/// that fits beside the larger ones. A cluster hears of what its servers have set aside some
-/// seconds late, so there the largest digit has to do.
+/// Measures the room in whole steps, with one stream for each binary digit that fits beside the
+/// larger ones. A cluster hears some seconds late what its servers have set aside, so there only
+/// the largest digit is measured.
 async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u64> {
     let inbox = context.client().new_inbox();
     let unique = inbox.rsplit('.').next()?.to_owned();
@@ -96,7 +96,7 @@ async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u6
             let is_refused = stream
                 .as_ref()
                 .is_err_and(|error| matches!(error.kind(), CreateStreamErrorKind::JetStream(_)));
-            // Without an answer, the servers may have made it.
+            // Without an answer, the servers may have created it.
             if !is_refused {
                 made.push(name);
             }
@@ -115,17 +115,17 @@ async fn measure(context: &Context, replicas: usize, too_much: u64) -> Option<u6
     Some(room)
 }
 
-/// As in a server's configuration, where a MB has 1,048,576 bytes.
+/// Writes a size as a server's configuration does, where a MB has 1,048,576 bytes.
 fn as_servers_write(bytes: u64) -> String {
     in_units(bytes, ["bytes", "KB", "MB", "GB"])
 }
 
-/// As `--retain-bytes` takes it.
+/// Writes a size as `--retain-bytes` takes it.
 fn as_flags_write(bytes: u64) -> String {
     in_units(bytes, ["bytes", "KiB", "MiB", "GiB"])
 }
 
-/// In the largest unit of which it is a whole number.
+/// Writes a size in the largest unit of which it is a whole number.
 fn in_units(bytes: u64, units: [&str; 4]) -> String {
     let mut number = bytes;
     let mut units = units.into_iter();

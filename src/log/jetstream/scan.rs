@@ -1,5 +1,5 @@
-//! Reading: pages of messages from whichever replica answers, and the stream's leader
-//! for what only the leader knows.
+//! Reading: pages of messages from any replica that answers, and from the stream's leader what
+//! only the leader knows.
 //!
 //! ```text
 //!            after                     frontier of A      frontier of B    last
@@ -8,13 +8,13 @@
 //!              └── shown: a b a a ─────┘ through
 //! ```
 //!
-//! One request asks for a number of the next messages of one subject. A replica may lag
-//! behind the leader: what it shows is the log up to some point, so a message that it
-//! shows is there, and between two that it shows there is no other. But that it shows no
-//! more proves nothing, nor that it shows nothing before the first: by its own clock, it
-//! may have removed what the leader still has. There the leader is asked for the next
-//! one, once it has shown that it knows the end of the log, and only its word that there
-//! has none counts.
+//! One request asks for the next messages of one subject. A replica may lag behind the leader,
+//! so its page is the log up to some point: each message of the page exists, and there is no
+//! other between two of them. The end of the page does not prove that there are no later
+//! messages. Its first message does not prove that there are no earlier ones, because by its own
+//! clock the replica may have removed what the leader still has. In both cases the scan asks the
+//! leader for the next message, once the leader has shown that it knows the end of the log. Only
+//! the leader's answer that there is none counts.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -32,13 +32,13 @@ use crate::event::{IndexHint, Position};
 use crate::log::error::ReadError;
 use crate::log::scan::{Reader, Scan};
 
-/// Messages asked for at once.
+/// Maximum number of messages to request at once.
 const MESSAGES_MAX: usize = 512;
-/// Bytes asked for at once.
+/// Maximum number of bytes to request at once.
 const BYTES_MAX: usize = 1 << 20;
 /// With more types than this, reading everything is cheaper.
 const TYPES_MAX: usize = 8;
-/// A scan that finds nothing that its reader wants lets others go on after this.
+/// A scan that finds no wanted record lets other scans run after this long.
 const FAIR_FOR: Duration = Duration::from_millis(500);
 
 /// Shows `reader` the records in `(scan.after, last]`. Returns how far it came.
@@ -83,7 +83,7 @@ fn subjects(shared: &Shared, narrow: &IndexHint) -> Vec<String> {
     vec![subject::all(prefix)]
 }
 
-/// What the stream has in `(after, through]` of some subjects, in order.
+/// The messages of some subjects in `(after, through]`, in order.
 struct Page {
     records: Vec<Found>,
     through: Position,
@@ -98,17 +98,17 @@ async fn read_page(
     after: Position,
     last: Position,
 ) -> Result<Page, ReadError> {
-    let asked = subjects
+    let requests = subjects
         .iter()
-        .map(|subject| Asked {
+        .map(|subject| PageRequest {
             shared,
             subject,
             after,
             last,
             messages_max: MESSAGES_MAX / subjects.len(),
         })
-        .map(Asked::read);
-    let answers = futures_util::future::try_join_all(asked).await?;
+        .map(PageRequest::read);
+    let answers = futures_util::future::try_join_all(requests).await?;
     let mut through = last;
     let mut records = Vec::new();
     for (found, frontier) in answers {
@@ -117,7 +117,7 @@ async fn read_page(
     }
     records.retain(|(position, _)| *position <= through);
     records.sort_unstable_by_key(|(position, _)| *position);
-    // Without holes, nothing can have been removed meanwhile.
+    // Without holes, retention cannot have removed a message meanwhile.
     let has_holes = records.len() as u64 != through.distance_from(after);
     if has_holes {
         ensure_nothing_removed(shared, after, last).await?;
@@ -125,9 +125,9 @@ async fn read_page(
     Ok(Page { records, through })
 }
 
-/// The next messages of one subject that are asked for.
+/// A request for the next messages of one subject.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct PageRequest<'a> {
     shared: &'a Shared,
     subject: &'a str,
     after: Position,
@@ -135,9 +135,9 @@ struct Asked<'a> {
     messages_max: usize,
 }
 
-impl Asked<'_> {
-    /// The messages, and how far they are all that there are; without a frontier, to the
-    /// end.
+impl PageRequest<'_> {
+    /// Returns the messages, and the frontier up to which there are no others. Without a
+    /// frontier, there are none up to the end.
     async fn read(self) -> Result<(Vec<Found>, Option<Position>), ReadError> {
         let (mut found, has_more) = self.ask_replica().await?;
         let first = found.first().map(|(position, _)| *position);
@@ -169,7 +169,7 @@ impl Asked<'_> {
         self.shared.next_record(next, Some(self.subject)).await
     }
 
-    /// Asks whichever replica answers. Says whether it goes on with messages of the subject.
+    /// Asks any replica. Returns the messages, and whether the subject has more.
     async fn ask_replica(&self) -> Result<(Vec<Found>, ControlFlow<()>), ReadError> {
         let Shared { client, config, .. } = self.shared;
         let (subject, messages_max) = (self.subject, self.messages_max);
@@ -180,7 +180,7 @@ impl Asked<'_> {
             .subscribe(inbox.clone())
             .await
             .map_err(|error| to_unreachable(&error))?;
-        // A subject is made of letters, digits and a few marks that JSON leaves alone.
+        // A subject holds letters, digits and a few marks, none of which JSON escapes.
         let request = format!(
             r#"{{"seq":{},"next_by_subj":"{subject}","batch":{messages_max},"max_bytes":{BYTES_MAX}}}"#,
             self.after.next()
@@ -218,7 +218,7 @@ impl Asked<'_> {
             let (headers, payload) = (answer.headers.as_ref(), answer.payload);
             let record = self.shared.read_record(position, headers, payload);
             found.push((position, record));
-            // Servers before 2.11 know of no pages, and answer with one message.
+            // Servers before 2.11 have no pages, and answer with one message.
             if is_alone {
                 return Ok((found, ControlFlow::Continue(())));
             }
@@ -226,7 +226,7 @@ impl Asked<'_> {
     }
 }
 
-/// Retention removes from the beginning, at any time: also while this was reading.
+/// Fails if retention removed the beginning of the range during the scan.
 async fn ensure_nothing_removed(
     shared: &Shared,
     after: Position,
@@ -249,8 +249,8 @@ async fn confirm_last(shared: &Shared, last: Position) -> Result<(), ReadError> 
     Ok(())
 }
 
-/// Each answer names the one before it, so that one that was lost on its way between
-/// servers is missed.
+/// Whether the answer follows the last message of the page. Each answer names the one before it,
+/// which shows whether one was lost between servers.
 fn follows(answer: &Message, found: &[Found]) -> bool {
     let last = found.last().map_or(0, |(position, _)| position.number());
     number(answer, "Nats-Last-Sequence").is_none_or(|named| named == last)

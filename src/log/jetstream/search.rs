@@ -1,8 +1,9 @@
-//! Searching the stream for an id: at most [`SEARCHES_MAX`](super::turns::SEARCHES_MAX) at once, each with a consumer that
-//! goes when the search ends, times out or is dropped.
+//! The consumer of a search for an id. At most [`SEARCHES_MAX`](super::turns::SEARCHES_MAX)
+//! searches run at once, each with a consumer that is deleted when the search ends, times out or
+//! is dropped.
 //!
-//! Consumers are counted: a stream or an account may allow only a few. A search waits while
-//! there is no room for its own, and gives way to the consumer that follows the stream.
+//! A stream or an account may allow only a few consumers. A search waits while there is no room
+//! for its own, and gives way to the consumer that follows the stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +20,17 @@ use super::turns::Turn;
 use crate::event::Position;
 use crate::log::error::ReadError;
 
-/// When the server forgets a consumer that could not be deleted.
+/// The server forgets a consumer that could not be deleted after this long.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
-/// Between attempts to delete one.
+/// Delay between attempts to delete a consumer.
 const DELETE_DELAY: Duration = Duration::from_millis(100);
 
 /// The consumer of one search, which shows the headers of all messages after a position.
 pub(super) struct SearchConsumer {
     shared: Arc<Shared>,
     name: String,
-    /// Runs to its end even if the search is dropped: a consumer must not come after it was
-    /// deleted.
+    /// Runs to its end even if the search is dropped, because a consumer must not be created
+    /// after it was deleted.
     creation: Option<Creation>,
     turn: Option<Turn>,
 }
@@ -38,7 +39,7 @@ type Creation = JoinHandle<Result<Consumer<pull::Config>, ConsumerError>>;
 
 impl SearchConsumer {
     pub(super) fn start(shared: &Arc<Shared>, turn: Turn, after: Position) -> Self {
-        // The part of an inbox that is like no other.
+        // The unique part of an inbox.
         let inbox = shared.client.new_inbox();
         let unique = inbox.rsplit('.').next().unwrap_or_default();
         let name = format!("clerkcast-search-{unique}");
@@ -69,7 +70,7 @@ impl SearchConsumer {
         }
     }
 
-    /// Waits until it is there. None where there is no room for one more.
+    /// Waits until the consumer exists. None if there is no room for it.
     pub(super) async fn created(&mut self) -> Result<Option<Consumer<pull::Config>>, ReadError> {
         let Some(creation) = &mut self.creation else {
             return Ok(None);
@@ -81,7 +82,7 @@ impl SearchConsumer {
         match created {
             Ok(consumer) => Ok(Some(consumer)),
             Err(error) if has_no_room(&error) => {
-                // There is nothing to delete.
+                // There is nothing to delete, because nothing was created.
                 self.turn = None;
                 Ok(None)
             }
@@ -100,7 +101,7 @@ impl Drop for SearchConsumer {
         let creation = self.creation.take();
         runtime.spawn(async move {
             if let Some(creation) = creation {
-                let _whatever_came_of_it = creation.await;
+                let _created_or_not = creation.await;
             }
             delete(
                 &shared.context,

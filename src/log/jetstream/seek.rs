@@ -1,4 +1,4 @@
-//! Finding a time in the stream.
+//! Finds the position of a time in the stream.
 
 use super::shared::Shared;
 use crate::event::{Position, UnixMillis};
@@ -7,11 +7,10 @@ use crate::log::record::Bounds;
 
 /// The position before the first record that a gateway received at or after `time`.
 ///
-/// JetStream can start a consumer by time, but by that of storing, which of a log that was
-/// copied into the stream is the copy's; and a consumer may live on a replica that has not
-/// heard of the newest messages. Times of receipt increase with the sequence, as far as
-/// the gateways' clocks agree, so a few dozen questions to the stream's leader find one
-/// among any number of records.
+/// JetStream can start a consumer by time, but only by the time of storing, which in a copied
+/// log is the time of the copy. The consumer may also live on a replica that lags. Receive times
+/// increase with the sequence, as far as the gateways' clocks agree, so a few dozen requests to
+/// the stream's leader find a time among any number of records.
 pub(super) async fn position_before(
     shared: &Shared,
     time: UnixMillis,

@@ -1,4 +1,4 @@
-//! Which server to connect to: the one that was tried least lately.
+//! Chooses the server to connect to: the one whose last attempt is the longest ago.
 //!
 //! A server that is cut off from the others keeps its clients, and can neither store nor
 //! read for them. A client that asks for another connection must not come back to the same
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_nats::{Event, ReconnectToServer, Server, ServerAddr};
 use parking_lot::Mutex;
 
-/// The order in which servers are tried, and what is said of it.
+/// The order in which servers are tried, and what is logged about it.
 #[derive(Debug, Default)]
 pub(super) struct ServerChoice {
     tried: Mutex<Tried>,
-    /// Makes gateways that try none twice begin with different ones.
+    /// Varies the first choice from gateway to gateway.
     hasher: RandomState,
-    /// The connection was given up on purpose, which is no news.
+    /// Whether the gateway gives up the connection on purpose, which deserves no warning.
     is_moving: AtomicBool,
     /// The last error that a server reported.
     reported: Mutex<Option<String>>,
@@ -25,13 +25,13 @@ pub(super) struct ServerChoice {
 
 #[derive(Debug, Default)]
 struct Tried {
-    /// When each address was tried last, counted in attempts.
+    /// The number of the last attempt to connect to each address.
     last: HashMap<String, u64>,
     attempts: u64,
 }
 
 impl ServerChoice {
-    /// Chooses among the known servers, and notes that this one is tried.
+    /// Chooses among the known servers, and notes the attempt.
     pub(super) fn choose(&self, servers: &[Server]) -> Option<ReconnectToServer> {
         let addresses = servers.iter().map(|server| &server.addr);
         let addr = self.choose_address(addresses)?.clone();
@@ -55,7 +55,7 @@ impl ServerChoice {
         Some(chosen)
     }
 
-    /// The connection is about to be given up for another one.
+    /// Notes that the gateway is about to change to another server.
     pub(super) fn note_move(&self) {
         self.is_moving.store(true, Ordering::Relaxed);
     }
@@ -70,7 +70,7 @@ impl ServerChoice {
                 tracing::debug!("connected to another NATS server");
             }
             Event::Disconnected if is_moving => {
-                tracing::debug!("the connection to NATS is given up for another one");
+                tracing::debug!("giving up the connection to NATS for another");
             }
             Event::Connected => tracing::info!("connected to NATS"),
             Event::Disconnected => {

@@ -1,4 +1,4 @@
-//! What the log's tasks and callers share, and what they ask the stream's leader.
+//! State that the log's tasks and callers share, and requests to the stream's leader.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -30,10 +30,11 @@ use crate::log::metrics::Metrics;
 use crate::log::published::Published;
 use crate::log::record::{Bounds, Writability};
 
-/// Replicas tell their leader once a second that they are there.
+/// A replica without a report for this long is away. Replicas report to their leader once a
+/// second.
 const REPLICA_SILENT_FOR: Duration = Duration::from_secs(4);
 
-/// What the log's tasks and callers share.
+/// State that the log's tasks and callers share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Config,
@@ -43,7 +44,7 @@ pub(super) struct Shared {
     pub(super) epoch: Epoch,
     pub(super) published: Published,
     pub(super) admission: Mutex<Admission>,
-    /// What a record takes up that the stream refused, or 0 where one was stored since.
+    /// Size of the last record that the stream refused, or 0 if one was stored since.
     pub(super) refused_bytes: AtomicU64,
     /// Why the stream cannot be read, if it cannot.
     pub(super) unreachable: RwLock<Option<String>>,
@@ -53,7 +54,7 @@ pub(super) struct Shared {
     pub(super) recent: RecentIds,
     pub(super) searches: Searches,
     pub(super) choice: Arc<ServerChoice>,
-    /// The stream should be looked at now.
+    /// Notified when the stream should be checked now.
     pub(super) changed: Arc<Notify>,
     pub(super) closed: CancellationToken,
     pub(super) metrics: Metrics,
@@ -111,7 +112,7 @@ impl Shared {
         Ok(Position::new(info.state.last_sequence))
     }
 
-    /// Without a connection, a question would wait for its whole time.
+    /// Fails without a connection, because a request would wait for its whole time.
     pub(super) fn check_connection(&self) -> Result<(), StateError> {
         match self.client.connection_state() {
             Connection::Connected => Ok(()),
@@ -119,8 +120,8 @@ impl Shared {
         }
     }
 
-    /// Whether a page is worth asking for. While the stream has no leader, its end cannot
-    /// be confirmed, and readers that take turns would each wait to find that out.
+    /// Fails while the stream has no leader. Its end could not be confirmed, and readers that
+    /// take turns would each wait to find that out.
     pub(super) fn check_reachable(&self) -> Result<(), ReadError> {
         match &*self.unreachable.read() {
             None => Ok(()),
@@ -189,8 +190,8 @@ impl Shared {
         record
     }
 
-    /// The same message's position, and when a gateway received its record; of what is no
-    /// record, when the stream stored it.
+    /// The position of the first message at or after `position`, and when a gateway received its
+    /// record. For a message without a record, when the stream stored it.
     pub(super) async fn received_at_or_after(
         &self,
         position: Position,
@@ -232,7 +233,8 @@ impl Shared {
         }
     }
 
-    /// Looks when the last record was received: the stream knows only when it stored it.
+    /// Reads when a gateway received the last record, because the stream's state has only the
+    /// time of storing.
     pub(super) async fn read_last(&self) -> Result<Position, ReadError> {
         let Bounds { trimmed, last, .. } = self.bounds();
         if last > trimmed
@@ -253,12 +255,12 @@ impl Shared {
         admitted.map_err(AppendError::Refusing)
     }
 
-    /// Has something noted that decides whether records are taken, and logs it.
+    /// Applies `note` to the admission, and publishes and logs the outcome.
     pub(super) fn judge<T>(&self, note: impl FnOnce(&mut Admission) -> T) -> T {
         let mut admission = self.admission.lock();
         let was_open = admission.refusal().is_none();
         let noted = note(&mut admission);
-        // In the lock, so that no older judgment follows on a newer one.
+        // Under the lock, so that an older judgment never follows a newer one.
         match admission.refusal() {
             Some(reason) => self.set_writability(Writability::Refusing(reason.to_owned())),
             None if was_open => {}
@@ -267,7 +269,7 @@ impl Shared {
         noted
     }
 
-    /// Notes why events are not followed, or that they are again.
+    /// Notes why events are not followed, or with none that they are.
     pub(super) fn note_not_followed(&self, reason: Option<String>) {
         let not_followed = &self.not_followed;
         *not_followed.write() = reason;
@@ -279,8 +281,8 @@ impl Shared {
     }
 }
 
-/// A leader that is cut off answers as one for a while, and neither takes records nor
-/// knows the end of the log.
+/// Whether the stream's leader reaches a majority. A leader that is cut off still answers for a
+/// while, but neither stores records nor knows the end of the log.
 fn reaches_majority(info: &Info) -> bool {
     let others = info
         .cluster

@@ -1,5 +1,5 @@
-//! The stream's settings: made as configured, or compared with what is configured. A
-//! stream that exists is never changed, since others may rely on it.
+//! The stream's settings: applied when the stream is created, else compared with the
+//! configuration. An existing stream is never changed, because other clients may rely on it.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::{room, subject};
 use crate::event::Epoch;
 use crate::event::numbers::saturating;
 
-/// Consumers that a gateway needs.
+/// Minimum number of consumers that a gateway needs.
 const CONSUMERS_MIN: i32 = 2;
 
 /// Settings of a stream that are not what is configured.
@@ -57,17 +57,17 @@ impl fmt::Display for Mismatches {
     }
 }
 
-/// Why there is no stream to work with.
+/// Why the stream cannot be used.
 pub(super) enum Unusable {
-    /// It may be there soon.
+    /// The stream may exist soon.
     NotNow(String),
-    /// It will not be.
+    /// The stream will not exist without a change.
     Never(String),
-    /// It is not, and is not to be made.
+    /// The stream does not exist, and must not be created.
     Absent,
 }
 
-/// The stream, which is made if it does not exist.
+/// Finds the stream, or creates it.
 pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result<Info, Unusable> {
     let error = match context.get_stream(&config.stream).await {
         Ok(stream) => {
@@ -101,7 +101,7 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
     })
 }
 
-/// Why the servers did not make the stream.
+/// Explains why the servers did not create the stream.
 async fn not_created(
     context: &Context,
     config: &Config,
@@ -118,11 +118,11 @@ async fn not_created(
         }
     }
     match code {
-        // Another gateway made it meanwhile: it is found on the next try.
+        // Another gateway created the stream meanwhile, and the next try finds it.
         ErrorCode::STREAM_NAME_EXIST | ErrorCode::CLUSTER_NOT_AVAILABLE => {
             Unusable::NotNow(description)
         }
-        // While a cluster starts, it knows of few of its servers.
+        // A starting cluster knows few of its servers.
         ErrorCode::CLUSTER_NO_PEERS
         | ErrorCode::INSUFFICIENT_RESOURCES
         | ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED => Unusable::NotNow(format!(
@@ -169,8 +169,8 @@ fn bytes_max(config: &Config) -> i64 {
     config.retain_bytes.map_or(-1, saturating)
 }
 
-/// Compares what matters. What is merely stricter, such as a longer duplicate window, or
-/// unknown to this version, is left as it is.
+/// Compares the settings that matter. A stricter setting, such as a longer duplicate window, is
+/// accepted, and so is one that this version does not know.
 pub(super) fn check(config: &Config, found: &Settings) -> Result<(), Mismatches> {
     let mut mismatches = Comparison::default();
     mismatches.limits(config, found);
@@ -202,7 +202,7 @@ impl Comparison {
         }
     }
 
-    /// What a flag and `nats stream edit` can both change.
+    /// Compares what a flag and `nats stream edit` can both change.
     fn limits(&mut self, config: &Config, found: &Settings) {
         let edit = |option: &str, flag: &str| {
             format!("nats stream edit {} {option}, or {flag}", config.stream)
@@ -235,7 +235,7 @@ impl Comparison {
         }
     }
 
-    /// Limits that nothing configures: each would take records away, or have them refused.
+    /// Compares limits that no option sets, because each would remove records or refuse them.
     fn absent_limits(&mut self, config: &Config, found: &Settings) {
         let edit = |option: &str| format!("nats stream edit {} {option}", config.stream);
         let unlimited = || limit(-1);
@@ -269,7 +269,7 @@ impl Comparison {
         }
     }
 
-    /// What the log relies on, whatever is configured.
+    /// Compares what the log needs in every configuration.
     fn nature(&mut self, config: &Config, found: &Settings) {
         let stream = &config.stream;
         let edit = |option: &str| format!("nats stream edit {stream} {option}");

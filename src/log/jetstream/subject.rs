@@ -1,5 +1,5 @@
-//! Where a record lies among the stream's subjects: `<prefix>.<source>.<type>`, so that
-//! an operator can read it and the server can filter by it.
+//! The subject of a record: `<prefix>.<source>.<type>`, which an operator can read and a server
+//! can filter by.
 //!
 //! ```text
 //!   "eu"       "user.created"   ►  clerk.eu.user.created
@@ -7,9 +7,9 @@
 //!   "default"  "a..b c"         ►  clerk.default.a.%.b%20c
 //! ```
 //!
-//! The type's dots stay, as separators of tokens; every other byte that a subject might
-//! choke on is percent-encoded, and a token of nothing is `%`. Two records have one
-//! subject only if they have one source and one type.
+//! The type's dots stay, as separators of tokens. Every other byte that is unsafe in a subject
+//! is percent-encoded, and an empty token is `%`. Two records have the same subject only if they
+//! have the same source and type.
 
 use std::fmt::Write as _;
 
@@ -18,12 +18,13 @@ use aws_lc_rs::digest;
 use super::config::is_safe;
 use crate::log::record::Tally;
 
-/// A server takes lines of 4 KiB by default, of which a subject is a part. A type that
-/// comes out longer is known by its hash: no body is refused for its content.
+/// Maximum size of an encoded type. A server accepts lines of 4 KiB by default, of which the
+/// subject is a part. A longer type is replaced by its hash, because no body is refused for its
+/// content.
 const TYPE_BYTES_MAX: usize = 512;
-/// Of a hash, enough that no two types will ever share one.
+/// Size of a hash; enough that no two types share one.
 const HASH_BYTES: usize = 16;
-/// How a type that is known by its hash begins. No encoded type does.
+/// Prefix of a hashed type. No encoded type begins with it.
 const HASHED: &str = "%~";
 
 /// Every subject of the stream.
@@ -47,8 +48,7 @@ pub(super) fn of_type(prefix: &str, event_type: &str) -> String {
     subject
 }
 
-/// The source and the type of a subject; none for one that [`of`] never made, and for a
-/// type that only its hash is left of.
+/// The source and the type of a subject. None if [`of`] never made it, or if the type is hashed.
 pub(super) fn parse(prefix: &str, subject: &str) -> Option<(String, String)> {
     let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
     let (source, event_type) = rest.split_once('.')?;
@@ -59,7 +59,7 @@ pub(super) fn parse(prefix: &str, subject: &str) -> Option<(String, String)> {
     Some((decode_token(source)?, tokens.join(".")))
 }
 
-/// The source of a subject whose type is known by its hash.
+/// The source of a subject whose type is hashed.
 pub(super) fn source_of_hashed(prefix: &str, subject: &str) -> Option<String> {
     let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
     let (source, event_type) = rest.split_once('.')?;
@@ -78,10 +78,10 @@ pub(super) fn counted_as(event_type: &str) -> &str {
     }
 }
 
-/// Whether records of the type have a subject that shows only the type's hash.
+/// Whether the subjects of the type hold only its hash.
 fn is_hashed(event_type: &str) -> bool {
     let mut encoded = String::new();
-    // Most types are short, whatever they hold.
+    // Most types are short, even if every byte were encoded.
     let is_long = (3 * event_type.len()) > TYPE_BYTES_MAX;
     is_long && {
         push_type(&mut encoded, event_type);

@@ -1,4 +1,4 @@
-//! Which searches may run: at most [`SEARCHES_MAX`] at once, and none while the consumer that
+//! Limits searches: at most [`SEARCHES_MAX`] run at once, and none while the consumer that
 //! follows the stream has no room.
 
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::log::error::ReadError;
 
-/// Searches under way at once; more wait their turn.
+/// Maximum number of searches under way; more wait their turn.
 pub(super) const SEARCHES_MAX: usize = 4;
 
-/// Which searches may have a consumer.
+/// The turns of the searches.
 #[derive(Debug)]
 pub(super) struct Searches {
     permits: Arc<Semaphore>,
-    /// The follower has no consumer, and no room for one.
+    /// Whether the follower has no consumer, and no room for one.
     follower_waits: watch::Sender<bool>,
 }
 
@@ -28,7 +28,7 @@ impl Default for Searches {
 }
 
 impl Searches {
-    /// Has searches end and wait while the follower has no room.
+    /// Makes searches end and wait while the follower has no room.
     pub(super) fn give_way_to_follower(&self, follower_waits: bool) {
         self.follower_waits.send_replace(follower_waits);
     }
@@ -51,7 +51,7 @@ impl Searches {
     }
 }
 
-/// The right to have a consumer, until it is gone.
+/// The right to have a consumer, until this is dropped.
 pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
 }
