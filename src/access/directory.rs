@@ -36,7 +36,7 @@ pub struct PrincipalConfig {
 /// Everyone who may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessConfig {
-    /// Those who show credentials; no two have the same name.
+    /// The principals with credentials; no two have the same name.
     pub principals: Vec<PrincipalConfig>,
     /// What those may receive who show none; none where they are not let in.
     pub anonymous: Option<Policy>,
@@ -114,7 +114,7 @@ struct Notice {
 pub enum Revocation {
     /// It may not call any more.
     Removed,
-    /// It may receive something else: calling again tells what.
+    /// It may receive something else, which its next call shows.
     Changed,
 }
 
@@ -246,7 +246,7 @@ impl Access {
                 return Err(AuthError::Token);
             }
             let hash = TokenHash::of(token);
-            // All are compared, so that the time taken tells nothing of the place.
+            // All are compared, so that the time taken does not depend on the place.
             let found = directory
                 .principals
                 .iter()

@@ -1,13 +1,13 @@
-//! Who may receive what.
+//! Authentication and policies: who a caller is, and what that caller may receive.
 //!
 //! ```text
 //!   bearer token ───────┐
 //!   certificate's name ─┴─► Access ──► Principal ──► Policy: scope, redaction, payload, streams
 //! ```
 //!
-//! A caller is recognised once for each call, and what it may receive travels with the
-//! call as its [`Principal`]. The configuration can be replaced while the gateway runs:
-//! a caller that was recognised by the former one learns of it by [`Principal::revoked`].
+//! The gateway authenticates a caller once for each call, and its [`Principal`] travels with the
+//! call. The configuration can be replaced while the gateway runs: a call that was authenticated
+//! by the former one learns of the replacement by [`Principal::revoked`].
 //!
 //! What this module does not know: gRPC, TLS, and what an event looks like.
 

@@ -54,7 +54,8 @@ impl fmt::Debug for Token {
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenHash([u8; HASH_BYTES]);
 
-/// Why a text is no hash of a token. It is not repeated: it may be the token itself.
+/// Why a text is not the hash of a token. The message does not repeat the text, which may be the
+/// token itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHash {
     /// It is a token.

@@ -6,7 +6,7 @@
 pub struct Kind {
     /// Clerk's name: `user.created`.
     pub name: &'static str,
-    /// The fields of `Event.data` that its `data` may be, the usual one first. There
+    /// The fields of `Event.data` that can hold the type's `data`, the usual one first. There
     /// are two only where Clerk's own descriptions disagree on the shape.
     pub shapes: &'static [&'static str],
 }
@@ -89,7 +89,7 @@ pub fn find(event_type: &str) -> Option<&'static Kind> {
     CATALOG.iter().find(|kind| kind.name == event_type)
 }
 
-/// The family of a type: what stands before its first dot, all of it if it has no dot.
+/// The family of a type: the part before its first dot, or the whole type without a dot.
 pub(crate) fn family(event_type: &str) -> &str {
     let family = event_type
         .split_once('.')
@@ -97,8 +97,8 @@ pub(crate) fn family(event_type: &str) -> &str {
     family.trim()
 }
 
-/// The same as the catalog spells it, if it is a family of declared types; capitals do not
-/// matter.
+/// The family of a type as the catalog spells it, if declared types have that family. The
+/// comparison ignores case.
 pub(crate) fn declared_family(event_type: &str) -> Option<&'static str> {
     let asked = family(event_type);
     let mut families = CATALOG.iter().map(|kind| family(kind.name));

@@ -1,4 +1,4 @@
-//! A verified body, as an `Event` and what filters look at.
+//! Decodes a verified body into an `Event`, and finds the ids that filters look at.
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
@@ -13,35 +13,35 @@ use super::wire::TIMESTAMP_SECONDS;
 use crate::event::{Attributes, UnixMillis};
 use crate::proto;
 
-/// Below this, `timestamp` is in seconds: as milliseconds it would lie in early 1973.
-/// Clerk's documentation says milliseconds, its examples have seconds.
+/// Below this, `timestamp` is in seconds: as milliseconds it would lie in early 1973. Clerk's
+/// documentation specifies milliseconds; its examples have seconds.
 const SECONDS_BELOW: i64 = 100_000_000_000;
 
-/// What is known of an event from outside its body.
+/// The facts about an event that its body does not hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     /// `svix-id`.
     pub id: &'a str,
-    /// The configured source that verified it.
+    /// The configured source whose secret verified the body.
     pub source: &'a str,
     /// `svix-timestamp`.
     pub send_time: UnixMillis,
 }
 
-/// What a body became.
+/// A decoded body.
 #[derive(Debug)]
 pub struct Decoded {
-    /// What filters and indexes look at.
+    /// The attributes that filters and indexes use.
     pub attributes: Attributes,
-    /// The encoded `Event`, without `receive_time` and `payload_json`: those are added
-    /// where a frame is made, since they differ or are not always wanted.
+    /// The encoded `Event`, without `receive_time` and `payload_json`. The encoder of frames
+    /// adds them: the former is not known here, and not every subscriber wants the latter.
     pub event: Bytes,
     /// Where the body departs from the proto files.
     pub drift: Vec<Drift>,
 }
 
-/// Decodes a verified body. Never fails: what cannot be typed is left out, and the
-/// payload has it.
+/// Decodes a verified body. Never fails: a value that does not fit its field is left unset, and
+/// the payload still has it.
 #[must_use]
 pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
     let mut transcoder = Transcoder::default();
@@ -94,8 +94,8 @@ pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
     }
 }
 
-/// Decodes a payload again, for a version that types more than the one that stored its
-/// event. The send time is that of the stored event, or the envelope's where it has none.
+/// Decodes a payload again, because this version may type more fields than the version that
+/// stored the event. Keeps the send time of the stored event, or else takes the envelope's.
 #[must_use]
 pub fn decode_again(envelope: Envelope<'_>, stored: &[u8], payload: &[u8]) -> Bytes {
     let before = proto::Event::decode(stored).unwrap_or_default();
@@ -111,7 +111,7 @@ fn root(name: &str) -> Path<'_> {
     Path { parent: None, name }
 }
 
-/// Everything around `data`.
+/// Reads the fields around `data`.
 fn read_outer(object: &Object<'_>, event: &mut proto::Event, transcoder: &mut Transcoder) {
     for (key, raw) in &object.0 {
         if raw.get() == "null" {
@@ -217,7 +217,7 @@ fn read_data<'a>(envelope: &Object<'a>, transcoder: &mut Transcoder) -> Option<D
     object.map(|object| Data { raw, object })
 }
 
-/// Writes the field of `Event.data` that fits.
+/// Writes `data` as the field of `Event.data` that fits.
 fn write_data(
     declared: Option<&catalog::Kind>,
     data: &Data<'_>,

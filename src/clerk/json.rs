@@ -1,4 +1,4 @@
-//! Reading JSON lazily: an object is split into its keys and raw values.
+//! Reads JSON lazily: an object is split into its keys and raw values.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,12 +9,12 @@ use serde_json::value::RawValue;
 
 use super::number;
 
-/// What an entry of Clerk's objects takes at least, nearly always.
+/// Minimum size of nearly every entry of Clerk's objects.
 const ENTRY_BYTES: usize = 20;
-/// No object of Clerk's has more.
+/// Maximum number of entries to reserve memory for. Clerk's objects have fewer.
 const ENTRIES_USUAL_MAX: usize = 64;
-/// With more entries, a set finds the keys that occur twice, instead of comparing each with
-/// each.
+/// With more entries than this, a set finds the repeated keys; with fewer, comparing each pair
+/// is faster.
 const ENTRIES_COMPARED_MAX: usize = 16;
 
 /// The keys and raw values of a JSON object, in order.
@@ -30,7 +30,7 @@ impl<'a> Object<'a> {
         deserializer.end().ok().map(|()| object)
     }
 
-    /// The entries that count: of a key that occurs twice, the last.
+    /// Keeps only the last entry of each repeated key.
     pub(crate) fn without_repeated_keys(mut self) -> Self {
         let entries = &mut self.0;
         if entries.len() > ENTRIES_COMPARED_MAX {
@@ -55,19 +55,19 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// The value of `key`, the last one where it occurs twice; null counts as absent.
+    /// The value of `key`, the last one if the key is repeated; null counts as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
         let found = self.0.iter().rev().find(|(name, _)| name == key);
         found.map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
     }
 
-    /// The values of `key`, wherever it occurs.
+    /// All values of `key`, in case it is repeated.
     pub(crate) fn all(&self, key: &str) -> impl Iterator<Item = &'a RawValue> {
         let entries = self.0.iter().filter(move |(name, _)| name == key);
         entries.map(|(_, raw)| *raw)
     }
 
-    /// The string at `path`, if it is one and not empty.
+    /// The string at `path`; none if the value is absent, empty or not a string.
     pub(crate) fn string_at(&self, path: &[&str]) -> Option<String> {
         let (first, rest) = path.split_first()?;
         let raw = self.get(first)?;
@@ -80,7 +80,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The entries of an object, about so many.
+/// Reads the entries of an object, with memory reserved for `count` of them.
 struct Entries {
     count: usize,
 }
@@ -101,9 +101,9 @@ impl<'de> Visitor<'de> for Entries {
     }
 }
 
-/// A string, borrowed unless it holds an escape. Half a surrogate pair, which JSON can
-/// spell and Unicode cannot, becomes U+FFFD instead of an error: as a key it would
-/// otherwise spoil the whole object.
+/// A string, borrowed unless it holds an escape. Half a surrogate pair, which JSON can spell and
+/// Unicode cannot, becomes U+FFFD instead of an error, because an error in a key would lose the
+/// whole object.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -117,7 +117,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
             }
 
             fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Text<'de>, E> {
-                // Nearly always it is, and checking that is faster than mending it.
+                // Nearly all strings are UTF-8, and checking is faster than mending.
                 Ok(Text(match std::str::from_utf8(bytes) {
                     Ok(text) => Cow::Borrowed(text),
                     Err(_) => String::from_utf8_lossy(bytes),
@@ -128,13 +128,13 @@ impl<'de> Deserialize<'de> for Text<'de> {
                 Ok(Text(String::from_utf8_lossy(bytes).into_owned().into()))
             }
         }
-        // As bytes, the one way that serde_json lets half a pair through.
+        // serde_json accepts half a surrogate pair in bytes only.
         deserializer.deserialize_bytes(Bytes)
     }
 }
 
 pub(crate) fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
-    // An array of numbers would pass for bytes.
+    // serde_json would accept an array of numbers for bytes.
     let quoted = raw.get().strip_prefix('"')?;
     // Without an escape, the text is what stands between the quotes.
     match quoted.strip_suffix('"') {

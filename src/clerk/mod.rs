@@ -1,13 +1,13 @@
-//! What Clerk sends, and what it means.
+//! Clerk's events: their types, their shapes, and the decoding of a body into an `Event`.
 //!
 //! ```text
 //!   verified body ──► envelope ──► catalog: which shape ──► JSON to protobuf, field by field
 //!                         └──► the ids that filters look at
 //! ```
 //!
-//! Nothing here refuses anything. A field of an unexpected JSON type is left unset and
-//! noted as [`Drift`]; a body that is not JSON becomes an event without a type. The
-//! payload stays beside it, byte for byte, whatever happens here.
+//! Decoding never refuses a body. A field of an unexpected JSON type is left unset and noted as
+//! [`Drift`]; a body that is not JSON becomes an event without a type. The log stores the
+//! payload beside the event, byte for byte, in every case.
 
 pub mod catalog;
 mod decode;

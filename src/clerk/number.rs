@@ -1,17 +1,17 @@
-//! Numbers of JSON, taken from their text: what comes out is the number that is written,
-//! the nearest double, or nothing.
+//! JSON numbers, read from their text: the result is the number that is written, the nearest
+//! double, or none.
 
-/// Every integer up to here is a double.
+/// Every integer up to this one is a double.
 const EXACT_INTEGER_MAX: u64 = 1 << 53;
 
-/// The nearest double; none for a number beyond the largest one.
+/// The nearest double; none for a number beyond the largest double.
 pub(super) fn double(text: &str) -> Option<f64> {
     text.parse().ok().filter(|double: &f64| double.is_finite())
 }
 
-/// A number of free JSON, which protobuf carries as a double. What is written as an integer
-/// is left out beyond 2^53, also where the double would be exact: a field that one user in
-/// a hundred has is worse than none.
+/// A number of free JSON, which protobuf carries as a double. An integer beyond 2^53 is left
+/// out, even where the double would be exact, because a field that one user in a hundred has is
+/// worse than a field that no user has.
 pub(super) fn free(text: &str) -> Option<f64> {
     let is_integer = !text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
     let is_exact = |int: i64| int.unsigned_abs() <= EXACT_INTEGER_MAX;
@@ -21,14 +21,13 @@ pub(super) fn free(text: &str) -> Option<f64> {
     double(text)
 }
 
-/// An integer, also where it is written as `1e3` or `5.0`.
+/// An integer, even if it is written as `1e3` or `5.0`.
 pub(super) fn integer(text: &str) -> Option<i64> {
     // Of JSON's numbers, Rust reads those that it can hold in the same way.
     text.parse().ok().or_else(|| integer_with_decimals(text))
 }
 
-/// The same where a fraction or an exponent is written: by its digits, since a double would
-/// round.
+/// An integer with a fraction or an exponent, read by its digits because a double would round.
 fn integer_with_decimals(text: &str) -> Option<i64> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

@@ -1,5 +1,5 @@
-//! One realistic event of every type, invented: the story of one small company. For
-//! `clerkcast send`, `clerkcast dev` and tests.
+//! A realistic, invented event of every type; together they are the story of one small company.
+//! For `clerkcast send`, `clerkcast dev` and tests.
 
 macro_rules! samples {
     ($($name:literal,)*) => {
@@ -13,13 +13,13 @@ macro_rules! samples {
 /// A body as Clerk would send it.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// Its `type`.
+    /// The body's `type`.
     pub event_type: &'static str,
     /// The JSON.
     pub body: &'static str,
 }
 
-/// One of every type, in the catalog's order.
+/// One sample of every type, in the catalog's order.
 pub const SAMPLES: &[Sample] = samples![
     "user.created",
     "user.updated",

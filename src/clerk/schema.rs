@@ -12,9 +12,11 @@ use crate::proto::field::http_request;
 /// `Event.http_request`, which is `event_attributes.http_request` in the body.
 pub(crate) use crate::proto::field::event::HTTP_REQUEST;
 
-/// Changes whenever the decoding itself does, so that stored events are decoded again.
+/// Revision of the decoder, raised with each change of decoding, so that readers decode stored
+/// events again.
 const DECODER_REVISION: &str = "2";
-/// Longer than Clerk's objects are deep; an end, should one contain itself.
+/// Maximum length of a path. Clerk's objects are less deep; the bound ends the recursion if a
+/// message ever contains itself.
 const PATH_LENGTH_MAX: usize = 12;
 
 /// The fields of `HttpRequest`, with their JSON keys.
@@ -23,7 +25,7 @@ pub(crate) const HTTP_REQUEST_KEYS: [(u32, &str); 2] = [
     (http_request::USER_AGENT, "user_agent"),
 ];
 
-/// How one JSON value is written.
+/// The protobuf type that a JSON value becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     String,
@@ -45,11 +47,12 @@ pub(crate) struct Field {
     pub(crate) repeated: bool,
 }
 
-/// One message: its fields, and which JSON key is which.
+/// One message: its fields, and the index of the field for each JSON key.
 #[derive(Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) fields: Vec<Field>,
-    /// With their index in `fields`; sorted by length first, which is quick to compare.
+    /// JSON keys with their index in `fields`, sorted by length first, because lengths compare
+    /// quickly.
     keys: Vec<(String, usize)>,
 }
 
@@ -87,9 +90,8 @@ pub(crate) struct Schema {
 
 pub(crate) static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::from_descriptors);
 
-/// Identifies the messages and the decoding that events are stored with. An event that
-/// was stored with another one is decoded again when it is read, so that a new version
-/// types old events too.
+/// Identifies the messages and the decoder that an event is stored with. Readers decode an event
+/// with another number again, so that a new version types old events too.
 #[must_use]
 pub fn decoding() -> u32 {
     SCHEMA.fingerprint
@@ -101,8 +103,8 @@ pub(crate) fn message_name(name: &str) -> Option<&'static str> {
     Some(message)
 }
 
-/// Builds the tables of the proto files. What is wrong with them ends the start, and not
-/// the first webhook.
+/// Builds the tables of the proto files at the start, so that an error in them ends the start
+/// and not the first webhook.
 pub(crate) fn build_tables() {
     LazyLock::force(&proto::DESCRIPTORS);
     LazyLock::force(&SCHEMA);
@@ -173,7 +175,7 @@ impl Schema {
         }
     }
 
-    /// The index of `message`, which is added with all that it refers to.
+    /// Returns the index of `message`, after adding it and the messages that it refers to.
     fn message(&mut self, message: &MessageDescriptor) -> usize {
         if let Some(index) = self.indexes.get(message.full_name()) {
             return *index;
@@ -205,11 +207,11 @@ impl Schema {
     }
 }
 
-/// Every path in a body that becomes a field of `Event`. Arrays are looked through.
+/// Every path in a body that becomes a field of `Event`. Arrays add no step to a path.
 #[derive(Debug, Default)]
 pub(crate) struct JsonPaths {
     paths: BTreeSet<Vec<String>>,
-    /// Those that hold free JSON: what is below them is known too.
+    /// Paths that hold free JSON; every path below them counts as known.
     free: BTreeSet<Vec<String>>,
     names: BTreeSet<String>,
 }
@@ -256,7 +258,7 @@ impl JsonPaths {
             self.names.insert(key.to_owned());
         }
         match kind {
-            // The untyped `data` of unknown types is no reason to know every path.
+            // The untyped `data` of unknown types would make every path known.
             Kind::Struct if !parent.is_empty() => drop(self.free.insert(path.clone())),
             Kind::Message(index) if path.len() <= PATH_LENGTH_MAX => {
                 for (key, field) in SCHEMA.shape(index).by_key() {

@@ -1,7 +1,7 @@
 //! Free JSON, such as metadata, as `google.protobuf.Struct`.
 //!
-//! What protobuf cannot carry costs itself alone: its key is left out, in an array null
-//! keeps its place, and all of it is drift.
+//! A value that protobuf cannot carry is noted as drift and affects no other value: an object
+//! loses the key, and an array keeps a null in the value's place.
 
 use serde_json::value::RawValue;
 
@@ -10,14 +10,14 @@ use super::number;
 use super::transcode::{DriftKind, Path, Transcoder};
 use super::wire::{put_bytes, put_double, put_message, put_varint};
 
-/// Protobuf decoders refuse messages nested deeper than 100, and free JSON takes three
-/// levels for each of its own. Deeper JSON would be an event that no client can read;
-/// it stays in the payload alone. The free value itself is the first level.
+/// Protobuf decoders refuse messages nested deeper than 100, and free JSON takes three levels
+/// for each of its own. Deeper JSON would make an event that no client can decode, so only the
+/// payload has it. The free value itself is the first level.
 const LEVELS_MAX: usize = 28;
 
 impl Transcoder {
-    /// Writes a JSON object as the fields of a `Struct`: `map<string, Value> fields = 1`.
-    /// None where it is not an object.
+    /// Writes a JSON object as the fields of a `Struct`: `map<string, Value> fields = 1`. None
+    /// if the value is not an object.
     pub(super) fn free_object(
         &mut self,
         raw: &RawValue,
@@ -49,7 +49,7 @@ impl Transcoder {
         Some(())
     }
 
-    /// Writes any JSON value as the fields of a `google.protobuf.Value`. None where it cannot
+    /// Writes any JSON value as the fields of a `google.protobuf.Value`. None if `Value` cannot
     /// hold it: too deep, beyond a double, or an integer that a double may round.
     fn free_value(
         &mut self,

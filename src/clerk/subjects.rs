@@ -1,4 +1,4 @@
-//! Which ids of `data` an event concerns, by the type of event.
+//! Finds the ids in `data` that an event concerns, by the type of the event.
 
 use super::catalog;
 use super::json::Object;
@@ -19,7 +19,7 @@ const NONE: Paths = Paths {
     session: None,
 };
 
-/// The ids of a declared type, which stand where its shape has them.
+/// Reads the ids of a declared type, at the paths of its shape.
 pub(super) fn declared(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
     let paths = paths(catalog::family(event_type)).unwrap_or(NONE);
     let string_at = |path: Option<JsonPath>| path.and_then(|path| data.string_at(path));
@@ -28,9 +28,9 @@ pub(super) fn declared(event_type: &str, data: &Object<'_>, attributes: &mut Att
     attributes.session_id = string_at(paths.session);
 }
 
-/// The ids of a type that is not declared, whatever shape it has: the field that is called
-/// so, else where the family's declared types have the id, else the object's own id. Only
-/// an id of the right kind counts.
+/// Reads the ids of a type that is not declared, whatever its shape. Each id is the field of its
+/// name, else the field where the family's declared types have the id, else the object's own id.
+/// Only an id of the right kind counts.
 pub(super) fn other(event_type: &str, data: &Object<'_>, attributes: &mut Attributes) {
     let paths = catalog::declared_family(event_type)
         .and_then(paths)

@@ -1,7 +1,7 @@
 //! JSON to protobuf, one field at a time, straight from text to wire format.
 //!
-//! Each value is only looked into as far as its field asks. What one field holds, be it
-//! nested a thousand deep or not even a valid string, can thus spoil no other field.
+//! The transcoder parses a value only as deep as its field needs. A value that is nested a
+//! thousand deep, or that is not a valid string, therefore affects no other field.
 
 use std::fmt;
 
@@ -12,30 +12,29 @@ use super::number;
 use super::schema::{Field, Kind, SCHEMA, Shape};
 use super::wire::{put_bytes, put_double, put_message, put_timestamp, put_varint};
 
-/// Drift noted per event; the rest of a body that is all drift adds nothing.
+/// Maximum drift noted per event; the rest is dropped.
 const DRIFT_MAX: usize = 64;
-/// Of these, from inside free JSON: what users put there must not hide what Clerk changed.
+/// Maximum drift from inside free JSON, so that users' data does not hide changes by Clerk.
 const FREE_DRIFT_MAX: usize = 16;
 
 /// How a body departs from the proto files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DriftKind {
-    /// A field that the proto files do not know.
+    /// A field that the proto files do not have.
     UnknownField,
     /// A value that the field's type cannot hold; the field is left unset.
     UnexpectedValue,
 }
 
-/// One departure.
+/// One place where a body departs from the proto files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
-    /// Where, as `data.email_addresses[].verification`.
+    /// The path, such as `data.email_addresses[].verification`.
     pub path: String,
-    /// How.
     pub kind: DriftKind,
 }
 
-/// Where the transcoder is, for [`Drift::path`]; spelled out only when needed.
+/// The transcoder's place in a body. It becomes text only for [`Drift::path`].
 #[derive(Clone, Copy)]
 pub(super) struct Path<'a> {
     pub(super) parent: Option<&'a Self>,
@@ -43,7 +42,7 @@ pub(super) struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The path of what this one holds under `name`.
+    /// The path of the value under `name`.
     pub(super) fn below(&'a self, name: &'a str) -> Self {
         Self {
             parent: Some(self),
@@ -64,7 +63,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Writes messages and notes what did not fit.
+/// Writes messages, and notes the values that do not fit.
 #[derive(Default)]
 pub(super) struct Transcoder {
     pub(super) drift: Vec<Drift>,
@@ -79,7 +78,7 @@ impl Transcoder {
         }
     }
 
-    /// The same for a place inside free JSON.
+    /// Notes drift inside free JSON.
     pub(super) fn note_in_free_json(&mut self, path: Path<'_>, kind: DriftKind) {
         if self.free_drift < FREE_DRIFT_MAX {
             self.free_drift += 1;
@@ -119,7 +118,7 @@ impl Transcoder {
         }
     }
 
-    /// Writes one field; null is unset.
+    /// Writes one field; null leaves it unset.
     fn field(&mut self, field: Field, raw: &RawValue, path: Path<'_>, out: &mut Vec<u8>) {
         if raw.get() == "null" {
             return;
@@ -138,7 +137,7 @@ impl Transcoder {
         }
     }
 
-    /// Writes one value with its key, or notes why it cannot.
+    /// Writes one value with its key, or notes that it does not fit.
     pub(super) fn value(
         &mut self,
         field: Field,

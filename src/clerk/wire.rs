@@ -2,7 +2,7 @@
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-/// `google.protobuf.Timestamp` ends with the years 1 and 9999.
+/// The seconds of a `google.protobuf.Timestamp`, from the year 1 to the year 9999.
 pub(super) const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> =
     -62_135_596_800..=253_402_300_799;
 
@@ -39,8 +39,8 @@ pub(super) fn put_timestamp(number: u32, milliseconds: i64, out: &mut Vec<u8>) -
     })
 }
 
-/// Writes a nested message, whose length is known only afterwards. Where `write` finds
-/// that it cannot be written, nothing of it stays.
+/// Writes a nested message, whose length is known only afterwards. If `write` returns none,
+/// `out` stays as it was.
 pub(super) fn put_message(
     number: u32,
     out: &mut Vec<u8>,

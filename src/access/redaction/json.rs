@@ -1,17 +1,17 @@
-//! Removing keys from a JSON body, and leaving the rest of its text as it is.
+//! Removes keys from a JSON body, and leaves the rest of its text as it is.
 
 use serde_json::value::RawValue;
 
 use super::plan::{Mark, Plan};
 use crate::clerk::json::{Object, parse};
 
-/// What is nested deeper is removed: looking for names in it would cost a stack.
+/// Maximum depth that is searched. A deeper value is removed, because the search is recursive.
 const LEVELS_MAX: usize = 64;
 
-/// What the envelope says of the event.
+/// The keys of the envelope, which stay.
 const ENVELOPE_KEYS: [&str; 4] = ["type", "object", "timestamp", "instance_id"];
 
-/// The body without what the plan removes; none if there is nothing of it.
+/// The body without what the plan removes; none if the body holds nothing of it.
 pub(super) fn redact(plan: &Plan, envelope: &Object<'_>) -> Option<Vec<u8>> {
     let redacted = rewrite(envelope, |key, raw| {
         if ENVELOPE_KEYS.contains(&key) {
@@ -37,7 +37,7 @@ fn judge(plan: &Plan, node: Option<usize>, key: &str, raw: &RawValue, levels: us
     }
 }
 
-/// Looks into objects, and through arrays.
+/// Judges a value: an object by its keys, an array by its elements.
 fn value(plan: &Plan, node: Option<usize>, raw: &RawValue, levels: usize) -> Verdict {
     let is_nested = raw.get().starts_with(['{', '[']);
     if !is_nested {
@@ -56,7 +56,7 @@ fn value(plan: &Plan, node: Option<usize>, raw: &RawValue, levels: usize) -> Ver
     rewritten.map_or(Verdict::Keep, Verdict::Replace)
 }
 
-/// The object written again, if something of it does not stay.
+/// The object with its fields judged; none if every field stays as it is.
 fn rewrite(object: &Object<'_>, judge: impl Fn(&str, &RawValue) -> Verdict) -> Option<String> {
     let fields = object.0.iter();
     let judged: Vec<_> = fields
@@ -86,7 +86,7 @@ fn rewrite(object: &Object<'_>, judge: impl Fn(&str, &RawValue) -> Verdict) -> O
     Some(out)
 }
 
-/// The array written again, if something of it does not stay.
+/// The array with its elements judged; none if every element stays as it is.
 fn rewrite_elements(
     elements: &[&RawValue],
     judge: impl Fn(&RawValue) -> Verdict,

@@ -1,17 +1,16 @@
-//! Removing fields from an event, as a caller's policy says.
+//! Removes fields from an event, as the caller's policy demands.
 //!
 //! ```text
 //!   rules ──► plan, one per combination of sealed sets ──┬──► the encoded event, by field number
 //!                                                        └──► the JSON body, by key
 //! ```
 //!
-//! A rule is a path from the body's root (`data.private_metadata`, through arrays as if
-//! they were not there), a name wherever it stands (`**.private_metadata`), or the name of
-//! a set. Both renderings are made from the same plan; a test holds them against each
-//! other. Where nothing is to be removed, nothing is copied.
+//! A rule is a path from the body's root (`data.private_metadata`; arrays add no step), a name
+//! at any depth (`**.private_metadata`), or the name of a set. A *sealed* set is removed unless
+//! the policy grants it. Both renderings follow the same plan, and a test compares them. An
+//! event that loses nothing is not copied.
 //!
-//! What the envelope says of the event stays: its id, type, times, and the ids that
-//! filters look at.
+//! The envelope stays: the event's id, type and times, and the ids that filters look at.
 
 mod json;
 mod plan;
@@ -32,20 +31,20 @@ use rule::{Rule, SEALED, Sealed};
 
 pub use rule::{InvalidRule, uncovered_places};
 
-/// What is removed from events; clones share it.
+/// The fields to remove from events; clones share it.
 #[derive(Clone)]
 pub struct Redaction {
     compiled: Arc<Compiled>,
 }
 
 struct Compiled {
-    /// As they were asked for, in words.
+    /// The rules as the policy writes them, and the names of the sealed sets.
     names: BTreeSet<String>,
-    /// What is removed from every event.
+    /// The rules for every event.
     rules: BTreeSet<Rule>,
     /// The sealed sets that are not granted.
     sealed: Vec<&'static Sealed>,
-    /// One for each combination of them: the set at index `n` is bit `n`.
+    /// One plan for each combination of sealed sets: the set at index `n` is bit `n`.
     plans: Vec<Plan>,
 }
 
@@ -53,8 +52,8 @@ struct Compiled {
 type Seals = usize;
 
 impl Redaction {
-    /// What is removed where a policy removes `removed` and grants `granted`: the sealed
-    /// sets are removed unless they are granted.
+    /// Compiles a policy that removes `removed` and grants `granted`. Sealed sets are removed
+    /// unless they are granted.
     ///
     /// # Errors
     /// With the first that is neither a set nor the path of a field.
@@ -91,7 +90,7 @@ impl Redaction {
         }
     }
 
-    /// The encoded event without what is to be removed.
+    /// The encoded event without the fields to remove.
     #[must_use]
     pub fn event<'a>(&self, event_type: &str, encoded: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
         match redact_event(self.plan_for_event(event_type, &encoded), &encoded) {
@@ -100,9 +99,8 @@ impl Redaction {
         }
     }
 
-    /// The body without what is to be removed; what surrounds a removed field is written
-    /// again, all else stays as it is. Absent where something might have to be removed from
-    /// a body that has no fields to be told apart.
+    /// The body without the fields to remove. What surrounds a removed field is written again;
+    /// all else stays as it is. None if the body is not a JSON object and may hold such a field.
     #[must_use]
     pub fn payload<'a>(&self, event_type: &str, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let seals = self.seals_of_type(event_type);
@@ -163,7 +161,7 @@ impl Redaction {
         let object = wire::data_object(encoded);
         let of_object = match &object {
             Ok(object) => self.seals(|set| object.is_some_and(|object| set.is_of_object(object))),
-            // What cannot be told apart may be anything.
+            // An event that cannot be read may be of any object.
             Err(_) => self.seals(|_| true),
         };
         self.plan(self.seals_of_type(event_type) | of_object)
@@ -174,7 +172,8 @@ impl Redaction {
         self.seals(|set| set.is_of_family(family))
     }
 
-    /// What the body's own words for its object say, all of them where a key occurs twice.
+    /// The sealed sets that the body's `data.object` names, in every occurrence of a repeated
+    /// key.
     fn seals_of_body(&self, envelope: &Object<'_>) -> Seals {
         let mut seals = 0;
         for data in envelope.all("data") {
@@ -195,14 +194,14 @@ impl Redaction {
     }
 }
 
-/// The sets that are removed unless they are granted by name.
+/// The names of the sealed sets, which are removed unless they are granted.
 #[must_use]
 pub fn grants() -> Vec<&'static str> {
     SEALED.iter().map(|set| set.name).collect()
 }
 
-/// The declared types whose messages have nothing that a sealed set removes, whatever their
-/// `data.object` says; most events are of these.
+/// The declared types whose messages have no field that a sealed set removes, whatever their
+/// `data.object`; most events have one of these types.
 static UNSEALED_TYPES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     let by_object = SEALED.iter().filter(|set| !set.objects.is_empty());
     let plan = Plan::new(by_object.flat_map(Sealed::rules));
@@ -221,13 +220,12 @@ static UNSEALED_TYPES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     unsealed.map(|kind| kind.name).collect()
 });
 
-/// The sealed sets, and nothing else.
-/// The encoded event without what the plan removes; none if there is nothing of it.
+/// The encoded event without what the plan removes; none if the event holds nothing of it.
 fn redact_event(plan: &Plan, encoded: &[u8]) -> Option<Vec<u8>> {
     if plan.spares_events() {
         return None;
     }
-    // What cannot be told apart is not shown.
+    // An event that cannot be read loses every field.
     wire::redact(plan, 0, encoded).unwrap_or_else(|_| Some(Vec::new()))
 }
 

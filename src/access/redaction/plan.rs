@@ -1,25 +1,25 @@
-//! Rules, arranged so that each field is judged where it is met.
+//! Rules as trees of keys and of field numbers, so that one pass over an event judges each field.
 
 use std::collections::{HashMap, HashSet};
 
 use super::rule::Rule;
 use crate::clerk::schema::{HTTP_REQUEST, HTTP_REQUEST_KEYS, Kind, SCHEMA};
 
-/// What to remove from the events that fall under the same sets.
+/// The rules for the events that fall under the same sealed sets.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Names to remove wherever they stand.
+    /// Names to remove at any depth.
     anywhere: HashSet<String>,
     /// Paths to remove, as a tree; the first node is the body's root.
     nodes: Vec<Node>,
-    /// The same for encoded messages, by field number; the first is `Event`.
+    /// The paths for encoded messages, by field number; the first is `Event`.
     messages: Vec<Message>,
 }
 
 /// Keys of an object at one place.
 type Node = HashMap<String, Mark>;
 
-/// What to do about a key.
+/// The treatment of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     Remove,
@@ -27,7 +27,7 @@ pub(super) enum Mark {
     Below(usize),
 }
 
-/// What to do about the fields of a message.
+/// The treatment of a message's fields.
 #[derive(Debug, Default)]
 pub(super) struct Message {
     fields: HashMap<u32, Action>,
@@ -77,7 +77,7 @@ impl Plan {
                 return;
             };
             match *node.entry(key.clone()).or_insert(Mark::Below(next)) {
-                // What holds it is removed already.
+                // A rule removes the parent already.
                 Mark::Remove => return,
                 Mark::Below(below) => at = below,
             }
@@ -95,7 +95,7 @@ impl Plan {
         self.anywhere.is_empty() && self.nodes.iter().all(HashMap::is_empty)
     }
 
-    /// What to do about a key at a node; without a node, no path leads here.
+    /// The treatment of a key at a node. Without a node, no path leads to the key.
     pub(super) fn mark(&self, node: Option<usize>, key: &str) -> Option<Mark> {
         if self.anywhere.contains(key) {
             return Some(Mark::Remove);
@@ -103,7 +103,7 @@ impl Plan {
         self.nodes.get(node?)?.get(key).copied()
     }
 
-    /// Whether something below a place that no path leads to may have to be removed.
+    /// Whether a rule applies at any depth, and so in places that no path leads to.
     pub(super) fn looks_everywhere(&self) -> bool {
         !self.anywhere.is_empty()
     }
@@ -156,7 +156,7 @@ impl Plan {
         Some(Action::Message(self.messages.len() - 1))
     }
 
-    /// What a mark means for a field of this kind.
+    /// The action that a mark means for a field of this kind.
     fn action(
         &mut self,
         mark: Option<Mark>,
@@ -180,8 +180,8 @@ impl Plan {
         }
     }
 
-    /// The index of the message for a shape at a node. Clerk's shapes don't contain
-    /// themselves; one that did would be looked at once.
+    /// The index of the message for a shape at a node. Clerk's shapes don't contain themselves;
+    /// one that did would be compiled once.
     fn shape(
         &mut self,
         shape: usize,

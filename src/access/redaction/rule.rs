@@ -1,21 +1,21 @@
-//! Rules and named sets of them, in words.
+//! Rules, and the named sets of rules, as a policy writes them.
 
 use std::collections::BTreeSet;
 
 use crate::clerk::{catalog, schema};
 use crate::filter::TypePattern;
 
-/// A suggestion must be at least this much like what was written.
+/// Minimum similarity of a suggestion to the text.
 const SIMILARITY_MIN: f64 = 0.5;
-/// Before a name that is meant wherever it stands.
+/// Prefix of a name that applies at any depth.
 const ANYWHERE: &str = "**.";
 
-/// What to remove.
+/// A field to remove.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rule {
     /// The field at this path.
     At(Vec<String>),
-    /// Fields of this name, wherever they stand.
+    /// Every field of this name, at any depth.
     Anywhere(String),
 }
 
@@ -25,11 +25,11 @@ pub(super) struct Set {
     pub(super) rules: &'static [&'static str],
 }
 
-/// A set that is removed for everyone who is not granted it by name.
+/// A set that is removed unless the policy grants it by name.
 pub(super) struct Sealed {
     pub(super) name: &'static str,
     families: &'static [&'static str],
-    /// What the events' `data.object` says, which holds whatever their type is called.
+    /// Values of `data.object` that the set covers, whatever the event's type.
     pub(super) objects: &'static [&'static str],
     rules: &'static [&'static str],
 }
@@ -68,8 +68,8 @@ impl Sealed {
     }
 }
 
-/// What signs somebody in. The families also hold types that Clerk may add, or that its
-/// own documents mention and its schemas do not, such as `invitation.created`.
+/// Fields that let a person sign in. The families also hold types that Clerk may add, or that
+/// its own documents mention and its schemas do not, such as `invitation.created`.
 pub(super) const SEALED: &[Sealed] = &[
     Sealed {
         name: "messages",
@@ -91,7 +91,7 @@ pub(super) const SEALED: &[Sealed] = &[
     },
 ];
 
-/// What a policy can remove by name.
+/// The sets that a policy can remove by name.
 const SETS: &[Set] = &[
     Set {
         name: "contact",
@@ -106,7 +106,7 @@ const SETS: &[Set] = &[
             "**.affiliation_email_address",
             "**.web3_wallets",
             "**.web3_wallet",
-            // A member's, which is most often an e-mail address.
+            // A member's identifier, which is most often an e-mail address.
             "**.identifier",
         ],
     },
@@ -124,7 +124,7 @@ const SETS: &[Set] = &[
             "**.picture",
             "**.birthday",
             "**.gender",
-            // What a user calls an account or a key.
+            // A user's name for an account or a key.
             "**.label",
             "**.google_id",
             "**.provider_user_id",
@@ -161,21 +161,21 @@ const SETS: &[Set] = &[
     },
 ];
 
-/// Why a rule is not one.
+/// Why a text is not a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRule {
-    /// It is neither a set nor a field's path. Accepting it would remove nothing.
+    /// The text is neither a set nor a field's path. Accepting it would remove nothing.
     #[error(
         "{rule:?} is neither a set ({sets}) nor a field of Clerk's events, such as data.private_metadata, or **.private_metadata for wherever it stands{suggestion}",
         sets = set_names(SETS.iter().map(|set| set.name))
     )]
     UnknownField {
-        /// As it was written.
+        /// The text.
         rule: String,
-        /// What it may mean.
+        /// `; did you mean …?`, or empty.
         suggestion: String,
     },
-    /// It is not a set that can be granted.
+    /// The text is not a set that can be granted.
     #[error(
         "{0:?} is not a set that can be granted; these are: {sets}",
         sets = set_names(SEALED.iter().map(|set| set.name))
@@ -188,7 +188,7 @@ fn set_names(names: impl Iterator<Item = &'static str>) -> String {
 }
 
 impl Rule {
-    /// Reads a rule that is known to be one.
+    /// Reads a text that is known to be a rule.
     pub(super) fn read(text: &str) -> Self {
         match text.strip_prefix(ANYWHERE) {
             Some(name) => Self::Anywhere(name.to_owned()),
@@ -199,7 +199,7 @@ impl Rule {
         }
     }
 
-    /// Whether whatever `other` removes is removed by this rule too.
+    /// Whether this rule removes everything that `other` removes.
     pub(super) fn removes_all_of(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::At(at), Self::At(path)) => path.starts_with(at),
@@ -254,8 +254,8 @@ fn suggestion(text: &str) -> String {
     }
 }
 
-/// The paths at which fields with the name of a removed one stay, since `removed` names
-/// it by another path. Worth a warning: a session's event carries the whole user.
+/// Paths of fields that stay although `removed` removes a field of the same name by another
+/// path. They are worth a warning: a session's event carries the whole user.
 #[must_use]
 pub fn uncovered_places(removed: &[String]) -> Vec<String> {
     let rules: BTreeSet<Rule> = removed

@@ -98,7 +98,7 @@ fn sealed_fields_are_removed_from_types_that_clerk_may_add() {
 }
 
 #[test]
-fn what_signs_somebody_in_is_sealed_whatever_the_type_is_called() {
+fn sign_in_secrets_are_sealed_whatever_the_type() {
     let sealed = Redaction::default();
     let granted = redaction(&[], &["messages", "invitation_urls"]);
     let is_shown = |redaction: &Redaction, event_type: &str, data: &str| {
@@ -168,7 +168,7 @@ fn what_signs_somebody_in_is_sealed_whatever_the_type_is_called() {
         let shown = is_shown(&sealed, event_type, data);
         assert_eq!(shown, [true, true], "{event_type:?} {data}");
     }
-    // Told apart in words as well.
+    // Policies name the sets of a pattern as well.
     let asked = |text: &str| sealed.names(&[text.parse().expect("a pattern")]);
     for text in ["EMAIL.created", "Ema*", "email", "sms.*", "*"] {
         assert!(asked(text).contains(&"messages".to_owned()), "{text}");
@@ -261,7 +261,7 @@ fn a_key_cannot_hide_from_its_removal() {
 
 #[test]
 fn a_rule_that_would_remove_nothing_is_refused_with_the_nearest_right_one() {
-    for (wrong, right) in [
+    for (misspelled, right) in [
         ("data.private_metdata", "data.private_metadata"),
         ("**.email_adresses", "**.email_addresses"),
         ("contacts", "contact"),
@@ -270,8 +270,8 @@ fn a_rule_that_would_remove_nothing_is_refused_with_the_nearest_right_one() {
             "event_attributes.http_request.client_ip",
         ),
     ] {
-        let error = Redaction::new(&strings(&[wrong]), &[])
-            .expect_err(wrong)
+        let error = Redaction::new(&strings(&[misspelled]), &[])
+            .expect_err(misspelled)
             .to_string();
         assert!(
             error.ends_with(&format!("did you mean {right}?")),
@@ -349,7 +349,7 @@ fn any_rule() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What follows from the body's ids stays, whatever is removed from the body.
+/// The event without what follows from the body's ids, which no rule removes.
 fn without_envelope(event: proto::Event) -> proto::Event {
     proto::Event {
         http_request: event
@@ -396,7 +396,7 @@ proptest! {
         prop_assert_eq!(event(&typed).id, "msg_1");
     }
 
-    /// Whatever stands in a body, it is either shown without what is removed or not shown.
+    /// Every body is either shown without the removed fields or withheld.
     #[test]
     fn no_body_makes_redaction_panic(body in "\\PC*", type_name in "[a-z.]{0,12}") {
         let all = redaction(&["contact", "names", "metadata", "network", "data"], &[]);

@@ -1,4 +1,4 @@
-//! Removing fields from an encoded message, without decoding it.
+//! Removes fields from an encoded message, without decoding it.
 
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
@@ -13,11 +13,11 @@ const VALUE_STRUCT: u32 = 5;
 const VALUE_LIST: u32 = 6;
 const LIST_VALUES: u32 = 1;
 
-/// The bytes are no message.
+/// The error for bytes that are not a message.
 #[derive(Debug)]
 pub(super) struct Malformed;
 
-/// The message without what the plan's message `index` removes; none if it has nothing of it.
+/// The message without what the plan's message `index` removes; none if it holds nothing of it.
 pub(super) fn redact(
     plan: &Plan,
     index: usize,
@@ -36,7 +36,7 @@ pub(super) fn redact(
     })
 }
 
-/// What `data.object` of an encoded event says.
+/// The value of `data.object` in an encoded event.
 pub(super) fn data_object(event: &[u8]) -> Result<Option<&str>, Malformed> {
     let mut object = None;
     let mut rest = event;
@@ -80,7 +80,7 @@ fn last(message: &[u8], number: u32) -> Result<Option<&[u8]>, Malformed> {
     Ok(found)
 }
 
-/// A `google.protobuf.Struct`, `map<string, Value> fields = 1`, without what is removed from it.
+/// A `google.protobuf.Struct`, `map<string, Value> fields = 1`, without its removed fields.
 fn redact_struct(
     plan: &Plan,
     node: Option<usize>,
@@ -104,7 +104,7 @@ fn redact_struct(
     })
 }
 
-/// The same for a `google.protobuf.Value`; arrays are looked through.
+/// A `google.protobuf.Value` without its removed fields, also inside arrays.
 fn redact_value(
     plan: &Plan,
     node: Option<usize>,
@@ -146,7 +146,7 @@ impl Verdict {
     }
 }
 
-/// Judges each field. Copies nothing up to the first that does not stay as it is.
+/// Judges each field. Copies nothing before the first field that changes.
 fn rewrite<'a>(
     message: &'a [u8],
     mut judge: impl FnMut(&Field<'a>) -> Result<Verdict, Malformed>,
@@ -177,9 +177,9 @@ fn rewrite<'a>(
 
 struct Field<'a> {
     number: u32,
-    /// With its key.
+    /// The whole field, key included.
     whole: &'a [u8],
-    /// Of a length-delimited field; empty for any other.
+    /// The value of a length-delimited field; empty for any other.
     value: &'a [u8],
 }
 
