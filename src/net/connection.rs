@@ -20,19 +20,19 @@ use super::trust::Trust;
 /// The other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Where it connected from.
+    /// The address that it connected from.
     pub address: SocketAddr,
-    /// The names of its certificate, if it showed one that the client CA vouches for.
+    /// The names of its certificate, if it sent one that the client CA vouches for.
     pub certificate_names: Arc<[String]>,
-    /// What it has shown so far.
+    /// Whether it has proven that it may stay.
     pub trust: Trust,
 }
 
-/// A connection that has said something.
+/// An accepted connection whose first bytes have arrived.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) stream: Stream,
-    /// Read already, to see that the other end speaks.
+    /// The first bytes, which the handshake has read.
     pub(super) first: Bytes,
     pub(super) peer: Peer,
     pub(super) stall: WriteStall,
@@ -41,7 +41,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Who connected.
+    /// The other end.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -54,7 +54,7 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// How long the other end may take nothing of what is written to it.
+/// Ends a connection whose other end reads nothing of what is written for this long.
 #[derive(Debug)]
 pub(super) struct WriteStall {
     timeout: Option<Duration>,
@@ -206,7 +206,7 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
-    /// The clock is advanced by the test's runtime, as soon as nothing else can go on.
+    /// The test's runtime advances the clock as soon as every task waits.
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up_after_the_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");

@@ -4,8 +4,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::event::numbers::saturating;
 
-/// Raises this process's limit on open files as far as the system allows, and says how
-/// many there may be.
+/// Raises this process's limit on open files as far as the system allows, and returns the new
+/// limit.
 #[must_use]
 pub fn raise_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -17,6 +17,6 @@ pub fn raise_limit() -> usize {
         Ok(()) => maximum,
         Err(_) => current,
     };
-    // None is "no limit".
+    // `None` means no limit.
     allowed.map_or(usize::MAX, saturating)
 }

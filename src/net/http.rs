@@ -1,7 +1,7 @@
 //! The HTTP server of every port, with bounds on the heads of requests.
 //!
-//! A server without such bounds keeps a connection that never completes its head, which
-//! would hold up every graceful stop as well.
+//! Without such bounds, a connection that never completes its head would stay open, and would
+//! delay every graceful stop.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,28 +22,28 @@ use super::connection::Peer;
 use super::listener::Listener;
 use crate::event::numbers::saturating;
 
-/// What a port bounds on each of its connections.
+/// Bounds on each connection of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// A larger head of a request is refused: with 431 over HTTP/1.1, where at least 8 KiB are
-    /// allowed.
+    /// Maximum size of a request's head. A larger one is refused; over HTTP/1.1 with 431, and at
+    /// least 8 KiB are allowed there.
     pub head_bytes_max: u32,
-    /// For a head over HTTP/1.1 to arrive, also on a connection that is kept open between
-    /// requests.
+    /// Maximum time for the head of an HTTP/1.1 request to arrive, also on a connection that is
+    /// kept open between requests.
     pub head_timeout: Duration,
-    /// What a port bounds that speaks HTTP/2 as well. It keeps no connection of HTTP/1.1 open
-    /// between requests.
+    /// Bounds of a port that speaks HTTP/2 as well. Such a port closes an HTTP/1.1 connection
+    /// after each request.
     pub http2: Option<Http2Bounds>,
 }
 
-/// What a port bounds on each of its connections of HTTP/2.
+/// Bounds on each HTTP/2 connection of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Http2Bounds {
-    /// Requests at once.
+    /// Maximum number of requests at once.
     pub streams_max: u32,
-    /// A connection that is silent for this long is asked whether it is alive …
+    /// The server pings a connection after this long without a frame …
     pub keepalive_interval: Duration,
-    /// … and dropped when it does not answer within this time.
+    /// … and closes it if the answer takes longer than this.
     pub keepalive_timeout: Duration,
 }
 
@@ -91,8 +91,8 @@ pub async fn serve<S, B>(
     connections.shutdown().await;
 }
 
-/// What serves the connections of a port one by one, for a port that gives each connection an
-/// executor of its own.
+/// Builds a server of single connections, for a port that gives each connection an executor of
+/// its own.
 #[must_use]
 pub fn server<E>(bounds: Bounds, executor: E) -> auto::Builder<E> {
     let head_bytes_max = saturating(bounds.head_bytes_max);
@@ -116,7 +116,7 @@ pub fn server<E>(bounds: Bounds, executor: E) -> auto::Builder<E> {
     server
 }
 
-/// Hands requests on with the peer who sent them.
+/// Adds the connection's [`Peer`] to each request.
 #[derive(Clone, Debug)]
 struct WithPeer<S> {
     peer: Peer,

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// Svix waits this long for an endpoint (Svix, "Retries").
+/// Maximum time for an answer, as Svix waits for an endpoint (Svix, "Retries").
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const ANSWER_BYTES_MAX: usize = 20_000;
 
@@ -30,7 +30,7 @@ pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
-    /// Its body, empty where it is too large or broke off.
+    /// Its body; empty if it is too large or breaks off.
     pub body: String,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<Duration>,
@@ -53,15 +53,15 @@ pub enum ClientError {
     /// The connection failed or broke.
     #[error("cannot reach {url}: {cause}")]
     Unreachable {
-        /// Where the request was for.
+        /// The URL of the request.
         url: String,
-        /// Why, with the causes of that.
+        /// The error, with its causes.
         cause: String,
     },
-    /// It took too long.
+    /// No answer came in time.
     #[error("{url} did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
     TimedOut {
-        /// Where the request was for.
+        /// The URL of the request.
         url: String,
     },
 }
@@ -83,7 +83,7 @@ impl HttpClient {
         Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
     }
 
-    /// Sends a request and reads the answer, within the time that Svix has for both.
+    /// Sends a request and reads the answer, within the time that Svix gives to both.
     ///
     /// # Errors
     /// When there is no answer.

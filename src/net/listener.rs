@@ -1,4 +1,4 @@
-//! Accepts connections, and hands over those that say something.
+//! Accepts connections, and hands over those whose first bytes arrive in time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,23 +19,24 @@ use super::tls::{Tls, certificate_names};
 use super::trust::{Trust, UnprovenConnections};
 use crate::telemetry::LogLimit;
 
-/// For the TLS handshake and the first bytes.
+/// Maximum time for the TLS handshake and the first bytes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a failed accept, such as too many open files; trying again at once would spin.
+/// Pause after a failed accept, such as with too many open files, because a retry at once would
+/// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a port bounds.
+/// Bounds of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections open at once.
+    /// Maximum number of open connections.
     pub connections_max: usize,
     /// How many bytes a connection has to send before it is served.
     pub opening_bytes: usize,
-    /// How long the other end may take nothing of what is written to it.
+    /// Maximum time that the other end may read nothing of what is written to it.
     pub write_timeout: Option<Duration>,
 }
 
-/// A port.
+/// A bound port, which accepts connections.
 #[derive(Debug)]
 pub struct Listener {
     port: &'static str,
@@ -50,7 +51,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Serves the port that `tcp` is bound to, under this name in logs and metrics.
+    /// Accepts connections of `tcp`. Logs and metrics call the port `port`.
     #[must_use]
     pub fn new(port: &'static str, tcp: TcpListener, limits: Limits, metrics: Metrics) -> Self {
         Self {
@@ -66,17 +67,17 @@ impl Listener {
         }
     }
 
-    /// Speaks TLS only.
+    /// Speaks TLS only, if there is a certificate.
     #[must_use]
     pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
         self.tls = tls;
         self
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system does not report it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
@@ -85,8 +86,8 @@ impl Listener {
         self.port
     }
 
-    /// The next connection that has said something. It can be dropped and called again,
-    /// as in `select!`.
+    /// Returns the next connection whose first bytes have arrived. It can be dropped and called
+    /// again, as in `select!`.
     pub async fn accept(&mut self) -> Connection {
         loop {
             tokio::select! {
@@ -143,7 +144,7 @@ impl Listener {
     }
 }
 
-/// A connection that has yet to say something.
+/// A connection whose first bytes have not arrived yet.
 struct Handshake {
     port: &'static str,
     tls: Option<Tls>,
@@ -157,7 +158,7 @@ struct Handshake {
 
 impl Handshake {
     async fn run(self, stream: TcpStream) -> Option<Connection> {
-        // Small frames should not wait for more; a socket that cannot is served as well.
+        // Small frames should not wait for more; a socket without this option works as well.
         let _unset = stream.set_nodelay(true);
         let given_up = self.trust.given_up().clone();
         let handshake = timeout(HANDSHAKE_TIMEOUT, self.open(stream));
@@ -199,7 +200,8 @@ impl Handshake {
         Ok((stream, names, first))
     }
 
-    /// A client that hangs up is nobody's concern; one that cannot agree on TLS is.
+    /// Logs a failed TLS handshake as a warning. A client that hangs up is only worth a debug
+    /// line.
     fn log_failure(&self, error: &io::Error) {
         if self.tls.is_none() || error.kind() != io::ErrorKind::InvalidData {
             tracing::debug!(port = self.port, peer = %self.address, %error, "a connection broke");

@@ -1,4 +1,4 @@
-//! What the public ports count.
+//! The metrics of the public ports.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -69,7 +69,7 @@ impl Metrics {
     }
 }
 
-/// Counts one connection for as long as it is there.
+/// Counts one open connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Slot(Gauge);
 

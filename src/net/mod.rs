@@ -1,4 +1,4 @@
-//! Sockets: what the ports have in common, and the HTTP server of all of them.
+//! Sockets: the listener, TLS and the HTTP server that the ports share, and an HTTP client.
 //!
 //! ```text
 //!   accept ─► handshake: TLS handshake, first bytes ─► Connection, for webhook or grpc to serve
@@ -6,10 +6,10 @@
 //!               └─► closed ◄────────────────────────────┘ the oldest unproven one gives way
 //! ```
 //!
-//! A connection costs its server nothing but a socket until it has said something, and
-//! there is a bound on how many there are. Beyond it, those that have not shown to be one
-//! of those whom the port is for ([`Trust`]) give way to newcomers. What this module
-//! does not know: what is asked over HTTP, gRPC, and what a certificate's owner may do.
+//! Until its first bytes arrive, a connection costs the server no more than a socket. Each port
+//! bounds its connections. Beyond the bound, the oldest connection that has not proven itself
+//! ([`Trust`]), by a signed delivery or by credentials, is closed for the new one. What this
+//! module does not know: the meaning of requests, gRPC, and what a certificate's owner may do.
 
 #![warn(clippy::indexing_slicing)]
 

@@ -16,28 +16,23 @@ use x509_parser::prelude::FromDer as _;
 
 use super::metrics::Metrics;
 
-/// Where the certificate of a port is, in PEM.
+/// The files of a port's certificate, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, followed by those that vouch for it.
+    /// The certificate, followed by its chain.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// The authorities whose client certificates are taken.
+    /// The authorities whose client certificates are accepted.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Why TLS cannot be spoken with these files.
+/// Why these files cannot serve for TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{}: {error}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: pem::Error,
-    },
+    File { path: PathBuf, error: pem::Error },
     /// A file holds no certificate.
     #[error("{}: holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
     NoCertificate(PathBuf),
@@ -48,7 +43,6 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// Why.
         error: rustls::Error,
     },
     /// The authorities cannot be used.
@@ -56,7 +50,6 @@ pub enum TlsError {
     Authorities {
         /// The file.
         path: PathBuf,
-        /// Why.
         reason: String,
     },
 }
@@ -85,13 +78,13 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Puts them in force for connections that open from now on. Returns whether they
-    /// are others than before.
+    /// Puts them in force for connections that open from now on. Returns whether they differ
+    /// from those before.
     pub fn put_in_force(self) -> bool {
         self.put_in_force_where(|_| true)
     }
 
-    /// The same, unless others than `former` are in force by now.
+    /// Puts them in force, unless the certificates in force are no longer `former`.
     fn put_in_place_of(self, former: &Loaded) -> bool {
         self.put_in_force_where(|current| Arc::ptr_eq(&current.config, &former.config))
     }
@@ -121,7 +114,7 @@ impl CertificateFiles {
     }
 }
 
-/// What was in the files, to see whether they say something else now.
+/// The content of the files, to see whether it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Source {
     chain: Vec<CertificateDer<'static>>,
@@ -140,7 +133,7 @@ impl Tls {
     /// Reads the files of a port whose connections speak `protocol` (ALPN).
     ///
     /// # Errors
-    /// When a file is not what it should be, or the key is not the certificate's.
+    /// When a file cannot be used, or the key does not belong to the certificate.
     pub fn load(
         port: &'static str,
         files: &CertificateFiles,
@@ -157,7 +150,7 @@ impl Tls {
         })
     }
 
-    /// Reads `files`, which replace those of before once they are put in force.
+    /// Reads `files`, which replace the former ones once they are put in force.
     ///
     /// # Errors
     /// As [`Tls::load`]; the former certificate stays in force.
@@ -168,8 +161,8 @@ impl Tls {
         })
     }
 
-    /// Reads the files again, for connections that open from now on. Says whether that put
-    /// another certificate in force; files that replaced these meanwhile stay.
+    /// Reads the files again, for connections that open from now on. Returns whether that put
+    /// another certificate in force. Files that replaced these meanwhile stay.
     ///
     /// # Errors
     /// As [`Tls::load`]; the former certificate stays in force.
@@ -177,7 +170,7 @@ impl Tls {
         let former = self.loaded();
         match self.read(&former.files) {
             Ok(renewal) => Ok(renewal.put_in_place_of(&former)),
-            // Nobody misses files that are no longer asked for.
+            // Other files are in force by now, so an error in these does not matter.
             Err(_) if !Arc::ptr_eq(&former.config, &self.current()) => Ok(false),
             Err(error) => Err(error),
         }
@@ -228,7 +221,7 @@ fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
                 let added = roots.add(authority.clone());
                 added.map_err(|error| refused(error.to_string()))?;
             }
-            // A client without one is asked for other credentials with each call.
+            // A client without a certificate shows other credentials with each call.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()

@@ -1,4 +1,4 @@
-//! What a connection has shown so far, and whether it has to make room for others.
+//! Whether a connection has proven itself, or has to make room for others.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 
 use tokio_util::sync::CancellationToken;
 
-/// Connections that have ended and are still listed, beside twice those that are open.
+/// Maximum number of ended connections in the list, beyond twice the open ones.
 const ENDED_MAX: usize = 64;
 
-/// Whether a connection has shown that it may stay; clones share it.
+/// Whether a connection has proven that it may stay; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     shared: Arc<Shared>,
@@ -22,19 +22,19 @@ struct Shared {
 }
 
 impl Trust {
-    /// Grants it: the other end has shown, by a signed delivery or by its credentials, that the
-    /// port is for it. The connection never makes room for another.
+    /// Notes that the other end has proven itself, by a signed delivery or by its credentials.
+    /// The connection never makes room for another.
     pub fn grant(&self) {
         self.shared.is_trusted.store(true, Ordering::Relaxed);
     }
 
-    /// Cancelled when it has to make room.
+    /// Cancelled when the connection has to make room.
     pub(super) fn given_up(&self) -> &CancellationToken {
         &self.shared.given_up
     }
 }
 
-/// The connections that have not shown who they are, oldest first.
+/// The connections that have not proven themselves, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct UnprovenConnections(VecDeque<Weak<Shared>>);
 
@@ -46,7 +46,7 @@ impl UnprovenConnections {
         self.0.push_back(Arc::downgrade(&trust.shared));
     }
 
-    /// Gives up the oldest. Says whether there was one.
+    /// Gives up the oldest. Returns whether there was one.
     pub(super) fn give_up_oldest(&mut self) -> bool {
         while let Some(oldest) = self.0.pop_front() {
             if let Some(oldest) = unproven(&oldest) {

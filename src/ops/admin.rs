@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 use crate::fanout::Fanout;
 use crate::log::Writability;
 
-/// What the probes look at.
+/// The state that the probes report.
 pub struct Probes {
     /// Every module's metrics.
     pub registry: Registry,
-    /// Whose gauges are brought up to date for each scrape.
+    /// The fan-out, which updates its gauges for each scrape.
     pub fanout: Fanout,
     /// Whether the log takes writes.
     pub writability: watch::Receiver<Writability>,
-    /// Whether the gateway stops.
+    /// Cancelled when the gateway stops.
     pub drain: CancellationToken,
 }
 
@@ -42,7 +42,7 @@ pub fn router(probes: Probes) -> Router {
         .with_state(Arc::new(probes))
 }
 
-/// Ready means: send webhooks here. A log that cannot be written is not.
+/// Ready means: send webhooks here. A gateway whose log cannot be written is not ready.
 async fn readiness(State(probes): State<Arc<Probes>>) -> Response {
     let reason = if probes.drain.is_cancelled() {
         Some("shutting down".to_owned())

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 use crate::net::{Limits, Listener, http};
 
 const CONNECTIONS_MAX: usize = 64;
-/// A larger head is answered 431.
+/// Maximum size of a head; a larger one is answered 431.
 const HEAD_BYTES_MAX: u32 = 16 << 10;
-/// Also for a connection that is kept open between requests.
+/// Maximum time for a head to arrive, also on a connection that is kept open between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a client that reads nothing of what it asked for.
+/// Maximum time that a client may read nothing of its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const BOUNDS: http::Bounds = http::Bounds {
@@ -21,7 +21,7 @@ const BOUNDS: http::Bounds = http::Bounds {
     http2: None,
 };
 
-/// What is bounded on the admin port.
+/// Bounds of the admin port.
 #[must_use]
 pub fn limits() -> Limits {
     Limits {

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::panics;
 use tracing_subscriber::filter::LevelFilter;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -19,7 +19,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Changes what is logged while the gateway runs.
+/// Changes the log level while the gateway runs.
 pub struct LevelControl(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
 
 impl fmt::Debug for LevelControl {
@@ -40,7 +40,7 @@ impl LevelControl {
     }
 }
 
-/// What is logged.
+/// The log level, for all modules or for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
     directives: String,
@@ -49,7 +49,7 @@ pub struct Level {
 impl Level {
     fn filter(&self) -> Result<EnvFilter, String> {
         let directives = &self.directives;
-        // The NATS client reports as news what `log::jetstream` reports too.
+        // The NATS client reports connections at `info`, and `log::jetstream` reports them too.
         EnvFilter::try_new(format!("async_nats=error,{directives}"))
             .map_err(|error| format!("log level {directives:?}: {error}"))
     }
@@ -69,12 +69,12 @@ impl FromStr for Level {
 
     /// Reads directives such as `info` or `clerkcast=debug,warn`.
     fn from_str(directives: &str) -> Result<Self, String> {
-        // The filter takes a word that is no level for a module's name, and logs nothing.
+        // `EnvFilter` takes an unknown level for a module's name, and would log nothing.
         let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
         let unknown = directives
             .split(',')
             .map(str::trim)
-            .find(|one| !one.contains(['=', '[']) && !is_level(one));
+            .find(|directive| !directive.contains(['=', '[']) && !is_level(directive));
         if let Some(unknown) = unknown {
             return Err(format!(
                 "log level {unknown:?}: expected error, warn, info, debug or trace, or a per-module directive such as info,clerkcast::webhook=debug"
@@ -87,7 +87,7 @@ impl FromStr for Level {
     }
 }
 
-/// Starts logging. From here on, panics are lines as well.
+/// Starts logging. From then on, panics are log lines as well.
 ///
 /// # Errors
 /// When logging has been started before.

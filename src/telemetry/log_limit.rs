@@ -1,4 +1,4 @@
-//! Bounds what strangers can make the gateway log.
+//! Bounds the log lines that unauthenticated callers can cause.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ struct Window {
 }
 
 impl LogLimit {
-    /// Whether to log a line now; if so, how many were not logged since the last.
+    /// Returns whether to log a line now; if so, with the number of lines left out since the
+    /// last.
     #[must_use]
     pub fn admit(&self) -> Option<u64> {
         let mut window = self.window.lock();

@@ -1,6 +1,6 @@
 //! What the process reports about itself: log lines, metrics, and a count of panics.
 //!
-//! Any module may use it; it knows none.
+//! Every module may use this one, which uses no other.
 
 mod init;
 mod log_limit;

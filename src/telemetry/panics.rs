@@ -1,4 +1,4 @@
-//! Panics: counted, and logged like anything else that strangers may bring about.
+//! Panics: counted, and logged with a limit, since callers may cause them.
 
 use std::sync::LazyLock;
 
@@ -8,10 +8,10 @@ use prometheus_client::registry::Registry;
 use super::log_limit::LogLimit;
 use super::metrics::declare;
 
-/// Of the process, since that is what a panic hook belongs to.
+/// One counter for the process, because a panic hook is the process's.
 static PANICS: LazyLock<Counter> = LazyLock::new(Counter::default);
 
-/// Declares the metric.
+/// Registers the metric.
 pub fn register_panics(registry: &mut Registry) {
     declare(
         registry,
@@ -21,7 +21,7 @@ pub fn register_panics(registry: &mut Registry) {
     );
 }
 
-/// From here on, panics are log lines: ten a second, without a backtrace.
+/// Makes panics log lines: at most ten a second, without a backtrace.
 pub(super) fn report() {
     let lines = LogLimit::default();
     std::panic::set_hook(Box::new(move |panic| {
@@ -30,7 +30,7 @@ pub(super) fn report() {
             return;
         };
         let location = panic.location().map(ToString::to_string);
-        // One that was put together may quote what it choked on, such as a part of a body.
+        // A formatted message may quote its input, such as a part of a body.
         let literal = panic.payload().downcast_ref::<&str>();
         tracing::error!(
             location = location.unwrap_or_default(),
