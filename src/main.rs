@@ -33,9 +33,9 @@ async fn main() -> ExitCode {
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if is_service && tracing::dispatcher::has_been_set() && failure.is_news() {
+            if is_service && tracing::dispatcher::has_been_set() && failure.is_unreported() {
                 tracing::error!("{failure}");
-            } else if failure.is_news() {
+            } else if failure.is_unreported() {
                 eprintln!("clerkcast: {failure}");
             }
             ExitCode::from(failure.exit_code())

@@ -1,4 +1,4 @@
-//! What a gateway logs when it starts: what it runs, from where, and who may use it.
+//! Logs what a gateway runs when it starts, from where, and who may use it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,18 +9,18 @@ use super::open::{Addresses, Gateway};
 use crate::access::{AccessConfig, audit};
 use crate::webhook::{self, Source};
 
-/// The commit that this was built from.
+/// The commit that this binary was built from.
 const COMMIT: Option<&str> = option_env!("CLERKCAST_COMMIT");
 /// The embedded log's file.
 const DATABASE: &str = "clerkcast.db";
 
-/// As log lines show a duration: `0.086s`.
+/// Writes a duration as log lines show it: `0.086s`.
 #[must_use]
 pub fn seconds(duration: Duration) -> String {
     format!("{:.3}s", duration.as_secs_f64())
 }
 
-/// The duration in its largest whole unit: `30d`, `36h`, `0.5s`.
+/// Writes a duration in its largest whole unit: `30d`, `36h`, `0.5s`.
 #[must_use]
 pub fn shown_duration(duration: Duration) -> String {
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
@@ -58,7 +58,7 @@ pub async fn announce(gateway: &Gateway, file: Option<&Path>) -> anyhow::Result<
 
 async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
     let config = &gateway.config;
-    // A store that does not answer now is no reason not to start.
+    // The gateway starts even if the store does not answer now.
     let description = gateway
         .log
         .describe()
@@ -83,10 +83,10 @@ async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
         data_dir = data_dir.map(|directory| display(directory.display())),
         stream,
         epoch = %gateway.log.epoch(),
-        events = described.map(|it| it.record_count),
-        oldest = described.and_then(|it| it.oldest_receive_time).map(display),
-        newest = described.and_then(|it| it.newest_receive_time).map(display),
-        used_bytes = described.map(|it| it.size_bytes),
+        events = described.map(|description| description.record_count),
+        oldest = described.and_then(|description| description.oldest_receive_time).map(display),
+        newest = described.and_then(|description| description.newest_receive_time).map(display),
+        used_bytes = described.map(|description| description.size_bytes),
         file_bytes,
         retain_for = retain_for.map_or_else(|| "off".to_owned(), shown_duration),
         retain_bytes = retain_bytes.map_or_else(|| "off".to_owned(), |bytes| bytes.to_string()),

@@ -1,4 +1,4 @@
-//! The certificates of both ports, kept as the files have them.
+//! The certificates of both ports, reloaded when their files change.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::config::Config;
 use crate::net::{CertificateFiles, Metrics, Renewal, Tls};
 
-/// How often the files are looked at without being asked.
+/// Interval between two reads of the files without a signal.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The certificates in force; clones share them.
@@ -48,10 +48,10 @@ impl Certificates {
         Ok(renewals)
     }
 
-    /// Reads all files again. What is wrong leaves the certificate in force that was.
+    /// Reads all files again. A file with an error leaves the former certificate in force.
     ///
     /// # Errors
-    /// With what is wrong first; the other ports' certificates are taken nevertheless.
+    /// With the first error; the other ports' certificates are reloaded nevertheless.
     fn reload(&self) -> anyhow::Result<()> {
         let reloaded: Vec<_> = self.0.iter().map(Tls::reload).collect();
         for outcome in reloaded {
@@ -60,7 +60,8 @@ impl Certificates {
         Ok(())
     }
 
-    /// Reads the files again and again: a program that renews them may send no signal.
+    /// Reads the files again at an interval, because a program that renews them may send no
+    /// signal.
     pub(super) async fn keep(self) {
         let mut reported = None;
         loop {

@@ -1,4 +1,4 @@
-//! What a gateway needs to know, checked and by component.
+//! The configuration of a gateway, checked and by component.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,14 +12,14 @@ use crate::{fanout, log, webhook};
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Everything a gateway needs to know.
+/// The configuration of a gateway.
 #[derive(Debug)]
 pub struct Config {
     /// How webhooks are received, and from which sources.
     pub webhook: webhook::Config,
     /// How events are distributed.
     pub fanout: fanout::Config,
-    /// Where the log is.
+    /// The log.
     pub log: LogConfig,
     /// What callers without credentials may use.
     pub doors: DoorConfig,
@@ -33,7 +33,7 @@ pub struct Config {
     pub admin: SocketAddr,
     /// How long a graceful stop may take.
     pub drain_timeout: Duration,
-    /// What is logged.
+    /// The log level.
     pub log_level: Level,
 }
 
@@ -42,9 +42,9 @@ pub struct Config {
 pub struct PortConfig {
     /// Its address.
     pub listen: SocketAddr,
-    /// TLS on it.
+    /// The certificate, if the port speaks TLS.
     pub tls: Option<CertificateFiles>,
-    /// Connections open at once.
+    /// Maximum number of open connections.
     pub connections_max: usize,
 }
 
@@ -60,10 +60,10 @@ pub struct DoorConfig {
     pub allows_anonymous: bool,
 }
 
-/// What a build without the feature answers where NATS is asked for.
+/// The error of a build without the feature, if NATS is configured.
 pub(crate) const NO_NATS: &str = "this build has no NATS support; build with --features nats";
 
-/// Which log.
+/// The kind of log, and its configuration.
 #[derive(Clone, Debug)]
 pub enum LogConfig {
     /// In a file of this machine.
@@ -98,7 +98,7 @@ impl Default for Config {
     }
 }
 
-/// As `config check` shows it.
+/// The log as `config check` shows it.
 impl fmt::Display for LogConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -111,7 +111,7 @@ impl fmt::Display for LogConfig {
 }
 
 impl LogConfig {
-    /// How long and how much of it is kept.
+    /// How long and how many bytes of events are kept.
     #[must_use]
     pub fn retention(&self) -> (Option<Duration>, Option<u64>) {
         match self {

@@ -1,4 +1,4 @@
-//! What a reload replaces, and how the last one ended.
+//! The parts of a gateway that a reload replaces, and the metrics of reloads.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::log::Keep;
 use crate::telemetry::metrics::gauge;
 use crate::webhook;
 
-/// What can be replaced while the gateway runs; clones share it.
+/// The parts that can be replaced while the gateway runs; clones share them.
 #[derive(Clone, Debug)]
 pub struct Controls {
     pub(super) access: Access,
@@ -24,7 +24,7 @@ pub struct Controls {
     pub(super) metrics: Metrics,
 }
 
-/// What reloads came to; clones share it.
+/// The metrics of reloads; clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
     successful: Gauge,

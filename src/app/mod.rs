@@ -1,5 +1,5 @@
-//! The composition root: opens the log, binds every listener, wires the modules, and
-//! takes them down in the right order.
+//! The composition root: opens the log, binds every listener, connects the modules, and stops
+//! them in the right order.
 
 mod announce;
 mod certificates;

@@ -28,8 +28,8 @@ use crate::{fanout, intake, ops, telemetry, webhook};
 /// File descriptors for everything but connections on the two public ports.
 const DESCRIPTORS_RESERVED: usize = 256;
 
-/// A gateway whose log is open and whose listeners are bound: from here on, nothing is
-/// left to fail at start-up.
+/// A gateway whose log is open and whose listeners are bound, so that nothing is left to fail at
+/// start-up.
 #[derive(Debug)]
 pub struct Gateway {
     pub(super) config: Config,
@@ -48,7 +48,7 @@ pub struct Gateway {
     pub(super) recovered_in: Duration,
 }
 
-/// Where a gateway listens.
+/// The addresses that a gateway listens on.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// For webhooks.
@@ -126,7 +126,7 @@ impl Gateway {
     /// The addresses, with the ports that the system chose where 0 was asked for.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system does not report one.
     pub fn addresses(&self) -> anyhow::Result<Addresses> {
         Ok(Addresses {
             http: self.http.local_addr()?,
@@ -135,7 +135,7 @@ impl Gateway {
         })
     }
 
-    /// What can be replaced while the gateway runs.
+    /// The parts that can be replaced while the gateway runs.
     #[must_use]
     pub fn controls(&self) -> Controls {
         self.controls.clone()
@@ -171,8 +171,8 @@ pub(crate) async fn open_log(
     })
 }
 
-/// How many connections each port may have open. Each needs a file descriptor, and the
-/// log needs some to go on.
+/// How many connections each port may have open. Each needs a file descriptor, and the log needs
+/// some of its own.
 fn connections_max(config: &Config) -> (usize, usize) {
     let (http, grpc) = (config.http.connections_max, config.grpc.connections_max);
     let allowed = net::raise_limit()

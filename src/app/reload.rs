@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is loaded as at a start, and taken up as a whole or not at all.
+//! SIGHUP: loads the configuration as at a start, and takes it up as a whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub struct Reloaded {
     pub config: Config,
     /// Sources with secrets in the environment.
     pub in_environment: Vec<String>,
-    /// What an operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
     /// Keys of options that differ and need a restart.
     pub needs_restart: Vec<&'static str>,
@@ -45,7 +45,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Of a gateway that was started with `in_force`.
+    /// Makes the reload of a gateway that was started with `in_force`.
     #[must_use]
     pub fn new(in_force: InForce, controls: Controls, level: LevelControl) -> Self {
         Self {
@@ -55,8 +55,9 @@ impl Reload {
         }
     }
 
-    /// Loads the configuration with `load`, which is given the text in force, and takes it
-    /// up, or leaves everything as it is; logs which. Blocks while it reads.
+    /// Loads the configuration with `load`, which gets the text in force. Takes the
+    /// configuration up or leaves everything as it is, and logs the outcome. Blocks while `load`
+    /// reads.
     pub fn run<L>(&mut self, load: &L)
     where
         L: Fn(&str) -> Result<Reloaded, Vec<Problem>>,
@@ -81,7 +82,7 @@ impl Reload {
         }
     }
 
-    /// What remains to be checked beside a running gateway. Returns the certificates.
+    /// Checks what only a running gateway can check. Returns the certificates.
     fn check(&self, config: &Config) -> Result<Vec<Renewal>, Vec<Problem>> {
         self.check_still_guarded(config)?;
         let certificates = self.controls.certificates.read(config);
@@ -153,19 +154,19 @@ impl Reload {
     }
 }
 
-/// What to do about options that differ.
+/// The warning about options that need a restart.
 #[must_use]
 pub fn restart_to_take_up(keys: &[&str]) -> String {
     format!("restart to take up: {}", keys.join(", "))
 }
 
-/// Principals that may now receive anything that they could not.
+/// Principals that may now receive more than before.
 fn widened(former: &AccessConfig, latter: &AccessConfig) -> Vec<String> {
     let policies = |config: &AccessConfig| -> BTreeMap<String, Policy> {
         let named = config
             .principals
             .iter()
-            .map(|it| (it.name.clone(), it.policy.clone()));
+            .map(|principal| (principal.name.clone(), principal.policy.clone()));
         let anonymous = config.anonymous.clone();
         named
             .chain(anonymous.map(|policy| (ANONYMOUS.to_owned(), policy)))
@@ -174,14 +175,14 @@ fn widened(former: &AccessConfig, latter: &AccessConfig) -> Vec<String> {
     let former = policies(former);
     let is_widened = |(name, policy): &(String, Policy)| match former.get(name) {
         Some(former) => policy.allows_more_than(former),
-        // Every caller that connects, rather than one that was given a token.
+        // Unlike a new principal, anonymous callers need no token.
         None => name == ANONYMOUS,
     };
     let latter = policies(latter).into_iter();
     latter.filter(is_widened).map(|(name, _)| name).collect()
 }
 
-/// What became of the sources, by name, and of their secrets, as `SOURCE:FINGERPRINT`.
+/// The changes of the sources, by name, and of their secrets, as `SOURCE:FINGERPRINT`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SourceChanges {
     added: Vec<String>,
@@ -198,7 +199,7 @@ fn changes(former: &ConfiguredSources, latter: &ConfiguredSources) -> SourceChan
     let find = |configured: &ConfiguredSources, name: &str| {
         let mut sources = configured.sources.iter();
         let source = sources.find(|source| source.name == name)?;
-        let is_in_environment = configured.in_environment.iter().any(|it| it == name);
+        let is_in_environment = configured.in_environment.iter().any(|other| other == name);
         Some((source.clone(), is_in_environment))
     };
     let secrets = |configured: &ConfiguredSources| -> BTreeSet<String> {
@@ -232,7 +233,7 @@ fn changes(former: &ConfiguredSources, latter: &ConfiguredSources) -> SourceChan
 }
 
 fn announce(principals: &Replacement, widened: &[String], sources: &SourceChanges) {
-    // The level is part of what tracing keeps of a line.
+    // The level of an event must be a constant.
     macro_rules! announce {
         ($level:expr) => {
             tracing::event!(

@@ -22,7 +22,7 @@ use crate::doors::grpc;
 use crate::log::{Keep, Writability};
 use crate::{ops, webhook};
 
-/// How often retention looks for what may go.
+/// Interval between two runs of retention.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why a gateway ended by itself; the process should exit non-zero.
@@ -31,7 +31,7 @@ pub enum RunError {
     /// The log failed for good, and has logged why.
     #[error("the log failed permanently: {0}; restart to recover")]
     Log(String),
-    /// A server did.
+    /// A server failed.
     #[error(transparent)]
     Server(anyhow::Error),
 }
@@ -77,7 +77,7 @@ impl Gateway {
 
         let mut grpc = tokio::spawn(grpc::serve(self.grpc, services, drain.clone()));
         let mut http = tokio::spawn(webhook::serve(self.http, webhooks, drain.clone()));
-        // The admin port answers until the end: readiness is what tells of the drain.
+        // The admin port answers until the end, because readiness reports the drain.
         let admin = tokio::spawn(ops::serve(self.admin, admin, CancellationToken::new()));
         let retention = tokio::spawn(keep_retention(log.clone()));
         let renewal = tokio::spawn(certificates.keep());
@@ -113,8 +113,8 @@ impl Gateway {
     }
 }
 
-/// Waits for a task, which may have ended and been looked at before: a second look at its
-/// result would panic.
+/// Waits for a task. A task that has finished is left out, because its result may have been
+/// taken, and taking it again would panic.
 async fn end_of<T>(task: JoinHandle<T>) {
     if !task.is_finished() {
         let _panicked = task.await;
@@ -136,7 +136,7 @@ fn ended_early(ended: Result<Result<(), grpc::Error>, JoinError>) -> anyhow::Err
     }
 }
 
-/// Completes when the log will never take writes again.
+/// Completes when the log has failed for good.
 async fn log_failure(log: &dyn Keep) -> String {
     let mut writability = log.writability();
     loop {

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::serve::stop_signal;
 use crate::log::sqlite::{BackedUp, Backup, BackupError};
 
-/// How long an interrupted copy may take to remove what it has written.
+/// Maximum time for an interrupted copy to remove what it has written.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
@@ -49,7 +49,7 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
     let unfinished = backup.unfinished();
     let interrupt = backup.interrupt_handle();
     let (sender, mut finished) = oneshot::channel::<Result<BackedUp, BackupError>>();
-    // A thread of its own, which does not hold up the end of the process.
+    // A thread of its own does not delay the end of the process.
     std::thread::spawn(move || {
         let _given_up = sender.send(backup.run());
     });
@@ -57,7 +57,7 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
         finish = &mut finished => finish,
         () = stop => {
             interrupt.interrupt();
-            let made = made_nevertheless(&mut finished, || unfinished.remove()).await;
+            let made = finished_backup(&mut finished, || unfinished.remove()).await;
             let interrupted = || Failure::Failed("interrupted; no backup was made".to_owned());
             Ok(Ok(made.ok_or_else(interrupted)?))
         }
@@ -70,7 +70,7 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
 }
 
 /// The backup that was finished before the interruption reached it.
-async fn made_nevertheless(
+async fn finished_backup(
     finished: &mut oneshot::Receiver<Result<BackedUp, BackupError>>,
     remove_unfinished: impl FnOnce(),
 ) -> Option<BackedUp> {
@@ -97,7 +97,10 @@ fn serves_from_nats() -> bool {
 
 fn is_on_nats(dir: &Path) -> bool {
     let text = dir.to_string_lossy();
-    text == "nats" || ["nats://", "tls://"].iter().any(|it| text.starts_with(it))
+    text == "nats"
+        || ["nats://", "tls://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
 }
 
 fn print(args: &BackupArgs, backed_up: BackedUp, took: Duration) {
@@ -181,15 +184,15 @@ mod tests {
         };
         let (sender, mut finished) = oneshot::channel();
         let _there = sender.send(Ok(made));
-        let backed_up = made_nevertheless(&mut finished, || {}).await;
-        assert_eq!(backed_up.map(|it| it.events), Some(7));
-        // The last moment is that in which what is unfinished goes.
+        let backed_up = finished_backup(&mut finished, || {}).await;
+        assert_eq!(backed_up.map(|backed_up| backed_up.events), Some(7));
+        // The backup is finished while the unfinished file is removed.
         let (sender, mut finished) = oneshot::channel();
-        let backed_up = made_nevertheless(&mut finished, || drop(sender.send(Ok(made)))).await;
-        assert_eq!(backed_up.map(|it| it.events), Some(7));
+        let backed_up = finished_backup(&mut finished, || drop(sender.send(Ok(made)))).await;
+        assert_eq!(backed_up.map(|backed_up| backed_up.events), Some(7));
 
         let (_sender, mut finished) = oneshot::channel();
-        assert!(made_nevertheless(&mut finished, || {}).await.is_none());
+        assert!(finished_backup(&mut finished, || {}).await.is_none());
     }
 
     #[test]

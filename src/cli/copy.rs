@@ -50,11 +50,11 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let settings = loaded.map_err(refusal)?.settings;
     let from = place(&args.from, &settings)?;
     let to = place(&args.to, &settings)?;
-    let mut told = 0;
+    let mut reported_steps = 0;
     let progress = |copied: CopyReport| {
         let steps = copied.events / PROGRESS_EVENTS;
-        if steps > told {
-            told = steps;
+        if steps > reported_steps {
+            reported_steps = steps;
             eprintln!("clerkcast: {} events copied", copied.events);
         }
     };
@@ -106,7 +106,7 @@ async fn open_target(place: Place) -> Result<Target, Failure> {
     }
 }
 
-/// Retention is the gateway's: it decides when it runs.
+/// Opens a log without retention, which only the gateway applies.
 fn open_directory(data_dir: PathBuf) -> Result<Arc<SqliteLog>, Failure> {
     let config = sqlite::Config {
         data_dir,

@@ -19,9 +19,9 @@ use crate::app::{Addresses, Gateway};
 use crate::clerk::samples::SAMPLES;
 use crate::webhook::{self, SigningSecret};
 
-/// Other than those of `serve`.
+/// Defaults that differ from those of `serve`.
 const DEFAULTS: &[(&str, &str)] = &[("http_listen", "127.0.0.1:8080"), ("log_level", "warn")];
-/// Where nothing is given, another port is taken if this one is busy.
+/// Default addresses. If one is busy and no option sets it, the system chooses a free port.
 const PORTS: &[(&str, &str)] = &[
     ("http_listen", "127.0.0.1:8080"),
     ("grpc_listen", "127.0.0.1:50051"),
@@ -126,7 +126,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     outcome.map_err(Failure::from)
 }
 
-/// The option of `serve`, with the default that it has here.
+/// The option of `serve`, with its default in `dev`.
 pub(super) fn with_own_default(option: Arg) -> Arg {
     let help = match option.get_id().as_str() {
         "http_listen" => {
@@ -147,7 +147,7 @@ pub(super) fn with_own_default(option: Arg) -> Arg {
     option.help(help)
 }
 
-/// Where no port is given and the usual one is busy, the system chooses.
+/// Lets the system choose a port where no option sets one and the default is busy.
 fn take_free_ports(settings: &mut Settings) {
     for (key, usual) in PORTS {
         let is_busy = || {
@@ -161,26 +161,29 @@ fn take_free_ports(settings: &mut Settings) {
     }
 }
 
-/// The secret of the default source, unparsed, which is made up if none is given; empty
-/// where the file has sources of its own.
-fn choose_secret(settings: &mut Settings, samples: bool) -> Result<(String, Shown), Failure> {
+/// The secret of the default source, unparsed; a new one if no secret is given. Empty if the
+/// file has sources of its own.
+fn choose_secret(
+    settings: &mut Settings,
+    samples: bool,
+) -> Result<(String, SecretDisplay), Failure> {
     if settings.document.has_sources() {
         return match samples {
             true => Err(Failure::Usage(
                 "--samples posts to the default source, and the configuration file has [[sources]] of its own: leave one of them out".to_owned(),
             )),
-            false => Ok((String::new(), Shown::Origin("[[sources]] of the file".to_owned()))),
+            false => Ok((String::new(), SecretDisplay::Origin("[[sources]] of the file".to_owned()))),
         };
     }
     let flag = settings
         .value("signing_secret")
         .map(|(text, _)| text.to_string_lossy().into_owned());
     if let Some((origin, text)) = secrets::find("--signing-secret", flag.as_deref())? {
-        return Ok((text, Shown::Origin(origin)));
+        return Ok((text, SecretDisplay::Origin(origin)));
     }
     let (_, text) = SigningSecret::generate().map_err(Failure::failed)?;
     settings.given.set("signing_secret", &text, Origin::Flag);
-    Ok((text.clone(), Shown::ThrowAway(text)))
+    Ok((text.clone(), SecretDisplay::ThrowAway(text)))
 }
 
 /// Where the configuration requires credentials, the subscriber that prints the events
@@ -199,18 +202,18 @@ fn admit_printer(access: &mut AccessConfig) -> Result<Option<String>, getrandom:
     Ok(Some(token.secret().to_owned()))
 }
 
-/// What is shown of the secret: a real one stays where it is.
-enum Shown {
+/// How the secret is shown. A real one is not shown at all.
+enum SecretDisplay {
     ThrowAway(String),
     Origin(String),
 }
 
-/// To standard error: standard output is for the events.
-fn introduce(addresses: Addresses, secret: &Shown, samples: bool) {
+/// Prints to standard error, because standard output is for the events.
+fn introduce(addresses: Addresses, secret: &SecretDisplay, samples: bool) {
     let Addresses { http, grpc, admin } = addresses;
     let path = webhook::PATH;
-    // As this process was started, so that the lines can be pasted as they are.
-    let this = std::env::args()
+    // The program as this process was started, so that the lines can be pasted as they are.
+    let program = std::env::args()
         .next()
         .unwrap_or_else(|| "clerkcast".to_owned());
     let arriving = if samples {
@@ -219,14 +222,14 @@ fn introduce(addresses: Addresses, secret: &Shown, samples: bool) {
         "Events appear here as they arrive (--samples posts one every two seconds):"
     };
     let (secret, flag) = match secret {
-        Shown::ThrowAway(text) => (
+        SecretDisplay::ThrowAway(text) => (
             format!("{text}   (for this run only)"),
             format!(" --secret {text}"),
         ),
-        Shown::Origin(origin) if origin == "--signing-secret" => {
+        SecretDisplay::Origin(origin) if origin == "--signing-secret" => {
             ("from --signing-secret".to_owned(), " --secret …".to_owned())
         }
-        Shown::Origin(origin) => (format!("from {origin}"), String::new()),
+        SecretDisplay::Origin(origin) => (format!("from {origin}"), String::new()),
     };
     eprintln!(
         "\
@@ -239,19 +242,19 @@ Clerkcast is running on this machine.
 In another terminal, subscribe:
 
   grpcurl -plaintext -d '{{\"filter\":{{\"types\":[\"user.*\"]}}}}' {grpc} clerkcast.v1.EventService/Subscribe
-  {this} tail --server http://{grpc} --from earliest --type 'user.*'
+  {program} tail --server http://{grpc} --from earliest --type 'user.*'
 
 or send it an event, or one of every type:
 
-  {this} send user.created --url http://{http}{path}{flag}
-  {this} send --url http://{http}{path}{flag}
+  {program} send user.created --url http://{http}{path}{flag}
+  {program} send --url http://{http}{path}{flag}
 
 {arriving}
 "
     );
 }
 
-/// What happens most often, over and over; `clerkcast send` knows every type.
+/// Posts samples of the most frequent types, again and again; `clerkcast send` has every type.
 async fn post_samples(addresses: Addresses, secret: String) -> Result<(), Failure> {
     let secrets = SigningSecret::parse_list(&secret).map_err(Failure::failed)?;
     let Some(secret) = secrets.first() else {

@@ -1,4 +1,4 @@
-//! How a command ends that did not succeed.
+//! How a command fails.
 
 use crate::app::RunError;
 
@@ -8,10 +8,10 @@ pub enum Failure {
     /// The command line or the configuration is wrong: exit code 2.
     #[error("{0}")]
     Usage(String),
-    /// It did not work: exit code 1.
+    /// The command failed: exit code 1.
     #[error("{0}")]
     Failed(String),
-    /// The same, already logged.
+    /// The command failed, and has logged why: exit code 1.
     #[error("{0}")]
     Logged(String),
     /// Interrupted before it was done: exit code 130.
@@ -20,7 +20,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// With the error's causes, where it can show them.
+    /// A failure with the error's causes, if the error shows them.
     pub(super) fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(format!("{error:#}"))
     }
@@ -35,9 +35,9 @@ impl Failure {
         }
     }
 
-    /// Whether the process has yet to print it.
+    /// Whether the process still has to print the failure.
     #[must_use]
-    pub fn is_news(&self) -> bool {
+    pub fn is_unreported(&self) -> bool {
         !matches!(self, Self::Logged(_))
     }
 }

@@ -1,11 +1,11 @@
-//! Files that a flag names, or standard input.
+//! Reads files that a flag names, or standard input.
 
 use std::io::Read as _;
 use std::path::Path;
 
 use super::failure::Failure;
 
-/// The bytes of a file that a flag names; `-` is standard input.
+/// Reads the file that a flag names; `-` is standard input.
 pub(super) fn read_input(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if path.as_os_str() == "-" {

@@ -1,7 +1,7 @@
-//! The commands.
+//! The commands of `clerkcast`.
 //!
-//! Results go to standard output, everything else to standard error. Exit codes: 0 it
-//! worked, 1 it did not, 2 the command line or the configuration is wrong.
+//! Results go to standard output, everything else to standard error. Exit codes: 0 success, 1
+//! failure, 2 the command line or the configuration is wrong, 130 interrupted.
 
 mod backup;
 mod config;
@@ -102,7 +102,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Whether the command's failures belong into its log.
+    /// Whether the command's failures belong in its log.
     #[must_use]
     pub fn is_service(&self) -> bool {
         matches!(self.command, Command::Serve(_))

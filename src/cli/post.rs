@@ -43,7 +43,7 @@ impl Poster {
         })
     }
 
-    /// Signs `body` as `id`, now, and posts it.
+    /// Signs `body` with the present time as the delivery `id`, and posts it.
     pub(super) async fn post(&self, id: &str, body: Bytes) -> Result<Answer, Failure> {
         let timestamp = UnixMillis::now().milliseconds().div_euclid(1000);
         let signature = self

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is taken up again.
+//! SIGHUP: reloads the configuration.
 
 use std::sync::Arc;
 
@@ -9,14 +9,13 @@ use super::failure::Failure;
 use crate::app::file::Problem;
 use crate::app::{Reload, Reloaded};
 
-/// SIGHUP, which ends the process no more. One that arrives while the gateway starts is
-/// not lost.
+/// Listens for SIGHUP, which no longer ends the process. A signal during the start is not lost.
 pub(super) fn hangups() -> Result<Signal, Failure> {
     signal(SignalKind::hangup()).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// Has `handle` take up what `load` returns on each of `hangups`, one after the other.
-/// `load` is given the text in force.
+/// Loads and takes up the configuration on each of `hangups`, one after the other. `load` gets
+/// the text in force.
 #[expect(
     clippy::disallowed_methods,
     reason = "the caller is handed the task, and aborts it when the gateway has stopped"

@@ -1,15 +1,15 @@
-//! Where the commands look for a signing secret or a token.
+//! Finds the signing secret or the token of a command.
 
 use std::path::Path;
 
 use super::failure::Failure;
-use crate::app::file::{Environment, FILE_SUFFIX, Held, VARIABLES, of_variable, read_file};
+use crate::app::file::{Environment, FILE_SUFFIX, SecretText, VARIABLES, of_variable, read_file};
 use crate::webhook::SigningSecret;
 
 const TOKEN_VARIABLE: &str = "CLERKCAST_TOKEN";
 
-/// The secrets as they are written, and where: on the command line, or in the first of
-/// the variables that is not empty, or in the file that its twin names.
+/// The text of the secrets, and its origin: the command line, or the first variable that is not
+/// empty, or the file that its twin names.
 pub(super) fn find(flag: &str, given: Option<&str>) -> Result<Option<(String, String)>, Failure> {
     if let Some(text) = given {
         return Ok(Some((flag.to_owned(), text.to_owned())));
@@ -23,7 +23,7 @@ pub(super) fn find(flag: &str, given: Option<&str>) -> Result<Option<(String, St
     Ok(first.map(warned).map(|held| (held.variable, held.text)))
 }
 
-fn warned(held: Held) -> Held {
+fn warned(held: SecretText) -> SecretText {
     if let Some(warning) = &held.warning {
         eprintln!("clerkcast: warning: {warning}");
     }

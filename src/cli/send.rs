@@ -18,7 +18,7 @@ use crate::event::{Excerpt, UnixMillis};
 use crate::filter::nearest::Suggestions;
 use crate::net::Answer;
 
-/// Between attempts (Svix, "Retry Schedule").
+/// The waits between attempts (Svix, "Retry Schedule").
 const RETRY_AFTER: [Duration; 7] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * 60),
@@ -121,7 +121,7 @@ pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Posts, and posts again as often as Svix does if that is asked for.
+/// Posts a body, and with `--retry` posts it again as often as Svix does.
 async fn deliver(
     args: &SendArgs,
     poster: &Poster,
@@ -153,7 +153,7 @@ async fn deliver(
     }
 }
 
-/// What to send.
+/// A body to send.
 enum Body {
     Sample {
         event_type: &'static str,
@@ -170,7 +170,7 @@ impl Body {
         }
     }
 
-    /// A sample happens now; a file is sent as it is.
+    /// The bytes to send: a sample with the present time, or a file as it is.
     fn current(&self) -> Result<Bytes, Failure> {
         match self {
             Self::File(bytes) => Ok(bytes.clone()),
@@ -223,7 +223,7 @@ fn bodies(args: &SendArgs) -> Result<Vec<Body>, Failure> {
     Ok(bodies)
 }
 
-/// What to write instead of a type that there is no sample of.
+/// A suggestion in place of a type without a sample.
 fn advice(wanted: &str) -> String {
     let suggestions = Suggestions::new(SAMPLES.iter().map(|sample| sample.event_type));
     let samples = suggestions.allowed(|_| true);
@@ -251,17 +251,17 @@ fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
     let status = answer.status.as_u16();
     let mut out = std::io::stdout().lock();
     if args.json {
-        let said: serde_json::Value =
+        let body: serde_json::Value =
             serde_json::from_str(&answer.body).unwrap_or_else(|_| answer.body.as_str().into());
-        let line = json!({"type": name, "id": id, "status": status, "answer": said});
+        let line = json!({"type": name, "id": id, "status": status, "answer": body});
         let _closed = writeln!(out, "{line}");
     } else {
-        let said = match answer.status.is_success() {
+        let remark = match answer.status.is_success() {
             true if answer.body.contains("\"duplicate\":true") => "duplicate",
             true => "",
             false => answer.body.trim(),
         };
-        let line = format!("{status} {name:<32} {id}  {said}");
+        let line = format!("{status} {name:<32} {id}  {remark}");
         let _closed = writeln!(out, "{}", line.trim_end());
     }
 }

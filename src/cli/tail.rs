@@ -165,7 +165,7 @@ impl TailArgs {
 }
 
 impl TailArgs {
-    /// None where the flags say nothing of TLS.
+    /// The TLS of the connection; none if no flag sets it.
     fn tls(&self) -> Result<Option<ClientTlsConfig>, Failure> {
         let mut tls = match &self.ca_cert {
             Some(path) => {
@@ -247,15 +247,15 @@ impl Style {
     }
 }
 
-/// Prints frames, and knows what it has printed.
+/// Prints frames, and counts the printed events.
 pub(super) struct Printer {
     style: Style,
-    /// The body below each event.
+    /// Whether the body is printed below each event.
     is_verbose: bool,
     counts: BTreeMap<String, u64>,
-    /// Of the last frame that is printed.
+    /// The cursor of the last printed frame.
     cursor: String,
-    is_narrowing_told: bool,
+    is_narrowing_reported: bool,
 }
 
 impl Printer {
@@ -265,17 +265,17 @@ impl Printer {
             is_verbose,
             counts: BTreeMap::new(),
             cursor: String::new(),
-            is_narrowing_told: false,
+            is_narrowing_reported: false,
         }
     }
 
-    /// Leaves out what a policy takes away, for a caller of its own making.
+    /// Does not report what the policy removes, because `clerkcast dev` made the policy itself.
     pub(super) fn without_narrowing(mut self) -> Self {
-        self.is_narrowing_told = true;
+        self.is_narrowing_reported = true;
         self
     }
 
-    /// Prints until the stream ends as asked, or the reader of what is printed is gone.
+    /// Prints until the stream ends as asked, or standard output is closed.
     pub(super) async fn print(&mut self, subscriber: &mut Subscriber) -> Result<(), Failure> {
         loop {
             let Some(frame) = subscriber
@@ -298,7 +298,7 @@ impl Printer {
         }
     }
 
-    /// What was printed, and how to go on: `3 events (2 user.created, 1 user.updated); …`.
+    /// The printed events, and how to resume: `3 events (2 user.created, 1 user.updated); …`.
     fn summary(&self) -> String {
         let count: u64 = self.counts.values().sum();
         let mut types: Vec<(&String, &u64)> = self.counts.iter().collect();
@@ -343,9 +343,9 @@ impl Printer {
             Some(Kind::Started(started)) => {
                 let narrowed = started.narrowed.as_ref().and_then(taken_away);
                 // Once, not at each connection.
-                if let Some(text) = narrowed.filter(|_| !self.is_narrowing_told) {
+                if let Some(text) = narrowed.filter(|_| !self.is_narrowing_reported) {
                     eprintln!("clerkcast: {text}");
-                    self.is_narrowing_told = true;
+                    self.is_narrowing_reported = true;
                 }
                 Ok(None)
             }
@@ -362,15 +362,15 @@ impl Printer {
     }
 }
 
-/// The body on lines of its own, its keys in their order; as it is where it is not
-/// JSON, or nested too deep to indent.
+/// The body on lines of its own, with its keys in their order. A body that is not JSON, or is
+/// nested too deep to indent, stays as it is.
 fn indented(body: &str) -> String {
     let pretty = webhook::pretty(body).unwrap_or_else(|| body.to_owned());
     let lines = pretty.lines().map(|line| format!("    {line}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What the caller's policy takes away, and what would change that.
+/// What the caller's policy removes, and how to change that.
 fn taken_away(narrowed: &proto::Narrowed) -> Option<String> {
     let parts = [
         ("types withheld: ", &narrowed.withheld_types),
@@ -415,7 +415,7 @@ fn name_of(event_type: &str) -> &str {
     }
 }
 
-/// When, what, whom, and the id to look it up by.
+/// One line: the time, the type, the ids that the event concerns, and its own id.
 fn summary(event: &proto::Event, style: Style) -> String {
     let time = event
         .occur_time

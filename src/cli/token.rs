@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::failure::Failure;
 use crate::access::{Token, TokenHash};
 
-/// Far more than a token has; a file that was given by mistake is not read whole.
+/// More than any token has, so that a large file given by mistake is not read whole.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
 #[derive(Clone, Debug, Args)]

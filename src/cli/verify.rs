@@ -1,4 +1,4 @@
-//! `clerkcast verify`: says offline why a delivery does or does not verify.
+//! `clerkcast verify`: explains offline why a delivery's signature is valid or not.
 
 use std::path::PathBuf;
 
@@ -80,15 +80,15 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// What there is to say about a delivery.
+/// The verdict on a delivery.
 #[derive(Debug, Default)]
 struct Verdict {
     rejection: Option<Rejection>,
-    /// Why a gateway would refuse it now although it is signed.
+    /// Why a gateway would refuse it now, although the signature is valid.
     age: Option<Rejection>,
-    /// What would have to change for it to verify.
+    /// The change to the body that makes the signature match.
     diagnosis: Option<Diagnosis>,
-    /// What else the body shows.
+    /// A note about the body.
     note: Option<&'static str>,
 }
 
@@ -119,7 +119,7 @@ fn judge(verifier: &Verifier, headers: &HeaderMap, body: &Bytes) -> Verdict {
     }
 }
 
-/// What is left where no change is found that would explain it.
+/// The note on a mismatch that no known change explains.
 fn what_differs(body: &[u8]) -> &'static str {
     if body.is_empty() {
         "the body is empty: something read it before it was saved"
@@ -193,12 +193,12 @@ impl VerifyArgs {
 }
 
 fn parse_delivery(text: &[u8]) -> Result<(HeaderMap, Bytes), Failure> {
-    let wrong = |what: &str| Failure::Usage(format!("--delivery: {what}"));
+    let to_failure = |what: &str| Failure::Usage(format!("--delivery: {what}"));
     let delivery: Delivery = serde_json::from_slice(text)
-        .map_err(|_| wrong("expected one JSON object with `headers` and `body_b64`"))?;
+        .map_err(|_| to_failure("expected one JSON object with `headers` and `body_b64`"))?;
     let body = STANDARD
         .decode(delivery.body_b64)
-        .map_err(|_| wrong("body_b64 is not base64"))?;
+        .map_err(|_| to_failure("body_b64 is not base64"))?;
     let headers = delivery.headers.iter().filter_map(|(name, value)| {
         // Some tools print each header as a list.
         let value = value

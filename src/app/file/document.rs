@@ -1,7 +1,7 @@
 //! The configuration file as it was written: values with their lines.
 //!
-//! It is read by hand rather than into a struct, so that one pass finds everything that is
-//! wrong, and each with its line.
+//! The file is read by hand rather than into a struct, so that one pass reports every error with
+//! its line.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,9 +11,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem};
 
-/// Errors of syntax reported at once: the first explain the others.
+/// Maximum number of syntax errors to report at once, because the first explain the others.
 const SYNTAX_ERRORS_MAX: usize = 10;
-/// A suggestion must be at least this much like what was written.
+/// Minimum similarity of a suggestion to the text.
 const SIMILARITY_MIN: f64 = 0.6;
 /// The tables, beside the options.
 const TABLES: [&str; 3] = ["sources", "principals", "anonymous"];
@@ -23,11 +23,11 @@ const TABLES: [&str; 3] = ["sources", "principals", "anonymous"];
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// What its value is.
+    /// The type of its value.
     pub kind: Kind,
 }
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
@@ -41,7 +41,7 @@ pub enum Kind {
 /// A configuration file that was read.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// What messages call it.
+    /// Its name in messages.
     pub(super) name: String,
     /// Options by key, with the lines that set them.
     pub(super) options: BTreeMap<&'static str, (String, usize)>,
@@ -51,13 +51,13 @@ pub struct Document {
     pub(super) principals: Vec<Table>,
     /// The `[anonymous]` table.
     pub(super) anonymous: Option<Table>,
-    /// What is wrong with how it is written.
+    /// Errors of syntax, keys and types.
     pub(super) problems: Vec<Problem>,
     /// Whether it is TOML.
     pub(super) is_toml: bool,
 }
 
-/// As of a gateway without a file.
+/// The document of a gateway without a file.
 impl Default for Document {
     fn default() -> Self {
         Self {
@@ -75,14 +75,14 @@ impl Default for Document {
 /// A table of the file.
 #[derive(Clone)]
 pub(super) struct Table {
-    /// How keys in it are called, such as `sources[1]`.
+    /// The path of its keys in messages, such as `sources[1]`.
     pub(super) path: String,
     /// The line on which it begins.
     pub(super) line: usize,
     fields: Vec<(String, Node)>,
 }
 
-/// Without the values, which may be secrets.
+/// Leaves out the values, which may be secrets.
 impl std::fmt::Debug for Table {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut fields = formatter.debug_set();
@@ -91,7 +91,7 @@ impl std::fmt::Debug for Table {
     }
 }
 
-/// A value, and where it stands.
+/// A value and its line.
 #[derive(Clone)]
 struct Node {
     line: usize,
@@ -105,7 +105,7 @@ enum Value {
     Switch(bool),
     List(Vec<Node>),
     Table(Table),
-    /// What no option is.
+    /// A value of a type that no option has.
     Other(&'static str),
 }
 
@@ -117,8 +117,8 @@ pub(super) struct Located<T> {
 }
 
 impl Document {
-    /// Reads `text`, which messages call `name` and which may set `keys`, and notes
-    /// everything that is wrong.
+    /// Parses `text`, which messages call `name` and which may set `keys`, and collects every
+    /// error.
     #[must_use]
     pub fn parse(name: &str, text: &str, keys: &[Key]) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
@@ -147,8 +147,8 @@ impl Document {
     /// Whether it lists sources of its own.
     #[must_use]
     pub fn has_sources(&self) -> bool {
-        let are_wrong = || self.problems.iter().any(|it| it.key == "sources");
-        !self.sources.is_empty() || are_wrong()
+        let has_error = || self.problems.iter().any(|problem| problem.key == "sources");
+        !self.sources.is_empty() || has_error()
     }
 
     /// The text of an option, and the line that sets it.
@@ -169,7 +169,7 @@ impl Document {
         self.sources.get(index).map(|table| table.line_of(key))
     }
 
-    /// What is wrong with how it is written.
+    /// Errors of syntax, keys and types.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -181,7 +181,7 @@ impl Document {
         self.is_toml
     }
 
-    /// Where messages say that a line is.
+    /// The place of a line, for messages.
     #[must_use]
     pub fn place(&self, line: usize) -> Place {
         Place::File {
@@ -211,10 +211,10 @@ impl Document {
     }
 
     fn read_table(&mut self, key: &str, node: &Node) -> Result<(), String> {
-        let of_tables = || wrong_type(&node.value, "tables, as in [[sources]]");
+        let of_tables = || type_error(&node.value, "tables, as in [[sources]]");
         match (key, &node.value) {
             ("anonymous", Value::Table(table)) => self.anonymous = Some(table.clone()),
-            ("anonymous", other) => return Err(wrong_type(other, "a table, as in [anonymous]")),
+            ("anonymous", other) => return Err(type_error(other, "a table, as in [anonymous]")),
             (_, Value::List(items)) => {
                 let mut tables = Vec::new();
                 for (index, item) in items.iter().enumerate() {
@@ -239,15 +239,15 @@ impl Document {
     }
 }
 
-/// The value of an option, as a flag would have it.
+/// The value of an option, as a flag would write it.
 fn text_of(option: &Key, node: &Node) -> Result<String, String> {
     match (option.kind, &node.value) {
         (Kind::Text, Value::Text(text)) => Ok(text.clone()),
         (Kind::Number, Value::Number(number)) => Ok(number.to_string()),
         (Kind::Switch, Value::Switch(switch)) => Ok(switch.to_string()),
-        (Kind::Text, other) => Err(wrong_type(other, "a string")),
-        (Kind::Number, other) => Err(wrong_type(other, "a whole number")),
-        (Kind::Switch, other) => Err(wrong_type(other, "true or false")),
+        (Kind::Text, other) => Err(type_error(other, "a string")),
+        (Kind::Number, other) => Err(type_error(other, "a whole number")),
+        (Kind::Switch, other) => Err(type_error(other, "true or false")),
     }
 }
 
@@ -259,7 +259,8 @@ impl Table {
         found.map_or(self.line, |(_, node)| node.line)
     }
 
-    /// Reads the table field by field with `read`, which takes what it knows.
+    /// Reads the table with `read`, which takes the fields that it knows. Every other field is
+    /// an error.
     pub(super) fn read<T>(
         &self,
         document: &Document,
@@ -292,19 +293,18 @@ impl Fields<'_> {
         self.table.line_of(key)
     }
 
-    /// Whether the table has a key that nothing asked for up to here, and that may be a
-    /// slip of the pen.
+    /// Whether the table has a key that nothing has read, which may be misspelled.
     pub(super) fn has_unknown(&self) -> bool {
         let mut fields = self.table.fields.iter();
         fields.any(|(key, _)| !self.known.contains(&key.as_str()))
     }
 
-    /// Notes what is wrong with a key.
+    /// Reports an error in a key.
     pub(super) fn refuse(&mut self, key: &str, message: impl std::fmt::Display) {
         self.refuse_at(self.line(key), key, message);
     }
 
-    /// The same, on a line of its own.
+    /// Reports an error in a key, on another line than the key's.
     pub(super) fn refuse_at(&mut self, line: usize, key: &str, message: impl std::fmt::Display) {
         let path = match (self.table.path.as_str(), key) {
             (path, "") => path.to_owned(),
@@ -349,7 +349,7 @@ impl Fields<'_> {
                     value: text.clone(),
                 }),
                 other => {
-                    let message = format!("{key}[{index}]: {}", wrong_type(other, "a string"));
+                    let message = format!("{key}[{index}]: {}", type_error(other, "a string"));
                     self.refuse_at(node.line, key, message);
                 }
             }
@@ -369,7 +369,7 @@ impl Fields<'_> {
         match take(&node.value) {
             Some(value) => Some(Located { line, value }),
             None => {
-                self.refuse(key, wrong_type(&node.value, expected));
+                self.refuse(key, type_error(&node.value, expected));
                 None
             }
         }
@@ -397,7 +397,7 @@ fn unknown(key: &str, known: impl Iterator<Item = &'static str>) -> String {
     }
 }
 
-fn wrong_type(found: &Value, expected: &str) -> String {
+fn type_error(found: &Value, expected: &str) -> String {
     let found = match found {
         Value::Text(_) => "a string",
         Value::Number(_) => "a number",
@@ -450,7 +450,9 @@ impl Lines {
                 }
             }
             DeValue::Boolean(switch) => Value::Switch(*switch),
-            DeValue::Array(items) => Value::List(items.iter().map(|it| self.node(it)).collect()),
+            DeValue::Array(items) => {
+                Value::List(items.iter().map(|item| self.node(item)).collect())
+            }
             DeValue::Table(table) => Value::Table(self.table_of(String::new(), line, table)),
             DeValue::Float(_) => Value::Other("a fraction"),
             DeValue::Datetime(_) => Value::Other("a time"),
@@ -459,7 +461,7 @@ impl Lines {
     }
 }
 
-/// The key that a line sets, to be shown; its value may be a secret.
+/// The key that a line sets, for messages. The value is left out, because it may be a secret.
 fn key_in_line(text: &str, line: usize) -> String {
     let line = text.lines().nth(line - 1).unwrap_or_default();
     let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';

@@ -6,7 +6,7 @@
 //!                                └─► principals
 //! ```
 //!
-//! Which options there are, and what their values mean, the commands know.
+//! The commands declare the options, and know what their values mean.
 
 mod document;
 mod principals;
@@ -20,7 +20,7 @@ pub use principals::check as check_principals;
 pub use problem::{Place, Problem, Report};
 pub use reading::{check_whole, read, read_again, warning_at_start};
 pub use secrets::{
-    Environment, FILE_SUFFIX, Held, LEGACY_VARIABLE, VARIABLES, add as add_secrets, of_variable,
-    read_file,
+    Environment, FILE_SUFFIX, LEGACY_VARIABLE, SecretText, VARIABLES, add as add_secrets,
+    of_variable, read_file,
 };
 pub use sources::{ConfiguredSources, check as check_sources};

@@ -1,4 +1,4 @@
-//! Who may subscribe, as the configuration file has it.
+//! The principals that may subscribe, from the configuration file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,13 @@ use crate::fanout;
 use crate::filter::{Filter, KnownNames, Scope, Spec, TypePattern};
 use crate::webhook::Source;
 
-/// Of one principal, unless its table says otherwise: one that goes astray should leave
-/// room for others.
+/// Default maximum of a principal's streams, so that one principal leaves room for the others.
 const STREAMS_MAX: usize = 1000;
-/// Places named in a warning.
+/// Maximum number of places to name in a warning.
 const PLACES_SHOWN: usize = 5;
 
-/// Reads the `[[principals]]` and `[anonymous]` tables. Callers without credentials are let
-/// in where no principal is configured, or where `allows_anonymous` says so.
+/// Reads the `[[principals]]` and `[anonymous]` tables. Callers without credentials may
+/// subscribe if no principal is configured, or if `allows_anonymous` is set.
 pub fn check(
     document: &Document,
     sources: &[Source],
@@ -25,13 +24,13 @@ pub fn check(
     report: &mut Report,
 ) -> AccessConfig {
     let known = known_names(sources);
-    let mut taken = Taken::default();
+    let mut identities = Identities::default();
     let mut principals = Vec::with_capacity(document.principals.len());
     for table in &document.principals {
         let mut warnings = Vec::new();
         let principal = table.read(document, &mut report.problems, |fields| {
             let principal = read_principal(fields, &known, &mut warnings);
-            taken.check(&principal, fields);
+            identities.check(&principal, fields);
             principal
         });
         report.warnings.extend(warnings);
@@ -50,7 +49,7 @@ pub fn check(
         None => Policy::default(),
     };
     let beside_others = (!principals.is_empty()).then_some(STREAMS_MAX);
-    // Where callers are not told apart, all of them see who is connected.
+    // Without principals, every caller may see who is connected.
     let sees_all_subscribers = anonymous.sees_all_subscribers || principals.is_empty();
     AccessConfig {
         anonymous: lets_anonymous_in.then_some(Policy {
@@ -66,15 +65,15 @@ fn known_names(sources: &[Source]) -> KnownNames {
     fanout::known_names(sources.iter().map(|source| source.name.clone()), &[])
 }
 
-/// What identifies the principals read up to here: a caller must not be two of them.
+/// Names and credentials of the principals read up to here. A caller must not be two of them.
 #[derive(Default)]
-struct Taken {
+struct Identities {
     names: BTreeSet<String>,
     hashes: BTreeMap<String, String>,
     certificates: BTreeMap<String, String>,
 }
 
-impl Taken {
+impl Identities {
     fn check(&mut self, principal: &PrincipalConfig, fields: &mut Fields<'_>) {
         let name = &principal.name;
         if name == ANONYMOUS || !self.names.insert(name.clone()) {
@@ -118,13 +117,13 @@ fn read_principal(
         .into_iter()
         .chain(fields.texts("client_certificates"))
         .collect();
-    if certificates.iter().any(|it| it.value.is_empty()) {
+    if certificates.iter().any(|name| name.value.is_empty()) {
         fields.refuse(
             "client_certificate",
             "client_certificate: must not be empty",
         );
     }
-    let certificate_names: Vec<String> = certificates.into_iter().map(|it| it.value).collect();
+    let certificate_names: Vec<String> = certificates.into_iter().map(|name| name.value).collect();
     let is_unknown = token_hashes.is_empty() && certificate_names.is_empty();
     if is_unknown && fields.problems.len() == before {
         fields.refuse("token_hash", format!("no credentials are configured: set token_hash (`clerkcast token new {name}` prints one) or client_certificate"));
@@ -142,11 +141,11 @@ fn read_principal(
 }
 
 fn read_hashes(fields: &mut Fields<'_>) -> Vec<TokenHash> {
-    let one = fields.text("token_hash").into_iter();
-    let texts: Vec<_> = one.map(|it| ("token_hash", it)).collect();
-    let more = fields.texts("token_hashes").into_iter();
+    let single = fields.text("token_hash").into_iter();
+    let listed = fields.texts("token_hashes").into_iter();
     let mut hashes = Vec::new();
-    for (key, text) in texts.into_iter().chain(more.map(|it| ("token_hashes", it))) {
+    let single = single.map(|text| ("token_hash", text));
+    for (key, text) in single.chain(listed.map(|text| ("token_hashes", text))) {
         match text.value.parse::<TokenHash>() {
             Ok(hash) => hashes.push(hash),
             Err(error) => fields.refuse_at(text.line, key, error),
@@ -161,14 +160,19 @@ fn read_anonymous(
     warnings: &mut Vec<String>,
 ) -> Policy {
     let identifying = [
-        fields.text("name").map(|it| it.line),
-        fields.text("token_hash").map(|it| it.line),
-        fields.texts("token_hashes").first().map(|it| it.line),
-        fields.text("client_certificate").map(|it| it.line),
+        fields.text("name").map(|located| located.line),
+        fields.text("token_hash").map(|located| located.line),
+        fields
+            .texts("token_hashes")
+            .first()
+            .map(|located| located.line),
+        fields
+            .text("client_certificate")
+            .map(|located| located.line),
         fields
             .texts("client_certificates")
             .first()
-            .map(|it| it.line),
+            .map(|located| located.line),
     ];
     if let Some(line) = identifying.into_iter().flatten().next() {
         fields.refuse_at(line, "", "it is for callers without credentials; name, token_hash and client_certificate belong in [[principals]]");
@@ -197,17 +201,19 @@ fn read_policy(
         scope: Scope {
             types: patterns(&types),
             exclude_types: patterns(&exclude_types),
-            sources: sources.into_iter().map(|it| it.value).collect(),
+            sources: sources.into_iter().map(|source| source.value).collect(),
         },
         redaction,
-        withholds_payload: fields.switch("payload").is_some_and(|it| !it.value),
-        streams_max: streams_max.map(|it| it.value),
-        sees_all_subscribers: fields.switch("all_subscribers").is_some_and(|it| it.value),
+        withholds_payload: fields.switch("payload").is_some_and(|switch| !switch.value),
+        streams_max: streams_max.map(|count| count.value),
+        sees_all_subscribers: fields
+            .switch("all_subscribers")
+            .is_some_and(|switch| switch.value),
     }
 }
 
-/// A slip of the pen would hide everything, or nothing: names are held to what is
-/// known, as a subscriber's filter is.
+/// Checks names against the known ones, as in a subscriber's filter, because a misspelled name
+/// would hide everything, or nothing.
 fn check_names(fields: &mut Fields<'_>, lists: &[Vec<Located<String>>; 3], known: &KnownNames) {
     let [types, exclude_types, sources] = lists;
     let filter = Spec {
@@ -264,13 +270,13 @@ fn texts_of(items: &[Located<String>]) -> Vec<String> {
     items.iter().map(|item| item.value.clone()).collect()
 }
 
-/// Those that are patterns; [`check_names`] reports the others.
+/// The items that are patterns; [`check_names`] reports the others.
 fn patterns(items: &[Located<String>]) -> BTreeSet<TypePattern> {
     let patterns = items.iter().map(|item| item.value.parse::<TypePattern>());
     patterns.filter_map(Result::ok).collect()
 }
 
-/// A rule for one place removes nothing at others where the same field stands.
+/// Warns of a rule that removes a field from one place and leaves it at others.
 fn warning_of_uncovered(principal: &str, redact: &[String]) -> Option<String> {
     let places = uncovered_places(redact);
     let shown: Vec<&str> = places

@@ -1,13 +1,13 @@
-//! What is wrong with a configuration, and where that stands.
+//! Errors in a configuration, and their places.
 
 use std::fmt;
 
 use super::secrets::without_secrets;
 
-/// One thing that is wrong. Its text holds no secret.
+/// One error. Its text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it stands.
+    /// The place of the value.
     pub place: Place,
     /// The option, as a path such as `sources[1].signing_secrets`; empty for the whole file.
     pub key: String,
@@ -15,28 +15,28 @@ pub struct Problem {
     pub message: String,
 }
 
-/// What a check finds.
+/// The errors and warnings of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What is wrong.
+    /// The errors.
     pub problems: Vec<Problem>,
-    /// What an operator should know nevertheless.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
 impl Report {
-    /// Notes what is wrong with the option `key`.
+    /// Adds an error in the option `key`.
     pub fn refuse(&mut self, place: Place, key: &str, message: impl fmt::Display) {
         self.problems.push(Problem::new(place, key, message));
     }
 
-    /// Notes what an operator should know.
+    /// Adds a warning for the operator.
     pub fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 }
 
-/// Where a value stands.
+/// The place of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the file.
@@ -50,12 +50,12 @@ pub enum Place {
     Flag(String),
     /// In an environment variable.
     Variable(String),
-    /// Nowhere: it is missing.
+    /// The value is missing.
     Nowhere,
 }
 
 impl Problem {
-    /// A problem, without what looks like a secret.
+    /// An error, without what looks like a secret.
     pub fn new(place: Place, key: impl Into<String>, message: impl fmt::Display) -> Self {
         Self {
             place,
@@ -64,13 +64,13 @@ impl Problem {
         }
     }
 
-    /// About the configuration as a whole.
+    /// An error in the configuration as a whole.
     #[must_use]
     pub fn of_config(message: impl fmt::Display) -> Self {
         Self::new(Place::Nowhere, "config", message)
     }
 
-    /// The line in the file; beyond all lines where it is elsewhere.
+    /// The line in the file; for other places, a line beyond all others.
     #[must_use]
     pub fn line(&self) -> usize {
         match &self.place {
@@ -108,7 +108,7 @@ impl fmt::Display for Problem {
                 write!(formatter, "{name}, line {line}: {message}")
             }
             Place::File { name, line } => {
-                // The line says in which table.
+                // The line shows the table.
                 let key = key.rsplit('.').next().unwrap_or_default();
                 write!(formatter, "{name}, line {line}, {key}: {message}")
             }

@@ -1,14 +1,14 @@
-//! Reading the configuration file, which an editor or a tool may be writing at the same
-//! moment: a file that was cut short can be valid, and allow more than the whole one.
+//! Reads the configuration file, which an editor or a tool may be writing at the same moment. A
+//! file that is cut short can be valid, and can allow more than the whole file.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::problem::{Place, Problem};
 
-/// Between two looks at a file: a program that writes it in pieces is faster.
+/// Pause between two reads of a file; a program that writes it in pieces is faster.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Looks that may differ from the one before.
+/// Maximum number of reads that differ from the one before.
 const LOOKS_MAX: usize = 3;
 const CUT_SHORT: &str = "the configuration file looks cut short; write it beside and rename it";
 
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// What an operator should know of a file that was read at a start.
+/// A warning about a file that was read at a start.
 #[must_use]
 pub fn warning_at_start(text: &str) -> Option<&'static str> {
     let is_cut = !text.is_empty() && !text.ends_with('\n');
@@ -44,7 +44,7 @@ pub fn read_again(path: &Path, in_force: &str) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// The text once two looks in a row show the same.
+/// Returns the text once two reads in a row agree.
 fn read_twice(
     mut look: impl FnMut() -> Result<String, Problem>,
     mut pause: impl FnMut(),
@@ -65,7 +65,7 @@ fn read_twice(
     ))
 }
 
-/// Fails where `text` can be what is left of `in_force`.
+/// Fails if `text` may be `in_force`, cut short.
 ///
 /// # Errors
 /// With what to do.

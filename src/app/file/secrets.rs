@@ -1,4 +1,4 @@
-//! Signing secrets, where they may be held: in the file, in environment variables, and in
+//! Signing secrets, from the places that can hold them: the file, environment variables, and
 //! files that either of them names.
 
 use std::ffi::{OsStr, OsString};
@@ -10,13 +10,13 @@ use crate::webhook::SigningSecret;
 
 /// The older name, which most code outside Clerk uses.
 pub const LEGACY_VARIABLE: &str = "CLERK_WEBHOOK_SECRET";
-/// Where the default source's secrets are looked for, in this order.
+/// The variables that can hold the default source's secrets, in this order.
 pub const VARIABLES: [&str; 3] = [
     "CLERKCAST_SIGNING_SECRET",
     "CLERK_WEBHOOK_SIGNING_SECRET",
     LEGACY_VARIABLE,
 ];
-/// Before the name of a file that holds what a variable would hold.
+/// Suffix of a variable's *twin*, which names a file that holds what the variable would hold.
 pub const FILE_SUFFIX: &str = "_FILE";
 /// The largest file that holds secrets.
 const FILE_BYTES_MAX: u64 = 4 << 10;
@@ -25,13 +25,13 @@ const SHOWN_OF_SECRET: usize = 8;
 /// How secrets begin.
 const PREFIXES: [&str; 4] = ["whsec_", "cct_", "sk_live_", "sk_test_"];
 
-/// Whether environment variables are looked at.
+/// Whether environment variables are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Environment {
-    /// They are.
+    /// Variables are read.
     #[default]
     OfProcess,
-    /// They are not: what they would hold is not known.
+    /// Variables are not read, so their content is unknown.
     LeftOut,
 }
 
@@ -45,25 +45,25 @@ impl Environment {
     }
 }
 
-/// A secret's text, and who holds it.
-pub struct Held {
+/// A secret's text, and the variable that holds it.
+pub struct SecretText {
     /// The text; may hold several secrets.
     pub text: String,
     /// The variable, which names the file where it ends with `_FILE`.
     pub variable: String,
-    /// What an operator should know of the file.
+    /// A warning about the file.
     pub warning: Option<String>,
 }
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for SecretText {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut held = formatter.debug_struct("Held");
+        let mut held = formatter.debug_struct("SecretText");
         held.field("variable", &self.variable);
         held.finish_non_exhaustive()
     }
 }
 
-impl Held {
+impl SecretText {
     /// Whether the text is in the environment, which a running process keeps as it was.
     #[must_use]
     pub fn is_in_environment(&self) -> bool {
@@ -71,7 +71,7 @@ impl Held {
     }
 }
 
-/// The names of those of `variables` and their twins that are set.
+/// The names of the [`VARIABLES`] and their twins that are set.
 pub(super) fn set_variables(environment: Environment) -> Vec<String> {
     let names = VARIABLES.iter().flat_map(|name| {
         let twin = format!("{name}{FILE_SUFFIX}");
@@ -82,14 +82,14 @@ pub(super) fn set_variables(environment: Environment) -> Vec<String> {
         .collect()
 }
 
-/// What `variable` holds, or the file that its twin names.
+/// Reads `variable`, or the file that its twin names.
 ///
 /// # Errors
-/// With the variable that is wrong, and what is wrong with it; never with the content.
+/// With the variable and its error; never with the content.
 pub fn of_variable(
     environment: Environment,
     variable: &str,
-) -> Result<Option<Held>, (String, String)> {
+) -> Result<Option<SecretText>, (String, String)> {
     if variable.ends_with(FILE_SUFFIX) {
         let path = environment.get(variable);
         return path.map(|path| of_file(variable, &path)).transpose();
@@ -101,7 +101,7 @@ pub fn of_variable(
             format!("{twin} is set too: set one of them"),
         )),
         (Some(text), None) => match text.into_string() {
-            Ok(text) => Ok(Some(Held {
+            Ok(text) => Ok(Some(SecretText {
                 text,
                 variable: variable.to_owned(),
                 warning: None,
@@ -113,9 +113,9 @@ pub fn of_variable(
     }
 }
 
-fn of_file(variable: &str, path: &OsStr) -> Result<Held, (String, String)> {
+fn of_file(variable: &str, path: &OsStr) -> Result<SecretText, (String, String)> {
     match read_file(Path::new(path)) {
-        Ok((text, warning)) => Ok(Held {
+        Ok((text, warning)) => Ok(SecretText {
             text,
             variable: variable.to_owned(),
             warning,
@@ -124,11 +124,11 @@ fn of_file(variable: &str, path: &OsStr) -> Result<Held, (String, String)> {
     }
 }
 
-/// The content of a file that holds secrets, less one newline at its end, and what an
-/// operator should know of it.
+/// The content of a file that holds secrets, less one newline at its end, and a warning about
+/// the file.
 ///
 /// # Errors
-/// With the path and what is wrong, never with the content.
+/// With the path and the error, never with the content.
 pub fn read_file(path: &Path) -> Result<(String, Option<String>), String> {
     let shown = path.display();
     let unreadable = |error: std::io::Error| format!("cannot read {shown}: {error}");
@@ -157,7 +157,7 @@ pub fn read_file(path: &Path) -> Result<(String, Option<String>), String> {
     Ok((text.to_owned(), warning))
 }
 
-/// Adds those secrets that are not there yet.
+/// Adds the secrets that the list lacks.
 pub fn add(secrets: &mut Vec<SigningSecret>, more: Vec<SigningSecret>) {
     for secret in more {
         if !secrets.contains(&secret) {
@@ -166,7 +166,7 @@ pub fn add(secrets: &mut Vec<SigningSecret>, more: Vec<SigningSecret>) {
     }
 }
 
-/// A value in the wrong place may be a secret: only its first letters are shown.
+/// Shortens what looks like a secret, because a value in the wrong place may be one.
 pub(super) fn without_secrets(text: &str) -> String {
     let mut shown = text.to_owned();
     let is_of_secret = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);

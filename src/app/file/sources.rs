@@ -1,4 +1,4 @@
-//! Whose webhooks are accepted: the file's `[[sources]]`.
+//! The sources whose webhooks are accepted, from the file's `[[sources]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,7 +16,7 @@ const NAME_RULE: &str = "a name is 1 to 64 of a-z, 0-9, - and _, since it is par
 pub struct ConfiguredSources {
     /// The sources.
     pub sources: Vec<Source>,
-    /// Names of those with secrets in the environment, which a running process keeps.
+    /// Names of the sources with secrets in the environment, which a running process keeps.
     pub in_environment: Vec<String>,
 }
 
@@ -54,7 +54,10 @@ pub fn check(
         configured.add(source, is_in_environment);
     }
     let set = secrets::set_variables(environment);
-    let unused: Vec<String> = set.into_iter().filter(|it| !used.contains(it)).collect();
+    let unused: Vec<String> = set
+        .into_iter()
+        .filter(|name| !used.contains(name))
+        .collect();
     if !unused.is_empty() {
         report.warn(format!(
             "not used, since [[sources]] does not name it in signing_secrets_env: {}",
@@ -116,9 +119,9 @@ fn read_source(
             }
         }
     }
-    let is_wrong = fields.problems.len() > before;
+    let is_invalid = fields.problems.len() > before;
     source.instance_id = read_instance_id(fields);
-    let is_reported = is_wrong || fields.has_unknown();
+    let is_reported = is_invalid || fields.has_unknown();
     if source.secrets.is_empty() && !is_unknown && !is_reported {
         let name = &source.name;
         fields.refuse(
@@ -137,7 +140,8 @@ fn read_instance_id(fields: &mut Fields<'_>) -> Option<String> {
     Some(id.value)
 }
 
-/// The secrets of a variable, and whether the environment holds them; none where it is left out.
+/// The secrets of a variable, and whether the environment holds them. None if the environment is
+/// left out.
 fn secrets_of_variable(
     environment: Environment,
     index: usize,
@@ -147,7 +151,7 @@ fn secrets_of_variable(
     let variable = variable.value.as_str();
     let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     if variable.is_empty() || !variable.chars().all(is_name) {
-        // Not repeated: it may be the secret itself.
+        // The message does not repeat the text, which may be the secret itself.
         return Err(format!(
             "signing_secrets_env[{index}]: write the name of an environment variable, such as CLERK_SECRET"
         ));

@@ -30,7 +30,7 @@ pub static OPTIONS: LazyLock<Vec<Declaration>> = LazyLock::new(|| {
     options
 });
 
-/// Those that the file may set.
+/// The options that the file may set.
 static FILE_KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let options = OPTIONS.iter().filter(|option| option.is_in_file());
     let keys = options.map(|option| Key {

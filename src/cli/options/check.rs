@@ -1,17 +1,17 @@
-//! A check under way: reads values, and notes what is wrong with them.
+//! A check under way: reads the values of options, and collects their errors.
 //!
-//! A value that is wrong is left out, and its default taken in its place, so that one pass
-//! finds all problems.
+//! An invalid value is left out, and its default taken in its place, so that one pass finds all
+//! errors.
 
 use std::time::Duration;
 
-use super::period::{Longest, Period};
+use super::period::{Period, PeriodMax};
 use super::settings::Settings;
 use super::value::Value;
 use crate::app::file::Report;
 
-/// Of what a client or an operator waits for.
-pub(super) const TIMEOUT_MAX: Longest = Longest {
+/// Maximum time that a client or an operator can be made to wait.
+pub(super) const TIMEOUT_MAX: PeriodMax = PeriodMax {
     period: Period(Duration::from_secs(24 * 60 * 60)),
     shown: "1d",
 };
@@ -30,24 +30,24 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Notes what is wrong with an option.
+    /// Reports an error in an option.
     pub(super) fn refuse(&mut self, key: &str, message: impl std::fmt::Display) {
         self.report.refuse(self.settings.place(key), key, message);
     }
 
-    /// The value that an option was given, if it is right.
+    /// The value of an option, if it is set and valid.
     pub(super) fn value<T: Value>(&mut self, key: &str) -> Option<T> {
         let (text, _) = self.settings.value(key)?;
         let read = T::read(text);
         read.map_err(|message| self.refuse(key, message)).ok()
     }
 
-    /// The period that an option was given, if it is no longer than `longest`.
+    /// The period of an option, if it is set and at most `longest`.
     pub(super) fn period(
         &mut self,
         key: &str,
         given: Option<Period>,
-        longest: Longest,
+        longest: PeriodMax,
     ) -> Option<Duration> {
         match given?.up_to(longest) {
             Ok(Period(duration)) => Some(duration),
@@ -58,7 +58,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The number that an option was given, if it is not 0.
+    /// The number of an option, if it is set and not 0.
     pub(super) fn count(&mut self, key: &str, given: Option<usize>) -> Option<usize> {
         if given == Some(0) {
             self.refuse(key, "must be more than 0");

@@ -1,4 +1,4 @@
-//! From what an operator wrote to a [`Config`], or to everything that is wrong with it.
+//! Turns the operator's settings into a [`Config`], or into a list of all errors.
 //!
 //! A check reads the files that the configuration names, binds nothing and contacts no
 //! server.
@@ -17,21 +17,21 @@ use crate::app::{Config, LogConfig};
 use crate::log::jetstream;
 use crate::telemetry::{Level, LogFormat};
 
-/// A configuration without a fault.
+/// A configuration without errors.
 #[derive(Debug)]
 pub struct Checked {
     /// The configuration.
     pub config: Config,
     /// Names of sources with secrets in the environment, which a running process keeps.
     pub in_environment: Vec<String>,
-    /// What an operator should know nevertheless.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// How to log, which is known before anything else.
+/// The logging options, which are needed before all others.
 ///
 /// # Errors
-/// With what is wrong with these two options.
+/// With the errors in these two options.
 pub fn logging(settings: &Settings) -> Result<(LogFormat, Level), Vec<Problem>> {
     let mut check = Check::new(settings);
     let logging = LoggingOptions::read(&mut check).config();
@@ -41,10 +41,10 @@ pub fn logging(settings: &Settings) -> Result<(LogFormat, Level), Vec<Problem>> 
     }
 }
 
-/// Checks everything.
+/// Checks all options.
 ///
 /// # Errors
-/// With everything that is wrong.
+/// With all errors.
 pub fn check(settings: &Settings) -> Result<Checked, Vec<Problem>> {
     let mut check = Check::new(settings);
     let problems = settings.document.problems();
@@ -65,10 +65,10 @@ pub fn check(settings: &Settings) -> Result<Checked, Vec<Problem>> {
     })
 }
 
-/// Checks everything, and the files that a gateway reads when it connects to NATS.
+/// Checks all options, and the files that a gateway reads when it connects to NATS.
 ///
 /// # Errors
-/// With everything that is wrong.
+/// With all errors.
 pub fn check_with_files(settings: &Settings) -> Result<Checked, Vec<Problem>> {
     let checked = check(settings)?;
     let mut files = Check::new(settings);
@@ -81,10 +81,10 @@ pub fn check_with_files(settings: &Settings) -> Result<Checked, Vec<Problem>> {
     }
 }
 
-/// The stream that the options name, whichever log is chosen.
+/// The stream of the log on NATS, even if the options choose another log.
 ///
 /// # Errors
-/// With everything that is wrong.
+/// With all errors.
 pub fn check_stream(settings: &Settings) -> Result<jetstream::Config, Vec<Problem>> {
     let mut check = Check::new(settings);
     let problems = settings.document.problems();
@@ -106,7 +106,11 @@ fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {
         doors.allows_anonymous,
         &mut check.report,
     );
-    let mut sources: Vec<String> = webhook.sources.iter().map(|it| it.name.clone()).collect();
+    let mut sources: Vec<String> = webhook
+        .sources
+        .iter()
+        .map(|source| source.name.clone())
+        .collect();
     sources.sort();
     sources.dedup();
     let mut config = Config {

@@ -1,4 +1,4 @@
-//! What is declared of an option, and `options!`, which declares a component's.
+//! The declaration of an option, and `options!`, which declares a component's.
 
 use crate::app::file::Kind;
 
@@ -14,16 +14,16 @@ pub struct Declaration {
     pub variable: &'static str,
     /// Where it stands in the help; smaller numbers come first.
     pub order: usize,
-    /// What a value is.
+    /// The type of a value.
     pub kind: Kind,
-    /// What a value is called in the help.
+    /// The name of a value in the help.
     pub value_name: &'static str,
     /// Its default, as the help shows it; empty if it has none. The value itself
     /// stands in the component's `Config::default()`.
     pub default: &'static str,
     /// What SIGHUP does about it.
     pub at_reload: AtReload,
-    /// Where it can be written.
+    /// Where it can be set.
     pub place: OptionPlace,
     /// Its help.
     pub help: &'static str,
@@ -42,7 +42,7 @@ pub enum AtReload {
     NeedsRestart,
 }
 
-/// Where an option can be written.
+/// Where an option can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionPlace {
     /// As a flag, a variable and a key of the file; also of `copy`.
@@ -94,7 +94,7 @@ pub(super) const fn option(value_name: &'static str, help: &'static str) -> Decl
     }
 }
 
-/// Before each variable's name.
+/// Prefix of each variable.
 pub(super) const VARIABLE_PREFIX: &str = "CLERKCAST_";
 
 /// The bytes of a key's flag.
@@ -164,8 +164,7 @@ macro_rules! options {
                 }
             },)*];
 
-            /// Takes the values that were given. Notes those that are wrong, and leaves
-            /// them out.
+            /// Reads the values that are set. Reports the invalid ones, and leaves them out.
             pub(super) fn read(check: &mut Check<'_>) -> Self {
                 Self {
                     $($key: check.value(stringify!($key)),)*

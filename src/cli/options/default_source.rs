@@ -10,7 +10,7 @@ use crate::webhook::{DEFAULT_SOURCE, SigningSecret, Source};
 
 const KEY: &str = "signing_secret";
 
-/// The source, and whether its secret is in the environment; none where that is wrong.
+/// The source, and whether its secret is in the environment; none if the secret is invalid.
 pub(super) fn default_source(
     check: &mut Check<'_>,
     flag: Option<OsString>,
@@ -27,10 +27,10 @@ pub(super) fn default_source(
     Some((source, is_in_environment))
 }
 
-/// Those of the first variable that is set, itself or its twin.
+/// The secrets of the first variable that is set, directly or by its twin.
 fn secrets_of_variables(check: &mut Check<'_>) -> Option<(Vec<SigningSecret>, bool)> {
     let environment = check.settings.environment;
-    let mut is_wrong = false;
+    let mut is_invalid = false;
     let mut first = None;
     for variable in VARIABLES {
         match of_variable(environment, variable) {
@@ -38,13 +38,13 @@ fn secrets_of_variables(check: &mut Check<'_>) -> Option<(Vec<SigningSecret>, bo
             Err((variable, message)) => {
                 let place = Place::Variable(variable);
                 check.report.refuse(place, KEY, message);
-                is_wrong = true;
+                is_invalid = true;
             }
         }
     }
     let Some(held) = first else {
-        if !is_wrong {
-            miss_secret(check);
+        if !is_invalid {
+            refuse_missing_secret(check);
         }
         return None;
     };
@@ -76,7 +76,7 @@ fn parse(check: &mut Check<'_>, variable: Option<&str>, text: &str) -> Option<Ve
     }
 }
 
-fn miss_secret(check: &mut Check<'_>) {
+fn refuse_missing_secret(check: &mut Check<'_>) {
     if check.settings.environment == Environment::LeftOut {
         check.report.warn(
             "no signing secret in the file: the environment, which is left out, must hold it"

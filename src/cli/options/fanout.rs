@@ -6,7 +6,8 @@ use super::size::Size;
 use super::value::Value;
 use crate::fanout::Config;
 
-/// Smaller than a few of the largest events, a ring would hold none of them long enough.
+/// Minimum size of the ring, a few of the largest events; a smaller ring would drop them at
+/// once.
 const RING_BYTES_MIN: Size = Size(4 << 20);
 
 options! {
@@ -24,7 +25,7 @@ options! {
 }
 
 impl FanoutOptions {
-    /// The fan-out of a gateway with these sources.
+    /// The fan-out's configuration, for a gateway with these sources.
     pub(super) fn config(self, check: &mut Check<'_>, sources: Vec<String>) -> Config {
         if self.ring_size.is_some_and(|size| size < RING_BYTES_MIN) {
             check.refuse(

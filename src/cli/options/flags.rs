@@ -13,7 +13,7 @@ use super::settings::{Given, Origin};
 use crate::app::file::{Environment, Kind, Problem};
 use crate::cli::failure::Failure;
 
-/// The flag that has the environment left out, where a command has it.
+/// The flag that ignores the environment, in a command that has the flag.
 const NO_ENVIRONMENT: &str = "no_env";
 const CONFIG: &str = "config";
 const CONFIG_VARIABLE: &str = "CLERKCAST_CONFIG";
@@ -28,7 +28,7 @@ pub struct ServeArgs {
     pub given: Given,
 }
 
-/// Those about the log, which `copy` has too.
+/// The options about the log, which `copy` has too.
 #[derive(Clone, Debug, Default)]
 pub struct LogArgs {
     /// Values of flags and variables.
@@ -45,7 +45,7 @@ impl ServeArgs {
     }
 }
 
-/// Prints what is wrong with a configuration, but for the last problem, which is the failure.
+/// Prints all errors but the last, and returns the last as the failure.
 #[must_use]
 pub fn refusal(mut problems: Vec<Problem>) -> Failure {
     let last = problems.pop().map(|problem| problem.to_string());
@@ -129,7 +129,7 @@ fn as_flag(option: &'static Declaration) -> Arg {
         "" => option.help.to_owned(),
         default => format!("{} [default: {default}]", option.help),
     };
-    // Any text: the check reports what is wrong with it, together with all else.
+    // Any text is accepted here, because the check reports its error together with all others.
     let flag = Arg::new(option.key)
         .long(option.flag)
         .value_name(option.value_name)

@@ -1,4 +1,4 @@
-//! Loading what an operator wrote, at a start and again.
+//! Loads the settings of an operator, at a start and on SIGHUP.
 
 use std::path::PathBuf;
 
@@ -12,11 +12,11 @@ use crate::app::{Reloaded, restart_to_take_up};
 /// A configuration as it was read.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The file that it is from.
+    /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
     /// The file's text.
     pub text: String,
-    /// Everything that was written.
+    /// The settings of flags, variables and the file.
     pub settings: Settings,
 }
 
@@ -24,7 +24,7 @@ impl Loaded {
     /// Reads the file, as at a start.
     ///
     /// # Errors
-    /// When it cannot be read. What is wrong with its content, a check finds.
+    /// When the file cannot be read. A check finds the errors in its content.
     pub fn read(
         given: Given,
         file: Option<PathBuf>,
@@ -47,7 +47,7 @@ impl Loaded {
         })
     }
 
-    /// What an operator should know of how the file ends.
+    /// A warning about how the file ends.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         file::warning_at_start(&self.text)
@@ -57,10 +57,10 @@ impl Loaded {
     /// of the text in force. Options that need a restart stay as they were.
     ///
     /// # Errors
-    /// With everything that is wrong.
+    /// With all errors.
     pub fn reload(&self, in_force: &str) -> Result<Reloaded, Vec<Problem>> {
         let latter = self.read_again(in_force)?;
-        // As a start would; and then with what needs a restart as it is.
+        // First as a start would, then with the running values of options that need a restart.
         check(&latter.settings)?;
         let running = &self.settings;
         let options = options_to_restart_for(&latter.settings, running);
@@ -71,7 +71,7 @@ impl Loaded {
             in_environment,
             warnings,
         } = check(&settings).map_err(|mut problems| {
-            // The file is right, and not together with what runs.
+            // The file is valid by itself, but not together with those values.
             problems.push(Problem::of_config(restart_to_take_up(&needs_restart)));
             problems
         })?;

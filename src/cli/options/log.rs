@@ -8,22 +8,22 @@ use super::check::Check;
 use super::declaration::{self, AtReload, Declaration, OptionPlace, option, options};
 use super::limit::Limit;
 use super::nats::NatsOptions;
-use super::period::{Longest, Period};
+use super::period::{Period, PeriodMax};
 use super::size::Size;
 use super::value::{Value, read_text};
 use crate::app::{LogConfig, NO_NATS};
 use crate::log::{jetstream, sqlite};
 
-/// A log smaller than this would be removed as fast as it is written.
+/// Minimum size of the log; retention would remove a smaller one as fast as it is written.
 const RETAIN_BYTES_MIN: Size = Size(16 << 20);
-/// Of what events and their ids are kept for; `off` keeps events for longer.
-const KEPT_MAX: Longest = Longest {
+/// Maximum time for which events and ids are kept; `off` keeps events for longer.
+const KEPT_MAX: PeriodMax = PeriodMax {
     period: Period(Duration::from_secs(10 * 31_557_600)),
     shown: "10y",
 };
 
 options! {
-    /// Which log.
+    /// The options that choose the log.
     LogOptions {
         60 data_dir: PathBuf = option(
             "DIR",
@@ -37,7 +37,7 @@ options! {
 }
 
 options! {
-    /// How long and how much of it is kept.
+    /// The options of retention.
     RetentionOptions {
         90 retain_for: Limit<Period> = option(
             "DURATION",
@@ -129,7 +129,7 @@ fn stream(
     }
 }
 
-/// The stream that the options name, whichever log is chosen.
+/// The stream that the options name, even if they choose another log.
 pub(super) fn named_stream(check: &mut Check<'_>) -> jetstream::Config {
     if !cfg!(feature = "nats") {
         check.refuse("nats_url", NO_NATS);

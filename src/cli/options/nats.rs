@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::declaration::{self, Declaration, OptionPlace, option, options};
-use super::period::{Longest, Period};
+use super::period::{Period, PeriodMax};
 use super::value::{Value, read_text};
 use crate::log::DEDUPE_WINDOW;
 use crate::log::jetstream::{self, Security, ServerUrl};
 use crate::net::{CertificateFiles, check_authorities};
 
-/// JetStream has no more copies of a stream.
+/// Maximum number of copies of a stream in JetStream.
 const REPLICAS_MAX: usize = 5;
 
 options! {
@@ -70,11 +70,11 @@ impl Value for Servers {
 }
 
 impl NatsOptions {
-    /// The stream, whose retention is not set yet.
+    /// The stream's configuration, without retention.
     pub(super) fn config(
         self,
         check: &mut Check<'_>,
-        window_max: Longest,
+        window_max: PeriodMax,
         retain_for: Option<Duration>,
     ) -> jetstream::Config {
         let default = jetstream::Config::default();
@@ -136,7 +136,7 @@ impl NatsOptions {
     }
 }
 
-/// The files that a gateway reads when it connects, and not before.
+/// Checks the files that a gateway reads only when it connects.
 pub(super) fn check_files(check: &mut Check<'_>, security: &Security) {
     if let Some(path) = &security.credentials
         && let Err(error) = std::fs::read(path)

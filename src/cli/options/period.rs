@@ -12,16 +12,16 @@ use crate::app::shown_duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
-/// The longest that a period may be, and how people write that: a clock ends somewhere.
+/// A maximum of a period, and its text in messages. Every clock has such a maximum.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Longest {
+pub(super) struct PeriodMax {
     pub(super) period: Period,
     pub(super) shown: &'static str,
 }
 
 impl Period {
-    /// Fails where it is longer than `longest`.
-    pub(super) fn up_to(self, longest: Longest) -> Result<Self, String> {
+    /// Fails if the period is longer than `longest`.
+    pub(super) fn up_to(self, longest: PeriodMax) -> Result<Self, String> {
         match self <= longest.period {
             true => Ok(self),
             false => Err(format!("the most is {}", longest.shown)),
@@ -40,7 +40,7 @@ impl FromStr for Period {
     }
 }
 
-/// In its largest whole unit: `30d`, `36h`, `0.5s`.
+/// Writes the period in its largest whole unit: `30d`, `36h`, `0.5s`.
 impl fmt::Display for Period {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&shown_duration(self.0))

@@ -1,4 +1,4 @@
-//! The options of the ports, and what belongs together among them.
+//! The options of the ports, and the checks of options that belong together.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -160,12 +160,12 @@ fn check_exposure(check: &mut Check<'_>, config: &Config) {
     ));
 }
 
-/// What authenticates the principals has to reach the gateway, unread by others.
+/// Checks that certificates are verified, and warns if tokens cross the network in the clear.
 fn check_certificates(check: &mut Check<'_>, grpc: &PortConfig, access: &AccessConfig) {
     let principals = || access.principals.iter();
     let tls = grpc.tls.as_ref();
     let verifies = tls.is_some_and(|files| files.client_ca.is_some());
-    let by_certificate = principals().find(|it| !it.certificate_names.is_empty());
+    let by_certificate = principals().find(|principal| !principal.certificate_names.is_empty());
     match by_certificate {
         Some(principal) if !verifies => {
             let name = &principal.name;
@@ -174,7 +174,7 @@ fn check_certificates(check: &mut Check<'_>, grpc: &PortConfig, access: &AccessC
         None if verifies => check.refuse("grpc_tls_client_ca", "--grpc-tls-client-ca is set, and no principal is known by a certificate: set client_certificate in a [[principals]] table of --config (\"*\" is any certificate that the CA vouches for)"),
         _ => {}
     }
-    let by_token = principals().any(|it| !it.token_hashes.is_empty());
+    let by_token = principals().any(|principal| !principal.token_hashes.is_empty());
     let listen = grpc.listen;
     if by_token && tls.is_none() && !listen.ip().is_loopback() {
         check.report.warn(format!(
@@ -183,13 +183,13 @@ fn check_certificates(check: &mut Check<'_>, grpc: &PortConfig, access: &AccessC
     }
 }
 
-/// Each port is bound once.
+/// Refuses two listeners at one address.
 fn check_listeners(check: &mut Check<'_>, listeners: [(&'static str, SocketAddr); 3]) {
     let flag = |key: &str| format!("--{}", key.replace('_', "-"));
     for (index, (key, address)) in listeners.iter().enumerate() {
         let others = listeners.iter().take(index);
         for (other, theirs) in others.filter(|(_, theirs)| is_taken(*address, *theirs)) {
-            // The one of them that was written.
+            // The option that the operator set is at fault.
             let (key, address, other, theirs) = match check.settings.has(key) {
                 true => (key, address, other, theirs),
                 false => (other, theirs, key, address),
@@ -205,11 +205,11 @@ fn check_listeners(check: &mut Check<'_>, listeners: [(&'static str, SocketAddr)
     }
 }
 
-/// Whether a listener at one address leaves nothing of the other.
-fn is_taken(one: SocketAddr, other: SocketAddr) -> bool {
+/// Whether a listener at `first` takes `second` too.
+fn is_taken(first: SocketAddr, second: SocketAddr) -> bool {
     let covers = |address: SocketAddr| address.ip().is_unspecified();
-    let is_one_family = one.is_ipv4() == other.is_ipv4();
-    let meets = one.ip() == other.ip() || is_one_family && (covers(one) || covers(other));
-    // Port 0 is any that is free.
-    one.port() == other.port() && one.port() != 0 && meets
+    let is_one_family = first.is_ipv4() == second.is_ipv4();
+    let meets = first.ip() == second.ip() || is_one_family && (covers(first) || covers(second));
+    // For port 0, the system chooses a free one.
+    first.port() == second.port() && first.port() != 0 && meets
 }

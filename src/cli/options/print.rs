@@ -6,7 +6,7 @@ use crate::app::file::{VARIABLES, of_variable};
 use crate::app::{Config, LogConfig};
 use crate::webhook::DEFAULT_SOURCE;
 
-/// An option, its value and where that is from.
+/// An option, its value and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed {
     /// Its key, as a path.
@@ -68,7 +68,7 @@ pub fn printed(settings: &Settings, config: &Config) -> Vec<Printed> {
     all
 }
 
-/// None where the file has sources of its own.
+/// The fingerprints of the default source's secrets; none if the file has sources of its own.
 fn default_secrets(settings: &Settings, config: &Config) -> Option<String> {
     let mut sources = config.webhook.sources.iter();
     let default = sources.find(|source| source.name == DEFAULT_SOURCE)?;
@@ -86,7 +86,7 @@ fn variable_of_secret(settings: &Settings) -> Option<String> {
     held.next().map(|held| format!("env {}", held.variable))
 }
 
-/// Without passwords.
+/// The servers of NATS, without passwords.
 fn servers(config: &Config) -> Option<String> {
     let LogConfig::Nats(config) = &config.log else {
         return None;

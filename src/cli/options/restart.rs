@@ -1,4 +1,4 @@
-//! What a running process can take up, and what needs a restart.
+//! Which options a running process can take up, and which need a restart.
 
 use std::ffi::OsStr;
 

@@ -1,5 +1,5 @@
-//! What an operator wrote, from everywhere: a flag wins over its environment variable, that
-//! over the configuration file.
+//! The settings of an operator, from all places: a flag wins over its environment variable, and
+//! that over the configuration file.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::app::file::{Document, Environment, Place};
 
-/// Where a value is from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A flag.
@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
 #[derive(Clone, Default)]
 pub struct Given(BTreeMap<&'static str, (OsString, Origin)>);
 
-/// Without the values, which may be secrets.
+/// Leaves out the values, which may be secrets.
 impl fmt::Debug for Given {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.0.keys()).finish()
@@ -43,7 +43,7 @@ impl fmt::Debug for Given {
 }
 
 impl Given {
-    /// Gives `key` this value, in place of what it had.
+    /// Sets `key` to this value, in place of the former.
     pub fn set(&mut self, key: &'static str, value: impl Into<OsString>, origin: Origin) {
         self.0.insert(key, (value.into(), origin));
     }
@@ -54,19 +54,19 @@ impl Given {
     }
 }
 
-/// Everything that an operator wrote.
+/// The settings of an operator.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// By flags and variables.
+    /// From flags and variables.
     pub given: Given,
-    /// By the file.
+    /// From the file.
     pub document: Document,
-    /// Whether variables that hold secrets are looked at.
+    /// Whether variables that hold secrets are read.
     pub environment: Environment,
 }
 
 impl Settings {
-    /// The value that an option was given, and where it is from.
+    /// The value of an option, and its origin.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<(&OsStr, Origin)> {
         if let Some((value, origin)) = self.given.0.get(key) {
@@ -83,7 +83,7 @@ impl Settings {
         value.is_some_and(|(_, origin)| origin != Origin::Default)
     }
 
-    /// Where messages say that an option stands.
+    /// The place of an option, for messages.
     pub(super) fn place(&self, key: &str) -> Place {
         match self.value(key) {
             Some((_, Origin::Flag)) => Place::Flag(format!("--{}", key.replace('_', "-"))),

@@ -12,7 +12,7 @@ use crate::event::numbers::saturating;
 pub struct Size(pub u64);
 
 impl Size {
-    /// The bytes, as many as this machine can address at most.
+    /// The bytes, at most as many as this machine can address.
     #[must_use]
     pub fn bytes(self) -> usize {
         saturating(self.0)
@@ -49,7 +49,7 @@ fn not_a_size(text: &str) -> String {
     format!("{text:?} is not a size: write 512KiB, 64MiB or 10GiB")
 }
 
-/// In its largest whole unit: `10 GiB`, `1000 B`.
+/// Writes the size in its largest whole unit: `10 GiB`, `1000 B`.
 impl fmt::Display for Size {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(bytes) = *self;

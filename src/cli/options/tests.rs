@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
 
-use super::period::Longest;
+use super::period::PeriodMax;
 use super::{Limit, OPTIONS, Origin, Period, Settings, Size, check};
 use crate::app::Config;
 use crate::app::file::Environment;
@@ -150,11 +150,11 @@ fn sizes_and_durations_are_shown_in_their_largest_whole_unit() {
 
 #[test]
 fn durations_beyond_their_maximum_are_refused() {
-    let day = Longest {
+    let day = PeriodMax {
         period: Period(Duration::from_secs(86_400)),
         shown: "1d",
     };
-    let up_to_a_day = |text: &str| text.parse::<Period>().and_then(|it| it.up_to(day));
+    let up_to_a_day = |text: &str| text.parse::<Period>().and_then(|period| period.up_to(day));
     assert_eq!(up_to_a_day("24h"), Ok(day.period));
     for longer in ["25h", "500000000000y"] {
         let refused = Err("the most is 1d".to_owned());

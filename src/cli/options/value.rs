@@ -13,10 +13,10 @@ use crate::webhook::Networks;
 
 /// The value of an option.
 pub(super) trait Value: Sized {
-    /// What it is in the file.
+    /// Its type in the file.
     const KIND: Kind = Kind::Text;
 
-    /// Reads it, or says what is wrong.
+    /// Reads the value, or returns what is wrong with the text.
     fn read(text: &OsStr) -> Result<Self, String>;
 }
 

@@ -14,7 +14,8 @@ use crate::event::IdKind;
 use crate::event::numbers::saturating;
 use crate::webhook::{AllowList, Config, DEFAULT_SOURCE, Networks};
 
-/// A typed event with its payload stays below gRPC's default limit of 4 MiB.
+/// Maximum of --body-limit. A typed event with its payload then stays below gRPC's default limit
+/// of 4 MiB.
 const BODY_LIMIT_MAX: Size = Size(512 << 10);
 
 options! {
