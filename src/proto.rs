@@ -1,5 +1,5 @@
-//! The messages of `proto/`, which the client's crate has, the descriptor set that they come
-//! from, and what else build.rs makes of it.
+//! The protobuf messages of `proto/`, their descriptor set, and the names and server traits that
+//! `build.rs` makes from it. The messages themselves are those of the crate `clerkcast-client`.
 //!
 //! The `.proto` files are the single source of truth for what an event looks like:
 //! reflection serves the descriptors, and [`crate::clerk`] derives the decoding of

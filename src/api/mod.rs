@@ -1,13 +1,13 @@
-//! What can be asked, checked and answered, whatever door it comes through.
+//! The requests to the gateway: checks and answers them, whatever door they come through.
 //!
 //! ```text
 //!   doors ──► Call, request ──► Api ──► fanout, log
 //!     ◄── answer, EventStream, Problem ──┘
 //! ```
 //!
-//! A door authenticates its caller, reads a message and renders the answer. What the answer
-//! is, and what is wrong with a request, is decided here. What this module does not know:
-//! gRPC, HTTP and JSON.
+//! A door is a transport ([`crate::doors`]): it authenticates its caller, reads a message and
+//! renders the answer. This module decides what the answer is, and what is wrong with a request.
+//! What it does not know: gRPC, HTTP and JSON.
 
 pub mod control;
 pub mod event_types;

@@ -58,7 +58,7 @@ reasons! {
 pub struct Problem {
     /// The kind of problem.
     pub code: Code,
-    /// One of [`reason::ALL`]; empty where the code says it all.
+    /// One of [`reason::ALL`]; empty where the code is enough.
     pub reason: &'static str,
     /// What is wrong and what to do, of at most [`MESSAGE_BYTES_MAX`].
     pub message: String,

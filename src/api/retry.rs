@@ -23,7 +23,7 @@ fn draw(crowd: usize, random: u64) -> Duration {
 
 /// A delay for one of `crowd` callers.
 pub(super) fn delay(crowd: usize) -> Duration {
-    // Without randomness all come back at once, which is no reason to refuse an answer.
+    // Without randomness, all callers return at once, which is better than no answer.
     draw(crowd, getrandom::u64().unwrap_or(0))
 }
 

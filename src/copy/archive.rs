@@ -16,7 +16,7 @@ use crate::intake::Submission;
 use crate::log::Entry;
 use crate::proto::{self, ArchivedEvent};
 
-/// Far more than the largest event takes up: what says that it is longer is no archive.
+/// Far more than the largest event; a longer one is not from an archive.
 const EVENT_BYTES_MAX: usize = 16 << 20;
 const STANDARD: &str = "-";
 
@@ -34,7 +34,7 @@ pub(super) struct Reader {
     path: PathBuf,
     format: Format,
     content: Box<dyn BufRead + Send>,
-    /// Events read so far.
+    /// Events read up to here.
     count: u64,
 }
 
@@ -65,7 +65,7 @@ impl Reader {
         })
     }
 
-    /// The next events, until they are so many or so large; none at the end.
+    /// The next events, until they reach either maximum; none at the end.
     pub(super) fn next_events(
         &mut self,
         events_max: usize,

@@ -12,15 +12,14 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error("{}: {cause}", path.display())]
     File {
-        /// Which.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
     /// The file to write exists.
     #[error("{}: file exists", .0.display())]
     FileExists(PathBuf),
-    /// A file holds what is no event.
+    /// A file holds something that is not an event.
     #[error("{}: event {number}: {cause}", path.display())]
     Event {
         /// The file.
@@ -55,7 +54,7 @@ pub enum Error {
         /// What is wrong with it.
         cause: prost::DecodeError,
     },
-    /// A stored body is no text.
+    /// A stored body is not text.
     #[error("the body of {0} is not UTF-8")]
     BodyNotUtf8(String),
     /// An event cannot be written as JSON.
@@ -68,16 +67,17 @@ pub enum Error {
     },
 }
 
-/// Why something in a file is no event.
+/// Why something in a file is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEvent {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is no `ArchivedEvent` in JSON. What the parser says may quote the event.
+    /// It is not an `ArchivedEvent` in JSON. The parser's message is left out, because it may quote
+    /// the event.
     #[error("not an ArchivedEvent in JSON, from column {0} on")]
     Json(usize),
-    /// It is no `ArchivedEvent` in protobuf, or not one of this version's.
+    /// It is not an `ArchivedEvent` in protobuf, or not one of this version.
     #[error(transparent)]
     Protobuf(#[from] prost::DecodeError),
     /// No event is that long.

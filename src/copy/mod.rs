@@ -1,4 +1,4 @@
-//! Copying a log: from one kind to another, into a file, or from one.
+//! Copies a log into another one, into a file, or from a file.
 //!
 //! ```text
 //!   data directory ─┐                        ┌─► data directory
@@ -6,11 +6,11 @@
 //!   file ───────────┘                        └─► file
 //! ```
 //!
-//! Ids, bodies and times are kept, and the order. Positions are the new log's own: it is
-//! another log with another epoch, and subscribers say from when they go on. What is in
-//! the target already stays as it is, so that a copy that broke off can be begun again;
-//! into a stream, within its duplicate window. From data directory to data directory, the
-//! ids of events that retention removed are copied too; a stream or a file has none.
+//! Ids, bodies, times and the order are kept. Positions are the new log's own: it is another log
+//! with another epoch, and subscribers resume by time. Events that the target has already stay
+//! as they are, so that an interrupted copy can be repeated; into a stream, within its duplicate
+//! window. From data directory to data directory, the ids of events that retention removed are
+//! copied too; a stream or a file has none.
 
 mod archive;
 mod error;
@@ -53,7 +53,7 @@ pub struct CopyReport {
 /// and then.
 ///
 /// # Errors
-/// When one of them cannot be used, or what is read is no event.
+/// When one of them cannot be used, or holds something that is not an event.
 pub async fn copy(
     mut source: Source,
     mut target: Target,

@@ -1,5 +1,5 @@
-//! Transports: what a consumer asks arrives here, and is answered in the words of its
-//! protocol.
+//! The doors: transports through which consumers call [`crate::api`]. A door reads a request and
+//! renders its answer, both in the words of its protocol.
 
 #![warn(clippy::indexing_slicing)]
 

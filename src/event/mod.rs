@@ -1,5 +1,5 @@
-//! The words that every other module uses: positions, cursors, times, and what an
-//! event is known by.
+//! The types that every other module uses: positions, cursors, times, and the attributes that
+//! identify an event.
 
 mod attributes;
 mod cursor;
@@ -119,7 +119,7 @@ impl Run {
 pub struct UnixMillis(i64);
 
 impl UnixMillis {
-    /// The instant so many milliseconds after 1970.
+    /// The instant this many milliseconds after 1970.
     #[must_use]
     pub const fn new(milliseconds: i64) -> Self {
         Self(milliseconds)

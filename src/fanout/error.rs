@@ -40,7 +40,6 @@ pub enum Error {
     /// The principal holds as many streams as its policy allows.
     #[error("{principal} holds {limit} streams, which is the limit that its policy sets")]
     TooManyStreams {
-        /// Whose.
         principal: String,
         /// How many.
         limit: usize,

@@ -1,8 +1,8 @@
 //! Frames: encoded `SubscribeResponse` messages.
 //!
-//! Protobuf fields concatenate, so a frame is put together from bytes that exist
-//! already: the event as the log stores it, less what the subscriber's policy removes,
-//! then the receive time, then, where it is wanted, the payload.
+//! Protobuf fields concatenate, so the encoder puts a frame together from bytes that exist
+//! already: the event as the log stores it, less the fields that the subscriber's policy
+//! removes, then the receive time, then the payload if the subscriber wants it.
 
 use std::borrow::Cow;
 
@@ -20,14 +20,13 @@ use crate::proto::field::{event, subscribe_response};
 
 pub use crate::proto::Event;
 
-/// What gRPC puts before each message: a flag, and the length in four bytes.
+/// Size of gRPC's prefix of a message: a flag, and the length in four bytes.
 const GRPC_PREFIX_BYTES: usize = 5;
-/// Frames that are encoded together lie in pieces of memory of about this size.
+/// Approximate size of a chunk, the piece of memory that frames encoded together share.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// An encoded `SubscribeResponse`, with gRPC's prefix, or several that follow each other:
-/// a range of a chunk that it shares with the frames before and after it. Clones share
-/// the chunk too.
+/// An encoded `SubscribeResponse` with gRPC's prefix, or several that follow each other: a range
+/// of a chunk, which other frames share. Clones share the chunk too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     chunk: Bytes,
@@ -38,9 +37,9 @@ pub struct Frame {
 /// Whether an event comes with its verified body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Without.
+    /// The event has no body.
     Omitted,
-    /// In `Event.payload_json`.
+    /// The body is in `Event.payload_json`.
     Included,
 }
 
@@ -48,37 +47,37 @@ pub enum Payload {
 /// takes about 3 µs an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// Protobuf.
     #[default]
     Proto,
 }
 
-/// What of a record goes into a frame, and how. Subscribers with the same view share frames.
+/// The parts of a record that go into a frame, and their encoding. Subscribers with the same
+/// view share frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Whether the verified body does.
+    /// Whether the frame has the verified body.
     pub payload: Payload,
-    /// What is removed.
+    /// The fields that are removed.
     pub redaction: Redaction,
-    /// How it is encoded.
+    /// The encoding of the frame.
     pub encoding: Encoding,
 }
 
 impl Frame {
-    /// What goes over the wire.
+    /// The bytes to send.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         self.chunk.slice(self.start..self.end)
     }
 
-    /// How much goes over the wire.
+    /// Number of bytes to send.
     #[must_use]
     pub fn size(&self) -> usize {
         self.end - self.start
     }
 
-    /// Takes in the frame that follows in the same chunk, so that both go out as one
-    /// piece. Says whether it did.
+    /// Extends this frame by `next` if that follows in the same chunk, so that both are sent as
+    /// one piece. Returns whether it did.
     pub fn extend_with(&mut self, next: &Self) -> bool {
         self.extend_to(&next.chunk, next.start, next.end)
     }
@@ -93,15 +92,14 @@ impl Frame {
         follows
     }
 
-    /// The chunk that it keeps from being freed: where it lies, and its size.
+    /// The address and the size of the chunk, which this frame keeps from being freed.
     #[cfg(test)]
     pub(super) fn chunk(&self) -> (*const u8, usize) {
         (self.chunk.as_ptr(), self.chunk.len())
     }
 
-    /// Lets go of a chunk of which little is wanted: what is less than a quarter of its
-    /// chunk is copied. So frames that wait for a connection occupy at most four times
-    /// their size.
+    /// Copies a frame of less than a quarter of its chunk, and so releases the chunk. Frames
+    /// that wait for a connection therefore occupy at most four times their size.
     fn compact(&mut self) {
         if self.size() * 4 < self.chunk.len() {
             *self = Self {
@@ -112,7 +110,7 @@ impl Frame {
         }
     }
 
-    /// A frame of one message that is no event's.
+    /// Encodes a message that is not an event as a frame.
     #[must_use]
     pub fn message(response: &proto::SubscribeResponse) -> Self {
         let length = response.encoded_len();
@@ -127,7 +125,7 @@ impl Frame {
     }
 }
 
-/// The frames of several events, encoded one behind the other.
+/// The frames of several events, encoded one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     chunks: Vec<Bytes>,
@@ -136,7 +134,7 @@ pub(super) struct Frames {
     open: BytesMut,
 }
 
-/// Where a frame lies.
+/// The place of a frame in the chunks.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     chunk: usize,
@@ -185,9 +183,9 @@ impl Frames {
         end - start
     }
 
-    /// Ends the chunk that is being filled. Only then can its frames be handed out. One
-    /// that is not nearly full moves to memory of its size: the ring may hold it for long,
-    /// and counts bytes of events.
+    /// Closes the chunk that is being filled, after which its frames can be read. A chunk that
+    /// is not nearly full moves to memory of its size, because the ring may hold it for long and
+    /// counts the bytes of events only.
     fn close(&mut self) {
         let chunk = std::mem::take(&mut self.open);
         if chunk.is_empty() {
@@ -201,13 +199,13 @@ impl Frames {
         });
     }
 
-    /// Bytes of memory that they occupy.
+    /// Bytes of memory that the frames occupy.
     pub(super) fn memory_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
         chunks + size_of_val(self.chunks.as_slice()) + size_of_val(self.places.as_slice())
     }
 
-    /// All of them, as few runs.
+    /// All frames, as few runs.
     pub(super) fn into_runs(mut self) -> Vec<Frame> {
         self.close();
         let whole = |chunk: Bytes| Frame {
@@ -218,9 +216,9 @@ impl Frames {
         self.chunks.into_iter().map(whole).collect()
     }
 
-    /// Appends the frame of the record with this index to `runs`, where frames that
-    /// follow each other are one. Returns its size. A run that is complete keeps no more
-    /// than four times its size from being freed.
+    /// Appends the frame of the record with this index to `runs`, and joins it to the last run
+    /// where it follows that one. Returns the frame's size. A complete run keeps at most four
+    /// times its size from being freed.
     pub(super) fn append_to(&self, runs: &mut Vec<Frame>, index: usize) -> usize {
         let Some(Place { chunk, start, end }) = self.places.get(index).copied() else {
             return 0;
@@ -250,13 +248,13 @@ fn put_event(cursor: Cursor, event: &EventParts<'_>, out: &mut BytesMut) {
     event.encode(out);
 }
 
-/// Not compressed, and so many bytes (gRPC, "gRPC over HTTP2").
+/// Writes the prefix of a message that is not compressed (gRPC, "gRPC over HTTP2").
 fn put_grpc_prefix(length: usize, out: &mut BytesMut) {
     out.put_u8(0);
     out.put_u32(saturating(length));
 }
 
-/// The whole event of a record, as a message.
+/// Decodes the event of a record, with what the view includes and without what it removes.
 pub(super) fn event_message(record: RecordRef<'_>, view: &View) -> Result<Event, ReadError> {
     let parts = EventParts::new(record, view);
     let mut encoded = BytesMut::with_capacity(parts.encoded_len());
@@ -302,7 +300,7 @@ impl<'a> EventParts<'a> {
             + payload.map_or(0, |length| field_len(event::PAYLOAD_JSON, length))
     }
 
-    /// Of the `SubscribeResponse` around it.
+    /// Size of the `SubscribeResponse` around the event.
     fn response_len(&self) -> usize {
         field_len(subscribe_response::CURSOR, Cursor::TEXT_BYTES)
             + field_len(subscribe_response::EVENT, self.encoded_len())
@@ -384,9 +382,9 @@ mod tests {
         let mut all = Vec::new();
         let mut whole = 0;
         for (index, record) in records.iter().enumerate() {
-            let mut one = Vec::new();
-            whole += frames.append_to(&mut one, index);
-            assert_eq!(one[0].bytes(), alone(record, Payload::Omitted));
+            let mut alone_run = Vec::new();
+            whole += frames.append_to(&mut alone_run, index);
+            assert_eq!(alone_run[0].bytes(), alone(record, Payload::Omitted));
             frames.append_to(&mut all, index);
         }
         assert!(all.len() <= whole.div_ceil(CHUNK_BYTES) + 1);

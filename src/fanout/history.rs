@@ -25,8 +25,8 @@ const PAGE_EVENTS_MAX: u64 = 1024;
 #[derive(Debug)]
 pub(super) struct History {
     log: Arc<dyn Read>,
-    /// Each page keeps a processor busy, and those who post must not wait for everybody
-    /// who catches up.
+    /// Each page keeps a processor busy, and webhooks must not wait for all subscribers that
+    /// catch up.
     turns: Semaphore,
     pages: Mutex<PageCache>,
 }

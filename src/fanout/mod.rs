@@ -1,4 +1,4 @@
-//! From one log to every subscriber.
+//! Distributes one log to every subscriber.
 //!
 //! ```text
 //!   log ──batches──► feed ──► ring (the last events, each encoded once)
@@ -7,17 +7,16 @@
 //!                              │ pulled by its own HTTP/2 flow control
 //! ```
 //!
-//! A subscriber is a cursor, and nothing is queued for it. Behind the ring it reads
-//! the log, inside the ring it clones frames, at its end it waits until an event comes
-//! that its filter matches. Falling behind is a way back to the first of the three, not an error, so a slow subscriber costs the
-//! same few hundred kilobytes however slow it is, and there is no seam between history
-//! and live at which an event could be lost or repeated.
+//! A subscriber is a cursor, and nothing is queued for it. Behind the ring it reads the log,
+//! inside the ring it clones frames, and at the ring's end it waits for an event that its filter
+//! matches. A subscriber that falls behind reads the log again, which is not an error. So a slow
+//! subscriber costs the same few hundred kilobytes however slow it is, and there is no seam
+//! between history and live at which an event could be lost or repeated.
 //!
-//! What a principal may not receive is part of the filter, and what is removed from
-//! events part of the view, so that subscribers with the same policy share frames.
+//! The filter excludes the events that a principal may not receive. The [`View`] decides which
+//! parts of an event a frame has, so subscribers with the same policy share frames.
 //!
-//! What this module does not do: gRPC (it yields encoded [`Frame`]s), and recognising
-//! who calls.
+//! What this module does not do: gRPC (it yields encoded [`Frame`]s), and authentication.
 
 #![warn(clippy::indexing_slicing)]
 

@@ -13,7 +13,8 @@ use crate::filter::Filter;
 /// Pages kept for other subscribers, in bytes of events and filters. Subscribers that read
 /// history together may be at most this far apart.
 const KEPT_BYTES_MAX: usize = 4 << 20;
-/// And so far in time. In a log that others change too, what is gone may be heard of late.
+/// Maximum age of a cached page. In a log that other gateways change too, this one may learn late
+/// that records are gone.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 
 /// A page to read.

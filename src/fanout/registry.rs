@@ -51,7 +51,7 @@ pub struct SubscriberView {
     pub number: u64,
     /// The name it gave itself.
     pub name: String,
-    /// Whom its credentials showed it to be.
+    /// The principal that its credentials identify.
     pub principal: String,
     /// Where it connected from.
     pub peer: String,
@@ -165,7 +165,7 @@ impl SubscriberEntry {
     fn view(&self, number: u64, bounds: Bounds, caught_up_to: Option<Position>) -> SubscriberView {
         let mut lag = self.lag(bounds);
         if let Some(position) = caught_up_to {
-            // The last event that it was sent says nothing about what it waits for.
+            // The last event that it was sent does not show how many it waits for.
             lag.events = lag.events.min(bounds.last.distance_from(position));
             lag.time = Duration::ZERO;
         }

@@ -36,7 +36,7 @@ impl fmt::Display for Start {
 /// What to do when retention was faster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExpired {
-    /// End.
+    /// End the stream.
     Fail,
     /// Report a gap, and continue with the oldest event in the log.
     Earliest,

@@ -15,7 +15,7 @@ use crate::log::{Batch, Record};
 /// What a record occupies beside its bytes.
 const RECORD_BYTES: usize = 512;
 
-/// A recent batch, encoded once for everybody with the same view, by the first of them
+/// A recent batch, encoded once for all subscribers with the same view, by the first of them
 /// that wants one of its events.
 #[derive(Debug)]
 pub(super) struct RingBatch {
@@ -283,7 +283,7 @@ mod tests {
 
     proptest! {
         /// Against a naive model: whatever was pushed and evicted, reading on from a
-        /// position yields exactly what came after it, or says that it is gone.
+        /// position yields exactly the events after it, or reports that they are gone.
         #[test]
         fn reading_the_ring_returns_exactly_the_later_records(
             pushed in prop::collection::vec(

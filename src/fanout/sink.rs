@@ -108,7 +108,7 @@ pub(super) struct RecordSink {
 }
 
 impl RecordSink {
-    /// A sink that is full with so many records or bytes.
+    /// A sink that is full with this many records or bytes.
     pub(super) fn new(records_max: usize, bytes_max: usize) -> Self {
         Self {
             records: Vec::new(),

@@ -28,9 +28,8 @@ pub(super) async fn starting_position(
     Ok((asked, position))
 }
 
-/// The end of the history that the request asks for. Who wants no more than history gets
-/// all of it, also what another gateway appended a moment ago; everybody else gets that
-/// live.
+/// The end of the history that the request asks for. A request for history alone gets all of it,
+/// even what another gateway appended a moment ago; every other request gets that live.
 pub(super) async fn end_of_history(hub: &Hub, request: &Request) -> Result<Position, Error> {
     let bounds = if request.stop_when_caught_up {
         hub.log.confirmed_bounds(Position::START).await?

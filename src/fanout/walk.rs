@@ -25,7 +25,7 @@ const UNREACHABLE_RETRY: Duration = Duration::from_millis(250);
 /// Where a walk begins, and what it does on the way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
-    /// Exclusive.
+    /// Begins after this position.
     pub(super) from: Position,
     /// Where the history ends that is walked through first.
     pub(super) until: Position,

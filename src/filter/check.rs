@@ -250,12 +250,12 @@ mod tests {
         };
         let all = report(&Scope::default());
         assert!(all.ends_with("source-10, …"), "{all}");
-        let one = Scope {
+        let single = Scope {
             sources: ["source-12".to_owned()].into(),
             ..Scope::default()
         };
         assert_eq!(
-            report(&one),
+            report(&single),
             "unknown source nowhere; known sources: source-12"
         );
     }

@@ -139,8 +139,8 @@ impl Filter {
 
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
-        let (one, other) = (&self.compiled, &other.compiled);
-        Arc::ptr_eq(one, other) || (one.hash == other.hash && one.clauses == other.clauses)
+        let (own, other) = (&self.compiled, &other.compiled);
+        Arc::ptr_eq(own, other) || (own.hash == other.hash && own.clauses == other.clauses)
     }
 }
 
@@ -215,7 +215,7 @@ pub(super) mod tests {
 
     #[test]
     fn filtered_typos_are_reported_with_the_nearest_valid_name() {
-        for (wrong, right) in [
+        for (misspelled, right) in [
             ("user.craeted", "user.created"),
             ("user.create", "user.created"),
             ("User.Created", "user.created"),
@@ -226,10 +226,10 @@ pub(super) mod tests {
             ),
             ("session.end", "session.ended"),
         ] {
-            let violations = compile(&types(&[wrong])).expect_err(wrong);
+            let violations = compile(&types(&[misspelled])).expect_err(misspelled);
             assert_eq!(violations.len(), 1);
             assert_eq!(violations[0].field, "filter.types[0]");
-            let expected = format!("unknown event type {wrong}; did you mean {right}?");
+            let expected = format!("unknown event type {misspelled}; did you mean {right}?");
             assert_eq!(violations[0].description, expected);
         }
     }
@@ -250,7 +250,7 @@ pub(super) mod tests {
             user_ids: vec!["org_1".to_owned()],
             ..Spec::default()
         };
-        let violations = compile(&swapped).expect_err("an organization is no user");
+        let violations = compile(&swapped).expect_err("an organization is not a user");
         assert!(violations[0].description.contains("organization_ids"));
         let source = Spec {
             sources: vec!["stagin".to_owned()],

@@ -1,12 +1,15 @@
-//! The filter language: what is asked for, checked and compiled once, then asked for every
+//! The filter language: a filter is checked and compiled once, and then matched against every
 //! event.
 //!
 //! ```text
 //!   Spec ──check, against the names that exist──► Filter ──within a Scope──► Filter
 //! ```
 //!
-//! Pure: no clock, no waiting, no wire. A filter that can never match is refused, since its
-//! subscriber would wait for ever in silence. A wildcard is always accepted.
+//! A [`Spec`] is the filter as the caller writes it. A [`Scope`] is what the caller's policy
+//! allows, which narrows the filter.
+//!
+//! Pure: no clock, no waiting, no wire. A filter that can never match is refused, because its
+//! subscriber would wait forever in silence. A wildcard is always accepted.
 
 mod asked;
 mod check;

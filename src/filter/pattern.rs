@@ -13,7 +13,7 @@ pub enum TypePattern {
     Prefix(String),
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// There is nothing.

@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(narrowed.withheld_types, ["email.*"]);
         assert_eq!(narrowed.types, ["session.ended"]);
 
-        for (asked, told) in [
+        for (asked, expected) in [
             (types(&["email.created"]), "types: email.created"),
             (types(&["user.deleted"]), "types: user.deleted"),
             (
@@ -185,7 +185,7 @@ mod tests {
                 "sources: staging",
             ),
         ] {
-            assert_eq!(within(&asked).expect_err(told).asked, told);
+            assert_eq!(within(&asked).expect_err(expected).asked, expected);
         }
         let filter = compile(&types(&["user.*"])).expect("valid");
         let unlimited = filter.within(&Scope::default());

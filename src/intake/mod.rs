@@ -1,4 +1,4 @@
-//! The way of an event into the log, whatever produced it.
+//! Takes events into the log, whatever produced them.
 //!
 //! ```text
 //!   webhook ─┐
@@ -6,8 +6,9 @@
 //!   copy ────┘
 //! ```
 //!
-//! A producer hands in what it trusts: the webhook a delivery that it verified, an import
-//! what an archive holds. What this module does not know: HTTP, signatures, subscribers.
+//! A producer hands in what it trusts: the webhook a delivery that it verified, an import the
+//! content of an archive. The *pin* of a source is the Clerk instance that its bodies must name.
+//! What this module does not know: HTTP, signatures, subscribers.
 
 mod metrics;
 

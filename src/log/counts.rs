@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(counts.get("us", "type.of_its_own"), Some(1));
         assert_eq!(counts.record_count(), 3 + 2_200 + 2);
         assert_eq!(named(&counts), NAMES_MAX + 3);
-        // What was counted together is no name while some of it is left.
+        // A type that was counted together with others gets no name while the others are left.
         counts.remove("eu", "type.0", 2);
         counts.forget_empty();
         counts.add("eu", "type.1099", 1);

@@ -1,4 +1,4 @@
-//! Why the log did not do as asked: one enum for those who write, one for those who read.
+//! The errors of the log: one enum for writers, one for readers.
 
 use crate::event::Position;
 

@@ -56,7 +56,7 @@ impl dyn Read {
 /// One page to read.
 #[derive(Clone)]
 pub struct Query {
-    /// Exclusive.
+    /// Begins after this position.
     pub after: Position,
     /// The index that may help.
     pub narrow: IndexHint,

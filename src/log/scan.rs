@@ -22,7 +22,7 @@ pub enum Payloads {
 /// What to show to a reader.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    /// Exclusive.
+    /// Begins after this position.
     pub after: Position,
     /// The index that may help.
     pub narrow: IndexHint,
@@ -97,7 +97,7 @@ pub trait Reader: Send + 'static {
     /// Whether it wants the record with these attributes.
     fn wants(&self, attributes: Attributes<&str>) -> bool;
 
-    /// Takes a record that it wants. Says whether it takes more.
+    /// Takes a record that it wants. Returns whether it takes more.
     fn take(&mut self, record: RecordRef<'_>) -> ControlFlow<()>;
 }
 

@@ -30,9 +30,9 @@ pub trait Read: fmt::Debug + Send + Sync + 'static {
     /// Where the log begins and ends now.
     fn bounds(&self) -> Bounds;
 
-    /// The same, after asking the store: other processes may have appended what this one
-    /// has not heard of yet. A store that may not know its end at once has some seconds to
-    /// reach `at_least`, which a client says was there.
+    /// The bounds after a question to the store, because other processes may have appended records
+    /// that this one has not heard of yet. A store that may not know its end at once has some
+    /// seconds to reach `at_least`, which a client has seen.
     fn confirmed_bounds(&self, at_least: Position) -> BoxFuture<'_, Result<Bounds, ReadError>>;
 
     /// The run that `position` belongs to, for a cursor there; [`Run::NONE`] where that is

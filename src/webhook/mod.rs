@@ -1,4 +1,5 @@
-//! The producer's side: Clerk's webhooks over HTTP, public.
+//! The producers' port: receives Clerk's webhooks over HTTP, verifies them, and hands them to
+//! [`crate::intake`]. The port is public.
 //!
 //! ```text
 //!   POST ─► network ─► limit ─► headers ─► body ─► verify ─► intake (decode, append) ─► 200
@@ -166,7 +167,7 @@ async fn receive(
     headers: HeaderMap,
     mut body: Body,
 ) -> Response {
-    // A name that is not even text is no configured one.
+    // A name that is not UTF-8 is not a configured one.
     let Path(source) = source.unwrap_or_else(|_| Path(String::new()));
     let started = Instant::now();
     receiver.metrics.received.inc();

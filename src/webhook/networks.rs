@@ -1,7 +1,7 @@
-//! Which networks deliveries may come from.
+//! The networks that deliveries may come from.
 //!
-//! An allow-list is no authentication (Svix, "Static source IPs"): it keeps strangers
-//! from spending the gateway's time, and the signature says who wrote the body.
+//! An allow-list does not authenticate (Svix, "Static source IPs"). It keeps other networks from
+//! spending the gateway's time; the signature proves who wrote the body.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -9,11 +9,11 @@ use std::str::FromStr;
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// Added to by each proxy on the way, so that the right-most is the nearest.
+/// Each proxy on the way appends an address, so the right-most is the nearest.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The name that stands for [`SVIX`].
 const SVIX_NAME: &str = "svix";
-/// Where Svix delivers from, in all its regions (docs.svix.com/webhook-ips.json,
+/// The addresses that Svix delivers from, in all its regions (docs.svix.com/webhook-ips.json,
 /// 2026-11).
 const SVIX: [&str; 20] = [
     // us
@@ -47,7 +47,7 @@ const SVIX: [&str; 20] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
 
-/// A text that names no network.
+/// The error for a text that does not name a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is neither a network such as 203.0.113.0/24 or 2001:db8::/32, nor an address, nor `svix`"
@@ -85,25 +85,24 @@ impl Networks {
     }
 }
 
-/// Who may deliver, and whose word about others is taken.
+/// The networks that may deliver, and the proxies whose `x-forwarded-for` is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowList {
-    /// Deliveries come from here.
+    /// The networks that may deliver.
     pub from: Networks,
-    /// Reverse proxies: where one of them connects, the client is whom it names in
-    /// `x-forwarded-for`.
+    /// Reverse proxies. Where one of them connects, the client is the address that the proxy
+    /// names in `x-forwarded-for`.
     pub trusted_proxies: Networks,
 }
 
 impl AllowList {
-    /// Whether a request may be looked at.
+    /// Whether a request comes from an allowed network.
     pub(super) fn allows(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
         self.client(peer.ip(), headers)
             .is_some_and(|client| self.from.contains(client))
     }
 
-    /// The client that the nearest proxy names which is not ours; none where that is no
-    /// address.
+    /// The nearest hop that is not a trusted proxy; none if that hop is not an address.
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let mut client = peer;
         let values = headers.get_all(FORWARDED_FOR).into_iter().rev();

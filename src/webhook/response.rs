@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::rejection::Rejection;
 use crate::intake::{AppendError, Error};
 
-/// Svix waits at least as long as its schedule says, and up to twice that.
+/// Svix waits at least as long as its schedule demands, and up to twice that.
 const RETRY_AFTER_SECONDS: &str = "5";
 
 /// 200: the event is durable.

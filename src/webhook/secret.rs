@@ -1,5 +1,5 @@
-//! Signing secrets: parsed once at start-up, where a bad one can still be told apart
-//! from a bad delivery.
+//! Signing secrets: parsed once at start-up, where a bad secret can still be distinguished from a
+//! bad delivery.
 
 use std::fmt;
 
@@ -29,7 +29,6 @@ pub enum InvalidSecret {
         "this is a Clerk {kind} key ({prefix}…), not a webhook signing secret; copy the Signing Secret (whsec_…) from the endpoint's page under Webhooks in the Clerk dashboard"
     )]
     OtherKey {
-        /// Which.
         kind: &'static str,
         /// How it begins.
         prefix: &'static str,
@@ -192,7 +191,7 @@ fn reject_other_keys(text: &str) -> Result<(), InvalidSecret> {
     Ok(())
 }
 
-/// Only of what is no key anyway: a random key may well spell a word.
+/// Only for a text that is not a key anyway, because a random key may well spell a word.
 fn why_not_base64(encoded: &str) -> InvalidSecret {
     let plain = encoded.to_lowercase();
     let words = [

@@ -20,7 +20,7 @@ const BOUNDS: http::Bounds = http::Bounds {
     http2: None,
 };
 
-/// What is bounded on the webhook port, where so many connections may be open at once.
+/// Bounds of the webhook port, with at most this many connections open at once.
 #[must_use]
 pub fn limits(connections_max: usize) -> Limits {
     Limits {

@@ -308,8 +308,8 @@ mod tests {
 
     #[test]
     fn any_v1_signature_of_the_list_may_match() {
-        let wrong = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        for before in [wrong, "v1a,AAAA", "v2,x"] {
+        let mismatch = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        for before in [mismatch, "v1a,AAAA", "v2,x"] {
             for after in ["", " v1,AAAA", " v1a,AAAA"] {
                 let list = signed(BODY, |right| format!("{before} {right}{after}"));
                 assert!(verify(&list, BODY).is_ok(), "{before} … {after}");
@@ -320,7 +320,7 @@ mod tests {
             assert_eq!(refused, Err(Rejection::NoSignatureMatches), "{list:?}");
         };
         refused(signed(BODY, |right| right.replace("v1,", "v1a,")));
-        for none in [wrong, "v1,", "v1", "", "v2,x", " , "] {
+        for none in [mismatch, "v1,", "v1", "", "v2,x", " , "] {
             refused(signed(BODY, |_| none.to_owned()));
         }
     }

@@ -1,5 +1,5 @@
 //! The client of Clerkcast, the event-distribution gateway for Clerk: its messages, and a
-//! subscriber that reconnects. `clerkcast tail` is made of it.
+//! [`Subscriber`] that reconnects and resumes. `clerkcast tail` uses this crate.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), clerkcast_client::Error> {

@@ -1,7 +1,7 @@
-//! The messages and the client of Clerkcast's proto files: the service and its envelope in
+//! The messages and the gRPC client of Clerkcast's proto files: the service and its envelope in
 //! [`v1`], the shapes of Clerk's objects in [`clerk::v1`].
 //!
-//! They are generated, and a test of the gateway holds them to the proto files.
+//! The code is generated, and a test of the gateway compares it with the proto files.
 
 #![allow(
     missing_docs,

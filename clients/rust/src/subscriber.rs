@@ -23,11 +23,11 @@ const BROKEN_IN_A_ROW_MAX: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An event with its payload may reach 4 MiB, which is gRPC's default limit.
 const FRAME_BYTES_MAX: usize = 16 << 20;
-/// A stream that misses so many heartbeats is taken for dead.
+/// A stream that misses this many heartbeats in a row counts as dead.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
-/// No gateway beats more slowly; one that says so is not believed.
+/// Maximum heartbeat interval that a gateway can announce; a larger one is not believed.
 const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
-/// Until `Started` says which heartbeat interval is in force.
+/// Maximum silence until `Started` announces the heartbeat interval.
 const SILENCE_MAX_AT_START: Duration = Duration::from_secs(60);
 
 /// Why a subscriber cannot go on, even by reconnecting.
@@ -142,7 +142,7 @@ impl Subscriber {
     }
 
     /// The next frame; none once the stream has ended as the request asked. Asking for
-    /// the next frame says that the one before is handled. It can be dropped and called
+    /// the next frame confirms that the one before is handled. It can be dropped and called
     /// again, as in `select!`.
     ///
     /// # Errors
@@ -208,7 +208,7 @@ impl Subscriber {
 
     /// From here on, a reconnection resumes after this frame.
     fn note(&mut self, frame: &SubscribeResponse) {
-        // `Started` alone is no progress: a gateway may open streams and fail each.
+        // `Started` alone is not progress: a gateway may open streams and fail each.
         if !matches!(frame.kind, Some(Kind::Started(_))) {
             self.backoff = BACKOFF_MIN;
             self.broken_in_a_row = 0;

@@ -93,7 +93,8 @@ fn names_and_principals() -> (KnownNames, [Principal; 2]) {
 
 /// Processor time that this thread has used.
 fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    let stat =
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("the statistics of Linux");
     let nanoseconds = stat.split_whitespace().next().expect("a number");
     Duration::from_nanos(nanoseconds.parse().expect("a number"))
 }

@@ -1,8 +1,8 @@
-//! The consumers' side: `EventService` over gRPC, internal.
+//! The subscribers' port: `EventService` over gRPC, for services within the network.
 //!
 //! This module speaks gRPC and nothing else: [`crate::api`] answers requests, its problems
 //! become statuses, and its frames go out as they are.
-//! A [`Guard`] asks who calls before anything of a request is read.
+//! A [`Guard`] authenticates the caller before any message of a request is read.
 //! Health and reflection stand beside the service, so that `grpcurl` works with
 //! nothing but an address.
 
@@ -41,9 +41,9 @@ pub use exposure::Exposure;
 pub use metrics::Metrics;
 
 /// HTTP/2's preface, which each client sends at once (RFC 9113, section 3.4). A request
-/// over HTTP/1.1 is no shorter.
+/// over HTTP/1.1 is at least as long.
 const PREFACE_BYTES: usize = 24;
-/// Of a question about health or by reflection, which anybody may ask: a name.
+/// Maximum size of a question about health or by reflection, which any caller may ask: a name.
 const QUESTION_BYTES_MAX: usize = 4 << 10;
 
 /// What is bounded on the gRPC port, where this many connections may be open at once. How
@@ -57,7 +57,7 @@ pub fn limits(connections_max: usize) -> Limits {
     }
 }
 
-/// What to serve, and to whom.
+/// The services, and the callers that may use them.
 #[derive(Clone, Debug)]
 pub struct Services {
     /// What answers `EventService`, whose callers are always authenticated.

@@ -30,7 +30,7 @@ const HEAD_BYTES_MAX: u32 = 16 << 10;
 /// For the head of a request over HTTP/1.1, which is answered with what to speak instead.
 const HTTP1_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For what is still open once all calls have ended, such as a watch on health, and for a
-/// connection that was told to go away.
+/// connection that was sent GOAWAY.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 const BOUNDS: http::Bounds = http::Bounds {
@@ -128,7 +128,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
-/// Other methods are no calls. To CONNECT, anything but a refusal would open a tunnel.
+/// Other methods are not calls. To CONNECT, anything but a refusal would open a tunnel.
 fn is_grpc(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     let content_type = headers
         .get(header::CONTENT_TYPE)

@@ -150,7 +150,7 @@ enum Happening {
     GoAway(usize),
     /// Each step returns at most this many records.
     Limit(usize),
-    /// A step that is dropped after so many polls.
+    /// A step that is dropped after this many polls.
     Poll(usize),
     /// The same, and something is appended after the first of them.
     PollAcross(usize, Vec<usize>),

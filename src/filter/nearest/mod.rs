@@ -1,4 +1,4 @@
-//! The type that is meant by a name that no type has.
+//! Suggests the event type that an unknown name probably means.
 //!
 //! First by words: `membership.created` means `organizationMembership.created`, and
 //! `invoice.paid` something of `paymentAttempt.*`. Then by letters, for slips.
@@ -166,7 +166,7 @@ impl Allowed<'_> {
         })
     }
 
-    /// What happened, by the last word that says it; else the family.
+    /// What happened, by the last word for it; else the family.
     fn type_of(&self, family: &AllowedFamily<'_>, meanings: &[Meaning], last: &str) -> String {
         let (words, types) = (&family.0.meanings, &family.1);
         let acts: Vec<&Meaning> = meanings.iter().filter(|it| !words.contains(it)).collect();

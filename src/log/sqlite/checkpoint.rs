@@ -312,7 +312,7 @@ impl Checkpoints {
 enum Mode {
     /// Nothing; it only returns the WAL's size.
     Noop,
-    /// What can be done without making anybody wait.
+    /// Everything that makes no reader or writer wait.
     Passive,
     /// Everything, waiting for readers; the next commit begins the WAL from its start.
     Restart,

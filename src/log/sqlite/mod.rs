@@ -8,7 +8,7 @@
 //!
 //! Only the writer thread adds or removes records. It takes one request, drains what
 //! else is ready, commits once and answers all: no timer, so an idle log answers after
-//! one fsync and a busy one shares each fsync among as many as wait. `WAL` with
+//! one fsync and a busy one shares each fsync among all that wait. `WAL` with
 //! `synchronous=FULL` fsyncs every commit (SQLite, "PRAGMA synchronous").
 
 mod backup;

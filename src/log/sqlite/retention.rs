@@ -24,8 +24,8 @@ const RECORD_BYTES: u64 = 256;
 const LOOKS_PER_LIMIT: u64 = 16;
 /// Once retention is due, each commit removes this many times the bytes that it adds.
 const GOES_PER_COMMIT: u64 = 2;
-/// Once a run of steps has removed so many times the excess that it began with, by weight,
-/// it ends: weights are estimates, and what frees no page must not empty the log.
+/// A run of steps ends once it has removed this many times the excess that it began with, by
+/// weight. Weights are estimates, and records that free no page must not empty the log.
 const REMOVED_PER_EXCESS_MAX: u64 = 4;
 /// Time between lines that report what was removed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -96,8 +96,8 @@ pub(super) struct Retention {
     is_due: bool,
     records: u64,
     bytes: u64,
-    unsaid_since: Option<Instant>,
-    said: Option<Instant>,
+    unreported_since: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl Retention {
@@ -133,7 +133,7 @@ impl Retention {
         if removed.records > 0 {
             self.records += removed.records;
             self.bytes += removed.bytes;
-            self.unsaid_since.get_or_insert(now);
+            self.unreported_since.get_or_insert(now);
         }
     }
 
@@ -148,22 +148,24 @@ impl Retention {
         if self.is_due {
             return Some(Duration::ZERO);
         }
-        self.unsaid_since?;
-        let due = self.said.map_or(now, |said| said + REPORT_INTERVAL);
+        self.unreported_since?;
+        let due = self
+            .reported
+            .map_or(now, |reported| reported + REPORT_INTERVAL);
         Some(due.saturating_duration_since(now))
     }
 
-    /// Records and bytes that were removed, where it is time to say so: once a minute, and
-    /// not in the middle unless that takes longer.
+    /// Records and bytes that were removed, when a report is due: once a minute, and not in the
+    /// middle of a run unless that takes longer.
     pub(super) fn take_report(&mut self, now: Instant) -> Option<(u64, u64)> {
-        let since = self.unsaid_since?;
+        let since = self.unreported_since?;
         let is_long_ago = |then: Instant| now.saturating_duration_since(then) >= REPORT_INTERVAL;
-        let is_due = self.said.is_none_or(is_long_ago) && (!self.is_due || is_long_ago(since));
+        let is_due = self.reported.is_none_or(is_long_ago) && (!self.is_due || is_long_ago(since));
         if !is_due {
             return None;
         }
-        self.said = Some(now);
-        self.unsaid_since = None;
+        self.reported = Some(now);
+        self.unreported_since = None;
         let report = (self.records, self.bytes);
         (self.records, self.bytes) = (0, 0);
         Some(report)
@@ -191,8 +193,8 @@ fn weight_of(content_bytes: u64, indexed_bytes: u64) -> u64 {
     content_bytes + 2 * indexed_bytes + RECORD_BYTES
 }
 
-/// Says what was removed, and what is left.
-pub(super) fn say(connection: &Connection, records: u64, bytes: u64) {
+/// Logs what was removed, and what is left.
+pub(super) fn report(connection: &Connection, records: u64, bytes: u64) {
     let oldest = reader::oldest_receive_time(connection)
         .ok()
         .flatten()
@@ -385,7 +387,7 @@ mod tests {
         assert_eq!(retention.next_look(at(2)), Some(Duration::from_secs(59)));
         retention.note_step(removed(Step::Done), at(3));
         assert_eq!(retention.take_report(at(61)), Some((20, 2_000)));
-        // One that does not come to an end says so all the same.
+        // A run that does not come to an end is reported all the same.
         for seconds in 100..160 {
             retention.note_step(removed(Step::More), at(seconds));
             assert_eq!(retention.take_report(at(seconds)), None);

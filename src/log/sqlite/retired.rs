@@ -206,7 +206,7 @@ mod tests {
             };
             let metrics = Metrics::register(&mut Registry::default());
             let log = SqliteLog::open(config, metrics).expect("opens");
-            // In no order, as nothing says that ids come in one.
+            // In no order, because ids need not come in one.
             let ids = (0..6_000_u64).map(|number| {
                 let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xffff_ffff;
                 format!("{id:08x}{}", "-".repeat(length - 8))

@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// The process, and all cursors that anybody was ever given, with what was seen.
+    /// The process, and every cursor that it ever gave out, with what was seen.
     #[derive(Debug)]
     struct Gateway {
         file: File,

@@ -376,7 +376,7 @@ impl Writer {
 
     fn report_retention(&mut self) {
         if let Some((records, bytes)) = self.retention.take_report(Instant::now()) {
-            retention::say(&self.connection, records, bytes);
+            retention::report(&self.connection, records, bytes);
         }
     }
 

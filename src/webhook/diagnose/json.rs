@@ -37,7 +37,7 @@ enum Kind {
     Colon,
     /// A number, `true`, `false` or `null`.
     Word,
-    /// A string with its quotes, and what it says, if it can be written in several ways.
+    /// A string with its quotes, and its content, if that can be written in several ways.
     Text(Option<Box<str>>),
 }
 
@@ -72,7 +72,7 @@ impl<'a> Json<'a> {
                 b':' => Kind::Colon,
                 b'"' => {
                     at = end_of_string(bytes, at);
-                    Kind::Text(json.said(start..at))
+                    Kind::Text(json.content(start..at))
                 }
                 _ => {
                     let is_word = |byte: &&u8| !b",]} \t\r\n".contains(*byte);
@@ -86,27 +86,27 @@ impl<'a> Json<'a> {
         Some(json)
     }
 
-    /// What a string says, where serializers disagree on how to write it.
-    fn said(&mut self, quoted: Range<usize>) -> Option<Box<str>> {
+    /// The content of a string, if serializers disagree on how to write it.
+    fn content(&mut self, quoted: Range<usize>) -> Option<Box<str>> {
         let raw = self.slice(quoted);
         if !unquoted(raw).bytes().any(is_disputed) {
             return None;
         }
         // Half a surrogate pair stays as it is.
-        let said: Box<str> = serde_json::from_str(raw).ok()?;
-        for class in said.chars().filter_map(class) {
+        let content: Box<str> = serde_json::from_str(raw).ok()?;
+        for class in content.chars().filter_map(class) {
             if !self.disputed.contains(class) {
                 self.disputed.push(class);
             }
         }
-        Some(said)
+        Some(content)
     }
 
     fn slice(&self, range: Range<usize>) -> &'a str {
         self.text.get(range).unwrap_or_default()
     }
 
-    /// What the largest strings in it say, and the largest objects and arrays.
+    /// The contents of the largest strings in it, and the largest objects and arrays.
     pub(super) fn largest_values(&self, count: usize) -> Vec<&str> {
         let mut open = Vec::new();
         let mut values = Vec::new();
@@ -127,9 +127,9 @@ impl<'a> Json<'a> {
                         values.push(self.slice(start..token.range.end));
                     }
                 }
-                Kind::Text(said) if !is_key => {
+                Kind::Text(content) if !is_key => {
                     let raw = unquoted(self.slice(token.range.clone()));
-                    values.push(said.as_deref().unwrap_or(raw));
+                    values.push(content.as_deref().unwrap_or(raw));
                 }
                 _ => {}
             }
@@ -139,16 +139,17 @@ impl<'a> Json<'a> {
         values
     }
 
-    /// What all of it says, if it is a string.
+    /// The content of the whole text, if it is a string.
     pub(super) fn as_string(&self) -> Option<&str> {
         match &self.tokens[..] {
             [
                 Token {
                     range,
-                    kind: Kind::Text(said),
+                    kind: Kind::Text(content),
                 },
             ] => Some(
-                said.as_deref()
+                content
+                    .as_deref()
                     .unwrap_or_else(|| unquoted(self.slice(range.clone()))),
             ),
             _ => None,
@@ -235,9 +236,9 @@ impl<'a> Json<'a> {
         let mut out = Vec::with_capacity(self.text.len());
         let mut copied = 0;
         for token in &self.tokens {
-            if let Kind::Text(Some(said)) = &token.kind {
+            if let Kind::Text(Some(content)) = &token.kind {
                 out.extend_from_slice(self.slice(copied..token.range.start).as_bytes());
-                style.quote(said, &mut out);
+                style.quote(content, &mut out);
                 copied = token.range.end;
             }
         }
@@ -268,7 +269,7 @@ impl<'a> Json<'a> {
                     layout.break_line(depth, &mut out);
                 }
                 (Kind::Colon, _) => out.extend_from_slice(layout.colon.as_bytes()),
-                (Kind::Text(Some(said)), Some(style)) => style.quote(said, &mut out),
+                (Kind::Text(Some(content)), Some(style)) => style.quote(content, &mut out),
                 (kind, _) => {
                     depth += usize::from(matches!(kind, Kind::Open));
                     out.extend_from_slice(self.slice(token.range.clone()).as_bytes());

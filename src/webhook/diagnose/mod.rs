@@ -1,5 +1,5 @@
-//! Why a body's signature does not match: what frameworks, proxies and editors do to a body
-//! is undone, singly and in pairs, until the signature does.
+//! Explains why a body's signature does not match: undoes the changes that frameworks, proxies
+//! and editors make to a body, singly and in pairs, until the signature matches.
 //!
 //! ```text
 //!   body ─┬─► layout, escaping ──────────────────────────┐

@@ -209,16 +209,16 @@ pub(super) fn class(character: char) -> Option<char> {
 
 impl Style {
     /// Writes a string with its quotes.
-    pub(super) fn quote(&self, said: &str, out: &mut Vec<u8>) {
+    pub(super) fn quote(&self, content: &str, out: &mut Vec<u8>) {
         out.push(b'"');
-        let bytes = said.as_bytes();
+        let bytes = content.as_bytes();
         let mut written = 0;
         for (at, byte) in bytes.iter().enumerate() {
             if PLAIN[usize::from(*byte)] || at < written {
                 continue;
             }
             out.extend_from_slice(bytes.get(written..at).unwrap_or_default());
-            let Some(character) = said.get(at..).and_then(|rest| rest.chars().next()) else {
+            let Some(character) = content.get(at..).and_then(|rest| rest.chars().next()) else {
                 break;
             };
             self.write(character, out);

@@ -136,7 +136,7 @@ pub(super) fn wrappings(body: &[u8], json: Option<&Json<'_>>) -> Vec<Undone> {
     let mut found = Vec::new();
     if let Some(json) = json {
         let string = json.as_string();
-        found.extend(string.map(|said| wrapped("as the content of the JSON string", said)));
+        found.extend(string.map(|content| wrapped("as the content of the JSON string", content)));
         let values = json.largest_values(WRAPPED_MAX).into_iter();
         found.extend(values.map(|value| wrapped("as the value of one of its fields", value)));
         return found;

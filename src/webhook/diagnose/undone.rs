@@ -1,4 +1,4 @@
-//! One change to a body, undone, and what it says about the body.
+//! One change to a body, undone, and what that shows about the body.
 
 /// What kind of change was undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

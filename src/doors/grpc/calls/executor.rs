@@ -28,7 +28,7 @@ where
     )]
     fn execute(&self, stream: F) {
         let Some(call) = self.connection.take_over() else {
-            // What is no call is answered at once, and need not be read.
+            // A request that is not a call is answered at once, and need not be read.
             tokio::spawn(timeout(END_TIMEOUT, stream));
             return;
         };

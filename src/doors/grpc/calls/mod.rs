@@ -1,4 +1,4 @@
-//! The life of a call, whatever it asks for.
+//! The life of a gRPC call, from its head to its end, whatever it asks for.
 //!
 //! ```text
 //!   head ─► place on its connection ─► message ─► work permit ─► answer ─► read ─► gone
