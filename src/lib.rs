@@ -8,9 +8,11 @@
 //!                                                 requests, answers; no transport
 //! ```
 //!
-//! The log is the only thing between producers and readers: a producer never knows who
-//! listens, a reader never knows who posted. Another source of events is one more producer,
-//! another way to serve them one more reader or one more door.
+//! The gateway receives Clerk's webhooks, verifies them, appends each event once to a durable,
+//! ordered log, and streams the log to subscribers as typed protobuf messages. The log is the
+//! only thing between producers and readers: a producer does not know the readers, and a reader
+//! does not know the producers. Another source of events is one more producer. Another way to
+//! serve them is one more reader, or one more *door*, which is a transport such as gRPC.
 //!
 //! The command line, the protocol and the files are the stable interface of this crate; its
 //! modules are not. A service that subscribes uses the crate `clerkcast-client`.
@@ -21,42 +23,48 @@
 //!    [`webhook::Verifier`] turns them into [`webhook::Verified`] bytes.
 //! 2. [`intake`] decodes the JSON with [`clerk::decode`], field by field, into an encoded
 //!    `Event`, and finds the ids that filters look at. Decoding cannot fail.
-//! 3. [`log::Append::append`] commits event, payload and indexes in one transaction that is
-//!    shared with whatever else arrived, and only then the webhook is answered 200.
-//! 4. The committed batch reaches the feed of [`fanout`], which puts it into the ring and
-//!    wakes the subscribers whose filters match one of its events.
-//! 5. The first of them makes one frame per event, for all. Each clones what it wants when
-//!    its connection has room, and [`doors::grpc`] sends it as it is.
+//! 3. [`log::Append::append`] commits event, payload and indexes in one transaction, together
+//!    with all other events that are waiting. Only then does the webhook answer 200.
+//! 4. The committed batch reaches the feed of [`fanout`], which puts it into the *ring*, the
+//!    newest events in memory, and wakes the subscribers whose filters match one of its events.
+//! 5. The first of these encodes one *frame* per event, a message as it is sent, for all of
+//!    them. Each subscriber clones the frames that it wants when its connection has room, and
+//!    [`doors::grpc`] sends them as they are.
 //!
-//! # Who may know whom
+//! # Rooms
 //!
-//! A room may name the rooms beside it, and `event` and `telemetry`, which are free for all.
-//! Rooms form no circle, and neither do the files within one. Besides: the log names neither
-//! axum, tonic nor `serde_json`; `net` and the domain name neither axum nor tonic; the ring,
-//! the filter and the index of waiting subscribers are pure, without tokio and without a
-//! clock; in `fanout`, frames alone know the wire; only `app` uses `anyhow`. A test reads
-//! every form of import and holds the rooms to this table.
+//! A top-level module is a *room*. A room may name the rooms of its row in this table, and
+//! `event` and `telemetry`, which are free for all. It may not name the crates of its row.
+//! Rooms form no circle, and neither do the files within one. Besides:
 //!
-//! | room | may know |
-//! |-|-|
-//! | `event` | – |
-//! | `telemetry` | – |
-//! | `proto` | – |
-//! | `net` | – |
-//! | `log` | – |
-//! | `filter` | – |
-//! | `clerk` | `proto` |
-//! | `access` | `clerk`, `filter` |
-//! | `intake` | `clerk`, `log` |
-//! | `webhook` | `intake`, `net` |
-//! | `copy` | `intake`, `log`, `proto` |
-//! | `fanout` | `access`, `clerk`, `filter`, `log`, `proto` |
-//! | `api` | `access`, `clerk`, `fanout`, `filter`, `log`, `proto` |
-//! | `doors` | `access`, `api`, `net`, `proto` |
-//! | `ops` | `fanout`, `log`, `net` |
-//! | `app` | `access`, `api`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `webhook` |
-//! | `cli` | `access`, `api`, `app`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `webhook` |
-//! | `main` | `cli` |
+//! * The ring, the filter and the index of waiting subscribers are pure: they have no clock and
+//!   do not name tokio.
+//! * In `fanout`, only frames name `proto`.
+//! * Only `app` names `anyhow`, only `cli` and `proto` name `clerkcast_client`, and only `main`
+//!   names `mimalloc`.
+//!
+//! A test reads every form of import, and holds the rooms to this.
+//!
+//! | room | may name | may not name the crates |
+//! |-|-|-|
+//! | `event` | – | `axum`, `tonic`, `hyper` |
+//! | `telemetry` | – | `axum`, `tonic`, `hyper` |
+//! | `proto` | – | – |
+//! | `net` | – | `axum`, `tonic` |
+//! | `log` | – | `axum`, `tonic`, `serde_json` |
+//! | `filter` | – | `axum`, `tonic`, `tokio` |
+//! | `clerk` | `proto` | `axum`, `tonic`, `tokio` |
+//! | `access` | `clerk`, `filter` | `axum`, `tonic`, `hyper` |
+//! | `intake` | `clerk`, `log` | `axum`, `tonic` |
+//! | `webhook` | `intake`, `net` | `tonic` |
+//! | `copy` | `intake`, `log`, `proto` | `axum`, `tonic` |
+//! | `fanout` | `access`, `clerk`, `filter`, `log`, `proto` | `axum`, `tonic` |
+//! | `api` | `access`, `clerk`, `fanout`, `filter`, `log`, `proto` | `axum`, `tonic`, `hyper` |
+//! | `doors` | `access`, `api`, `net`, `proto` | `axum` |
+//! | `ops` | `fanout`, `log`, `net` | `tonic` |
+//! | `app` | `access`, `api`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `webhook` | – |
+//! | `cli` | `access`, `api`, `app`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `webhook` | – |
+//! | `main` | `cli` | – |
 
 pub mod event;
 pub mod proto;

@@ -58,15 +58,18 @@ pub(super) fn sources() -> Vec<Source> {
     let modules: BTreeSet<Module> = files.iter().map(|(module, _)| module.clone()).collect();
     let sources = files.into_iter().map(|(module, file)| {
         let text = fs::read_to_string(file).expect("a source file");
-        let names = imports::paths(&text)
-            .into_iter()
-            .map(|path| resolve(&module, &path, &modules));
-        Source {
-            names: names.collect(),
-            module,
-        }
+        source_of(module, &text, &modules)
     });
     sources.collect()
+}
+
+/// The file of `module`, whose text is `text`.
+pub(super) fn source_of(module: Module, text: &str, modules: &BTreeSet<Module>) -> Source {
+    let paths = imports::paths(text).into_iter();
+    Source {
+        names: paths.map(|path| resolve(&module, &path, modules)).collect(),
+        module,
+    }
 }
 
 fn module_of(root: &Path, file: &Path) -> Module {

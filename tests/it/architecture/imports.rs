@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, File, Item, ItemMod, ItemUse, Macro, Meta, Path, UseTree};
+use syn::{Attribute, File, Item, ItemExternCrate, ItemMod, ItemUse, Macro, Meta, Path, UseTree};
 
 /// The paths that a file names, as they are written: `crate::log::Entry` is three segments.
 /// What is only there for unit tests is left out.
@@ -32,15 +32,10 @@ pub(crate) enum UnitTests {
 
 /// A path out of the modules that the file itself holds.
 fn out_of(depth: usize, mut path: Vec<String>) -> Vec<String> {
-    for _ in 0..depth {
-        match path.first().map(String::as_str) {
-            Some("super") => {
-                path.remove(0);
-            }
-            _ => break,
-        }
-    }
-    if depth > 0 && path.first().is_some_and(|first| first != "crate") {
+    let is_super = |segment: &&String| *segment == "super";
+    let left = path.iter().take(depth).take_while(is_super).count();
+    path.drain(..left);
+    if left > 0 && path.first().is_some_and(|first| first != "super") {
         path.insert(0, "self".to_owned());
     }
     path
@@ -107,36 +102,96 @@ impl Names {
 
     /// Paths among tokens that are not parsed: those of macros and attributes.
     fn note_tokens(&mut self, tokens: TokenStream) {
-        let mut path: Vec<String> = Vec::new();
-        let mut colons = 0;
-        for token in tokens {
+        let mut path = TokenPath::default();
+        let mut tokens = tokens.into_iter();
+        while let Some(token) = tokens.next() {
             match token {
-                TokenTree::Ident(ident) => {
-                    if colons != 2 {
-                        self.note_all(&mut path);
-                    }
-                    path.push(ident.to_string());
-                    colons = 0;
+                TokenTree::Ident(ident) if ident == "use" => {
+                    self.note_token_path(&mut path);
+                    let is_end = |token: &TokenTree| token.to_string() == ";";
+                    let import = tokens.by_ref().take_while(|token| !is_end(token));
+                    self.note_import(import.collect());
                 }
-                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                TokenTree::Ident(ident) => {
+                    if path.colons != 2 || path.is_keyword() {
+                        let is_import = path.is_extern_crate();
+                        self.note_token_path(&mut path);
+                        path.is_import = is_import;
+                    }
+                    path.segments.push(ident.to_string());
+                    path.colons = 0;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' => path.colons += 1,
                 TokenTree::Group(group) => {
-                    self.note_all(&mut path);
+                    self.note_token_path(&mut path);
                     self.note_tokens(group.stream());
                 }
-                TokenTree::Punct(_) | TokenTree::Literal(_) => {
-                    self.note_all(&mut path);
-                    colons = 0;
-                }
+                TokenTree::Punct(_) | TokenTree::Literal(_) => self.note_token_path(&mut path),
             }
         }
-        self.note_all(&mut path);
+        self.note_token_path(&mut path);
     }
 
-    fn note_all(&mut self, path: &mut Vec<String>) {
-        if path.len() > 1 {
-            self.note(std::mem::take(path));
+    /// The paths of `use …;`, or the tokens of what only a macro can complete: `$crate::a`.
+    fn note_import(&mut self, tokens: TokenStream) {
+        match syn::parse_str::<ItemUse>(&format!("use {tokens};")) {
+            Ok(import) => self.visit_item_use(&import),
+            Err(_) => self.note_tokens(tokens),
         }
-        path.clear();
+    }
+
+    fn note_token_path(&mut self, path: &mut TokenPath) {
+        let path = std::mem::take(path);
+        let is_alone = path.segments.len() == 1 && !path.is_keyword();
+        if path.segments.len() > 1 || is_alone && (path.colons == 2 || path.is_import) {
+            self.note(path.segments);
+        }
+    }
+
+    /// Paths in the literals of an attribute, as in `#[serde(with = "crate::seconds")]`.
+    fn note_literals(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Literal(literal) => {
+                    let text = literal.to_string();
+                    if let Ok(path) = syn::parse_str::<Path>(text.trim_matches('"')) {
+                        self.visit_path(&path);
+                    }
+                }
+                TokenTree::Group(group) => self.note_literals(group.stream()),
+                TokenTree::Ident(_) | TokenTree::Punct(_) => {}
+            }
+        }
+    }
+}
+
+/// Keywords that may stand before a path of another crate: `dyn ::serde::Serialize`.
+const KEYWORDS: [&str; 12] = [
+    "as", "break", "dyn", "else", "for", "if", "impl", "in", "match", "mut", "return", "while",
+];
+
+/// A path among tokens, up to the token that ends it.
+#[derive(Default)]
+struct TokenPath {
+    segments: Vec<String>,
+    /// How many colons follow the last segment.
+    colons: usize,
+    /// Whether `extern crate` precedes the path, so that one segment is a path.
+    is_import: bool,
+}
+
+impl TokenPath {
+    /// Whether the tokens are a keyword, after which another path begins.
+    fn is_keyword(&self) -> bool {
+        match &self.segments[..] {
+            [only] => self.is_extern_crate() || KEYWORDS.contains(&only.as_str()),
+            _ => false,
+        }
+    }
+
+    /// `crate::a` begins a path, `extern crate a` has a path after it.
+    fn is_extern_crate(&self) -> bool {
+        self.colons == 0 && matches!(&self.segments[..], [only] if only == "crate")
     }
 }
 
@@ -164,9 +219,13 @@ impl<'ast> Visit<'ast> for Names {
         self.note_tree(&item.tree, &[]);
     }
 
+    fn visit_item_extern_crate(&mut self, item: &'ast ItemExternCrate) {
+        self.note(vec![item.ident.to_string()]);
+    }
+
     fn visit_path(&mut self, path: &'ast Path) {
-        let segments = path.segments.iter().map(|it| it.ident.to_string());
-        let segments: Vec<String> = segments.collect();
+        let segments = path.segments.iter();
+        let segments: Vec<String> = segments.map(|segment| segment.ident.to_string()).collect();
         if segments.len() > 1 {
             self.note(segments);
         }
@@ -181,6 +240,7 @@ impl<'ast> Visit<'ast> for Names {
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
         if let Meta::List(list) = &attribute.meta {
             self.note_tokens(list.tokens.clone());
+            self.note_literals(list.tokens.clone());
         }
         visit::visit_attribute(self, attribute);
     }

@@ -1,4 +1,4 @@
-//! Who may know whom: the table of `lib.rs`, held to every form of import.
+//! What each room may name: the table of `lib.rs`, held to every form of import.
 
 mod graph;
 mod imports;
@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 pub(crate) use graph::rust_files;
-use graph::{Module, Named, Source, circles, file_of, resolve, sources};
+use graph::{Module, Named, Source, circles, file_of, resolve, source_of, sources};
 pub(crate) use imports::{UnitTests, crates};
 
-/// Every room may know these two.
+/// Every room may name these two.
 const FREE: [&str; 2] = ["event", "telemetry"];
 
-/// The most that a room may know, and the crates that it may not name.
+/// The rooms that a room may name, and the crates that it may not name.
 const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("event", &[], &["axum", "tonic", "hyper"]),
     ("telemetry", &[], &["axum", "tonic", "hyper"]),
@@ -56,6 +56,13 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     ("main", &["cli"], &[]),
+];
+
+/// Crates that only these rooms may name.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("anyhow", &["app"]),
+    ("clerkcast_client", &["cli", "proto"]),
+    ("mimalloc", &["main"]),
 ];
 
 /// The arrows that exist. One that is new or gone changes this list, on purpose.
@@ -107,6 +114,27 @@ fn arrows_between_rooms(sources: &[Source]) -> BTreeSet<(String, String)> {
     arrows
 }
 
+fn forbidden_crates(room: &str) -> &'static [&'static str] {
+    let row = ALLOWED.iter().find(|(name, ..)| *name == room);
+    row.map_or(&[], |(_, _, forbidden)| forbidden)
+}
+
+/// What a file names of crates that its room may not name.
+fn forbidden_names(source: &Source) -> Vec<String> {
+    let room = source.room();
+    let is_forbidden = |name: &str| {
+        let reserved = RESERVED.iter().find(|(reserved, _)| *reserved == name);
+        forbidden_crates(room).contains(&name)
+            || reserved.is_some_and(|(_, rooms)| !rooms.contains(&room))
+    };
+    let names = source.names.iter().filter_map(|named| match named {
+        Named::Foreign(path) if is_forbidden(path.first()?) => Some(path.join("::")),
+        Named::Foreign(_) | Named::Own(_) => None,
+    });
+    let module = source.module.join("::");
+    names.map(|path| format!("{module} names {path}")).collect()
+}
+
 fn modules(sources: &[Source]) -> BTreeSet<Module> {
     sources.iter().map(|source| source.module.clone()).collect()
 }
@@ -123,6 +151,7 @@ fn an_arrow_is_seen_in_every_form_of_import() {
             fn function(&self) -> Result<crate::k::Out, ()> {
                 crate::l::call(super::super::m::VALUE);
                 tracing::info!(target: crate::n::TARGET, "{}", crate::o::text());
+                generate!(use crate::{s::A, t}; fn f() -> super::u::B {});
                 match self { crate::p::Pattern { .. } => {} }
             }
         }
@@ -159,6 +188,9 @@ fn an_arrow_is_seen_in_every_form_of_import() {
         "p::Pattern",
         "room::q::Outer",
         "r::Root",
+        "s::A",
+        "t",
+        "room::u::B",
         "room::file::beside::Thing",
     ] {
         assert!(
@@ -199,21 +231,85 @@ fn rooms_name_exactly_the_rooms_of_the_table() {
 
 #[test]
 fn rooms_name_no_crate_that_they_may_not() {
-    for source in sources() {
-        let Some((_, _, forbidden)) = ALLOWED.iter().find(|(room, ..)| *room == source.room())
-        else {
-            continue;
-        };
-        for named in &source.names {
-            let Named::Foreign(path) = named else {
-                continue;
-            };
-            let first = path.first().map_or("", String::as_str);
-            let module = source.module.join("::");
-            assert!(!forbidden.contains(&first), "{module} names {path:?}");
-            let is_root = source.room() == "app";
-            assert!(is_root || first != "anyhow", "{module} names {path:?}");
+    let found: Vec<String> = sources().iter().flat_map(forbidden_names).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Each form in which a file can name a crate, here `seed`.
+const FORMS: &[&str] = &[
+    "use seed::Thing;",
+    "use seed;",
+    "use seed as other;",
+    "use seed::*;",
+    "use ::seed::Thing;",
+    "use {seed::a::{b, C as D}, std::fmt};",
+    "pub use seed::Thing;",
+    "extern crate seed;",
+    "extern crate seed as other;",
+    "struct S { field: Vec<seed::Type> }",
+    "type Alias = Box<dyn seed::Trait>;",
+    "fn f(thing: &seed::Thing) {}",
+    "fn f() -> impl seed::Trait {}",
+    "fn f<T>() where T: seed::Bound {}",
+    "impl seed::Trait for S {}",
+    "trait T: seed::Trait {}",
+    "const VALUE: u8 = seed::VALUE;",
+    "static VALUE: u8 = ::seed::VALUE;",
+    "fn f() { seed::call(); }",
+    "fn f() { use seed::call; }",
+    "fn f() { <seed::Thing as Default>::default(); }",
+    "fn f() { Vec::<seed::Thing>::new(); }",
+    "fn f() { let seed::Thing { .. } = thing; }",
+    "fn f() { match thing { seed::Thing::A => {} } }",
+    "fn f() { let closure = |thing: seed::Thing| {}; }",
+    "#[seed::main] fn f() {}",
+    "#[derive(Debug, seed::Derive)] struct S;",
+    "#[serde(with = \"seed::text\")] struct S;",
+    "#[cfg_attr(feature = \"a\", derive(seed::Derive))] struct S;",
+    "seed::macro_of_it!();",
+    "fn f() { seed::macro_of_it!(a); }",
+    "fn f() { println!(\"{}\", seed::call()); }",
+    "fn f() { println!(\"{}\", thing as ::seed::Thing); }",
+    "macro_rules! m { () => { use seed::{A, B}; }; }",
+    "macro_rules! m { () => { use {seed, std}; }; }",
+    "macro_rules! m { () => { use seed; }; }",
+    "macro_rules! m { () => { use ::seed::*; }; }",
+    "macro_rules! m { () => { extern crate seed; }; }",
+    "macro_rules! m { ($a:ident: $b:ty) => { fn f(a: ::seed::A) {} }; }",
+    "mod inner { use seed::Thing; }",
+    "mod inner { mod inner { fn f() { seed::call(); } } }",
+];
+
+#[test]
+fn a_forbidden_crate_is_seen_in_every_form_of_import() {
+    let modules = BTreeSet::new();
+    let names = |room: &str, text: &str| {
+        let module = vec![room.to_owned(), "file".to_owned()];
+        forbidden_names(&source_of(module, text, &modules))
+    };
+    for (room, ..) in ALLOWED {
+        let reserved = RESERVED.iter().filter(|(_, rooms)| !rooms.contains(room));
+        let forbidden = forbidden_crates(room).iter().copied();
+        let forbidden: Vec<&str> = forbidden.chain(reserved.map(|(name, _)| *name)).collect();
+        for name in &forbidden {
+            for form in FORMS {
+                let text = form.replace("seed", name);
+                assert!(!names(room, &text).is_empty(), "{room}: {text}");
+                let for_tests = format!("#[cfg(test)] mod tests {{ {text} }}");
+                assert!(names(room, &for_tests).is_empty(), "{room}: {for_tests}");
+            }
         }
+        for form in FORMS {
+            let found = names(room, &form.replace("seed", "bytes"));
+            assert!(found.is_empty(), "{room}: {form}: {found:?}");
+        }
+    }
+    for (name, rooms) in RESERVED {
+        for room in *rooms {
+            let found = names(room, &format!("use {name}::Thing;"));
+            assert!(found.is_empty(), "{room}: {found:?}");
+        }
+        assert_eq!(names("lib", &format!("use {name}::Thing;")).len(), 1);
     }
 }
 
@@ -297,16 +393,12 @@ fn lib_rs_shows_the_table() {
         .lines()
         .filter(|line| line.starts_with("//! | `"))
         .collect();
-    let expected = ALLOWED.iter().map(|(room, known, _)| {
-        let known = match known {
-            [] => "–".to_owned(),
-            known => known
-                .iter()
-                .map(|it| format!("`{it}`"))
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
-        format!("//! | `{room}` | {known} |")
+    let cell = |names: &[&str]| match names {
+        [] => "–".to_owned(),
+        names => format!("`{}`", names.join("`, `")),
+    };
+    let expected = ALLOWED.iter().map(|(room, known, forbidden)| {
+        format!("//! | `{room}` | {} | {} |", cell(known), cell(forbidden))
     });
     let expected: Vec<String> = expected.collect();
     assert_eq!(rows, expected, "\n{}", expected.join("\n"));
