@@ -123,9 +123,9 @@ impl Published {
         if let Some(last) = new.last() {
             counted.through = last.position;
         }
-        let is_alike = |one: &Record, next: &Record| {
-            let (one, next) = (&one.entry.attributes, &next.entry.attributes);
-            (&one.source, &one.event_type) == (&next.source, &next.event_type)
+        let is_alike = |former: &Record, next: &Record| {
+            let (former, next) = (&former.entry.attributes, &next.entry.attributes);
+            (&former.source, &former.event_type) == (&next.source, &next.event_type)
         };
         for alike in new.chunk_by(is_alike) {
             if let Some(Record { entry, .. }) = alike.first() {
