@@ -308,7 +308,7 @@ async fn a_backup_replaces_no_file_that_appears_while_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_backup_beside_a_gateway_on_nats_names_what_backs_that_up() {
+async fn a_backup_of_a_gateway_on_nats_names_the_command_to_use() {
     let gateway = Gateway::start();
     gateway.accept("msg_1", body("user.created", "u")).await;
     let directory = TempDir::new().expect("a temporary directory");

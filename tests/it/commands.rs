@@ -122,7 +122,7 @@ async fn send_and_tail_carry_one_event_of_every_type() {
 }
 
 #[tokio::test]
-async fn send_says_what_was_not_accepted() {
+async fn send_reports_deliveries_that_were_not_accepted() {
     let gateway = Gateway::start();
     let url = gateway.webhook_url();
     let refused = run(&[

@@ -40,7 +40,7 @@ on_both_logs!(
     bookmarkable_a_heartbeat_moves_past_what_does_not_match,
     bookmarkable_a_history_without_a_match_ends_at_the_newest_cursor,
     filtered_only_what_matches_is_sent_from_history_and_live,
-    patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody,
+    patient_a_subscriber_that_stops_reading_is_kept_and_slows_no_other,
     patient_readers_that_give_up_do_not_disturb_the_others,
     unique_a_type_that_is_asked_for_twice_is_sent_once,
     lossless_the_body_is_delivered_byte_for_byte,
@@ -330,7 +330,7 @@ async fn filtered_only_what_matches_is_sent_from_history_and_live(place: Place) 
 
 /// The subscriber stops reading while 50,000 events pass. It is told that it fell
 /// behind, loses nothing, and meanwhile another subscriber is served as if alone.
-async fn patient_a_subscriber_that_stops_reading_is_not_cut_and_slows_nobody(place: Place) {
+async fn patient_a_subscriber_that_stops_reading_is_kept_and_slows_no_other(place: Place) {
     const EVENTS: usize = 50_000;
     let gateway = Arc::new(place.start_with(Options::args(&["--ring-size", "4MiB"])));
     let mut stuck = gateway.subscribe(SubscribeRequest::default()).await;

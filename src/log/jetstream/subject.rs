@@ -195,7 +195,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_source_and_type_round_trips_through_its_subject(source in "\\PC{0,12}", event_type in "(\\PC|[.%*>~ ]){0,40}") {
+        fn every_source_and_type_round_trips_through_its_subject(
+            source in "\\PC{0,12}",
+            event_type in "(\\PC|[.%*>~ ]){0,40}",
+        ) {
             let subject = of("clerk", &source, &event_type);
             let is_plain = |token: &str| {
                 !token.is_empty() && token.bytes().all(|byte| is_safe(byte) || byte == b'%')

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_is_reported_once_a_minute_at_most() {
+    fn removals_are_reported_at_most_once_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let removed = |step| Removed {

@@ -215,7 +215,7 @@ impl AsyncWrite for Deaf {
 
 /// HTTP/2 has room for all of them, and the socket for none.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_socket_does_not_take_is_unread_too() {
+async fn bytes_that_the_socket_does_not_take_count_as_unread() {
     const CALLS: usize = 600;
     let gateway = Gateway::start();
     let text = "x".repeat(150 << 10);
