@@ -152,14 +152,14 @@ impl Principal {
     /// Why it is no longer what it was; none while it is in force.
     #[must_use]
     pub fn revocation(&self) -> Option<Revocation> {
-        self.shared.notice.get().map(|it| it.revocation)
+        self.shared.notice.get().map(|notice| notice.revocation)
     }
 
     /// How many streams the replacement ends that ended this principal: `count` is asked
     /// once, by the first stream that notices. 0 while it is in force.
     pub fn streams_ended(&self, count: impl FnOnce() -> usize) -> usize {
         let notice = self.shared.notice.get();
-        notice.map_or(0, |it| *it.streams.get_or_init(count))
+        notice.map_or(0, |notice| *notice.streams.get_or_init(count))
     }
 
     /// Completes when it is no longer what it was.
@@ -250,10 +250,10 @@ impl Access {
             let found = directory
                 .principals
                 .iter()
-                .fold(None, |found, (config, it)| {
+                .fold(None, |found, (config, principal)| {
                     let hashes = config.token_hashes.iter();
-                    let is_it = hashes.fold(false, |is_it, known| known.is(&hash) | is_it);
-                    found.or_else(|| is_it.then(|| it.clone()))
+                    let is_known = hashes.fold(false, |is_known, known| known.is(&hash) | is_known);
+                    found.or_else(|| is_known.then(|| principal.clone()))
                 });
             return found.ok_or(AuthError::Token);
         }
@@ -303,9 +303,9 @@ impl Access {
 impl Directory {
     /// A certificate can have several names: the principal that is configured first wins.
     fn by_certificate(&self, shown: &[String]) -> Option<&Principal> {
-        let having = |is_it: &dyn Fn(&String) -> bool| {
+        let having = |is_match: &dyn Fn(&String) -> bool| {
             let mut known = self.principals.iter();
-            known.find(|(identity, _)| identity.certificate_names.iter().any(is_it))
+            known.find(|(identity, _)| identity.certificate_names.iter().any(is_match))
         };
         let named = having(&|name| shown.contains(name));
         let any = || having(&|name| !shown.is_empty() && name == ANY_NAME);

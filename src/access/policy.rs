@@ -170,7 +170,7 @@ mod tests {
             let of = |texts: &[String]| {
                 texts
                     .iter()
-                    .map(|it| it.parse().expect("a pattern"))
+                    .map(|text| text.parse().expect("a pattern"))
                     .collect()
             };
             Scope {

@@ -33,7 +33,9 @@ fn a_caller_is_authenticated_by_its_token_or_its_certificate_alone() {
         anonymous: None,
     });
     fn who(access: &Access, shown: Credentials<'_>) -> Result<String, AuthError> {
-        access.authenticate(shown).map(|it| it.name().to_owned())
+        access
+            .authenticate(shown)
+            .map(|principal| principal.name().to_owned())
     }
     assert_eq!(
         who(&access, with_token(second.secret())),
@@ -90,7 +92,9 @@ fn the_wildcard_principal_matches_unlisted_certificates() {
             certificate_names: &names,
             ..Credentials::default()
         };
-        access.authenticate(shown).map(|it| it.name().to_owned())
+        access
+            .authenticate(shown)
+            .map(|principal| principal.name().to_owned())
     };
     assert_eq!(authenticate(&["a.internal"]), Ok("a".to_owned()));
     assert_eq!(authenticate(&["else.internal"]), Ok("any".to_owned()));
@@ -109,7 +113,7 @@ fn a_replacement_revokes_only_the_principals_that_it_changes_or_removes() {
         anonymous: Some(Policy::default()),
     });
     let authenticate = |shown| access.authenticate(shown).expect("known");
-    let [a, b, c] = [&first, &second, &third].map(|it| authenticate(with_token(it.secret())));
+    let [a, b, c] = [&first, &second, &third].map(|token| authenticate(with_token(token.secret())));
     let anonymous_caller = authenticate(Credentials::default());
     let mut changed = identity("b", &second);
     changed.policy.withholds_payload = true;
@@ -187,15 +191,15 @@ proptest! {
         for length in 0..4 {
             for index in 0..all_types.len() {
                 if all_types[index].len() == length {
-                    let longer = ["a", "b"].map(|it| format!("{}{it}", all_types[index]));
+                    let longer = ["a", "b"].map(|letter| format!("{}{letter}", all_types[index]));
                     all_types.extend(longer);
                 }
             }
         }
         let asked_types = all_types.iter().filter(|name| asked.matches(name));
         for name in asked_types {
-            let is_part = part.iter().any(|it| it.matches(name))
-                && !scope.exclude_types.iter().any(|it| it.matches(name));
+            let is_part = part.iter().any(|pattern| pattern.matches(name))
+                && !scope.exclude_types.iter().any(|pattern| pattern.matches(name));
             prop_assert_eq!(is_part, scope.allows_type(name), "{}", name);
             if scope.allows_all_of(&asked) {
                 prop_assert!(scope.allows_type(name));

@@ -132,7 +132,9 @@ impl Problem {
         let mut message = match &violations[..] {
             [only] => format!("{}: {}", only.field, only.description),
             _ => {
-                let descriptions = violations.iter().map(|it| it.description.as_str());
+                let descriptions = violations
+                    .iter()
+                    .map(|violation| violation.description.as_str());
                 descriptions.collect::<Vec<_>>().join("; ")
             }
         };

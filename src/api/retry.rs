@@ -49,7 +49,7 @@ mod tests {
     fn delays_span_the_whole_spread() {
         for (crowd, longest) in [(0, 2), (200, 2), (1_000, 3), (5_000, 11), (100_000, 30)] {
             let longest = Duration::from_secs(longest);
-            let delays: Vec<Duration> = (0..60_000).map(|it| draw(crowd, it)).collect();
+            let delays: Vec<Duration> = (0..60_000).map(|random| draw(crowd, random)).collect();
             assert_eq!(delays.iter().max(), Some(&longest));
             assert_eq!(delays.iter().min(), Some(&LEAST));
         }

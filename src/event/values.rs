@@ -140,7 +140,7 @@ mod tests {
             let last = naive.range(..=asked.as_str()).next_back().copied();
             prop_assert_eq!(values.last_at_most(&asked), last);
             let other: Values = others.iter().collect();
-            let both = naive.into_iter().filter(|value| others.iter().any(|it| it == value));
+            let both = naive.into_iter().filter(|value| others.iter().any(|other| other == value));
             prop_assert_eq!(values.intersection(&other), both.collect::<Values>());
         }
     }

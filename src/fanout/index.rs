@@ -253,7 +253,10 @@ impl<W: Clone> Index<W> {
         let announcement = self.announcement;
         let groups = &mut self.groups;
         let mut ask = |number: u64, place: usize| {
-            let Some(group) = groups.get_mut(&number).filter(|it| !it.waiting.is_empty()) else {
+            let Some(group) = groups
+                .get_mut(&number)
+                .filter(|group| !group.waiting.is_empty())
+            else {
                 return;
             };
             // Once for all events of a batch.

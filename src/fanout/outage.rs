@@ -25,8 +25,9 @@ impl Outage {
     /// were open when the outage began; `open` counts those that are now.
     pub(super) fn streams(&mut self, now: Instant, open: impl FnOnce() -> usize) -> usize {
         let current = self.current.take();
-        let goes_on = current.filter(|it| now.saturating_duration_since(it.last_error) < QUIET);
-        let streams = goes_on.map_or_else(open, |it| it.streams);
+        let goes_on =
+            current.filter(|outage| now.saturating_duration_since(outage.last_error) < QUIET);
+        let streams = goes_on.map_or_else(open, |outage| outage.streams);
         self.current = Some(Current {
             streams,
             last_error: now,

@@ -258,7 +258,7 @@ mod tests {
         };
         let recent = RingBatch::new(Epoch::new(1), Arc::new(batch), Arc::default());
         let view = |payload, removed: &[&str]| {
-            let removed: Vec<String> = removed.iter().map(|it| (*it).to_owned()).collect();
+            let removed: Vec<String> = removed.iter().map(|name| (*name).to_owned()).collect();
             let redaction = Redaction::new(&removed, &[]).expect("known fields");
             View {
                 payload,
@@ -273,10 +273,10 @@ mod tests {
         ];
         let first: Vec<*const Frames> = views
             .iter()
-            .map(|it| &raw const *recent.frames(it))
+            .map(|view| &raw const *recent.frames(view))
             .collect();
         let equal = view(Payload::Omitted, &["contact"]);
-        let again = [&views[0], &views[1], &equal].map(|it| &raw const *recent.frames(it));
+        let again = [&views[0], &views[1], &equal].map(|view| &raw const *recent.frames(view));
         assert_eq!(first, again);
         assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2]);
     }
@@ -323,7 +323,7 @@ mod tests {
             if is_behind {
                 prop_assert!(found.is_empty() && after < ring.base.number());
             } else {
-                let expected: Vec<u64> = model.iter().copied().filter(|it| *it > after).collect();
+                let expected: Vec<u64> = model.iter().copied().filter(|position| *position > after).collect();
                 prop_assert_eq!(found, expected);
             }
             ring.shed();
@@ -338,7 +338,7 @@ mod tests {
         ) {
             let removed = [&[][..], &["contact"], &["metadata"], &["names"]];
             let views = removed.map(|names| {
-                let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+                let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
                 let redaction = Redaction::new(&names, &[]).expect("known sets");
                 View { payload: Payload::Included, redaction, encoding: Encoding::Proto }
             });

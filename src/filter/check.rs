@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(violations.len(), 10);
         let listed = violations
             .iter()
-            .filter(|it| it.description.contains("session.*"));
+            .filter(|violation| violation.description.contains("session.*"));
         assert_eq!(listed.count(), 1, "{violations:?}");
     }
 
@@ -216,8 +216,12 @@ mod tests {
         };
         for violation in refusal(&long) {
             assert!(violation.description.contains('…'), "{violation:?}");
-            let longest = ["x", "y", "z"].map(|it| it.repeat(65));
-            assert!(!longest.iter().any(|it| violation.description.contains(it)));
+            let longest = ["x", "y", "z"].map(|letter| letter.repeat(65));
+            assert!(
+                !longest
+                    .iter()
+                    .any(|value| violation.description.contains(value))
+            );
         }
     }
 
@@ -269,7 +273,7 @@ mod tests {
         let accepts = |sources: &[&str], scope: &Scope| {
             let asked = Spec {
                 types: vec!["user.unheardOf".to_owned()],
-                sources: sources.iter().map(|it| (*it).to_owned()).collect(),
+                sources: sources.iter().map(|source| (*source).to_owned()).collect(),
                 ..Spec::default()
             };
             Filter::compile(&asked, &known, scope).is_ok()
@@ -293,7 +297,7 @@ mod tests {
         let known = KnownNames::new([], ["default".to_owned()], &[logged]);
         let asked = types(&["ping"]);
         let within = |sources: &[&str]| Scope {
-            sources: sources.iter().map(|it| (*it).to_owned()).collect(),
+            sources: sources.iter().map(|source| (*source).to_owned()).collect(),
             ..Scope::default()
         };
         assert!(Filter::compile(&asked, &known, &within(&[])).is_ok());

@@ -167,7 +167,8 @@ pub(super) mod tests {
     }
 
     pub(crate) fn compile(filter: &Spec) -> Result<Filter, Vec<Violation>> {
-        Filter::compile(filter, &names(&[]), &Scope::default()).map_err(|it| it.reported)
+        Filter::compile(filter, &names(&[]), &Scope::default())
+            .map_err(|violations| violations.reported)
     }
 
     pub(crate) fn types(types: &[&str]) -> Spec {

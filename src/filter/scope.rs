@@ -50,19 +50,25 @@ impl Scope {
                 .filter_map(|pattern| pattern.common(asked))
                 .collect()
         };
-        let is_left = |part: &&TypePattern| !self.exclude_types.iter().any(|it| it.covers(part));
+        let is_left = |part: &&TypePattern| {
+            !self
+                .exclude_types
+                .iter()
+                .any(|pattern| pattern.covers(part))
+        };
         common.into_iter().filter(is_left).cloned().collect()
     }
 
     /// Whether all of `asked` may be received.
     #[must_use]
     pub fn allows_all_of(&self, asked: &TypePattern) -> bool {
-        let is_named = self.types.is_empty() || self.types.iter().any(|it| it.covers(asked));
+        let is_named =
+            self.types.is_empty() || self.types.iter().any(|pattern| pattern.covers(asked));
         is_named
             && !self
                 .exclude_types
                 .iter()
-                .any(|it| it.common(asked).is_some())
+                .any(|pattern| pattern.common(asked).is_some())
     }
 
     /// Whether it is all there is.
@@ -113,8 +119,11 @@ impl Scope {
     /// Whether no event may be received.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        let is_excluded =
-            |asked: &TypePattern| self.exclude_types.iter().any(|it| it.covers(asked));
+        let is_excluded = |asked: &TypePattern| {
+            self.exclude_types
+                .iter()
+                .any(|pattern| pattern.covers(asked))
+        };
         if self.types.is_empty() {
             return is_excluded(&TypePattern::everything());
         }

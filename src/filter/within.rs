@@ -73,10 +73,11 @@ impl Filter {
         let types: Patterns = types.into_iter().collect();
         let sources = asked.sources_within(scope, &mut narrowed)?;
         if types != *asked_types {
-            narrowed.types = types.iter().map(|it| it.to_string()).collect();
+            narrowed.types = types.iter().map(|pattern| pattern.to_string()).collect();
         }
         let parts: Vec<TypePattern> = types.iter().collect();
-        let meets = |excluded: &&TypePattern| parts.iter().any(|it| it.common(excluded).is_some());
+        let meets =
+            |excluded: &&TypePattern| parts.iter().any(|part| part.common(excluded).is_some());
         let excluded = scope.exclude_types.iter().filter(meets);
         narrowed.exclude_types = excluded.map(ToString::to_string).collect();
         let excluded_by_scope = scope.exclude_types.iter().cloned();

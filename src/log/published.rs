@@ -266,7 +266,7 @@ mod tests {
         published.commit(batch(1..=3));
         let followed = follower.next().now_or_never().flatten();
         assert_eq!(
-            followed.map(|it| it.map(|it| it.records.len())),
+            followed.map(|followed| followed.map(|batch| batch.records.len())),
             Some(Ok(3))
         );
         let expected = Bounds {
@@ -310,9 +310,13 @@ mod tests {
         }
         published.commit(Arc::new(mixed));
         let tallies = published.tallies();
-        let counted = tallies
-            .iter()
-            .map(|it| (it.source.as_str(), it.event_type.as_str(), it.count));
+        let counted = tallies.iter().map(|tally| {
+            (
+                tally.source.as_str(),
+                tally.event_type.as_str(),
+                tally.count,
+            )
+        });
         let expected = [("eu", "a", 3), ("eu", "b", 2), ("us", "a", 1)];
         assert_eq!(counted.collect::<Vec<_>>(), expected);
         assert_eq!(published.metrics.records.get(), 6);
@@ -326,7 +330,7 @@ mod tests {
             published.commit(batch(position..=position));
         }
         let lag = follower.next().now_or_never().flatten();
-        assert_eq!(lag.map(|it| it.err()), Some(Some(Lagged(2))));
+        assert_eq!(lag.map(|lagged| lagged.err()), Some(Some(Lagged(2))));
         let next = follower
             .next()
             .now_or_never()

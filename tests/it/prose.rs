@@ -54,7 +54,7 @@ const EXCEPTIONS: [&str; 8] = [
     "unless told otherwise",
 ];
 /// Names of locals that do not show what they hold.
-const PRONOUNS: [&str; 5] = ["told", "said", "wrong", "answered", "one"];
+const PRONOUNS: [&str; 6] = ["it", "told", "said", "wrong", "answered", "one"];
 
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("a directory") {

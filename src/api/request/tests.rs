@@ -150,7 +150,7 @@ fn a_request_is_judged_in_fifty_milliseconds() {
     let judged = runner.run(&filters(), |filter| {
         let all = methods
             .iter()
-            .flat_map(|method| principals.iter().map(move |it| (method, it)));
+            .flat_map(|method| principals.iter().map(move |principal| (method, principal)));
         for (method, principal) in all {
             // What else runs on this processor spoils one measurement, not three.
             let measured = (0..3).map(|_| {

@@ -26,7 +26,10 @@ impl Dispatch {
     ) -> BoxFuture<'static, Response<Body>> {
         let path = request.uri().path();
         let name = path.trim_start_matches('/').split('/').next();
-        let found = self.services.iter().find(|it| name == Some(it.name));
+        let found = self
+            .services
+            .iter()
+            .find(|service| name == Some(service.name));
         match found {
             Some(service) => self.front.serve(service, request, connection),
             None => Box::pin(std::future::ready(self.front.refuse_unknown(&request))),

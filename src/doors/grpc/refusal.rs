@@ -90,14 +90,12 @@ fn reason(status: &Status) -> String {
 fn what_was_asked(method: &str, asked: &[u8]) -> String {
     let message = asked.get(PREFIX_BYTES..).unwrap_or_default();
     let shown = match method {
-        event_service::SUBSCRIBE => {
-            proto::SubscribeRequest::decode(message).map(|it| api::filter::shown(it.filter))
-        }
-        event_service::LIST_EVENTS => {
-            proto::ListEventsRequest::decode(message).map(|it| api::filter::shown(it.filter))
-        }
+        event_service::SUBSCRIBE => proto::SubscribeRequest::decode(message)
+            .map(|request| api::filter::shown(request.filter)),
+        event_service::LIST_EVENTS => proto::ListEventsRequest::decode(message)
+            .map(|request| api::filter::shown(request.filter)),
         event_service::GET_EVENT => proto::GetEventRequest::decode(message)
-            .map(|it| format!("id={}", api::filter::shown_word(&it.id))),
+            .map(|request| format!("id={}", api::filter::shown_word(&request.id))),
         _ => return String::new(),
     };
     shown.unwrap_or_else(|_| "(not a request)".to_owned())

@@ -132,7 +132,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 fn is_grpc(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     let content_type = headers
         .get(header::CONTENT_TYPE)
-        .and_then(|it| it.to_str().ok())
+        .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     method == Method::POST

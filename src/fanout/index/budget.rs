@@ -72,8 +72,8 @@ impl Budget {
             return Err(TooLarge { limit: all_bytes });
         }
         let known = self.principals.get(principal);
-        let has_it = known.is_some_and(|it| it.streams.contains_key(&group));
-        let occupied = known.map_or(0, |it| it.bytes);
+        let has_it = known.is_some_and(|known| known.streams.contains_key(&group));
+        let occupied = known.map_or(0, |known| known.bytes);
         if !has_it && occupied + bytes > principal_bytes {
             return Err(TooLarge {
                 limit: principal_bytes,

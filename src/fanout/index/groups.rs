@@ -82,7 +82,11 @@ impl GroupsByValue {
         ] {
             let Some(value) = value else { continue };
             let key = self.key(field, value);
-            match self.shards.get(shard_of(key)).and_then(|it| it.get(&key)) {
+            match self
+                .shards
+                .get(shard_of(key))
+                .and_then(|shard| shard.get(&key))
+            {
                 None => {}
                 Some(&SEVERAL) => self.several_at(key).for_each(&mut ask),
                 Some(&group) => ask(group),

@@ -96,7 +96,7 @@ proptest! {
         let mut next = 0;
         let unseen_match = |log: &[Option<Attributes>], model: &Model, through: usize| {
             let unseen = log.get(model.read..through).unwrap_or_default();
-            unseen.iter().any(|event| event.as_ref().is_none_or(|it| model.filter.matches(it.as_ref())))
+            unseen.iter().any(|event| event.as_ref().is_none_or(|event| model.filter.matches(event.as_ref())))
         };
         for step in steps {
             let chosen = |number: usize| {

@@ -80,7 +80,7 @@ impl Suggestions {
     /// The names among them that `is_allowed`.
     pub fn allowed(&self, is_allowed: impl Fn(&str) -> bool) -> Allowed<'_> {
         let families = self.families.iter().map(|family| {
-            let types = family.types.iter().filter(|it| is_allowed(&it.name));
+            let types = family.types.iter().filter(|kind| is_allowed(&kind.name));
             (family, types.collect::<Vec<_>>())
         });
         Allowed {
@@ -125,8 +125,8 @@ impl Allowed<'_> {
         let types = families
             .clone()
             .flat_map(|(_, types)| types)
-            .map(|it| (asked.distance(&it.plain), it.name.clone()));
-        let families = families.map(|it| (asked.distance(&it.0.plain), pattern(it)));
+            .map(|kind| (asked.distance(&kind.plain), kind.name.clone()));
+        let families = families.map(|family| (asked.distance(&family.0.plain), pattern(family)));
         let nearest = types
             .chain(families)
             .min_by_key(|(distance, _)| *distance)
@@ -169,7 +169,10 @@ impl Allowed<'_> {
     /// What happened, by the last word for it; else the family.
     fn type_of(&self, family: &AllowedFamily<'_>, meanings: &[Meaning], last: &str) -> String {
         let (words, types) = (&family.0.meanings, &family.1);
-        let acts: Vec<&Meaning> = meanings.iter().filter(|it| !words.contains(it)).collect();
+        let acts: Vec<&Meaning> = meanings
+            .iter()
+            .filter(|meaning| !words.contains(meaning))
+            .collect();
         // `subscription.canceled` means `subscriptionItem.canceled`.
         let narrower: Vec<&Type> = self
             .families
@@ -194,10 +197,10 @@ impl Allowed<'_> {
         let slip = Letters::of(&plain(last)).and_then(|last| {
             let near = types
                 .iter()
-                .filter_map(|it| Some((last.resembles(&it.act, ACT_SLIPS)?, it)));
+                .filter_map(|kind| Some((last.resembles(&kind.act, ACT_SLIPS)?, kind)));
             near.min_by_key(|(distance, _)| *distance)
         });
-        slip.map_or_else(|| pattern(family), |(_, it)| it.name.clone())
+        slip.map_or_else(|| pattern(family), |(_, kind)| kind.name.clone())
     }
 
     /// A type whose last words are meant, where no family is named: `trial.ending`.
@@ -205,12 +208,15 @@ impl Allowed<'_> {
         let types = self.families.iter().flat_map(|(_, types)| types);
         let is_common = |word: &Meaning| {
             let mut all = types.clone();
-            all.any(|it| it.act_meanings.as_slice() == [word.as_str()])
+            all.any(|kind| kind.act_meanings.as_slice() == [word.as_str()])
         };
-        let rare: Vec<&Meaning> = meanings.iter().filter(|it| !is_common(it)).collect();
-        let mut phrases = types.clone().filter(|it| it.act_meanings.len() > 1);
-        let found = phrases.find(|it| rare.iter().any(|word| it.act_meanings.contains(word)));
-        found.map(|it| it.name.clone())
+        let rare: Vec<&Meaning> = meanings
+            .iter()
+            .filter(|meaning| !is_common(meaning))
+            .collect();
+        let mut phrases = types.clone().filter(|kind| kind.act_meanings.len() > 1);
+        let found = phrases.find(|kind| rare.iter().any(|word| kind.act_meanings.contains(word)));
+        found.map(|kind| kind.name.clone())
     }
 
     /// The family that is nearly spelled so, and in it what happened.
@@ -220,7 +226,7 @@ impl Allowed<'_> {
         let near = self
             .families
             .iter()
-            .filter_map(|it| Some((letters.resembles(&it.0.plain, NAME_SLIPS)?, it)));
+            .filter_map(|family| Some((letters.resembles(&family.0.plain, NAME_SLIPS)?, family)));
         let (_, family) = near.min_by_key(|(distance, _)| *distance)?;
         let rest = asked.split_once('.').map_or("", |(_, rest)| rest);
         let meanings = words::meanings(&words::split(rest));
@@ -229,7 +235,7 @@ impl Allowed<'_> {
 
     fn by_letters(&self, asked: &Letters) -> Option<String> {
         let types = self.families.iter().flat_map(|(_, types)| types);
-        let near = types.filter_map(|it| Some((asked.resembles(&it.plain, NAME_SLIPS)?, it)));
+        let near = types.filter_map(|kind| Some((asked.resembles(&kind.plain, NAME_SLIPS)?, kind)));
         let (_, nearest) = near.min_by_key(|(distance, _)| *distance)?;
         Some(nearest.name.clone())
     }
@@ -237,11 +243,11 @@ impl Allowed<'_> {
 
 /// A type whose several words are all meant: `trial.will.end`.
 fn by_phrase(types: &[&Type], acts: &[&Meaning]) -> Option<String> {
-    let is_meant = |it: &&&Type| {
-        let words = &it.act_meanings;
+    let is_meant = |kind: &&&Type| {
+        let words = &kind.act_meanings;
         words.len() > 1 && words.iter().all(|word| acts.contains(&word))
     };
-    types.iter().find(is_meant).map(|it| it.name.clone())
+    types.iter().find(is_meant).map(|kind| kind.name.clone())
 }
 
 /// The name most like `asked`, if one is like it.
@@ -257,9 +263,9 @@ fn by_act<'a>(types: &[&Type], acts: impl IntoIterator<Item = &'a str>) -> Optio
     let mut found = acts.into_iter().filter_map(|act| {
         types
             .iter()
-            .find(|it| matches!(it.act_meanings.as_slice(), [only] if only == act))
+            .find(|kind| matches!(kind.act_meanings.as_slice(), [only] if only == act))
     });
-    found.next().map(|it| it.name.clone())
+    found.next().map(|kind| kind.name.clone())
 }
 
 fn pattern((family, types): &AllowedFamily<'_>) -> String {

@@ -234,7 +234,12 @@ pub(super) fn nearest_acts(act: &str) -> impl Iterator<Item = &str> {
 fn exactly(spelling: &str) -> Option<Vec<Meaning>> {
     let phrase = PHRASES.iter().find(|(name, _)| *name == spelling);
     if let Some((_, meanings)) = phrase {
-        return Some(meanings.iter().map(|it| (*it).to_owned()).collect());
+        return Some(
+            meanings
+                .iter()
+                .map(|meaning| (*meaning).to_owned())
+                .collect(),
+        );
     }
     let line = lines().find(|line| line.contains(&spelling))?;
     Some(vec![meaning_of(line)])

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_reported_after_a_minute_and_each_ten_minutes_and_at_its_end() {
-        let mut passes: Vec<_> = (0..=1300).map(|it| (it, 100 + 10, 100)).collect();
+        let mut passes: Vec<_> = (0..=1300).map(|number| (number, 100 + 10, 100)).collect();
         passes.push((1301, 5000, 5000));
         passes.push((1302, 6000, 6000));
         let seconds = Duration::from_secs;
@@ -128,16 +128,17 @@ mod tests {
     #[test]
     fn readers_that_end_within_a_minute_are_not_reported() {
         // Another snapshot every 50 seconds, and none that lasts.
-        let passes = (0..600_i64).map(|it| (it.cast_unsigned(), 1000 + it, 10 * (it / 50)));
+        let passes =
+            (0..600_i64).map(|number| (number.cast_unsigned(), 1000 + number, 10 * (number / 50)));
         assert_eq!(notices(&passes.collect::<Vec<_>>()), []);
-        let complete: Vec<_> = (0..600).map(|it| (it, 100, 100)).collect();
+        let complete: Vec<_> = (0..600).map(|number| (number, 100, 100)).collect();
         assert_eq!(notices(&complete), []);
     }
 
     #[test]
     fn a_reader_that_follows_another_counts_from_its_own_beginning() {
-        let first = (0..=70).map(|it| (it, 1000, 10));
-        let second = (71..=140).map(|it| (it, 1000, 20));
+        let first = (0..=70).map(|number| (number, 1000, 10));
+        let second = (71..=140).map(|number| (number, 1000, 20));
         let passes: Vec<_> = first.chain(second).collect();
         let seconds = Duration::from_secs;
         let expected = [

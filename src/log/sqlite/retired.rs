@@ -122,7 +122,7 @@ pub(super) fn list(
     since: UnixMillis,
     ids_max: u32,
 ) -> rusqlite::Result<Vec<RetiredId>> {
-    let (id, source) = after.map_or(("", ""), |it| (&it.id, &it.source));
+    let (id, source) = after.map_or(("", ""), |retired| (&retired.id, &retired.source));
     let mut statement = connection.prepare_cached(
         "SELECT id, source, receive_time_ms FROM retired_id \
          WHERE (id, source) > (?1, ?2) AND receive_time_ms >= ?3 ORDER BY id, source LIMIT ?4",

@@ -206,7 +206,7 @@ mod tests {
             self.file.trimmed += left * percent / 100;
             let trimmed = Position::new(self.file.trimmed);
             self.runs.forget_before(trimmed);
-            let begun = self.file.starts.partition_point(|it| it.0 <= trimmed);
+            let begun = self.file.starts.partition_point(|start| start.0 <= trimmed);
             self.file.starts.drain(..begun.saturating_sub(1));
         }
 
@@ -232,7 +232,7 @@ mod tests {
                     Lineage::Lost { common } => {
                         prop_assert!(!is_valid, "a valid one is refused");
                         let common = common.map(Position::number);
-                        prop_assert!(common.is_none_or(|it| it == in_common as u64));
+                        prop_assert!(common.is_none_or(|count| count == in_common as u64));
                     }
                 }
             }

@@ -110,7 +110,7 @@ mod tests {
             times.forget_through(Position::new(trimmed));
             let left: Vec<(u64, i64)> =
                 rows.into_iter().filter(|(position, _)| *position > trimmed).collect();
-            let naive = left.iter().find(|(_, time)| *time >= since).map(|(it, _)| *it);
+            let naive = left.iter().find(|(_, time)| *time >= since).map(|(position, _)| *position);
             prop_assert_eq!(search(&times, &left, since), naive);
         }
     }

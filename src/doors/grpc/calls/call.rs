@@ -101,7 +101,7 @@ impl Call {
         service: &ExposedService,
     ) -> Result<Response<Body>, Status> {
         let limit = timeout::of(request.headers());
-        let deadline = Instant::now() + limit.map_or(CALL_TIMEOUT, |it| it.min(CALL_TIMEOUT));
+        let deadline = Instant::now() + limit.map_or(CALL_TIMEOUT, |limit| limit.min(CALL_TIMEOUT));
         let answering = async {
             match self.kind {
                 Kind::Side => self.open_side_stream(request, &*service.answer).await,

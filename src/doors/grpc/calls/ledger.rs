@@ -110,8 +110,8 @@ mod tests {
                         model.push((number, bytes, true));
                         let mut expected = Vec::new();
                         loop {
-                            let mut staying: Vec<_> = model.iter_mut().filter(|it| it.2).collect();
-                            let bytes: usize = staying.iter().map(|it| it.1).sum();
+                            let mut staying: Vec<_> = model.iter_mut().filter(|call| call.2).collect();
+                            let bytes: usize = staying.iter().map(|call| call.1).sum();
                             if bytes <= BYTES_MAX || staying.len() == 1 {
                                 break;
                             }
@@ -124,10 +124,10 @@ mod tests {
                     Step::Remove(number) => {
                         let number = number as u64;
                         ledger.remove(number);
-                        model.retain(|it| it.0 != number);
+                        model.retain(|call| call.0 != number);
                     }
                 }
-                let bytes: usize = model.iter().map(|it| it.1).sum();
+                let bytes: usize = model.iter().map(|call| call.1).sum();
                 prop_assert_eq!(ledger.bytes(), bytes);
             }
         }

@@ -320,7 +320,7 @@ impl<S: OpenSink> Walker<S> {
             removed.any(|(from, to)| position > *from && position <= *to)
         };
         let mut expected = log.matching(self.walk.filter());
-        expected.retain(|it| *it <= position && !is_removed(*it));
+        expected.retain(|candidate| *candidate <= position && !is_removed(*candidate));
         assert_eq!(self.returned, expected, "up to {position}");
     }
 }
@@ -328,7 +328,7 @@ impl<S: OpenSink> Walker<S> {
 pub(super) fn filter(types: &[&str]) -> Filter {
     let known = names::known_names([], &[]);
     let spec = Spec {
-        types: types.iter().map(|it| (*it).to_owned()).collect(),
+        types: types.iter().map(|name| (*name).to_owned()).collect(),
         ..Spec::default()
     };
     Filter::compile(&spec, &known, &Scope::default()).expect("valid")
