@@ -1,3 +1,4 @@
+mod meddler;
 mod memory_log;
 mod walker;
 
@@ -7,6 +8,7 @@ use super::super::frame::{Encoding, Payload, View};
 use super::super::sink::{FrameSink, RecordSink};
 use super::*;
 use crate::access::Redaction;
+use meddler::Meddler;
 use memory_log::{SCAN_PENDING, TYPES};
 use walker::{OpenSink, World, block_on, filter};
 
@@ -96,6 +98,100 @@ fn a_walk_from_the_oldest_record_reports_what_is_removed_once_it_has_read() {
         let removed = [(0, 5), (5, 10), (14, 20)];
         let removed = removed.map(|(from, to)| (Position::new(from), Position::new(to)));
         assert_eq!(walker.removed, removed);
+    });
+}
+
+/// So does one that has read from the ring alone, or has waited for what it wants.
+#[test]
+fn a_walk_from_the_oldest_record_reports_what_is_removed_once_it_was_live() {
+    for first in [&[0, 0], &[2, 2]] {
+        block_on(async {
+            let world = World::new(&[], SMALL_EVENT_BYTES);
+            let route = Route {
+                follows_oldest: true,
+                ..world.route()
+            };
+            let sink = RecordSink::new(4, usize::MAX);
+            let mut walker = world.walk(0, filter(&["user.*"]), sink, route);
+            walker.poll(1).await;
+            assert_eq!(walker.caught_up, 1);
+            walker.poll_across(1, || world.append(first), 1).await;
+            for _ in 0..20 {
+                world.append(&[0]);
+            }
+            world.log.trim(10);
+            walker.finish().await;
+            assert_eq!(walker.fell_behind, 1);
+            assert_eq!(walker.removed, [(Position::new(2), Position::new(10))]);
+        });
+    }
+}
+
+/// For a moment after a commit, the log is ahead of the ring.
+#[test]
+fn a_walk_reads_from_the_log_what_the_ring_does_not_have_yet() {
+    block_on(async {
+        let world = World::new(&[], SMALL_EVENT_BYTES);
+        world.log.append(&[0, 0]);
+        let sink = RecordSink::new(4, usize::MAX);
+        let mut walker = world.walk(0, filter(&[]), sink, world.route());
+        walker.poll(SCAN_PENDING + 1).await;
+        assert_eq!(walker.returned, [1, 2].map(Position::new));
+        walker.poll(1).await;
+        assert_eq!(walker.caught_up, 1);
+        walker.poll(1).await;
+        walker.poll_across(1, || world.append(&[0]), 1).await;
+        assert_eq!(walker.returned, [1, 2, 3].map(Position::new));
+    });
+}
+
+/// What it took of the ring comes before the news that the ring was faster.
+#[test]
+fn a_walk_that_is_overtaken_returns_first_what_it_took() {
+    block_on(async {
+        let world = World::new(&[], SMALL_EVENT_BYTES);
+        let overtaking = world.clone();
+        let sink = Meddler::after_take(move || {
+            for _ in 0..20 {
+                overtaking.append(&[0]);
+            }
+        });
+        let mut walker = world.walk(0, filter(&[]), sink, world.route());
+        walker.poll(1).await;
+        world.append(&[0]);
+        walker.poll(1).await;
+        assert_eq!(walker.returned, [Position::new(1)]);
+        walker.finish().await;
+        assert_eq!(walker.fell_behind, 1);
+    });
+}
+
+/// What arrives after the last look at the ring and before the walk waits.
+#[test]
+fn a_walk_waits_for_nothing_that_has_arrived() {
+    block_on(async {
+        let world = World::new(&[], SMALL_EVENT_BYTES);
+        let appending = world.clone();
+        let sink = Meddler::at_end(move || appending.append(&[0]));
+        let mut walker = world.walk(0, filter(&[]), sink, world.route());
+        walker.poll(1).await;
+        assert_eq!(walker.caught_up, 1);
+        walker.poll(1).await;
+        assert_eq!(walker.returned, [Position::new(1)]);
+    });
+}
+
+#[test]
+fn a_page_that_is_not_full_is_read_again() {
+    block_on(async {
+        let world = World::new(&[0, 0], LARGE_EVENT_BYTES);
+        let mut events = Vec::new();
+        for _ in 0..3 {
+            let page = world.read_page(filter(&[]), &view(Payload::Omitted)).await;
+            events.push(page.events);
+            world.append(&[0]);
+        }
+        assert_eq!(events, [2, 3, 3], "three of them fill a page");
     });
 }
 
@@ -201,7 +297,7 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-fn walk_and_scan<S: OpenSink>(case: Case, sink: S) {
+fn walk_and_scan<S: OpenSink>(case: Case, sink: S, sink_max: usize) {
     block_on(async {
         let world = World::new(&case.history, SMALL_EVENT_BYTES);
         let (follows_oldest, stops_at_history, on_expired) = case.route;
@@ -212,6 +308,7 @@ fn walk_and_scan<S: OpenSink>(case: Case, sink: S) {
             ..world.route()
         };
         let mut walker = world.walk(0, filter(&case.types), sink, route);
+        walker.sink_max = sink_max;
         for happening in case.happenings {
             match happening {
                 Happening::Append(types) => world.append(&types),
@@ -241,11 +338,11 @@ proptest! {
     /// returned is what a scan finds up to the walk's position.
     #[test]
     fn a_walk_and_a_scan_agree(case in cases(), records_max in 1..9_usize) {
-        walk_and_scan(case, RecordSink::new(records_max, usize::MAX));
+        walk_and_scan(case, RecordSink::new(records_max, usize::MAX), records_max);
     }
 
     #[test]
     fn a_walk_of_frames_and_a_scan_agree(case in cases()) {
-        walk_and_scan(case, frames(Payload::Omitted));
+        walk_and_scan(case, frames(Payload::Omitted), usize::MAX);
     }
 }

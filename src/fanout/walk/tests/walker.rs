@@ -47,6 +47,8 @@ impl OpenSink for FrameSink {
         for run in outbox.runs {
             bytes.extend_from_slice(&run.bytes());
         }
+        assert_eq!(bytes.len(), outbox.event_bytes);
+        assert!(outbox.received.is_some());
         let mut positions = Vec::new();
         while !bytes.is_empty() {
             assert_eq!(bytes.get_u8(), 0, "not compressed");
@@ -64,6 +66,7 @@ impl OpenSink for FrameSink {
             );
             positions.push(cursor.position);
         }
+        assert_eq!(positions.len() as u64, outbox.events);
         positions
     }
 }
@@ -118,6 +121,7 @@ impl World {
             route,
             history_end: route.until,
             unread: route.follows_oldest.then_some(route.from),
+            sink_max: usize::MAX,
             records_max: usize::MAX,
             returned: Vec::new(),
             removed: Vec::new(),
@@ -175,6 +179,8 @@ pub(super) struct Walker<S: Sink> {
     history_end: Position,
     /// Where the oldest record is what it asks for: it has read nothing yet.
     unread: Option<Position>,
+    /// The most records that the sink keeps.
+    pub(super) sink_max: usize,
     records_max: usize,
     pub(super) returned: Vec<Position>,
     /// What retention removed before the walk came to it: after the first, up to the second.
@@ -204,6 +210,7 @@ impl<S: OpenSink> Walker<S> {
         further: usize,
     ) {
         let before = self.before();
+        let is_live = self.walk.is_live();
         let World { log, hub } = self.world.clone();
         let filter = self.walk.filter().clone();
         let mut step = Box::pin(self.walk.step(Instant::now() + PATIENCE));
@@ -220,6 +227,7 @@ impl<S: OpenSink> Walker<S> {
         let mut is_woken = false;
         if found.is_none() {
             let waits = hub.waiters.caught_up_to(self.number).is_some();
+            assert!(waits || !is_live, "it waits where it is woken");
             let last = log.bounds().last;
             happening();
             let newest_match = log.matching(&filter).last().copied();
@@ -263,7 +271,8 @@ impl<S: OpenSink> Walker<S> {
         match step {
             Step::Batch(batch) => {
                 let positions = S::positions(batch);
-                assert!((1..=self.records_max).contains(&positions.len()));
+                let most = self.records_max.min(self.sink_max);
+                assert!((1..=most).contains(&positions.len()));
                 self.returned.extend(positions);
             }
             Step::Removed { from, to } => {
