@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, Delivery};
 use super::error::Error;
@@ -26,12 +27,21 @@ pub struct Subscriber {
     request: Request,
     number: u64,
     entry: Arc<SubscriberEntry>,
+    ends: Ends,
     walk: Walk<FrameSink>,
     /// What to deliver before the walk continues.
     pending: VecDeque<Delivery>,
     last_delivery: Instant,
     opened: Instant,
     ended: Option<Ending>,
+}
+
+/// What ends a subscriber from outside. The tokens are its own: those that all share would
+/// be what they wait for, since each looks at them and waits on them with every delivery.
+#[derive(Debug)]
+struct Ends {
+    drain: CancellationToken,
+    revoked: CancellationToken,
 }
 
 impl Subscriber {
@@ -63,7 +73,12 @@ impl Subscriber {
             }
         })?;
         request.filter = walk.filter().clone();
+        let ends = Ends {
+            drain: hub.drain.child_token(),
+            revoked: request.principal.revocation_token(),
+        };
         let mut subscriber = Self {
+            ends,
             walk,
             pending: VecDeque::new(),
             last_delivery: Instant::now(),
@@ -104,8 +119,8 @@ impl Subscriber {
             let step = tokio::select! {
                 biased;
                 step = self.walk.step(heartbeat_due) => step?,
-                () = self.hub.drain.cancelled() => continue,
-                () = self.request.principal.revoked() => continue,
+                () = self.ends.drain.cancelled() => continue,
+                () = self.ends.revoked.cancelled() => continue,
             };
             // It may have waited for its turn, or for its connection, for long.
             if self.walk.has_waited() {
@@ -169,7 +184,7 @@ impl Subscriber {
     }
 
     fn ensure_active(&self) -> Result<(), Error> {
-        if self.hub.drain.is_cancelled() {
+        if self.ends.drain.is_cancelled() {
             return Err(Error::Draining);
         }
         match self.request.principal.revocation() {
