@@ -63,7 +63,7 @@ async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
         .log
         .describe()
         .await
-        .inspect_err(|error| tracing::warn!(%error, "the log could not be described"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot describe the log"))
         .ok();
     let described = description.as_ref();
     let (log, data_dir, stream) = match &config.log {

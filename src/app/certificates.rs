@@ -68,7 +68,7 @@ impl Certificates {
             tokio::time::sleep(RENEWAL_INTERVAL).await;
             let message = self.reload().err().map(|error| format!("{error:#}"));
             if let (Some(error), true) = (&message, message != reported) {
-                tracing::error!(%error, "a TLS certificate was not taken; the former stays in force");
+                tracing::error!(%error, "TLS certificate not taken; the former stays in force");
             }
             reported = message;
         }

@@ -154,7 +154,7 @@ async fn keep_retention(log: Arc<dyn Keep>) {
     loop {
         ticks.tick().await;
         if let Err(error) = log.apply_retention().await {
-            tracing::warn!(%error, "retention could not remove old events; it is tried again");
+            tracing::warn!(%error, "retention cannot remove old events; trying again");
         }
     }
 }

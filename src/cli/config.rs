@@ -41,7 +41,7 @@ enum ConfigCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    // First, since it is read by whether --no-env is there.
+    // First, because reading it needs --no-env, which its own field takes out of the matches.
     #[command(flatten)]
     serve: ServeArgs,
 

@@ -281,7 +281,7 @@ async fn post_samples(addresses: Addresses, secret: String) -> Result<(), Failur
     Ok(())
 }
 
-/// The log's directory, removed at the end unless it was asked for.
+/// The log's directory, removed at the end unless an option names it.
 struct DataDir {
     path: PathBuf,
     is_temporary: bool,

@@ -238,7 +238,7 @@ impl Subscriber {
         tracing::info!(
             subscriber = self.request.name.as_str(),
             lag_events = lag.events,
-            "subscriber fell behind; it is served from the log until it has caught up"
+            "subscriber fell behind; reading from the log until caught up"
         );
         self.control(Control::FellBehind(lag))
     }

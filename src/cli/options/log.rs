@@ -1,4 +1,4 @@
-//! The options of the log, whichever it is.
+//! The options of the log, of either kind.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

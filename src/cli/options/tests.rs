@@ -108,7 +108,7 @@ fn no_two_listeners_share_an_address() {
         ("admin_listen", any),
     ];
     assert_eq!(refused(&free), [""; 0]);
-    // The option that was written is named, and not the one whose default it is.
+    // The error names the option that was set, and not the one whose default clashes.
     let keys = refused(&[("http_listen", "127.0.0.1:50051")]);
     assert_eq!(keys, ["http_listen"]);
 }

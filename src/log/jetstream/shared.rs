@@ -67,7 +67,7 @@ pub(super) enum StateError {
     Missing,
     #[error("the stream was deleted and made again; it is another log")]
     Remade,
-    #[error("the connection to NATS is lost; it is tried again")]
+    #[error("the connection to NATS is lost; reconnecting")]
     Disconnected,
     #[error("the stream cannot be reached: {0}")]
     Unreachable(String),

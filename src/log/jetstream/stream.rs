@@ -112,7 +112,7 @@ async fn not_created(
         || code == ErrorCode::CLUSTER_NO_PEERS && description.contains("insufficient storage");
     if let Some(bytes) = config.retain_bytes.filter(|_| is_small) {
         let room = room::find(context, config, bytes).await;
-        // While a cluster starts, it has room for nothing.
+        // A starting cluster has room for nothing.
         if code == ErrorCode::STORAGE_RESOURCES_EXCEEDED || room.is_some_and(|room| room > 0) {
             return Unusable::Never(room::explain(room, bytes));
         }

@@ -352,7 +352,7 @@ fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<Wal> {
 /// The WAL still holds everything, so nothing is lost, unless it was the fsync that
 /// failed: then the file may lack what the WAL no longer keeps.
 fn report(error: &rusqlite::Error, shared: &Shared) {
-    tracing::warn!(%error, "could not checkpoint the log; it is tried again");
+    tracing::warn!(%error, "cannot checkpoint the log; trying again");
     if schema::is_failed_fsync(error) {
         shared.note_failure(error);
     }

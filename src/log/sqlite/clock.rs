@@ -40,7 +40,7 @@ impl SteadyClock {
         if leaps && !self.has_leapt.swap(leaps, Ordering::Relaxed) {
             tracing::warn!(
                 seconds = (shown.milliseconds() - counted.milliseconds()) / 1000,
-                "the clock has leapt ahead; until the next start, retention goes by the time that has passed since this one"
+                "the clock jumped ahead; until the next start, retention counts the time since this start"
             );
         }
         self.has_leapt.store(leaps, Ordering::Relaxed);

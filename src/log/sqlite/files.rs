@@ -141,11 +141,11 @@ pub(super) fn close_to_others(data_dir: &Path) {
     match (closed.is_empty(), still_open.is_empty()) {
         (true, true) => {}
         (false, true) => {
-            tracing::warn!("the log was open to other users; now for its owner alone: {closed}")
+            tracing::warn!("the log was open to other users; now open to its owner only: {closed}")
         }
         (true, false) => tracing::warn!("the log is open to other users: {still_open}"),
         (false, false) => tracing::warn!(
-            "the log is open to other users: {still_open}; now for its owner alone: {closed}"
+            "the log is open to other users: {still_open}; now open to its owner only: {closed}"
         ),
     }
 }

@@ -235,11 +235,7 @@ fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     transaction.execute_batch(SINCE_VERSION_3)?;
     if version > 0 {
-        tracing::info!(
-            from = version,
-            to = VERSION,
-            "the log's file is brought up to date"
-        );
+        tracing::info!(from = version, to = VERSION, "updating the log's file");
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()

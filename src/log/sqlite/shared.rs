@@ -55,7 +55,7 @@ impl Shared {
     pub(super) fn fail_moved(&self, file: &str) -> AppendError {
         let failed = Writability::Failed(MOVED.to_owned());
         if self.published.set_writability(failed) {
-            tracing::warn!(file, "not the file that is open");
+            tracing::warn!(file, "the log's file was moved or replaced");
         }
         AppendError::Refusing(MOVED.to_owned())
     }
