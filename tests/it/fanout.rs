@@ -184,6 +184,34 @@ async fn reliable_a_gap_is_reported_before_the_events_after_it() {
     assert_ne!(gap.from, gap.to);
 }
 
+/// They name no event that retention could have taken from them.
+#[tokio::test]
+async fn a_start_without_a_cursor_is_at_the_oldest_event_left_and_can_be_resumed() {
+    let (served, _overtaken) = overtaken_by_retention(OnExpired::Fail).await;
+    for start in [Start::Earliest, Start::Time(UnixMillis::new(0))] {
+        let opened = served
+            .fanout
+            .subscribe(request(start, OnExpired::Fail))
+            .await;
+        let mut subscriber = Reader {
+            subscriber: opened.expect("opened"),
+            bytes: BytesMut::new(),
+        };
+        let started = subscriber.next().await.expect("it has started");
+        let cursor = started.cursor.parse().expect("a cursor");
+        let resumed = request(Start::After(cursor), OnExpired::Fail);
+        let resumed = served.fanout.subscribe(resumed).await;
+        assert!(resumed.is_ok(), "{start}: {resumed:?}");
+        let event = loop {
+            let frame = subscriber.next().await.expect("it goes on");
+            if let Some(Kind::Event(event)) = frame.kind {
+                break event;
+            }
+        };
+        assert_eq!(event.id, "kept", "{start}");
+    }
+}
+
 /// Reads the whole log again and again, which is what catching up looks like.
 async fn read_without_pause(log: Arc<dyn Log>, stop: CancellationToken) {
     while !stop.is_cancelled() {
