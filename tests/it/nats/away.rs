@@ -108,7 +108,7 @@ async fn durable_nats_away_is_answered_503_and_service_resumes_when_it_is_back()
     let lines = gateway.log_text();
     let count = |said: &str| lines.lines().filter(|line| line.contains(said)).count();
     assert_eq!(
-        count("the connection to NATS is lost; reconnecting"),
+        count("\"message\":\"the connection to NATS is lost; reconnecting"),
         1,
         "{lines}"
     );
