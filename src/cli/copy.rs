@@ -112,6 +112,7 @@ fn open_directory(data_dir: PathBuf) -> Result<Arc<SqliteLog>, Failure> {
         data_dir,
         retain_for: None,
         retain_bytes: None,
+        ..sqlite::Config::default()
     };
     open_embedded(config, unregistered()).map_err(Failure::failed)
 }

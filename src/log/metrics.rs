@@ -22,6 +22,9 @@ pub struct Metrics {
     pub(super) wal_bytes: Gauge,
     pub(super) file_bytes: Gauge,
     pub(super) used_bytes: Gauge,
+    pub(super) segments: Gauge,
+    pub(super) unsealed_records: Gauge,
+    pub(super) segment_build_seconds: Histogram,
 }
 
 impl Metrics {
@@ -81,6 +84,22 @@ impl Metrics {
                 registry,
                 "log_used_bytes",
                 "Bytes that the log's events take up, which retention compares with its limit",
+            ),
+            segments: gauge(
+                registry,
+                "log_segments",
+                "Segments of the embedded log's index",
+            ),
+            unsealed_records: gauge(
+                registry,
+                "log_unsealed_records",
+                "Events that are in no segment of the embedded log's index yet",
+            ),
+            segment_build_seconds: histogram(
+                registry,
+                "log_segment_build_seconds",
+                "Time to build a segment of the embedded log's index and to make it durable",
+                exponential_buckets(0.001, 2.0, 14),
             ),
         }
     }

@@ -38,6 +38,7 @@ fn serve() -> Served {
         data_dir: directory.path().to_owned(),
         retain_for: Some(Duration::from_secs(3600)),
         retain_bytes: None,
+        ..sqlite::Config::default()
     };
     let mut registry = Registry::default();
     let log = SqliteLog::open(config, log::Metrics::register(&mut registry)).expect("opens");

@@ -191,6 +191,7 @@ async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
         data_dir: directory.path().to_owned(),
         retain_for: None,
         retain_bytes: None,
+        ..Config::default()
     };
     let metrics = Metrics::register(&mut Registry::default());
     let log: Arc<dyn Log> = Arc::new(SqliteLog::open(config, metrics).expect("opens"));

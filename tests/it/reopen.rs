@@ -95,12 +95,23 @@ async fn durable_a_large_log_is_open_at_once_with_its_first_and_last_event() {
     assert_eq!(all.next_event().await.1.user_id, "user_1");
 }
 
-/// Turns a log into one of schema 2, where positions had no run.
+/// Turns a log into one of schema 3, where each commit wrote to all indexes.
+pub(crate) const AS_VERSION_3: &str = "
+    DROP TABLE segment;
+    DROP TABLE segment_part;
+    CREATE INDEX record_receive_time ON record (receive_time_ms);
+    CREATE INDEX record_type ON record (type);
+    CREATE INDEX record_user ON record (user_id) WHERE user_id IS NOT NULL;
+    CREATE INDEX record_organization ON record (organization_id) WHERE organization_id IS NOT NULL;
+    CREATE INDEX record_session ON record (session_id) WHERE session_id IS NOT NULL;
+    PRAGMA user_version = 3;";
+
+/// Turns that into one of schema 2, where positions had no run.
 const AS_VERSION_2: &str = "
     DROP TABLE run;
     PRAGMA user_version = 2;";
 
-/// Turns a log into one of schema 1, where bodies lay beside the events, too.
+/// Turns it into one of schema 1, where bodies lay beside the events, too.
 const AS_VERSION_1: &str = "
     DROP TABLE run;
     UPDATE record SET payload = (SELECT payload FROM body WHERE body.position = record.position);
@@ -113,12 +124,13 @@ const AS_VERSION_1: &str = "
 
 #[tokio::test]
 async fn durable_the_log_of_an_earlier_version_is_continued() {
+    continues_with(AS_VERSION_3, str::to_owned).await;
     for as_version in [AS_VERSION_1, AS_VERSION_2] {
-        goes_on_with(as_version).await;
+        continues_with(&format!("{AS_VERSION_3}{as_version}"), without_run).await;
     }
 }
 
-/// The cursor as the version wrote it: without a run.
+/// The cursor as the first two versions wrote it: without a run.
 fn without_run(cursor: &str) -> String {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).expect("a cursor");
     let mut content = [&[1], &bytes[1..17]].concat();
@@ -132,12 +144,12 @@ fn without_run(cursor: &str) -> String {
     text
 }
 
-async fn goes_on_with(as_version: &str) {
+async fn continues_with(as_version: &str, old: impl Fn(&str) -> String) {
     let gateway = Gateway::start();
     let bodies = ["user_1", "user_2"].map(|user| body("user.created", user));
     gateway.accept("msg_1", bodies[0].clone()).await;
     let (cursor, _) = gateway.subscribe(from_earliest()).await.next_event().await;
-    let old_cursor = without_run(&cursor);
+    let old_cursor = old(&cursor);
     let stopped = gateway.stopped();
     let database = rusqlite::Connection::open(stopped.database()).expect("opens");
     database.execute_batch(as_version).expect("rewritten");
@@ -173,6 +185,7 @@ fn open(data_dir: &Path) -> SqliteLog {
         data_dir: data_dir.to_owned(),
         retain_for: Some(Duration::from_secs(3600)),
         retain_bytes: None,
+        ..Config::default()
     };
     SqliteLog::open(config, Metrics::register(&mut Registry::default())).expect("opens")
 }

@@ -24,6 +24,7 @@ fn open(data_dir: &Path, retain_bytes: u64) -> SqliteLog {
         data_dir: data_dir.to_owned(),
         retain_for: None,
         retain_bytes: Some(retain_bytes),
+        ..Config::default()
     };
     SqliteLog::open(config, Metrics::register(&mut Registry::default())).expect("opens")
 }

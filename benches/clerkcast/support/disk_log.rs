@@ -17,6 +17,7 @@ pub(crate) fn open(data_dir: &Path) -> Arc<dyn Log> {
         data_dir: data_dir.to_owned(),
         retain_for: None,
         retain_bytes: None,
+        ..sqlite::Config::default()
     };
     let metrics = Metrics::register(&mut Registry::default());
     Arc::new(SqliteLog::open(config, metrics).expect("a log"))

@@ -92,6 +92,7 @@ impl LogOptions {
             data_dir: self.data_dir.unwrap_or(default.data_dir),
             retain_for,
             retain_bytes,
+            ..default
         })
     }
 }

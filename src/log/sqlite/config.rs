@@ -12,7 +12,12 @@ pub struct Config {
     pub retain_for: Option<Duration>,
     /// Remove the oldest records while the log takes up more bytes.
     pub retain_bytes: Option<u64>,
+    /// Records of the smallest segment of the index. Tests lower it.
+    pub segment_records: u64,
 }
+
+/// Judged one by one, they take a few milliseconds; their segment is some 150 kB.
+const SEGMENT_RECORDS: u64 = 4_096;
 
 impl Default for Config {
     fn default() -> Self {
@@ -20,6 +25,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./clerkcast-data"),
             retain_for: Some(Duration::from_secs(30 * 24 * 60 * 60)),
             retain_bytes: Some(10 << 30),
+            segment_records: SEGMENT_RECORDS,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   append ──► queue ──► writer thread ──► one transaction, one fsync ──► last, answers, batch
 //!                            ▲ retention                └─► WAL ─► checkpoint thread ─► file
+//!   indexer thread ──► parts of segments ──► queue
 //!   read ──► a few read-only connections on blocking threads
 //! ```
 //!
@@ -18,13 +19,17 @@ mod command;
 mod config;
 mod error;
 mod files;
+mod index;
+mod indexer;
 mod outside;
 mod reader;
 mod retention;
 mod retired;
 mod runs;
+mod scan;
 mod schema;
 mod seek;
+mod segment;
 mod shared;
 mod tally;
 mod times;
@@ -32,6 +37,7 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -52,6 +58,7 @@ use crate::event::{Epoch, IndexHint, Position, Run, UnixMillis};
 use clock::SteadyClock;
 use command::Command;
 use files::{DirectoryLock, Files};
+use index::Bell;
 use reader::ReaderPool;
 use retired::PAGE_IDS_MAX;
 use seek::TimeSearch;
@@ -78,9 +85,15 @@ pub struct SqliteLog {
     commands: SyncSender<Command>,
     readers: ReaderPool,
     times: TimeSearch,
-    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Option<Threads>>,
     /// Keeps a second process out for as long as this log lives.
     _lock: DirectoryLock,
+}
+
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<()>,
+    indexer: JoinHandle<()>,
 }
 
 impl SqliteLog {
@@ -125,8 +138,11 @@ impl SqliteLog {
             reading,
             retired_ids: state.retired_ids,
             times: Mutex::new(None),
+            index: RwLock::new(Arc::new(state.loaded.index.clone())),
+            bell: Bell::default(),
             metrics,
         });
+        shared.note_index();
         let to_writer = commands.clone();
         let nudge = move || {
             // A full queue means that the next batch asks again.
@@ -140,12 +156,14 @@ impl SqliteLog {
         };
         let writer = writer::spawn(connection, start, queue, requests, Arc::clone(&shared))
             .map_err(OpenError::Thread)?;
+        let to_writer = commands.clone();
+        let indexer = indexer::spawn(&data_dir, state.loaded, to_writer, Arc::clone(&shared))?;
         Ok(Self {
             times: TimeSearch::new(&shared, &readers),
             shared,
             commands,
             readers,
-            writer: Mutex::new(Some(writer)),
+            threads: Mutex::new(Some(Threads { writer, indexer })),
             _lock: lock,
         })
     }
@@ -230,11 +248,11 @@ impl Read for SqliteLog {
         mut reader: Box<dyn Reader>,
     ) -> BoxFuture<'_, Result<Position, ReadError>> {
         let last = self.shared.bounds().last;
-        let runs = self.shared.runs();
         drop_useless_narrowing(&mut scan, &self.shared);
+        let shared = Arc::clone(&self.shared);
         Box::pin(
             self.readers
-                .run(move |connection| reader::scan(connection, &scan, last, &runs, &mut *reader)),
+                .run(move |connection| scan::scan(connection, &scan, last, &shared, &mut *reader)),
         )
     }
 
@@ -307,13 +325,14 @@ impl Keep for SqliteLog {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let writer = self.writer.lock().take();
+            let threads = self.threads.lock().take();
             let commands = self.commands.clone();
             let closing = tokio::task::spawn_blocking(move || {
                 // Blocks while the queue is full: what is queued is committed first.
                 let sent = commands.send(Command::Close);
-                if let (Ok(()), Some(writer)) = (sent, writer) {
-                    let _panicked = writer.join();
+                if let (Ok(()), Some(threads)) = (sent, threads) {
+                    let _panicked = threads.writer.join();
+                    let _panicked = threads.indexer.join();
                 }
             });
             let _panicked = closing.await;
@@ -325,6 +344,7 @@ impl Keep for SqliteLog {
 impl Drop for SqliteLog {
     fn drop(&mut self) {
         let _closed_already = self.commands.try_send(Command::Close);
+        self.shared.bell.close();
     }
 }
 

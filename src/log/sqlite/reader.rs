@@ -1,6 +1,5 @@
 //! Reading: a few read-only connections, each used by one blocking thread at a time.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,27 +9,22 @@ use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter}
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::OpenError;
-use super::runs::Runs;
 use super::schema;
-use super::times::BLOCK_POSITIONS;
+use super::times::block_of;
 use crate::event::numbers::saturating;
-use crate::event::{Attributes, IndexHint, Position, Run, UnixMillis};
+use crate::event::{Attributes, Position, Run, UnixMillis};
 use crate::log::error::ReadError;
 use crate::log::record::Record;
-use crate::log::scan::{Payloads, Predicate, Reader, RecordRef, Scan};
+use crate::log::scan::{Predicate, RecordRef};
 
 /// Reads under way at once; more wait their turn.
 const CONNECTIONS: usize = 4;
-/// Rows judged for one page, so that a page of a rare filter comes to an end.
-const ROWS_JUDGED_MAX: usize = 20_000;
-/// With more values than this, an index costs more than it saves.
-const NARROW_VALUES_MAX: usize = 64;
 
-const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, type, \
+pub(super) const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, type, \
      instance_id, user_id, organization_id, session_id, event";
 
 /// Follows [`COLUMNS`]. Looked up row by row, so that a row that needs none costs nothing.
-const PAYLOAD: &str = "coalesce(\
+pub(super) const PAYLOAD: &str = "coalesce(\
      (SELECT body.payload FROM body WHERE body.position = record.position), record.payload)";
 
 /// The read-only connections.
@@ -103,105 +97,6 @@ impl Drop for Borrowed {
     }
 }
 
-/// Shows `reader` the records in `(scan.after, last]`. Returns how far it came.
-pub(super) fn scan(
-    connection: &mut Connection,
-    scan: &Scan,
-    last: Position,
-    runs: &Runs,
-    reader: &mut dyn Reader,
-) -> Result<Position, ReadError> {
-    // One snapshot for both questions: what is gone, and what is there.
-    let transaction = connection.transaction().map_err(unreadable)?;
-    let trimmed_position: i64 = transaction
-        .prepare_cached("SELECT trimmed FROM meta")
-        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-        .map_err(unreadable)?;
-    let trimmed = Position::new(trimmed_position.unsigned_abs());
-    if trimmed > scan.after {
-        return Err(ReadError::Expired { trimmed });
-    }
-    show(&transaction, scan, last, runs, reader).map_err(unreadable)
-}
-
-fn show(
-    connection: &Connection,
-    scan: &Scan,
-    last: Position,
-    runs: &Runs,
-    reader: &mut dyn Reader,
-) -> rusqlite::Result<Position> {
-    let (sql, values) = select(scan);
-    let mut statement = connection.prepare_cached(&sql)?;
-    let bounds = [Sql::Position(scan.after), Sql::Position(last)];
-    let limit = [Sql::Limit(ROWS_JUDGED_MAX)];
-    let values = values.into_iter().map(Sql::Text);
-    let mut rows = statement.query(params_from_iter(
-        bounds.into_iter().chain(limit).chain(values),
-    ))?;
-
-    let mut through = scan.after;
-    let mut judged = 0;
-    let mut runs = runs.walk();
-    while let Some(row) = rows.next()? {
-        judged += 1;
-        through = position(row)?;
-        let attributes = attributes(row)?;
-        if reader.wants(attributes) {
-            let record = record(row, attributes, runs.at(through))?;
-            if reader.take(record).is_break() {
-                return Ok(through);
-            }
-        }
-    }
-    if judged < ROWS_JUDGED_MAX {
-        through = last.max(scan.after);
-    }
-    Ok(through)
-}
-
-/// The statement for a scan, and the values that its index is asked for.
-/// Parameters: ?1 after, ?2 last, ?3 limit, ?4… values.
-fn select(scan: &Scan) -> (String, Vec<&str>) {
-    let payload = match scan.payloads {
-        Payloads::All => PAYLOAD.to_owned(),
-        Payloads::UnlessDecodedBy(decoding) => {
-            format!("CASE decoding WHEN {decoding} THEN '' ELSE {PAYLOAD} END")
-        }
-    };
-    let (index, column, values) = match &scan.narrow {
-        IndexHint::All => return (select_all(&payload), Vec::new()),
-        IndexHint::Types(values) => ("record_type", "type", values),
-        IndexHint::Users(values) => ("record_user", "user_id", values),
-        IndexHint::Organizations(values) => ("record_organization", "organization_id", values),
-        IndexHint::Sessions(values) => ("record_session", "session_id", values),
-    };
-    if values.is_empty() || values.len() > NARROW_VALUES_MAX {
-        return (select_all(&payload), Vec::new());
-    }
-    // Each arm walks one value's positions in order, and SQLite merges the arms as
-    // it goes; only the rows of the page are fetched.
-    let arms = (4..4 + values.len()).map(|parameter| {
-        format!(
-            "SELECT position FROM record INDEXED BY {index} \
-             WHERE {column} = ?{parameter} AND position > ?1 AND position <= ?2"
-        )
-    });
-    let merged = arms.collect::<Vec<_>>().join(" UNION ALL ");
-    let sql = format!(
-        "SELECT {COLUMNS}, {payload} FROM ({merged} ORDER BY position LIMIT ?3) AS found \
-         CROSS JOIN record ON record.position = found.position ORDER BY found.position"
-    );
-    (sql, values.iter().collect())
-}
-
-fn select_all(payload: &str) -> String {
-    format!(
-        "SELECT {COLUMNS}, {payload} FROM record WHERE position > ?1 AND position <= ?2 \
-         ORDER BY position LIMIT ?3"
-    )
-}
-
 /// The record; its run is for the caller to look up.
 pub(super) fn find(
     connection: &Connection,
@@ -246,50 +141,44 @@ pub(super) fn first_received_at_or_after(
     Ok(position.map(|position| Position::new(position.unsigned_abs())))
 }
 
-/// A page of the index on receive times. Parameters: ?1 and ?2 the entry before, ?3 limit.
-pub(super) const LATEST_TIMES: &str = "SELECT receive_time_ms, position \
-     FROM record INDEXED BY record_receive_time \
-     WHERE (receive_time_ms, position) > (?1, ?2) \
-     ORDER BY receive_time_ms, position LIMIT ?3";
-
-/// A part of the index on receive times.
+/// The receive times of some records.
 #[derive(Debug, Default)]
 pub(super) struct TimesPage {
-    /// The latest receive time of each block of positions that the part names, with the
-    /// block's first position.
+    /// The latest of each block of positions, with a position of the block.
     pub(super) latest: Vec<(Position, UnixMillis)>,
-    /// The last entry: the next page follows it. None at the end of the index.
-    pub(super) last: Option<(i64, i64)>,
+    /// The last record of the page.
+    pub(super) through: Option<Position>,
 }
 
-/// Reads at most `rows_max` entries of the index on receive times, in its order, after
-/// `after`.
+/// Reads the receive times of at most `rows_max` records in `(after, last]`.
 pub(super) fn latest_times(
     connection: &Connection,
-    after: Option<(i64, i64)>,
+    (after, last): (Position, Position),
     rows_max: usize,
 ) -> Result<TimesPage, ReadError> {
-    let (time, position) = after.unwrap_or((i64::MIN, i64::MIN));
-    let limit: i64 = saturating(rows_max);
+    let sql = "SELECT position, receive_time_ms FROM record \
+               WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3";
+    let parameters = [
+        Sql::Position(after),
+        Sql::Position(last),
+        Sql::Limit(rows_max),
+    ];
     let gather = || -> rusqlite::Result<TimesPage> {
-        let mut statement = connection.prepare_cached(LATEST_TIMES)?;
-        let mut rows = statement.query([time, position, limit])?;
-        let (mut blocks, mut last, mut count) = (BTreeMap::new(), None, 0);
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params_from_iter(parameters))?;
+        let mut page = TimesPage::default();
         while let Some(row) = rows.next()? {
-            let (time, position): (i64, i64) = (row.get(0)?, row.get(1)?);
-            // Times ascend.
-            blocks.insert(position.unsigned_abs() / BLOCK_POSITIONS, time);
-            last = Some((time, position));
-            count += 1;
+            let position = position(row)?;
+            let received = UnixMillis::new(row.get(1)?);
+            match page.latest.last_mut() {
+                Some((first, latest)) if block_of(*first) == block_of(position) => {
+                    *latest = (*latest).max(received);
+                }
+                _ => page.latest.push((position, received)),
+            }
+            page.through = Some(position);
         }
-        let latest = blocks.into_iter().map(|(block, time)| {
-            let first = Position::new(block * BLOCK_POSITIONS);
-            (first, UnixMillis::new(time))
-        });
-        Ok(TimesPage {
-            latest: latest.collect(),
-            last: last.filter(|_| count == rows_max),
-        })
+        Ok(page)
     };
     gather().map_err(unreadable)
 }
@@ -323,11 +212,11 @@ pub(super) fn page_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(bytes.unsigned_abs())
 }
 
-fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
+pub(super) fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
     Ok(Position::new(row.get::<_, i64>(0)?.unsigned_abs()))
 }
 
-fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<Attributes<&'row str>> {
+pub(super) fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<Attributes<&'row str>> {
     let text = |column: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
     let id = |column: usize| -> rusqlite::Result<Option<&str>> {
         Ok(row.get_ref(column)?.as_str_or_null()?)
@@ -342,7 +231,7 @@ fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<Attributes<&'row str
     })
 }
 
-fn record<'row>(
+pub(super) fn record<'row>(
     row: &'row Row<'_>,
     attributes: Attributes<&'row str>,
     run: Run,
@@ -363,12 +252,12 @@ fn record<'row>(
     clippy::needless_pass_by_value,
     reason = "the shape that map_err takes"
 )]
-fn unreadable(error: rusqlite::Error) -> ReadError {
+pub(super) fn unreadable(error: rusqlite::Error) -> ReadError {
     ReadError::Unreadable(error.to_string())
 }
 
 /// A parameter of the paging statements.
-enum Sql<'a> {
+pub(super) enum Sql<'a> {
     Position(Position),
     Limit(usize),
     Text(&'a str),

@@ -18,7 +18,8 @@ use crate::log::record::{DEDUPE_WINDOW, Entry, Tally};
 
 /// Records removed in one transaction.
 const STEP_RECORDS_MAX: u32 = 500;
-/// What a record takes up beside its texts and bodies: numbers, lengths, part of a page.
+/// What a record takes up beside its texts and bodies: numbers, lengths, its terms, part of
+/// a page.
 const RECORD_BYTES: u64 = 256;
 /// After this part of the bytes that may stay, retention looks again.
 const LOOKS_PER_LIMIT: u64 = 16;
@@ -184,13 +185,14 @@ pub(super) fn weight(record: &Entry) -> u64 {
     .flatten()
     .map(str::len)
     .sum::<usize>();
-    let indexed = record.id.len() + attributes.source.len() + attributes.event_type.len() + ids;
-    weight_of(record.bytes() as u64, indexed as u64)
+    let unique = record.id.len() + attributes.source.len();
+    let others = attributes.event_type.len() + ids;
+    weight_of(record.bytes() as u64, unique as u64, others as u64)
 }
 
-/// What is indexed lies there twice.
-fn weight_of(content_bytes: u64, indexed_bytes: u64) -> u64 {
-    content_bytes + 2 * indexed_bytes + RECORD_BYTES
+/// The id and its source lie there twice.
+fn weight_of(content_bytes: u64, unique_bytes: u64, other_bytes: u64) -> u64 {
+    content_bytes + 2 * unique_bytes + other_bytes + RECORD_BYTES
 }
 
 /// Logs what was removed, and what is left.
@@ -289,9 +291,9 @@ fn oldest_to_remove(
     let mut statement = transaction.prepare_cached(
         "SELECT record.position, receive_time_ms, \
          octet_length(event) + coalesce(octet_length(body.payload), octet_length(record.payload)), \
-         octet_length(id) + octet_length(source) + octet_length(type) \
-         + coalesce(octet_length(user_id), 0) + coalesce(octet_length(organization_id), 0) \
-         + coalesce(octet_length(session_id), 0) \
+         octet_length(id) + octet_length(source), \
+         octet_length(type) + coalesce(octet_length(user_id), 0) \
+         + coalesce(octet_length(organization_id), 0) + coalesce(octet_length(session_id), 0) \
          FROM record LEFT JOIN body ON body.position = record.position \
          ORDER BY record.position LIMIT ?1",
     )?;
@@ -303,8 +305,8 @@ fn oldest_to_remove(
             break;
         }
         last = Some(Position::new(row.get::<_, i64>(0)?.unsigned_abs()));
-        let [content, indexed] = [row.get::<_, i64>(2)?, row.get::<_, i64>(3)?];
-        bytes += weight_of(content.unsigned_abs(), indexed.unsigned_abs());
+        let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+        bytes += weight_of(number(2)?, number(3)?, number(4)?);
     }
     Ok((last, bytes))
 }

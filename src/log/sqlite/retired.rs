@@ -203,6 +203,7 @@ mod tests {
                 data_dir: directory.path().to_owned(),
                 retain_for: Some(hour),
                 retain_bytes: None,
+                ..Config::default()
             };
             let metrics = Metrics::register(&mut Registry::default());
             let log = SqliteLog::open(config, metrics).expect("opens");

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::OpenError;
 use super::files::{self, create_file_for_owner, sync_directory};
+use super::index::Loaded;
 use super::retired::RetiredIds;
 use super::runs::Runs;
 use super::tally::{self, SavedTallies};
@@ -17,7 +18,7 @@ use crate::log::record::Bounds;
 
 /// "Clkc": SQLite's `application_id`, which `file(1)` shows.
 const APPLICATION_ID: i32 = 0x436c_6b63;
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 /// Extended codes for a failed fsync. What such a write left on disk is unknown, and a
 /// second fsync may succeed without having written anything.
 const FSYNC_FAILURES: [i32; 3] = [
@@ -37,8 +38,7 @@ pub(super) const WAL_BYTES_MAX: i64 = 64 << 20;
 const CACHE_KIB: i64 = 16 << 10;
 
 /// Positions are row ids and never reused: `meta.trimmed` keeps the last one even
-/// when every record is gone. Indexes on one column end with the row id, so each is
-/// an ordered list of positions per value. What is long comes last: a row is judged by
+/// when every record is gone. What is long comes last: a row is judged by
 /// its first columns without touching the pages that hold the rest. Verified bodies lie
 /// apart, since most subscribers do not ask for them, and several events to a page are
 /// read faster than one event with its body.
@@ -63,11 +63,6 @@ CREATE TABLE record (
     payload TEXT
 ) STRICT;
 CREATE UNIQUE INDEX record_id ON record (id, source);
-CREATE INDEX record_receive_time ON record (receive_time_ms);
-CREATE INDEX record_type ON record (type);
-CREATE INDEX record_user ON record (user_id) WHERE user_id IS NOT NULL;
-CREATE INDEX record_organization ON record (organization_id) WHERE organization_id IS NOT NULL;
-CREATE INDEX record_session ON record (session_id) WHERE session_id IS NOT NULL;
 CREATE TABLE retired_id (
     id TEXT NOT NULL,
     source TEXT NOT NULL,
@@ -116,6 +111,22 @@ CREATE TABLE run (
 ) STRICT;
 ";
 
+/// What schema 3 did not have. Logs from before have B-trees on types, users, organizations,
+/// sessions and times instead, which the indexer drops once their records are in segments.
+/// A part fills a page, and its number says nothing.
+const SINCE_VERSION_4: &str = "
+CREATE TABLE segment (
+    first_position INTEGER PRIMARY KEY,
+    last_position INTEGER NOT NULL,
+    latest_receive_time_ms INTEGER NOT NULL,
+    terms BLOB NOT NULL
+) STRICT;
+CREATE TABLE segment_part (
+    number INTEGER PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
+";
+
 /// What the writer starts from.
 pub(super) struct State {
     pub(super) epoch: Epoch,
@@ -126,6 +137,7 @@ pub(super) struct State {
     /// The one that begins with this start.
     pub(super) run: Run,
     pub(super) retired_ids: RetiredIds,
+    pub(super) loaded: Loaded,
 }
 
 /// Whether there is a log in this directory.
@@ -233,7 +245,10 @@ fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
     if version == 1 {
         transaction.execute_batch(FROM_VERSION_1)?;
     }
-    transaction.execute_batch(SINCE_VERSION_3)?;
+    if version < 3 {
+        transaction.execute_batch(SINCE_VERSION_3)?;
+    }
+    transaction.execute_batch(SINCE_VERSION_4)?;
     if version > 0 {
         tracing::info!(from = version, to = VERSION, "updating the log's file");
     }
@@ -260,6 +275,7 @@ fn load_state(connection: &Connection, is_declared: IsDeclared) -> rusqlite::Res
     let (counts, saved_tallies) = tally::load(connection, is_declared, last)?;
     Ok(State {
         retired_ids: RetiredIds::load(connection)?,
+        loaded: Loaded::load(connection)?,
         epoch: Epoch::new(epoch.cast_unsigned()),
         bounds: Bounds {
             trimmed,

@@ -7,6 +7,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::clock::SteadyClock;
 use super::config::Config;
 use super::files::MOVED;
+use super::index::{Bell, Index};
 use super::retired::RetiredIds;
 use super::runs::Runs;
 use super::schema;
@@ -29,6 +30,9 @@ pub(super) struct Shared {
     pub(super) retired_ids: RetiredIds,
     /// What finds a position by time, once it has been asked.
     pub(super) times: Mutex<Option<LatestTimes>>,
+    pub(super) index: RwLock<Arc<Index>>,
+    /// Wakes the indexer.
+    pub(super) bell: Bell,
     pub(super) metrics: Metrics,
 }
 
@@ -90,8 +94,39 @@ impl Shared {
         change(Arc::make_mut(&mut runs));
     }
 
+    /// What finds records, of positions up to a last one that was seen before.
+    pub(super) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index.read())
+    }
+
+    /// For the indexer, once the file has the change.
+    pub(super) fn change_index(&self, change: impl FnOnce(&mut Index)) {
+        change(Arc::make_mut(&mut self.index.write()));
+        self.note_index();
+    }
+
+    /// Notes what the index has and what it has not.
+    pub(super) fn note_index(&self) {
+        let index = self.index();
+        let bounds = self.bounds();
+        let uncovered = index.segments.uncovered(bounds.trimmed, bounds.last);
+        let segments = index.segments.len() as u64;
+        self.metrics.segments.set(segments.cast_signed());
+        self.metrics.unsealed_records.set(uncovered.cast_signed());
+    }
+
     pub(super) fn begin_times(&self) {
-        self.times.lock().get_or_insert_default();
+        let mut times = self.times.lock();
+        if times.is_some() {
+            return;
+        }
+        let mut gathered = LatestTimes::default();
+        for segment in self.index().segments.iter() {
+            for (first, latest) in segment.block_times() {
+                gathered.note(first, latest);
+            }
+        }
+        *times = Some(gathered);
     }
 
     /// None until a time has been asked for.

@@ -2,7 +2,8 @@
 //! received since a time is found without walking the index on times: the clock may have
 //! gone back, and then that record is not the one that the index has first.
 //!
-//! Gathered once, when first asked for, and kept in step from then on. Pure.
+//! Gathered once, when first asked for, and kept in step from then on: of what is in segments,
+//! from those. Pure.
 
 use std::collections::VecDeque;
 
@@ -22,7 +23,7 @@ pub(super) struct LatestTimes {
 impl LatestTimes {
     /// Notes a record, or the latest of a block.
     pub(super) fn note(&mut self, position: Position, received: UnixMillis) {
-        let block = position.number() / BLOCK_POSITIONS;
+        let block = block_of(position);
         if self.latest.is_empty() {
             self.first_block = block;
         }
@@ -41,7 +42,7 @@ impl LatestTimes {
 
     /// Forgets blocks that were removed as a whole.
     pub(super) fn forget_through(&mut self, trimmed: Position) {
-        let first = trimmed.next().number() / BLOCK_POSITIONS;
+        let first = block_of(trimmed.next());
         while self.first_block < first && self.latest.pop_front().is_some() {
             self.first_block += 1;
         }
@@ -54,16 +55,24 @@ impl LatestTimes {
         time: UnixMillis,
         after: Option<Position>,
     ) -> Option<(Position, Position)> {
-        let from = after.map_or(0, |after| after.number() / BLOCK_POSITIONS + 1);
+        let from = after.map_or(0, |after| block_of(after) + 1);
         let blocks = self.first_block..;
         let mut found = blocks
             .zip(&self.latest)
             .filter(|(block, latest)| *block >= from && **latest >= Some(time));
         let (block, _) = found.next()?;
-        let first = block * BLOCK_POSITIONS;
-        let last = first + (BLOCK_POSITIONS - 1);
-        Some((Position::new(first), Position::new(last)))
+        let last = (block + 1) * BLOCK_POSITIONS;
+        Some((first_of_block(block), Position::new(last)))
     }
+}
+
+/// The first position is 1.
+pub(super) fn block_of(position: Position) -> u64 {
+    position.number().saturating_sub(1) / BLOCK_POSITIONS
+}
+
+pub(super) fn first_of_block(block: u64) -> Position {
+    Position::new(block * BLOCK_POSITIONS + 1)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod batch;
 mod health;
+mod index;
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::runtime::Handle;
 
 use self::batch::Pending;
 use self::health::{Health, PROBE_BUSY_TIMEOUT};
+use self::index::Indexed;
 use super::checkpoint::{Checkpoints, Requests};
 use super::command::{Answer, Command};
 use super::files::Files;
@@ -23,7 +25,7 @@ use super::retired::{self, RetiredId};
 use super::schema::BUSY_TIMEOUT;
 use super::shared::Shared;
 use super::tally::SavedTallies;
-use crate::event::Run;
+use crate::event::{Position, Run};
 use crate::log::error::AppendError;
 use crate::log::record::{Appended, Batch, Entry, Record, Writability};
 
@@ -54,7 +56,9 @@ pub(super) fn spawn(
     checkpoint_requests: Requests,
     shared: Arc<Shared>,
 ) -> io::Result<JoinHandle<()>> {
+    let segment_records = shared.config().segment_records.max(1);
     let writer = Writer {
+        segment_records,
         connection,
         run: start.run,
         has_begun: false,
@@ -66,6 +70,7 @@ pub(super) fn spawn(
         last_batch_records: 0,
         health: Health::new(start.files),
         saved_tallies: start.saved_tallies,
+        indexed: None,
     };
     std::thread::Builder::new()
         .name("log-writer".to_owned())
@@ -85,12 +90,16 @@ struct Writer {
     runtime: Handle,
     last_batch_records: usize,
     health: Health,
+    segment_records: u64,
     saved_tallies: SavedTallies,
+    /// What the indexer made, to be added to the next batch.
+    indexed: Option<Indexed>,
 }
 
 /// A writer that dies must not look like one that has nothing to do.
 impl Drop for Writer {
     fn drop(&mut self) {
+        self.shared.bell.close();
         if std::thread::panicking() {
             let reason = "the log's writer thread panicked".to_owned();
             let failed = Writability::Failed(reason);
@@ -117,6 +126,13 @@ impl Writer {
                     let remembered = self.remember(&retired);
                     let _gone = answer.send(remembered);
                 }
+                Some(Command::Index { change, answer }) => {
+                    self.indexed = index::accept(change, answer, &self.shared);
+                }
+                Some(Command::DropTree { name, answer }) => {
+                    index::drop_tree(&self.connection, name, answer, &self.shared);
+                    self.checkpoints.note_commit(&self.connection, &self.shared);
+                }
                 Some(Command::FinishCheckpoint) => self.finish_checkpoint(),
                 Some(Command::Close) => return self.close(),
                 None => {}
@@ -137,9 +153,18 @@ impl Writer {
             Some(_) => None,
             None => self.retention.next_look(now),
         };
-        match self.queue.recv_timeout(retention.unwrap_or(look).min(look)) {
+        let indexed = self.indexed.as_ref().map(|indexed| indexed.due_in(now));
+        let soonest = retention.unwrap_or(look).min(look);
+        match self
+            .queue
+            .recv_timeout(indexed.unwrap_or(soonest).min(soonest))
+        {
             Ok(command) => return Some(command),
             Err(RecvTimeoutError::Disconnected) => return Some(Command::Close),
+            Err(RecvTimeoutError::Timeout) if indexed.is_some_and(|due| due <= soonest) => {
+                index::commit_alone(&self.connection, self.indexed.take(), &self.shared);
+                self.checkpoints.note_commit(&self.connection, &self.shared);
+            }
             Err(RecvTimeoutError::Timeout) if retention.is_none_or(|due| due > look) => {}
             Err(RecvTimeoutError::Timeout) if self.retention.is_due() => {
                 let _noted = self.retain();
@@ -269,7 +294,7 @@ impl Writer {
             let first = before.next().number().cast_signed();
             transaction.execute(INSERT_RUN, params![first, self.run.number()])?;
         }
-        transaction.commit()?;
+        index::commit(transaction, self.indexed.take())?;
         self.saved_tallies.note_saved(&published.counts(), tallied);
         if begins {
             // Before the bounds show the positions.
@@ -302,8 +327,18 @@ impl Writer {
             let published = &self.shared.published;
             let after = published.bounds().last;
             published.commit(Arc::new(Batch { after, records }));
+            self.ring_if_complete(after);
         }
         self.answer(batch.answers, appended);
+    }
+
+    /// Wakes the indexer where the records of a segment have become complete.
+    fn ring_if_complete(&self, before: Position) {
+        self.shared.note_index();
+        let segment = |position: Position| position.number() / self.segment_records;
+        if segment(before) != segment(self.shared.bounds().last) {
+            self.shared.bell.ring();
+        }
     }
 
     /// Many are woken from where they run: each wake from here would cross threads.
@@ -354,6 +389,10 @@ impl Writer {
         match removed {
             Ok(removed) => {
                 self.retention.note_step(removed, Instant::now());
+                self.shared.note_index();
+                if removed.records > 0 {
+                    self.shared.bell.ring();
+                }
                 self.report_retention();
                 Ok(removed)
             }

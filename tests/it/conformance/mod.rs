@@ -50,6 +50,7 @@ impl Store for Sqlite {
             data_dir: self.directory.path().to_owned(),
             retain_for: self.retention.keep_for,
             retain_bytes: self.retention.keep_bytes,
+            ..Config::default()
         };
         let metrics = Metrics::register(&mut Registry::default());
         Arc::new(SqliteLog::open(config, metrics).expect("opens"))
