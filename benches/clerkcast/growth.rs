@@ -11,8 +11,9 @@ use clerkcast::event::{Attributes, IndexHint, Position};
 use clerkcast::log::{Entry, Log, Query, Read};
 use tempfile::TempDir;
 
-use crate::support::records::record;
-use crate::support::{Row, count, disk_log, table};
+use crate::support::disk_log::{self, DiskLog};
+use crate::support::records::{record, scattered};
+use crate::support::{Row, count, is_soak, table};
 
 const LENGTHS: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const LENGTH_MAX: usize = 1_000_000;
@@ -23,21 +24,26 @@ const LOOKUPS: usize = 200;
 const PAGE: usize = 100;
 
 pub(crate) async fn run() {
-    let is_soak = std::env::var_os("CLERKCAST_SOAK").is_some_and(|value| value == "1");
-    let most = if is_soak { LENGTH_SOAK_MAX } else { LENGTH_MAX };
+    let most = if is_soak() {
+        LENGTH_SOAK_MAX
+    } else {
+        LENGTH_MAX
+    };
     let directory = TempDir::new().expect("a directory");
-    let log = disk_log::open(directory.path());
+    let disk = disk_log::open(directory.path());
+    let log = &disk.log;
     let mut length = 0;
     let mut rows = Vec::new();
     let mut shortest: Option<[Vec<f64>; 3]> = None;
     for wanted in LENGTHS.into_iter().filter(|wanted| *wanted <= most) {
-        disk_log::fill(&*log, records(length, wanted.saturating_sub(length))).await;
+        disk.fill(records(length, wanted.saturating_sub(length)))
+            .await;
         length = length.max(wanted);
         let mut costs: [Vec<f64>; 3] = Default::default();
         for _ in 0..ROUNDS {
-            costs[0].push(append(&log, &mut length).await);
-            costs[1].push(read_pages(&log, length).await);
-            costs[2].push(find(&log, length).await);
+            costs[0].push(append(&disk, &mut length).await);
+            costs[1].push(read_pages(log, length).await);
+            costs[2].push(find(log, length).await);
         }
         let baseline = shortest.get_or_insert_with(|| costs.clone());
         for ((name, ours), base) in ["append", "read a page of 100", "find by id"]
@@ -69,14 +75,9 @@ fn id(number: usize) -> String {
     format!("msg_{number:027}")
 }
 
-/// Numbers that follow each other, far apart.
-fn scattered(number: usize) -> usize {
-    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
-}
-
-async fn append(log: &Arc<dyn Log>, length: &mut usize) -> f64 {
+async fn append(disk: &DiskLog, length: &mut usize) -> f64 {
     let started = Instant::now();
-    disk_log::fill(&**log, records(*length, APPENDED)).await;
+    disk.append(records(*length, APPENDED)).await;
     *length += APPENDED;
     each(started.elapsed(), APPENDED)
 }

@@ -27,8 +27,9 @@ const RARE_USER: &str = "user_rare";
 
 pub(crate) async fn run() {
     let directory = TempDir::new().expect("a directory");
-    let log = disk_log::open(directory.path());
-    disk_log::fill(&*log, records()).await;
+    let disk = disk_log::open(directory.path());
+    disk.fill(records()).await;
+    let log = &disk.log;
 
     let mut rates = Vec::new();
     for subscribers in [1, 10] {
@@ -36,7 +37,7 @@ pub(crate) async fn run() {
         for _ in 0..ROUNDS {
             let requests = vec![request(EventFilter::default()); subscribers];
             let base = bare(subscribers).await;
-            let ours = ours(&log, requests, EVENTS).await;
+            let ours = ours(log, requests, EVENTS).await;
             let rate = |elapsed: Duration| count(EVENTS * subscribers) / elapsed.as_secs_f64();
             row.push(rate(ours), rate(base));
         }
@@ -68,8 +69,8 @@ pub(crate) async fn run() {
     ] {
         let mut row = Row::new(name);
         for _ in 0..ROUNDS {
-            let all = ours(&log, vec![request(EventFilter::default())], EVENTS).await;
-            let some = ours(&log, vec![request(filter.clone())], RARE).await;
+            let all = ours(log, vec![request(EventFilter::default())], EVENTS).await;
+            let some = ours(log, vec![request(filter.clone())], RARE).await;
             row.push(1e3 * some.as_secs_f64(), 1e3 * all.as_secs_f64());
         }
         rows.push(row);
