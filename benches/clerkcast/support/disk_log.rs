@@ -113,3 +113,10 @@ impl DiskLog {
         self.log.close().await;
     }
 }
+
+/// Bytes of all files of a log.
+pub(crate) fn bytes_on_disk(data_dir: &Path) -> u64 {
+    let files = std::fs::read_dir(data_dir).expect("a directory");
+    let sizes = files.map(|file| file.and_then(|file| file.metadata()).expect("a file").len());
+    sizes.sum()
+}
