@@ -48,14 +48,14 @@ impl LatestTimes {
         }
     }
 
-    /// The first block, after the one that `after` lies in if any, that may hold a record
-    /// received at or after `time`: its first and last position.
+    /// The first block that has positions beyond `after` and may hold a record received at or
+    /// after `time`: its first and last position.
     pub(super) fn candidate(
         &self,
         time: UnixMillis,
         after: Option<Position>,
     ) -> Option<(Position, Position)> {
-        let from = after.map_or(0, |after| block_of(after) + 1);
+        let from = after.map_or(0, |after| block_of(after.next()));
         let blocks = self.first_block..;
         let mut found = blocks
             .zip(&self.latest)
@@ -82,8 +82,12 @@ mod tests {
     use super::*;
 
     /// As the log does it: block after block, until one holds such a record.
-    fn search(times: &LatestTimes, rows: &[(u64, i64)], since: i64) -> Option<u64> {
-        let mut after = None;
+    fn search(
+        times: &LatestTimes,
+        rows: &[(u64, i64)],
+        since: i64,
+        mut after: Option<Position>,
+    ) -> Option<u64> {
         loop {
             let (first, last) = times.candidate(UnixMillis::new(since), after)?;
             let block = first.number()..=last.number();
@@ -120,7 +124,10 @@ mod tests {
             let left: Vec<(u64, i64)> =
                 rows.into_iter().filter(|(position, _)| *position > trimmed).collect();
             let naive = left.iter().find(|(_, time)| *time >= since).map(|(position, _)| *position);
-            prop_assert_eq!(search(&times, &left, since), naive);
+            prop_assert_eq!(search(&times, &left, since, None), naive);
+            // As where a segment ends in the middle of a block.
+            let before = naive.map(|position| Position::new(position - 1));
+            prop_assert_eq!(search(&times, &left, since, before), naive);
         }
     }
 }
