@@ -35,4 +35,5 @@ hold! {
     a_policy_leaves_of_a_filter_what_both_allow: PolicyOnFilter,
     a_configuration_file_that_is_cut_is_not_taken_for_the_whole: ConfigCut,
     a_configuration_file_is_taken_or_refused_without_its_secrets: ConfigFile,
+    a_forged_segment_is_refused_or_leads_to_its_positions: ForgedSegment,
 }

@@ -69,6 +69,8 @@ pub use config::Config;
 pub use error::OpenError;
 pub use retired::RetiredId;
 pub use schema::exists;
+#[doc(hidden)]
+pub use segment::look_up_forged;
 
 /// Whether SQLite calls fdatasync for a commit, and not fsync, which takes about twice as
 /// long.

@@ -89,8 +89,9 @@ impl Segment {
     fn parts_with(&self, term: Term) -> Range<u64> {
         let later = self.first_terms.partition_point(|first| *first <= term);
         let from = self.first_terms.partition_point(|first| *first < term);
-        let [from, later] = [from.saturating_sub(1), later].map(|index| index as u64);
-        self.first_part + from..self.first_part + later
+        let [from, later] = [from.saturating_sub(1), later]
+            .map(|index| self.first_part.saturating_add(index as u64));
+        from..later
     }
 
     /// The first and the last position of some of its records.

@@ -18,6 +18,7 @@
 
 mod build;
 mod directory;
+mod forged;
 mod list;
 mod merge;
 mod part;
@@ -26,6 +27,7 @@ mod terms;
 
 pub(super) use build::{Builder, Built};
 pub(super) use directory::Segment;
+pub use forged::look_up_forged;
 pub(super) use list::Segments;
 pub(super) use merge::Merge;
 pub(super) use plan::{Tiling, Work};
