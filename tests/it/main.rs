@@ -49,6 +49,7 @@ mod refused;
 mod reopen;
 mod restore;
 mod retention;
+mod sealing;
 mod soak;
 mod subscribe;
 mod tail;

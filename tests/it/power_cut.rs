@@ -20,12 +20,15 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Gateway, Options, body};
 use crate::preload::{compile, preloaded};
+use crate::sealing::{self, Load, Sealer};
 use crate::soak::{Figure, figure};
 
 /// What a disk writes whole, or not at all.
 const SECTOR: usize = 512;
 const CONNECTIONS: usize = 8;
 const EVENTS: usize = 1200;
+/// Records of the process that seals.
+const SEALED_RECORDS: usize = 3_000;
 
 #[derive(Debug, PartialEq, Eq)]
 enum SyncCall {
@@ -176,19 +179,89 @@ async fn trace_under_load(path: &Path) {
     gateway.kill();
 }
 
-/// The ids in the log that is opened on `files`.
-async fn recovered(files: &HashMap<char, Vec<u8>>) -> Vec<String> {
-    let directory = TempDir::new().expect("a temporary directory");
-    for (file, content) in files {
-        let name = if *file == 'w' {
-            "clerkcast.db-wal"
-        } else {
-            "clerkcast.db"
-        };
-        std::fs::write(directory.path().join(name), content).expect("written");
+/// What is on the disk at moments when the power is cut, one after the other.
+struct PowerCuts<'a> {
+    entries: &'a [Entry],
+    rng: TestRng,
+    moments: Vec<usize>,
+    files: HashMap<char, OnDisk<'a>>,
+    seen: usize,
+    /// The ids that were acknowledged by then.
+    acknowledged: HashSet<String>,
+    /// Images of files that had writes without a sync.
+    unsynced_images: usize,
+}
+
+impl<'a> PowerCuts<'a> {
+    /// Cuts the power at moments after the first answer.
+    fn new(entries: &'a [Entry], images: usize) -> Self {
+        let of_database = |entry: &&Entry| matches!(entry, Entry::Write { file: 'd', .. });
+        let checkpointed = entries.iter().filter(of_database).count();
+        assert!(
+            checkpointed > 100,
+            "no checkpoint: {checkpointed} writes to the database"
+        );
+        let is_answer = |entry: &Entry| matches!(entry, Entry::Answer { .. });
+        let first_answer = entries.iter().position(is_answer).expect("an answer");
+        let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+        let span = entries.len() - first_answer;
+        let moments = (0..images).map(|_| first_answer + 1 + rng.next_u32() as usize % span);
+        let mut moments: Vec<usize> = moments.collect();
+        // The next one is the last.
+        moments.sort_unstable_by(|one, other| other.cmp(one));
+        Self {
+            entries,
+            rng,
+            moments,
+            files: HashMap::from([('d', OnDisk::default()), ('w', OnDisk::default())]),
+            seen: 0,
+            acknowledged: HashSet::new(),
+            unsynced_images: 0,
+        }
     }
+
+    /// A data directory as it is found after the next cut.
+    fn next_image(&mut self) -> Option<TempDir> {
+        let moment = self.moments.pop()?;
+        for entry in &self.entries[self.seen..moment] {
+            match entry {
+                Entry::Answer { id } => drop(self.acknowledged.insert(id.clone())),
+                Entry::Sync { file, .. } => self.files.get_mut(file).expect("known").sync(),
+                Entry::Write { file, .. } | Entry::Truncate { file, .. } => {
+                    self.files.get_mut(file).expect("known").note(entry);
+                }
+            }
+        }
+        self.seen = moment;
+        let has_unsynced = self.files.values().any(|file| !file.unsynced.is_empty());
+        self.unsynced_images += usize::from(has_unsynced);
+        let directory = TempDir::new().expect("a temporary directory");
+        for (file, name) in [('d', "clerkcast.db"), ('w', "clerkcast.db-wal")] {
+            let content = self.files[&file].torn(&mut self.rng);
+            std::fs::write(directory.path().join(name), content).expect("written");
+        }
+        Some(directory)
+    }
+
+    /// Ends the cuts, enough of which were between a write and its sync.
+    fn end(self, images: usize) {
+        assert!(
+            self.unsynced_images > images / 4,
+            "too few cuts fall between a write and its sync"
+        );
+        println!(
+            "{images} images of {} writes and syncs, {} of them with unsynced writes, {} acknowledged",
+            self.entries.len(),
+            self.unsynced_images,
+            self.acknowledged.len()
+        );
+    }
+}
+
+/// The ids in the log of a data directory.
+async fn recovered(data_dir: &Path) -> Vec<String> {
     let config = Config {
-        data_dir: directory.path().to_owned(),
+        data_dir: data_dir.to_owned(),
         retain_for: None,
         retain_bytes: None,
         ..Config::default()
@@ -220,62 +293,49 @@ async fn durable_every_acknowledged_event_survives_a_power_cut() {
     let path = directory.path().join("trace");
     trace_under_load(&path).await;
     let entries = read_trace(&path);
-    let of_database = |entry: &&Entry| matches!(entry, Entry::Write { file: 'd', .. });
-    let checkpointed = entries.iter().filter(of_database).count();
-    assert!(
-        checkpointed > 100,
-        "no checkpoint: {checkpointed} writes to the database"
-    );
-    let first_answer = entries
-        .iter()
-        .position(|entry| matches!(entry, Entry::Answer { .. }));
-    let first_answer = first_answer.expect("an answer");
-
-    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let span = entries.len() - first_answer;
-    let mut cuts: Vec<usize> = (0..figure(Figure::PowerCutImages))
-        .map(|_| first_answer + 1 + rng.next_u32() as usize % span)
-        .collect();
-    cuts.sort_unstable();
-    let mut files = HashMap::from([('d', OnDisk::default()), ('w', OnDisk::default())]);
-    let mut acknowledged = HashSet::new();
-    let mut seen = 0;
-    let mut unsynced = 0;
-    for cut in cuts {
-        for entry in &entries[seen..cut] {
-            match entry {
-                Entry::Answer { id } => drop(acknowledged.insert(id.clone())),
-                Entry::Sync { file, .. } => files.get_mut(file).expect("known").sync(),
-                Entry::Write { file, .. } | Entry::Truncate { file, .. } => {
-                    files.get_mut(file).expect("known").note(entry);
-                }
-            }
-        }
-        seen = cut;
-        unsynced += usize::from(files.values().any(|file| !file.unsynced.is_empty()));
-        let found = files.iter().map(|(file, it)| (*file, it.torn(&mut rng)));
-        let ids = recovered(&found.collect()).await;
+    let images = figure(Figure::PowerCutImages);
+    let mut cuts = PowerCuts::new(&entries, images);
+    while let Some(image) = cuts.next_image() {
+        let ids = recovered(image.path()).await;
         let unique: HashSet<&String> = ids.iter().collect();
         assert_eq!(unique.len(), ids.len(), "an id is in the log twice");
-        let lost: Vec<_> = acknowledged
+        let lost: Vec<_> = cuts
+            .acknowledged
             .iter()
             .filter(|id| !unique.contains(id))
             .collect();
         assert!(
             lost.is_empty(),
-            "cut at {cut}: acknowledged and lost: {lost:?}"
+            "cut at {}: acknowledged and lost: {lost:?}",
+            cuts.seen
         );
     }
-    assert!(
-        unsynced > figure(Figure::PowerCutImages) / 4,
-        "too few cuts fall between a write and its sync"
-    );
-    println!(
-        "{} images of {} writes and syncs, {unsynced} of them with unsynced writes, {} acknowledged",
-        figure(Figure::PowerCutImages),
-        entries.len(),
-        acknowledged.len()
-    );
+    cuts.end(images);
+}
+
+/// Of a process that seals every few records, what was not synced is often part of a segment.
+#[tokio::test(flavor = "multi_thread")]
+async fn same_answers_after_a_power_cut_while_sealing() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("trace");
+    let library = compile("trace", directory.path());
+    let env = preloaded(&library, "CLERKCAST_TRACE", &path);
+    let data_dir = directory.path().join("data");
+    let sealer = Sealer::start(&data_dir, Load::Flood, env);
+    sealer.has_acknowledged(SEALED_RECORDS).await;
+    sealer.kill();
+    assert!(sealing::has_merged(&data_dir), "nothing of it was traced");
+    let entries = read_trace(&path);
+    let images = figure(Figure::PowerCutImages) / 3;
+    let mut cuts = PowerCuts::new(&entries, images);
+    while let Some(image) = cuts.next_image() {
+        if cuts.moments.len().is_multiple_of(5) {
+            sealing::check(image.path(), &cuts.acknowledged).await;
+        } else {
+            sealing::check_at_once(image.path(), &cuts.acknowledged).await;
+        }
+    }
+    cuts.end(images);
 }
 
 /// fsync would also write the file's modification time, by a commit of the file system's

@@ -2,8 +2,9 @@
  *
  * The file named by CLERKCAST_TRACE receives, in the order in which they happened, each
  * write to the database and its WAL, each fsync ('S') and fdatasync ('D'), each change of a
- * length, and each answer "200" that left through a socket. An entry is: kind (1 byte), file (1 byte: 'd' the
- * database, 'w' its WAL, 's' a socket), offset (8 bytes), length (4 bytes), both in the
+ * length, and each answer: a "200" that left through a socket, or a line of a process that
+ * has none (tests/it/sealing). An entry is: kind (1 byte), file (1 byte: 'd' the database,
+ * 'w' its WAL, 's' a socket or such a line), offset (8 bytes), length (4 bytes), both in the
  * machine's order, and so many bytes. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -97,15 +98,15 @@ int fsync(int fd) { TRACED(fd, REAL(fsync)(fd), record('S', file, 0, NULL, 0)); 
 int fdatasync(int fd) { TRACED(fd, REAL(fdatasync)(fd), record('D', file, 0, NULL, 0)); }
 
 /* Recorded before it leaves: whoever receives it does so later. */
-static void answer(const void *bytes, size_t count) {
-    if (count < 12 || memcmp(bytes, "HTTP/1.1 200", 12) != 0) return;
+static void answer(const char *start, const void *bytes, size_t count) {
+    if (count < strlen(start) || memcmp(bytes, start, strlen(start)) != 0) return;
     pthread_mutex_lock(&lock);
     record('A', 's', 0, bytes, (uint32_t)count);
     pthread_mutex_unlock(&lock);
 }
 
 ssize_t send(int fd, const void *bytes, size_t count, int flags) {
-    answer(bytes, count);
+    answer("HTTP/1.1 200", bytes, count);
     return REAL(send)(fd, bytes, count, flags);
 }
 
@@ -118,6 +119,11 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
         memcpy(joined + length, parts[i].iov_base, part);
         length += part;
     }
-    answer(joined, length);
+    answer("HTTP/1.1 200", joined, length);
     return REAL(writev)(fd, parts, count);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    answer("{\"acknowledged\"", bytes, count);
+    return REAL(write)(fd, bytes, count);
 }
