@@ -50,6 +50,7 @@ mod reopen;
 mod restore;
 mod retention;
 mod sealing;
+mod segments;
 mod soak;
 mod subscribe;
 mod tail;
