@@ -33,8 +33,9 @@ pub(crate) async fn run() {
         // A log of its own: what one round appends would make the backups of the next longer.
         let directory = TempDir::new().expect("a directory");
         let log = disk_log::open(directory.path());
-        log.fill(history()).await;
+        disk_log::fill(&*log, history()).await;
         log.close().await;
+        drop(log);
         let gateway = Server::gateway(directory.path());
         let load = Load {
             gateway: &gateway,

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::harness::{Gateway, Options, body, eventually, from_earliest};
 use crate::preload::{compile, preloaded};
 use crate::refused::refused_start;
+use crate::segments::{EVENTS_OF_TWO_SEGMENTS, cursors_by_filter, fill_with_rare, sealed};
 
 /// A gateway whose disk fails on demand.
 struct Faulty {
@@ -145,6 +146,71 @@ async fn durable_a_failed_fsync_acknowledges_nothing_and_ends_the_process() {
     // Svix repeats what was refused; it is there once, whether or not it reached the disk.
     gateway.post("msg_2", body("user.created", "user_1")).await;
     assert_eq!(gateway.history(from_earliest()).await.len(), 2);
+}
+
+/// The index is written beside the events, and after them.
+#[tokio::test]
+async fn an_index_that_finds_the_disk_full_is_complete_once_there_is_room() {
+    let mut faulty = Faulty::start();
+    faulty
+        .gateway
+        .accept("msg_first", body("user.created", "user_1"))
+        .await;
+    faulty.gateway = faulty.gateway.stopped();
+    fill_with_rare(&faulty.gateway, EVENTS_OF_TWO_SEGMENTS);
+    // The first segment waits until the disk is full.
+    faulty.fail("stall");
+    faulty.gateway = faulty.gateway.restarted();
+    faulty.fail("full");
+    let gateway = &faulty.gateway;
+    eventually("the index is tried again", || async {
+        gateway
+            .log_text()
+            .matches("the log's index is tried again")
+            .count()
+            >= 2
+    })
+    .await;
+    assert!(gateway.metric("clerkcast_log_segments").await < 2.0);
+    let answers = cursors_by_filter(gateway).await;
+    let refused = gateway
+        .post("msg_new", body("user.created", "user_1"))
+        .await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(
+        refused.text.contains("the disk is full"),
+        "{}",
+        refused.text
+    );
+
+    faulty.fail("");
+    eventually("it is ready again by itself", || async {
+        gateway.admin_get("/readyz").await.status == 200
+    })
+    .await;
+    gateway
+        .accept("msg_new", body("user.created", "user_1"))
+        .await;
+    sealed(gateway).await;
+    assert_eq!(gateway.metric("clerkcast_log_segments").await, 2.0);
+    assert_eq!(cursors_by_filter(gateway).await, answers);
+}
+
+/// Also where the commit is of the index alone.
+#[tokio::test]
+async fn durable_a_failed_fsync_of_the_index_ends_the_process() {
+    let mut faulty = Faulty::start();
+    faulty
+        .gateway
+        .accept("msg_first", body("user.created", "user_1"))
+        .await;
+    faulty.gateway = faulty.gateway.stopped();
+    fill_with_rare(&faulty.gateway, EVENTS_OF_TWO_SEGMENTS);
+    faulty.fail("fsync");
+    faulty.gateway = faulty.gateway.restarted();
+    assert_eq!(faulty.gateway.wait().code(), Some(1));
+    let log = faulty.gateway.log_text();
+    assert!(log.contains("fsync failed"), "{log}");
 }
 
 #[tokio::test]

@@ -77,7 +77,9 @@ pub(super) fn commit_alone(connection: &Connection, indexed: Option<Indexed>, sh
     }
     match connection.unchecked_transaction() {
         Ok(transaction) => {
-            let _answered = commit(transaction, Some(indexed));
+            if let Err(error) = commit(transaction, Some(indexed)) {
+                note_failed_fsync(&error, shared);
+            }
         }
         Err(error) => indexed.answer(Err(schema::explain(&error))),
     }
@@ -90,7 +92,17 @@ pub(super) fn drop_tree(connection: &Connection, name: &str, answer: Done, share
         None => connection
             .execute(&format!("DROP INDEX IF EXISTS {name}"), [])
             .map(drop)
-            .map_err(|error| schema::explain(&error)),
+            .map_err(|error| {
+                note_failed_fsync(&error, shared);
+                schema::explain(&error)
+            }),
     };
     let _closing = answer.send(dropped);
+}
+
+/// Gives the log up where an fsync failed. Whatever else fails here is tried again.
+fn note_failed_fsync(error: &rusqlite::Error, shared: &Shared) {
+    if schema::is_failed_fsync(error) {
+        let _answered = shared.note_failure(error);
+    }
 }
