@@ -70,8 +70,8 @@ async fn fill(directory: &TempDir) -> Vec<String> {
         record.id = format!("msg_history_{number:020}");
         record
     });
-    disk_log::fill(&*log, records).await;
-    let cursors = disk_log::cursors(&*log, CATCHING_UP);
+    log.fill(records).await;
+    let cursors = log.cursors(CATCHING_UP);
     log.close().await;
     cursors
 }

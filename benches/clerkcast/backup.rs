@@ -33,9 +33,8 @@ pub(crate) async fn run() {
         // A log of its own: what one round appends would make the backups of the next longer.
         let directory = TempDir::new().expect("a directory");
         let log = disk_log::open(directory.path());
-        disk_log::fill(&*log, history()).await;
+        log.fill(history()).await;
         log.close().await;
-        drop(log);
         let gateway = Server::gateway(directory.path());
         let load = Load {
             gateway: &gateway,

@@ -1,65 +1,170 @@
-//! What a longer log costs: appending, reading a page and finding an event in logs of
-//! different lengths; the baseline is the shortest. `CLERKCAST_SOAK=1`
-//! goes on to ten million events (8 GB of disk). How the cost of an event grows with the
-//! number of subscribers is in the tables `fan-out` and `selective`.
+//! What a longer log costs: appending, reading a page and finding an event by id or by time
+//! in logs of different lengths, the room that an event takes on disk, and opening the log;
+//! the baseline is the shortest. `CLERKCAST_SOAK=1` continues to ten million events (8 GB of
+//! disk). How the cost of an event grows with the number of subscribers is in the tables
+//! `fan-out` and `selective`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clerkcast::event::{Attributes, IndexHint, Position};
+use clerkcast::event::{Attributes, IndexHint, Position, UnixMillis};
 use clerkcast::log::{Entry, Log, Query, Read};
 use tempfile::TempDir;
 
-use crate::support::records::record;
-use crate::support::{Row, count, disk_log, table};
+use crate::support::disk_log::{self, DiskLog};
+use crate::support::records::{record, scattered};
+use crate::support::{Row, count, is_soak, table};
 
-const LENGTHS: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+const LENGTHS: [usize; 4] = [1_000, 100_000, 1_000_000, 10_000_000];
 const LENGTH_MAX: usize = 1_000_000;
 const LENGTH_SOAK_MAX: usize = 10_000_000;
 const ROUNDS: usize = 9;
-const APPENDED: usize = 2_000;
+/// Where a log indexes its events in stretches of 4,096, each round waits for one.
+const APPENDED: usize = 4_096;
 const LOOKUPS: usize = 200;
 const PAGE: usize = 100;
+const OPENINGS: usize = 5;
+const USERS: usize = 100_000;
+const MANY_USERS: usize = 1_000_000;
+/// When the first event was received; each of the others a millisecond after the one before.
+const FIRST_RECEIVED_MS: i64 = 1_700_000_000_000;
 
-pub(crate) async fn run() {
-    let is_soak = std::env::var_os("CLERKCAST_SOAK").is_some_and(|value| value == "1");
-    let most = if is_soak { LENGTH_SOAK_MAX } else { LENGTH_MAX };
-    let directory = TempDir::new().expect("a directory");
-    let log = disk_log::open(directory.path());
-    let mut length = 0;
-    let mut rows = Vec::new();
-    let mut shortest: Option<[Vec<f64>; 3]> = None;
-    for wanted in LENGTHS.into_iter().filter(|wanted| *wanted <= most) {
-        disk_log::fill(&*log, records(length, wanted.saturating_sub(length))).await;
-        length = length.max(wanted);
-        let mut costs: [Vec<f64>; 3] = Default::default();
-        for _ in 0..ROUNDS {
-            costs[0].push(append(&log, &mut length).await);
-            costs[1].push(read_pages(&log, length).await);
-            costs[2].push(find(&log, length).await);
-        }
-        let baseline = shortest.get_or_insert_with(|| costs.clone());
-        for ((name, ours), base) in ["append", "read a page of 100", "find by id"]
-            .into_iter()
-            .zip(costs)
-            .zip(baseline)
-        {
-            let mut row = Row::new(format!("{name}, {wanted} events"));
-            row.ours = ours;
-            row.baseline.clone_from(base);
-            rows.push(row);
-        }
-    }
-    table("growth, µs each", "1,000 events", &rows);
+const COSTS: [&str; 4] = ["append", "read a page of 100", "find by id", "find by time"];
+const FIGURES: [&str; 3] = [
+    "bytes on disk an event",
+    "opening, ms",
+    "first search by time after opening, ms",
+];
+
+/// A log of events that are numbered from 0.
+struct Growing {
+    disk: DiskLog,
+    length: usize,
 }
 
-fn records(first: usize, events: usize) -> impl Iterator<Item = Entry> {
+pub(crate) async fn run() {
+    let most = if is_soak() {
+        LENGTH_SOAK_MAX
+    } else {
+        LENGTH_MAX
+    };
+    let directory = TempDir::new().expect("a directory");
+    let mut growing = Growing {
+        disk: disk_log::open(directory.path()),
+        length: 0,
+    };
+    let mut costs = Vec::new();
+    let mut figures = Vec::new();
+    let mut rows = Vec::new();
+    for wanted in LENGTHS.into_iter().filter(|wanted| *wanted <= most) {
+        let filling = growing.grow_to(wanted).await;
+        costs.push(growing.costs().await);
+        let (reopened, figures_at_length) = growing.reopen(directory.path()).await;
+        growing = reopened;
+        figures.push(figures_at_length);
+        rows.extend(compare(&COSTS, wanted, &costs));
+        if wanted > LENGTHS[0] {
+            let name = format!("append until there are {wanted} events, indexed");
+            rows.push(row(name, &[filling], &costs[0][0]));
+        }
+    }
+    let many_users = growing.appends(MANY_USERS).await;
+    let name = format!("append, {most} events and then some of {MANY_USERS} users");
+    rows.push(row(name, &many_users, &costs[0][0]));
+    table("growth, µs each", "1,000 events", &rows);
+
+    let rows: Vec<Row> = compare(&FIGURES, most, &figures).collect();
+    table("growth, the whole log", "1,000 events", &rows);
+}
+
+/// The last of what was measured beside the first.
+fn compare<const N: usize>(
+    names: &[&str; N],
+    length: usize,
+    measured: &[[Vec<f64>; N]],
+) -> impl Iterator<Item = Row> {
+    let sides = measured.last().into_iter().zip(measured.first());
+    let sides = sides.flat_map(|(ours, base)| ours.iter().zip(base));
+    let rows = names.iter().zip(sides);
+    rows.map(move |(name, (ours, base))| row(format!("{name}, {length} events"), ours, base))
+}
+
+fn row(name: String, ours: &[f64], baseline: &[f64]) -> Row {
+    Row {
+        name,
+        ours: ours.to_vec(),
+        baseline: baseline.to_vec(),
+    }
+}
+
+impl Growing {
+    /// Fills the log up to a length. Returns the time of each event, until it is indexed.
+    async fn grow_to(&mut self, wanted: usize) -> f64 {
+        let missing = wanted.saturating_sub(self.length);
+        let started = Instant::now();
+        self.disk.fill(records(self.length, missing, USERS)).await;
+        self.length += missing;
+        each(started.elapsed().saturating_sub(disk_log::IDLE), missing)
+    }
+
+    async fn costs(&mut self) -> [Vec<f64>; 4] {
+        let mut costs: [Vec<f64>; 4] = Default::default();
+        costs[0] = self.appends(USERS).await;
+        self.disk.settle().await;
+        let log = &self.disk.log;
+        // The first search may gather what the others use.
+        find_times(log, self.length).await;
+        for _ in 0..ROUNDS {
+            costs[1].push(read_pages(log, self.length).await);
+            costs[2].push(find(log, self.length).await);
+            costs[3].push(find_times(log, self.length).await);
+        }
+        costs
+    }
+
+    /// The time of an append, in each of the rounds.
+    async fn appends(&mut self, users: usize) -> Vec<f64> {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let started = Instant::now();
+            self.disk
+                .append(records(self.length, APPENDED, users))
+                .await;
+            self.length += APPENDED;
+            rounds.push(each(started.elapsed(), APPENDED));
+        }
+        rounds
+    }
+
+    /// Closes the log, looks at its files and opens it, several times.
+    async fn reopen(self, data_dir: &Path) -> (Self, [Vec<f64>; 3]) {
+        let Self { mut disk, length } = self;
+        let mut figures: [Vec<f64>; 3] = Default::default();
+        for _ in 0..OPENINGS {
+            disk.settle().await;
+            disk.close().await;
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            figures[0].push(disk_log::bytes_on_disk(data_dir) as f64 / count(length));
+            let started = Instant::now();
+            disk = disk_log::open(data_dir);
+            figures[1].push(1e3 * started.elapsed().as_secs_f64());
+            let started = Instant::now();
+            find_time(&disk.log, length / 2).await;
+            figures[2].push(1e3 * started.elapsed().as_secs_f64());
+        }
+        (Self { disk, length }, figures)
+    }
+}
+
+fn records(first: usize, events: usize, users: usize) -> impl Iterator<Item = Entry> {
     let common = record(300);
     (first..first + events).map(move |number| {
         let mut record = common.clone();
         record.id = id(number);
-        record.attributes.user_id = Some(format!("user_{:027}", scattered(number) % 100_000));
+        record.attributes.user_id = Some(format!("user_{:027}", scattered(number) % users));
+        record.receive_time = received(number);
         record.payload = Bytes::from_static(b"{}");
         record
     })
@@ -69,16 +174,9 @@ fn id(number: usize) -> String {
     format!("msg_{number:027}")
 }
 
-/// Numbers that follow each other, far apart.
-fn scattered(number: usize) -> usize {
-    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
-}
-
-async fn append(log: &Arc<dyn Log>, length: &mut usize) -> f64 {
-    let started = Instant::now();
-    disk_log::fill(&**log, records(*length, APPENDED)).await;
-    *length += APPENDED;
-    each(started.elapsed(), APPENDED)
+fn received(number: usize) -> UnixMillis {
+    let number = i64::try_from(number).expect("a small number");
+    UnixMillis::new(FIRST_RECEIVED_MS + number)
 }
 
 async fn read_pages(log: &Arc<dyn Log>, length: usize) -> f64 {
@@ -109,6 +207,20 @@ async fn find(log: &Arc<dyn Log>, length: usize) -> f64 {
         assert!(found.is_some());
     }
     each(started.elapsed(), LOOKUPS)
+}
+
+async fn find_times(log: &Arc<dyn Log>, length: usize) -> f64 {
+    let started = Instant::now();
+    for number in 0..LOOKUPS {
+        find_time(log, scattered(number) % length).await;
+    }
+    each(started.elapsed(), LOOKUPS)
+}
+
+/// Finds where a subscriber begins that asks for events since this one was received.
+async fn find_time(log: &Arc<dyn Log>, number: usize) {
+    let found = log.position_before(received(number)).await.expect("found");
+    assert_eq!(found, Position::new(number as u64));
 }
 
 fn each(elapsed: Duration, times: usize) -> f64 {

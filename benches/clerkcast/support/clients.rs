@@ -124,6 +124,16 @@ impl Clients {
         }
     }
 
+    /// Waits until every stream has ended. Returns the fewest frames that a subscriber has
+    /// received.
+    pub(crate) async fn fewest_at_end(mut self) -> usize {
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("no panic");
+        }
+        let counts = self.counts.iter().map(|count| count.load(Ordering::SeqCst));
+        counts.min().unwrap_or(0)
+    }
+
     pub(crate) async fn close(mut self) {
         self.tasks.shutdown().await;
     }

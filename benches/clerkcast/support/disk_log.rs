@@ -1,48 +1,122 @@
 //! The embedded log on a real disk, filled without HTTP.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use clerkcast::event::{Cursor, Position};
 use clerkcast::log::sqlite::{self, SqliteLog};
 use clerkcast::log::{Entry, Log, Metrics};
 use futures_util::{StreamExt as _, stream};
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 /// Appends under way at once.
 const CONCURRENCY: usize = 2_000;
+/// The gauge of events that no index has yet, where the log indexes them after the commit.
+const UNINDEXED: &str = "log_unsealed_records";
+/// Fewer than this many stay unindexed until more arrive.
+const UNINDEXED_MAX: u64 = 8_192;
+/// The log is idle once its files have not changed for this long.
+pub(crate) const IDLE: Duration = Duration::from_millis(200);
+const SETTLING_MAX: Duration = Duration::from_secs(600);
 
-pub(crate) fn open(data_dir: &Path) -> Arc<dyn Log> {
+/// A log, with what its files and metrics show.
+pub(crate) struct DiskLog {
+    pub(crate) log: Arc<dyn Log>,
+    data_dir: PathBuf,
+    registry: Registry,
+}
+
+pub(crate) fn open(data_dir: &Path) -> DiskLog {
     let config = sqlite::Config {
         data_dir: data_dir.to_owned(),
         retain_for: None,
         retain_bytes: None,
         ..sqlite::Config::default()
     };
-    let metrics = Metrics::register(&mut Registry::default());
-    Arc::new(SqliteLog::open(config, metrics).expect("a log"))
-}
-
-/// Appends records, and waits until all are durable.
-pub(crate) async fn fill(log: &dyn Log, records: impl Iterator<Item = Entry>) {
-    let appends = stream::iter(records.map(|record| log.append(record)));
-    let mut appends = appends.buffer_unordered(CONCURRENCY);
-    while let Some(appended) = appends.next().await {
-        appended.expect("durable");
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    DiskLog {
+        log: Arc::new(SqliteLog::open(config, metrics).expect("a log")),
+        data_dir: data_dir.to_owned(),
+        registry,
     }
 }
 
-/// Cursors at so many places, spread evenly.
-pub(crate) fn cursors(log: &dyn Log, places: usize) -> Vec<String> {
-    let tail = log.bounds().last.number();
-    let cursors = (0..places as u64).map(|place| {
-        let position = Position::new(tail * place / places as u64);
-        let cursor = Cursor {
-            epoch: log.epoch(),
-            run: log.run_at(position),
-            position,
+impl DiskLog {
+    /// Appends records, and waits until all are durable and the log is idle.
+    pub(crate) async fn fill(&self, records: impl Iterator<Item = Entry>) {
+        self.append(records).await;
+        self.settle().await;
+    }
+
+    /// Appends records, and waits until all are durable.
+    pub(crate) async fn append(&self, records: impl Iterator<Item = Entry>) {
+        let appends = stream::iter(records.map(|record| self.log.append(record)));
+        let mut appends = appends.buffer_unordered(CONCURRENCY);
+        while let Some(appended) = appends.next().await {
+            appended.expect("durable");
+        }
+    }
+
+    /// Waits until the log has no event to index and does not rearrange its indexes: a
+    /// measurement would share the processors and the disk with that.
+    pub(crate) async fn settle(&self) {
+        let idle = async {
+            loop {
+                let before = self.files();
+                tokio::time::sleep(IDLE).await;
+                if self.unindexed() < UNINDEXED_MAX && self.files() == before {
+                    return;
+                }
+            }
         };
-        cursor.to_string()
-    });
-    cursors.collect()
+        let idle = tokio::time::timeout(SETTLING_MAX, idle).await;
+        idle.expect("everything is indexed in time");
+    }
+
+    fn unindexed(&self) -> u64 {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a string takes any text");
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(UNINDEXED)?.trim().parse().ok());
+        value.unwrap_or(0)
+    }
+
+    /// The size of the file and of its WAL, and when each was last written.
+    fn files(&self) -> Vec<(u64, SystemTime)> {
+        let files = ["clerkcast.db", "clerkcast.db-wal"];
+        let metadata = files.map(|name| std::fs::metadata(self.data_dir.join(name)));
+        let metadata = metadata.into_iter().flatten();
+        let seen = metadata.map(|file| (file.len(), file.modified().expect("a time")));
+        seen.collect()
+    }
+
+    /// Cursors at this many places, spread evenly.
+    pub(crate) fn cursors(&self, places: usize) -> Vec<String> {
+        let tail = self.log.bounds().last.number();
+        let cursors = (0..places as u64).map(|place| {
+            let position = Position::new(tail * place / places as u64);
+            let cursor = Cursor {
+                epoch: self.log.epoch(),
+                run: self.log.run_at(position),
+                position,
+            };
+            cursor.to_string()
+        });
+        cursors.collect()
+    }
+
+    /// Closes the log. What its WAL holds is in the file then.
+    pub(crate) async fn close(self) {
+        self.log.close().await;
+    }
+}
+
+/// Bytes of all files of a log.
+pub(crate) fn bytes_on_disk(data_dir: &Path) -> u64 {
+    let files = std::fs::read_dir(data_dir).expect("a directory");
+    let sizes = files.map(|file| file.and_then(|file| file.metadata()).expect("a file").len());
+    sizes.sum()
 }

@@ -82,6 +82,11 @@ fn figure(value: f64) -> String {
     }
 }
 
+/// Whether tables take the time that their longest rows need.
+pub(crate) fn is_soak() -> bool {
+    std::env::var_os("CLERKCAST_SOAK").is_some_and(|value| value == "1")
+}
+
 /// Events, frames or bytes, as a number to calculate with.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 pub(crate) fn count(number: usize) -> f64 {

@@ -29,6 +29,15 @@ pub(crate) fn record(event_bytes: usize) -> Entry {
     }
 }
 
+/// Turns numbers that follow each other into numbers far apart, without a pattern.
+pub(crate) fn scattered(number: usize) -> usize {
+    // The last steps of SplitMix64.
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 /// Batches of `batch` copies, `count` copies in all. Made before the clock starts: a
 /// real log's writer is not part of the fan-out.
 pub(crate) fn batches(entry: &Entry, batch: usize, count: usize) -> Vec<Arc<Batch>> {
