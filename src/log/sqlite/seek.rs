@@ -15,6 +15,9 @@ use crate::log::error::ReadError;
 /// Receive times that are read at once: a few milliseconds.
 const PAGE_ROWS: usize = 16_384;
 
+/// Behind every record.
+const END: Position = Position::new(i64::MAX.unsigned_abs());
+
 /// The gathering of receive times, which many callers wait for.
 type Gathering = future::Shared<BoxFuture<'static, Result<(), ReadError>>>;
 
@@ -90,9 +93,9 @@ impl TimeSearch {
 /// out now and then, and would wait for a long one. Segments have those of most records; the
 /// writer notes what comes from here on itself.
 async fn gather(shared: Arc<Shared>, readers: ReaderPool) -> Result<(), ReadError> {
-    shared.begin_times();
-    let bounds = shared.bounds();
-    let holes = shared.index().segments.holes(bounds.trimmed, bounds.last);
+    let index = shared.begin_times();
+    // To the end of the file: of the newest records, bounds may not have heard yet.
+    let holes = index.segments.holes(shared.bounds().trimmed, END);
     for (mut after, last) in holes {
         loop {
             let read = move |connection: &mut _| {
@@ -121,6 +124,7 @@ mod tests {
 
     use super::*;
     use crate::event::Attributes;
+    use crate::log::sqlite::segment::Builder;
     use crate::log::sqlite::times::{BLOCK_POSITIONS, LatestTimes};
     use crate::log::sqlite::{Config, SqliteLog};
     use crate::log::{Append as _, Entry, Keep as _, Metrics, Read as _};
@@ -174,6 +178,36 @@ mod tests {
             .await
             .expect("found");
         assert_eq!(found, Position::new(1));
+        log.close().await;
+    }
+
+    #[tokio::test]
+    async fn exact_seek_where_segments_came_while_times_were_gathered() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let log = open(directory.path());
+        for number in 1..=3_u32 {
+            append(&log, number.into(), i64::from(number) * 1_000).await;
+        }
+        // A gathering that failed before it had read a row.
+        drop(log.shared.begin_times());
+        let [first, last] = [1, 3].map(Position::new);
+        let mut builder = Builder::new(first, last, UnixMillis::new(i64::MIN));
+        for number in 1..=3_u32 {
+            let received = UnixMillis::new(i64::from(number) * 1_000);
+            builder.add(
+                Position::new(number.into()),
+                received,
+                Attributes::default(),
+            );
+        }
+        let segment = Arc::new(builder.finish(1).segment);
+        log.shared.change_index(|index| {
+            index.segments.insert(segment);
+        });
+        for (time, before) in [(0, 0), (1_001, 1), (3_000, 2), (3_001, 3)] {
+            let found = log.times.position_before(UnixMillis::new(time)).await;
+            assert_eq!(found.expect("found"), Position::new(before), "{time}");
+        }
         log.close().await;
     }
 

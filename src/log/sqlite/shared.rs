@@ -115,18 +115,18 @@ impl Shared {
         self.metrics.unsealed_records.set(uncovered.cast_signed());
     }
 
-    pub(super) fn begin_times(&self) {
+    /// From now on, the writer notes the times of what it commits. Notes those that segments
+    /// have, and returns these: records that are in none of them are for the caller to read.
+    pub(super) fn begin_times(&self) -> Arc<Index> {
         let mut times = self.times.lock();
-        if times.is_some() {
-            return;
-        }
-        let mut gathered = LatestTimes::default();
-        for segment in self.index().segments.iter() {
+        let times = times.get_or_insert_default();
+        let index = self.index();
+        for segment in index.segments.iter() {
             for (first, latest) in segment.block_times() {
-                gathered.note(first, latest);
+                times.note(first, latest);
             }
         }
-        *times = Some(gathered);
+        index
     }
 
     /// None until a time has been asked for.
