@@ -101,13 +101,18 @@ impl Shared {
 
     /// For the indexer, once the file has the change.
     pub(super) fn change_index(&self, change: impl FnOnce(&mut Index)) {
-        change(Arc::make_mut(&mut self.index.write()));
-        self.note_index();
+        let mut index = self.index.write();
+        change(Arc::make_mut(&mut index));
+        self.show_index(&index);
     }
 
     /// Notes what the index has and what it has not.
     pub(super) fn note_index(&self) {
-        let index = self.index();
+        // Held until it is shown, so that none that is older is shown after it.
+        self.show_index(&self.index.read());
+    }
+
+    fn show_index(&self, index: &Index) {
         let bounds = self.bounds();
         let uncovered = index.segments.uncovered(bounds.trimmed, bounds.last);
         let segments = index.segments.len() as u64;
