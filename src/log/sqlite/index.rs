@@ -103,9 +103,11 @@ fn unused_parts(
 ) -> rusqlite::Result<(Vec<Range<u64>>, u64)> {
     let greatest = "SELECT coalesce(max(number), 0) FROM segment_part";
     let greatest: i64 = connection.query_row(greatest, [], |row| row.get(0))?;
-    let next = greatest.unsigned_abs() + 1;
     let mut used: Vec<Range<u64>> = segments.iter().map(|segment| segment.parts()).collect();
     used.sort_unstable_by_key(|parts| parts.start);
+    // A segment that has lost its last parts must not be given those of another.
+    let greatest_used = used.last().map_or(0, |parts| parts.end);
+    let next = greatest_used.max(greatest.unsigned_abs() + 1);
     used.push(next..next);
     let between = "SELECT number FROM segment_part WHERE number >= ?1 AND number < ?2 LIMIT 1";
     let mut between = connection.prepare(between)?;
