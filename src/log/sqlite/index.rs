@@ -226,8 +226,8 @@ struct BellState {
 /// Why the indexer woke.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Woken {
-    /// There may be something to do. Readers have found fault with segments that begin here.
-    Rung(Vec<Position>),
+    /// There may be something to do.
+    Rung,
     /// The log is closed.
     Closed,
 }
@@ -268,7 +268,12 @@ impl Bell {
             return Woken::Closed;
         }
         state.is_rung = false;
-        Woken::Rung(std::mem::take(&mut state.suspects))
+        Woken::Rung
+    }
+
+    /// Takes the first positions of segments that readers have found fault with.
+    pub(super) fn take_suspects(&self) -> Vec<Position> {
+        std::mem::take(&mut self.state.lock().suspects)
     }
 
     /// Waits for this time, however often the bell is rung. Returns whether the log is open.

@@ -94,13 +94,9 @@ impl Indexer {
     fn run(mut self) {
         self.announce_upgrade();
         let mut patience = Some(Duration::ZERO);
-        while let Woken::Rung(suspects) = self.shared.bell.wait(patience) {
+        while self.shared.bell.wait(patience) == Woken::Rung {
             patience = None;
-            let worked = suspects
-                .into_iter()
-                .try_for_each(|first| self.examine(first))
-                .and_then(|()| self.work());
-            match worked {
+            match self.work() {
                 Ok(()) => {}
                 Err(Unfinished::Closed) => return,
                 Err(Unfinished::Failed(reason)) => {
@@ -118,10 +114,14 @@ impl Indexer {
         }
     }
 
-    /// Does what there is to do.
+    /// Does what there is to do, piece by piece. Damage comes first: until it is mended, each
+    /// look-up costs a whole segment of rows.
     fn work(&mut self) -> Result<(), Unfinished> {
         loop {
             let started = Instant::now();
+            for first in self.shared.bell.take_suspects() {
+                self.examine(first);
+            }
             if let Some(work) = self.next_work() {
                 self.do_work(work)?;
             } else if let Some(parts) = self.unused_parts.front_mut() {
@@ -318,16 +318,15 @@ impl Indexer {
         }
     }
 
-    /// Looks at a segment that a reader found fault with. What was merged meanwhile is gone.
-    fn examine(&self, first: Position) -> Result<(), Unfinished> {
+    /// Looks at a segment that a reader found fault with, and discards it where that is so.
+    /// What was merged meanwhile is gone.
+    fn examine(&mut self, first: Position) {
         let index = self.shared.index();
         let mut segments = index.segments.iter();
-        let Some(segment) = segments.find(|segment| segment.first() == first) else {
-            return Ok(());
-        };
-        match self.check(segment) {
-            Ok(()) => Ok(()),
-            Err(reason) => Err(Unfinished::Damaged(Arc::clone(segment), reason)),
+        if let Some(segment) = segments.find(|segment| segment.first() == first)
+            && let Err(reason) = self.check(segment)
+        {
+            self.discard(segment, reason);
         }
     }
 
