@@ -29,6 +29,7 @@ mod golden;
 mod guarantees;
 mod harness;
 mod hostile;
+mod index;
 mod interop;
 mod laws;
 mod listing;

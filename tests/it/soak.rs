@@ -11,6 +11,8 @@ pub(crate) enum Figure {
     ReopenedEvents,
     /// Connections of a flood.
     FloodConnections,
+    /// Random histories of a log whose index is merged, damaged and made again.
+    IndexHistories,
 }
 
 /// In every run, and in a soak.
@@ -20,6 +22,7 @@ fn figures(figure: Figure) -> (usize, usize) {
         Figure::PowerCutImages => (60, 200),
         Figure::ReopenedEvents => (50_000, 10_000_000),
         Figure::FloodConnections => (1_500, 10_000),
+        Figure::IndexHistories => (10, 500),
     }
 }
 
