@@ -331,6 +331,8 @@ fn do_work(segments: &mut Segments, work: &Work, last: Position) -> Result<(), T
         }
         Work::Merge(neighbors) => {
             let (first, end) = (neighbors[0].first(), neighbors[7].last());
+            let records = end.distance_from(first) + 1;
+            prop_assert_eq!(first.number() % records, 1, "others are merged elsewhere");
             segments.remove(&firsts(neighbors));
             let built = Builder::new(first, end, UnixMillis::new(0)).finish(1);
             prop_assert!(segments.insert(Arc::new(built.segment)), "it overlaps");
