@@ -194,6 +194,16 @@ async fn derived_what_is_damaged_is_noticed_and_built_again() {
     }
 }
 
+#[tokio::test]
+async fn bounded_tail_the_last_record_of_a_segment_completes_it() {
+    let mut store = Store::new(4);
+    for number in 1..=12_u64 {
+        store.append_new(1).await;
+        store.settle().await;
+        assert_eq!(segments(&store.file).len() as u64, number / 4);
+    }
+}
+
 /// Keeps segments from being added to the file, or removed from it.
 fn hold(file: &Connection, event: &str) {
     let sql = format!(
