@@ -20,7 +20,7 @@ use crate::harness::{Gateway, Stream, body, eventually, from_earliest};
 use crate::reopen::{AS_VERSION_3, fill};
 use crate::sealing::{has_just_its_parts, old_trees, parts_of};
 
-/// Records of the smallest segment.
+/// Records of the segments that are built of what is there already.
 const SEGMENT_RECORDS: u64 = 4_096;
 /// Two segments, and some records that are in none.
 pub(crate) const EVENTS_OF_TWO_SEGMENTS: u64 = 2 * SEGMENT_RECORDS + 108;

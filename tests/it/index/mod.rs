@@ -143,7 +143,8 @@ fn sizes(store: &Store) -> Vec<u64> {
 
 #[tokio::test]
 async fn derived_what_is_damaged_is_noticed_and_built_again() {
-    const TILES: u64 = 8 * 8 + 8 + 3;
+    // Of what is there already, eight are built at once.
+    const TILES: u64 = 8 + 1 + 3;
     let mut store = Store::new(16);
     store.append_new(75 * 16 + 7).await;
     store.wait_until_indexed().await;
@@ -158,7 +159,7 @@ async fn derived_what_is_damaged_is_noticed_and_built_again() {
     let rows = [
         (Table::Part, Row::Oldest, 1),
         (Table::Part, Row::Newest, 1),
-        (Table::Segment, Row::Oldest, 64),
+        (Table::Segment, Row::Oldest, 8),
         (Table::Segment, Row::Newest, 1),
     ];
     for (harm, (table, row, tiles)) in harms
@@ -264,7 +265,7 @@ async fn never_in_the_way_where_no_segment_can_be_built() {
 async fn pages_end_by_effort_within_segments_and_lose_nothing() {
     let mut store = Store::new(16);
     hold(&store.file, "INSERT");
-    store.append_new(60 * 16).await;
+    store.append_new(60 * 128).await;
     // Nothing is merged.
     hold(&store.file, "DELETE");
     release(&store.file, "INSERT");
@@ -341,7 +342,7 @@ async fn derived_a_segment_is_in_the_file_with_all_of_its_parts_or_not_at_all() 
     let wal = wal(&store);
     let mut transactions = transactions(&wal);
     transactions.retain(|transaction| transaction.start >= begin);
-    assert!(transactions.len() > 100, "{}", transactions.len());
+    assert!(transactions.len() > 50, "{}", transactions.len());
     let (mut least, mut most) = (u64::MAX, 0);
     for commit in transactions {
         let cut = TempDir::new().expect("a temporary directory");

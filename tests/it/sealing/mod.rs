@@ -1,7 +1,7 @@
 //! `kill -9` while segments of the index are built, merged and removed, and while they take the
 //! place of an older log's indexes.
 //!
-//! The gateway seals every 4,096 records. Here, a process of its own opens the log as the
+//! The gateway seals every 512 records. Here, a process of its own opens the log as the
 //! gateway does and seals every 16, so that each kill interrupts some of it.
 
 mod process;

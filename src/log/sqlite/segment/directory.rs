@@ -62,18 +62,23 @@ impl Segment {
     }
 
     /// Where records with one of `terms` may stand. `read` reads a part into the buffer.
+    /// Terms that are in order share the parts that have several of them.
     pub(in crate::log::sqlite) fn look_up(
         &self,
         terms: &[Term],
         mut read: impl FnMut(u64, &mut Vec<u8>) -> Result<(), Damaged>,
     ) -> Result<Places, Damaged> {
-        let mut buffer = Vec::new();
+        let (mut buffer, mut buffered) = (Vec::new(), None);
         let mut lists = Vec::with_capacity(terms.len());
         for term in terms {
             let mut places = Places::default();
             for number in self.parts_with(*term) {
-                read(number, &mut buffer)?;
-                Part::read(&buffer)?.find(*term, self.records(), &mut places)?;
+                if buffered != Some(number) {
+                    read(number, &mut buffer)?;
+                    Part::read(&buffer)?;
+                    buffered = Some(number);
+                }
+                Part::sealed(&buffer)?.find(*term, self.records(), &mut places)?;
             }
             lists.push(places);
         }

@@ -10,8 +10,8 @@
 //!      └────── parts, a page each: sorted terms, each with the places of its records
 //! ```
 //!
-//! Segments cover 4,096 positions; eight neighbors become one of 32,768, and eight of those
-//! one of 262,144. Nothing of a segment is needed to know what is in the log: where one is
+//! Segments cover 512 positions; eight neighbors become one of 4,096, then of 32,768, then of
+//! 262,144. Nothing of a segment is needed to know what is in the log: where one is
 //! missing or damaged, its records are judged one by one until it is built again.
 //!
 //! Pure: no SQLite, no clock.

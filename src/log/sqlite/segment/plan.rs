@@ -8,8 +8,8 @@ use crate::event::Position;
 
 /// Neighbors that become one.
 const FANOUT: usize = 8;
-/// How often neighbors are merged: 4,096 records, 32,768, 262,144.
-const MERGES: u32 = 2;
+/// How often neighbors are merged: 512 records, 4,096, 32,768, 262,144.
+const MERGES: u32 = 3;
 
 /// How positions are divided: segments end where a multiple of a size ends, so that the same
 /// neighbors are merged whatever was built or lost before.
@@ -54,25 +54,29 @@ impl Tiling {
         let mut end = trimmed;
         for segment in segments.after(trimmed) {
             if segment.first > end.next() {
-                let tile = self.tile_of(end.next());
                 let hole = Position::new(segment.first.number().saturating_sub(1));
-                return Some(self.build(segments, tile, tile.1.min(hole)));
+                let tile = tile_of(end.next(), self.records);
+                let rest = tile.1.min(hole);
+                let work = self.build(segments, end, hole);
+                return Some(work.unwrap_or_else(|| build(segments, tile.0, rest)));
             }
             end = segment.last;
         }
-        let tile = self.tile_of(end.next());
-        (tile.1 <= last).then(|| self.build(segments, tile, tile.1))
+        self.build(segments, end, last)
     }
 
-    /// A tile, but for what an earlier segment has of it.
-    fn build(self, segments: &Segments, tile: (Position, Position), last: Position) -> Work {
-        let earlier = segments
-            .before(last)
-            .map_or(Position::START, |segment| segment.last);
-        Work::Build {
-            first: tile.0.max(earlier.next()),
-            last,
-        }
+    /// The largest tile after `end` that is complete up to `last`, of two sizes: in an old log,
+    /// or behind a flood, eight are built at once.
+    fn build(self, segments: &Segments, end: Position, last: Position) -> Option<Work> {
+        let large = self.records.saturating_mul(FANOUT as u64);
+        [large, self.records].into_iter().find_map(|records| {
+            let tile = tile_of(end.next(), records);
+            let is_free = segments
+                .before(tile.1)
+                .is_none_or(|earlier| earlier.last < tile.0);
+            let is_whole = is_free || records == self.records;
+            (is_whole && tile.1 <= last).then(|| build(segments, tile.0, tile.1))
+        })
     }
 
     fn next_merge(self, segments: &Segments) -> Option<Work> {
@@ -91,12 +95,26 @@ impl Tiling {
             Some(Work::Merge(group.iter().copied().map(Arc::clone).collect()))
         })
     }
+}
 
-    /// The first and last position of the tile that `position` lies in.
-    fn tile_of(self, position: Position) -> (Position, Position) {
-        let before = position.number().saturating_sub(1);
-        let before = before - before % self.records;
-        let last = before.saturating_add(self.records);
-        (Position::new(before.saturating_add(1)), Position::new(last))
+/// The positions from `first` to `last`, but for what an earlier segment has of them.
+fn build(segments: &Segments, first: Position, last: Position) -> Work {
+    let earlier = segments
+        .before(last)
+        .map_or(Position::START, |segment| segment.last);
+    Work::Build {
+        first: first.max(earlier.next()),
+        last,
     }
+}
+
+/// The first and last position of the tile of this size that `position` lies in.
+fn tile_of(position: Position, records: u64) -> (Position, Position) {
+    let position_before = position.number().saturating_sub(1);
+    let tile_before = position_before - position_before % records;
+    let last = tile_before.saturating_add(records);
+    (
+        Position::new(tile_before.saturating_add(1)),
+        Position::new(last),
+    )
 }

@@ -51,7 +51,7 @@ impl Term {
         present.map(|(kind, value)| Self::new(kind, value))
     }
 
-    /// Those that a hint asks for; none where every record is a candidate.
+    /// Those that a hint asks for, in order; none where every record is a candidate.
     pub(in crate::log::sqlite) fn asked(hint: &IndexHint) -> Option<Vec<Self>> {
         let (kind, values) = match hint {
             IndexHint::All => return None,
@@ -60,7 +60,9 @@ impl Term {
             IndexHint::Organizations(values) => (Kind::Organization, values),
             IndexHint::Sessions(values) => (Kind::Session, values),
         };
-        Some(values.iter().map(|value| Self::new(kind, value)).collect())
+        let mut terms: Vec<Self> = values.iter().map(|value| Self::new(kind, value)).collect();
+        terms.sort_unstable();
+        Some(terms)
     }
 }
 

@@ -306,7 +306,7 @@ proptest! {
             };
             prop_assert_eq!(holes, expected);
             prop_assert!(segments.uncovered(trimmed, last) < RECORDS);
-            let most = 3 * 8 + last.number() / (RECORDS * 64);
+            let most = 4 * 8 + last.number() / (RECORDS * 512);
             prop_assert!(segments.len() as u64 <= most, "{} segments", segments.len());
         }
     }
