@@ -145,7 +145,8 @@ impl Rows<'_, '_, '_> {
             if segment.first() > last {
                 break;
             }
-            if self.show_through(before(segment.first()))?.is_break() {
+            // Look-ups that find nothing are an effort, too.
+            if self.show_through(before(segment.first()))?.is_break() || self.judge.left == 0 {
                 return Ok(ControlFlow::Break(()));
             }
             self.judge.left = self

@@ -90,7 +90,7 @@ impl Tiling {
                     segment.first.number() == first + number * records
                         && u64::from(segment.records()) == records
                 });
-                first % (records * FANOUT as u64) == 1 && are_tiles
+                first % records.saturating_mul(FANOUT as u64) == 1 && are_tiles
             })?;
             Some(Work::Merge(group.iter().copied().map(Arc::clone).collect()))
         })
