@@ -20,6 +20,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// Maximum time for an answer, as Svix waits for an endpoint (Svix, "Retries").
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const ANSWER_BYTES_MAX: usize = 20_000;
+/// A server closes a connection that has been idle for some seconds, perhaps just as the next
+/// request goes out on it. After this time a request has a new one.
+const IDLE_MAX: Duration = Duration::from_secs(1);
 
 /// Sends requests over HTTP and HTTPS.
 #[derive(Clone, Debug)]
@@ -80,7 +83,10 @@ impl HttpClient {
             Some(path) => builder.with_tls_config(trusting(path)?),
         };
         let connector = builder.https_or_http().enable_http1().build();
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .build(connector);
+        Ok(Self(client))
     }
 
     /// Sends a request and reads the answer, within the time that Svix gives to both.

@@ -296,7 +296,11 @@ impl Poster {
     fn new(http: &str) -> Self {
         Self {
             http: http.to_owned(),
-            client: Client::builder(TokioExecutor::new()).build_http(),
+            // The gateway closes a connection that has been idle for some seconds, perhaps just
+            // as a request goes out on it.
+            client: Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(Duration::from_secs(1))
+                .build_http(),
         }
     }
 
