@@ -38,8 +38,8 @@
 //! `event` and `telemetry`, which are free for all. It may not name the crates of its row.
 //! Rooms form no circle, and neither do the files within one. Besides:
 //!
-//! * The ring, the filter and the index of waiting subscribers are pure: they have no clock and
-//!   do not name tokio.
+//! * The ring, the filter, the index of waiting subscribers, and the state and the steps of
+//!   subscriptions are pure: they have no clock and do not name tokio.
 //! * In `fanout`, only frames name `proto`.
 //! * Only `app` names `anyhow`, only `cli` and `proto` name `clerkcast_client`, and only `main`
 //!   names `mimalloc`.
@@ -60,6 +60,7 @@
 //! | `webhook` | `intake`, `net` | `tonic` |
 //! | `copy` | `intake`, `log`, `proto` | `axum`, `tonic` |
 //! | `fanout` | `access`, `clerk`, `filter`, `log`, `proto` | `axum`, `tonic` |
+//! | `subscriptions` | `access`, `clerk`, `fanout`, `filter`, `log` | `axum`, `tonic`, `hyper` |
 //! | `api` | `access`, `clerk`, `fanout`, `filter`, `log`, `proto` | `axum`, `tonic`, `hyper` |
 //! | `doors` | `access`, `api`, `net`, `proto` | `axum` |
 //! | `ops` | `fanout`, `log`, `net` | `tonic` |
@@ -77,6 +78,7 @@ pub mod api;
 pub mod clerk;
 pub mod fanout;
 pub mod filter;
+pub mod subscriptions;
 
 pub mod doors;
 pub mod intake;

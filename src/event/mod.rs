@@ -151,6 +151,12 @@ impl UnixMillis {
         Self(self.0.saturating_sub(milliseconds).max(0))
     }
 
+    /// This instant plus `duration`.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(saturating(duration.as_millis())))
+    }
+
     /// The time from `earlier` to this instant; zero where the clock went back.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

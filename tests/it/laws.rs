@@ -31,6 +31,8 @@ hold! {
     fidelity_free_json_is_exact_or_absent: FreeJson,
     what_a_body_suffered_is_found_or_not_and_never_made_up: Rewriting,
     a_cursor_is_read_as_it_was_written_and_nothing_else_is: CursorText,
+    an_ack_id_is_read_as_it_was_written_and_nothing_else_is: AckIdText,
+    any_bytes_are_the_state_of_a_subscription_or_an_error: StateBytes,
     a_filter_matches_what_it_says: Filtering,
     a_policy_leaves_of_a_filter_what_both_allow: PolicyOnFilter,
     a_configuration_file_that_is_cut_is_not_taken_for_the_whole: ConfigCut,

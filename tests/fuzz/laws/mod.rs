@@ -11,6 +11,7 @@ mod filter;
 mod free_json;
 mod rewriting;
 mod segment;
+mod subscription;
 
 pub(crate) use config::{ConfigCut, ConfigFile};
 pub(crate) use delivery::Delivery;
@@ -19,5 +20,6 @@ pub(crate) use filter::{Filtering, PolicyOnFilter};
 pub(crate) use free_json::FreeJson;
 pub(crate) use rewriting::Rewriting;
 pub(crate) use segment::ForgedSegment;
+pub(crate) use subscription::{AckIdText, StateBytes};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";

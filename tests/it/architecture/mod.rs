@@ -33,6 +33,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["axum", "tonic"],
     ),
     (
+        "subscriptions",
+        &["access", "clerk", "fanout", "filter", "log"],
+        &["axum", "tonic", "hyper"],
+    ),
+    (
         "api",
         &["access", "clerk", "fanout", "filter", "log", "proto"],
         &["axum", "tonic", "hyper"],
@@ -73,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("webhook", &["intake", "net"]),
     ("copy", &["intake", "log", "proto"]),
     ("fanout", &["access", "clerk", "filter", "log", "proto"]),
+    ("subscriptions", &["fanout", "filter"]),
     (
         "api",
         &["access", "clerk", "fanout", "filter", "log", "proto"],
@@ -97,7 +103,18 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Files that know neither time nor waiting.
-const PURE: &[&[&str]] = &[&["fanout", "ring"], &["fanout", "index"], &["filter"]];
+const PURE: &[&[&str]] = &[
+    &["fanout", "ring"],
+    &["fanout", "index"],
+    &["filter"],
+    &["subscriptions", "ack_id"],
+    &["subscriptions", "cell"],
+    &["subscriptions", "key"],
+    &["subscriptions", "machine"],
+    &["subscriptions", "name"],
+    &["subscriptions", "settings"],
+    &["subscriptions", "state"],
+];
 
 fn arrows_between_rooms(sources: &[Source]) -> BTreeSet<(String, String)> {
     let mut arrows = BTreeSet::new();
