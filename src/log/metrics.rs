@@ -15,6 +15,10 @@ pub struct Metrics {
     pub(super) batch_records: Histogram,
     pub(super) failed_commits: Counter,
     pub(super) retired: Counter,
+    #[cfg_attr(
+        not(feature = "nats"),
+        expect(dead_code, reason = "only a stream on NATS has any")
+    )]
     pub(super) foreign_messages: Counter,
     pub(super) records: Gauge,
     pub(super) tail_position: Gauge,

@@ -27,7 +27,7 @@ pub enum Body {
     Gone,
 }
 
-/// What was read for a step: at least what [`Machine::wanted`] named of the same state. The step
+/// What was read for a step: at least what [`Machine::read_request`] named of the same state. The step
 /// keeps it in line with the dead letters that it writes and deletes.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
