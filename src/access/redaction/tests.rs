@@ -98,7 +98,7 @@ fn sealed_fields_are_removed_from_types_that_clerk_may_add() {
 }
 
 #[test]
-fn sign_in_secrets_are_sealed_whatever_the_type() {
+fn what_signs_somebody_in_is_sealed_whatever_the_type_is_called() {
     let sealed = Redaction::default();
     let granted = redaction(&[], &["messages", "invitation_urls"]);
     let is_shown = |redaction: &Redaction, event_type: &str, data: &str| {
