@@ -23,7 +23,10 @@ const PACKAGE_ROOT: &str = "clerkcast.";
 
 /// Methods that `src/doors/grpc` answers with a body of its own: frames that are encoded
 /// already, several at a time.
-const OWN_BODY: &[&str] = &["clerkcast.v1.EventService/Subscribe"];
+const OWN_BODY: &[&str] = &[
+    "clerkcast.v1.EventService/Subscribe",
+    "clerkcast.v1.SubscriptionService/Receive",
+];
 
 /// Fields that are written or looked for without the generated code.
 const FIELDS: &[(&str, &[&str])] = &[

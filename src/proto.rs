@@ -25,11 +25,15 @@ pub use v1::*;
 
 include!(concat!(env!("OUT_DIR"), "/names.rs"));
 
-/// The server trait of `EventService` (`build.rs` describes it).
+/// The server traits of the services (`build.rs` describes them).
 pub mod server {
     include!(concat!(
         env!("OUT_DIR"),
         "/server/clerkcast.v1.EventService.rs"
+    ));
+    include!(concat!(
+        env!("OUT_DIR"),
+        "/server/clerkcast.v1.SubscriptionService.rs"
     ));
 }
 

@@ -887,3 +887,880 @@ pub mod event_service_client {
         }
     }
 }
+/// A subscription that the gateway keeps. (Clerk's billing object of this name is
+/// `clerkcast.clerk.v1.Subscription`.)
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Subscription {
+    /// Its name, `[a-z0-9][a-z0-9-]{0,62}`, unique in the log.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Which events it is for; unset means all.
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<EventFilter>,
+    /// What is handled one after the other.
+    #[prost(enumeration = "OrderBy", tag = "3")]
+    pub order_by: i32,
+    /// How long a worker has for an event until it is handed out again; unset means 30 s,
+    /// from 1 s to 1 h. `extend_ack_ids` gives it as long again.
+    #[prost(message, optional, tag = "4")]
+    pub ack_deadline: ::core::option::Option<::prost_types::Duration>,
+    /// An event becomes a dead letter after this many deliveries (default 10, max 100).
+    #[prost(int32, tag = "5")]
+    pub max_deliveries: i32,
+    /// How long a failed event waits before its second delivery, doubled with each further
+    /// one; unset means 1 s, from 100 ms to 24 h.
+    #[prost(message, optional, tag = "6")]
+    pub min_retry_delay: ::core::option::Option<::prost_types::Duration>,
+    /// The longest such wait; unset means 10 min, from `min_retry_delay` to 24 h.
+    #[prost(message, optional, tag = "7")]
+    pub max_retry_delay: ::core::option::Option<::prost_types::Duration>,
+    /// What to do when retention removes events that were not handled.
+    #[prost(enumeration = "ExpiredCursorPolicy", tag = "8")]
+    pub on_expired: i32,
+    /// Whether it is paused.
+    #[prost(bool, tag = "9")]
+    pub paused: bool,
+    /// Output only from here on. What it is doing.
+    #[prost(enumeration = "SubscriptionState", tag = "20")]
+    pub state: i32,
+    /// What is in the way, for a person; empty unless it is stalled.
+    #[prost(string, tag = "21")]
+    pub stall_reason: ::prost::alloc::string::String,
+    /// Everything that matches up to here is acknowledged or dead.
+    #[prost(string, tag = "22")]
+    pub cursor: ::prost::alloc::string::String,
+    /// From `cursor` to the end of the log; an upper bound.
+    #[prost(message, optional, tag = "23")]
+    pub lag: ::core::option::Option<Lag>,
+    /// Events handed out and not acknowledged.
+    #[prost(int64, tag = "24")]
+    pub outstanding_count: i64,
+    /// Events that were handed out before and wait for their next delivery.
+    #[prost(int64, tag = "25")]
+    pub retrying_count: i64,
+    /// Events that wait for one with the same key, or for a worker with room.
+    #[prost(int64, tag = "26")]
+    pub blocked_count: i64,
+    /// Dead letters, with those that are being handed out again.
+    #[prost(int64, tag = "27")]
+    pub dead_count: i64,
+    /// Deliveries acknowledged since it was created.
+    #[prost(int64, tag = "28")]
+    pub acknowledged_count: i64,
+    /// Workers connected to the gateway that answers.
+    #[prost(int64, tag = "29")]
+    pub worker_count: i64,
+    /// When retention by age removes the oldest event that is not handled, if nothing changes;
+    /// unset where events are kept without a limit of age, or all are handled.
+    #[prost(message, optional, tag = "30")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whose it is: the principal that created it.
+    #[prost(string, tag = "31")]
+    pub owner: ::prost::alloc::string::String,
+    /// When it was created.
+    #[prost(message, optional, tag = "32")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// What to create, and where to start.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateSubscriptionRequest {
+    /// Its name and settings; output-only fields are ignored.
+    #[prost(message, optional, tag = "1")]
+    pub subscription: ::core::option::Option<Subscription>,
+    /// Where to start; unset means START_POSITION_LATEST.
+    #[prost(oneof = "create_subscription_request::Start", tags = "2, 3, 4")]
+    pub start: ::core::option::Option<create_subscription_request::Start>,
+}
+/// Nested message and enum types in `CreateSubscriptionRequest`.
+pub mod create_subscription_request {
+    /// Where to start; unset means START_POSITION_LATEST.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Start {
+        /// After this cursor, which is exclusive.
+        #[prost(string, tag = "2")]
+        AfterCursor(::prost::alloc::string::String),
+        /// At an end of the log: EARLIEST or LATEST.
+        #[prost(enumeration = "super::StartPosition", tag = "3")]
+        StartPosition(i32),
+        /// At the first event that the gateway received at or after this time.
+        #[prost(message, tag = "4")]
+        StartTime(::prost_types::Timestamp),
+    }
+}
+/// What was created, or was there.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateSubscriptionResponse {
+    /// As it is now.
+    #[prost(message, optional, tag = "1")]
+    pub subscription: ::core::option::Option<Subscription>,
+}
+/// What to change. Events that were looked at already are not judged again.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateSubscriptionRequest {
+    /// Which subscription.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Pauses or resumes it. What is handed out can still be acknowledged.
+    #[prost(bool, optional, tag = "2")]
+    pub paused: ::core::option::Option<bool>,
+    /// Replaces the filter; an empty one means all.
+    #[prost(message, optional, tag = "3")]
+    pub filter: ::core::option::Option<EventFilter>,
+    /// See Subscription.
+    #[prost(message, optional, tag = "4")]
+    pub ack_deadline: ::core::option::Option<::prost_types::Duration>,
+    /// See Subscription.
+    #[prost(int32, optional, tag = "5")]
+    pub max_deliveries: ::core::option::Option<i32>,
+    /// See Subscription.
+    #[prost(message, optional, tag = "6")]
+    pub min_retry_delay: ::core::option::Option<::prost_types::Duration>,
+    /// See Subscription.
+    #[prost(message, optional, tag = "7")]
+    pub max_retry_delay: ::core::option::Option<::prost_types::Duration>,
+    /// See Subscription.
+    #[prost(enumeration = "ExpiredCursorPolicy", optional, tag = "8")]
+    pub on_expired: ::core::option::Option<i32>,
+}
+/// What was changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateSubscriptionResponse {
+    /// As it is now.
+    #[prost(message, optional, tag = "1")]
+    pub subscription: ::core::option::Option<Subscription>,
+}
+/// Which subscription to delete.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteSubscriptionRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// It is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteSubscriptionResponse {}
+/// Which subscriptions to list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSubscriptionsRequest {
+    /// Their names; empty means all of the caller's.
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Subscriptions, by name.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSubscriptionsResponse {
+    /// The subscriptions.
+    #[prost(message, repeated, tag = "1")]
+    pub subscriptions: ::prost::alloc::vec::Vec<Subscription>,
+}
+/// Where to go on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeekSubscriptionRequest {
+    /// Which subscription.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Where to go on; required.
+    #[prost(oneof = "seek_subscription_request::To", tags = "2, 3, 4")]
+    pub to: ::core::option::Option<seek_subscription_request::To>,
+}
+/// Nested message and enum types in `SeekSubscriptionRequest`.
+pub mod seek_subscription_request {
+    /// Where to go on; required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum To {
+        /// After this cursor, which is exclusive.
+        #[prost(string, tag = "2")]
+        AfterCursor(::prost::alloc::string::String),
+        /// At an end of the log: EARLIEST or LATEST.
+        #[prost(enumeration = "super::StartPosition", tag = "3")]
+        StartPosition(i32),
+        /// At the first event that the gateway received at or after this time.
+        #[prost(message, tag = "4")]
+        StartTime(::prost_types::Timestamp),
+    }
+}
+/// What was changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeekSubscriptionResponse {
+    /// As it is now.
+    #[prost(message, optional, tag = "1")]
+    pub subscription: ::core::option::Option<Subscription>,
+}
+/// What one worker wants.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReceiveRequest {
+    /// Of which subscription.
+    #[prost(string, tag = "1")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Maximum number of events that the worker has not acknowledged (default 16, max 1000).
+    #[prost(int32, tag = "2")]
+    pub max_outstanding: i32,
+    /// Also send each event's verified body in `Event.payload_json`.
+    #[prost(bool, tag = "3")]
+    pub include_payload: bool,
+    /// How long the stream may stay silent before a Heartbeat is sent; unset means 15 s, the
+    /// least is 1 s.
+    #[prost(message, optional, tag = "4")]
+    pub heartbeat_interval: ::core::option::Option<::prost_types::Duration>,
+    /// End with OK after this many deliveries; 0 means no limit.
+    #[prost(int64, tag = "5")]
+    pub max_events: i64,
+    /// End with OK once all that was in the log when the call began is acknowledged or dead.
+    #[prost(bool, tag = "6")]
+    pub stop_when_handled: bool,
+    /// A name for this worker in the gateway's logs; grants nothing.
+    #[prost(string, tag = "7")]
+    pub worker_name: ::prost::alloc::string::String,
+}
+/// One frame to a worker.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReceiveResponse {
+    /// What this frame says.
+    #[prost(oneof = "receive_response::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<receive_response::Kind>,
+}
+/// Nested message and enum types in `ReceiveResponse`.
+pub mod receive_response {
+    /// What this frame says.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        /// An event to handle.
+        #[prost(message, tag = "1")]
+        Delivery(super::Delivery),
+        /// The stream is open. Always the first frame.
+        #[prost(message, tag = "2")]
+        Started(super::ReceiveStarted),
+        /// Nothing to hand out for `heartbeat_interval`, or the state changed.
+        #[prost(message, tag = "3")]
+        Heartbeat(super::ReceiveHeartbeat),
+    }
+}
+/// An event to handle, and then to acknowledge.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Delivery {
+    /// What to acknowledge it by; of this delivery only.
+    #[prost(string, tag = "1")]
+    pub ack_id: ::prost::alloc::string::String,
+    /// The event.
+    #[prost(message, optional, tag = "2")]
+    pub event: ::core::option::Option<Event>,
+    /// Which delivery of it this is; 1 is the first.
+    #[prost(int32, tag = "3")]
+    pub attempt: i32,
+    /// Until when no other worker is handed this event or another with its key.
+    #[prost(message, optional, tag = "4")]
+    pub deadline: ::core::option::Option<::prost_types::Timestamp>,
+    /// It was a dead letter: events with its key that came later may have been handled.
+    #[prost(bool, tag = "5")]
+    pub replayed: bool,
+}
+/// The stream is open.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReceiveStarted {
+    /// The subscription as it is now.
+    #[prost(message, optional, tag = "1")]
+    pub subscription: ::core::option::Option<Subscription>,
+    /// What the owner's policy takes away; unset where that is nothing.
+    #[prost(message, optional, tag = "2")]
+    pub narrowed: ::core::option::Option<Narrowed>,
+}
+/// Keep-alive. It confirms what the subscription is doing and how far behind it is.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct ReceiveHeartbeat {
+    /// What the subscription is doing.
+    #[prost(enumeration = "SubscriptionState", tag = "1")]
+    pub state: i32,
+    /// How far it is behind.
+    #[prost(message, optional, tag = "2")]
+    pub lag: ::core::option::Option<Lag>,
+}
+/// What became of deliveries; each in one of the lists, at most 1000 together.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcknowledgeRequest {
+    /// Of which subscription.
+    #[prost(string, tag = "1")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Handled.
+    #[prost(string, repeated, tag = "2")]
+    pub ack_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Not handled.
+    #[prost(message, repeated, tag = "3")]
+    pub failures: ::prost::alloc::vec::Vec<Failure>,
+    /// Still being handled: the deadline is `ack_deadline` from now.
+    #[prost(string, repeated, tag = "4")]
+    pub extend_ack_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Given back untouched, as by a worker that stops; does not count as a delivery.
+    #[prost(string, repeated, tag = "5")]
+    pub release_ack_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A delivery that was not handled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Failure {
+    /// The `ack_id` of the delivery.
+    #[prost(string, tag = "1")]
+    pub ack_id: ::prost::alloc::string::String,
+    /// Why, for ListDeadLetters; at most 1 KiB are kept.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// When to try again, at most 24 h from now; unset means as the subscription says.
+    #[prost(message, optional, tag = "3")]
+    pub retry_delay: ::core::option::Option<::prost_types::Duration>,
+    /// Do not try again: it is a dead letter now.
+    #[prost(bool, tag = "4")]
+    pub dead: bool,
+}
+/// What is durable now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgeResponse {
+    /// Of what was passed: deliveries whose deadline had passed and whose event went to
+    /// another worker, or that a seek has voided. Their outcome was not recorded.
+    #[prost(string, repeated, tag = "1")]
+    pub lost_ack_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Which dead letters to list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDeadLettersRequest {
+    /// Of which subscription.
+    #[prost(string, tag = "1")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Maximum page size (default 100, max 1000). Pages may be shorter.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Also send each event's verified body in `Event.payload_json`.
+    #[prost(bool, tag = "4")]
+    pub include_payload: bool,
+}
+/// One page of dead letters.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDeadLettersResponse {
+    /// In log order.
+    #[prost(message, repeated, tag = "1")]
+    pub dead_letters: ::prost::alloc::vec::Vec<DeadLetter>,
+    /// Empty when there are no more.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// An event that failed too often. It stays when retention removes it from the log.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeadLetter {
+    /// The event.
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<Event>,
+    /// How often it was delivered.
+    #[prost(int32, tag = "2")]
+    pub deliveries: i32,
+    /// What the last worker said, or `deadline passed`.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// When it was given up.
+    #[prost(message, optional, tag = "4")]
+    pub dead_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// It is being handed out again; it goes once it is acknowledged.
+    #[prost(bool, tag = "5")]
+    pub replaying: bool,
+}
+/// Which dead letters, and what to do.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResolveDeadLettersRequest {
+    /// Of which subscription.
+    #[prost(string, tag = "1")]
+    pub subscription: ::prost::alloc::string::String,
+    /// What to do.
+    #[prost(enumeration = "DeadLetterAction", tag = "2")]
+    pub action: i32,
+    /// Their events' ids, `msg_…`, at most 1000. Ids of no dead letter are passed over.
+    #[prost(string, repeated, tag = "3")]
+    pub event_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Instead of ids: all there are now.
+    #[prost(bool, tag = "4")]
+    pub all: bool,
+}
+/// What was done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResolveDeadLettersResponse {
+    /// How many.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+}
+/// What is handled one after the other. Of events with the same key, the next is handed out
+/// once the one before it is acknowledged or dead; those with other keys do not wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OrderBy {
+    /// The same as ORDER_BY_USER.
+    Unspecified = 0,
+    /// By `Event.user_id`; where there is none by `organization_id`, then `object_id`.
+    User = 1,
+    /// By `Event.organization_id`; where there is none by `user_id`, then `object_id`.
+    Organization = 2,
+    /// No order: whatever is next goes to whichever worker is free.
+    None = 3,
+    /// The order of the log, one event at a time for the whole subscription.
+    Log = 4,
+}
+impl OrderBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ORDER_BY_UNSPECIFIED",
+            Self::User => "ORDER_BY_USER",
+            Self::Organization => "ORDER_BY_ORGANIZATION",
+            Self::None => "ORDER_BY_NONE",
+            Self::Log => "ORDER_BY_LOG",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ORDER_BY_UNSPECIFIED" => Some(Self::Unspecified),
+            "ORDER_BY_USER" => Some(Self::User),
+            "ORDER_BY_ORGANIZATION" => Some(Self::Organization),
+            "ORDER_BY_NONE" => Some(Self::None),
+            "ORDER_BY_LOG" => Some(Self::Log),
+            _ => None,
+        }
+    }
+}
+/// What a subscription is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SubscriptionState {
+    /// Not said.
+    Unspecified = 0,
+    /// Its events are handed out.
+    Active = 1,
+    /// Nothing is handed out until it is resumed.
+    Paused = 2,
+    /// Nothing new is handed out: `stall_reason` says what is in the way.
+    Stalled = 3,
+}
+impl SubscriptionState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SUBSCRIPTION_STATE_UNSPECIFIED",
+            Self::Active => "SUBSCRIPTION_STATE_ACTIVE",
+            Self::Paused => "SUBSCRIPTION_STATE_PAUSED",
+            Self::Stalled => "SUBSCRIPTION_STATE_STALLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SUBSCRIPTION_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SUBSCRIPTION_STATE_ACTIVE" => Some(Self::Active),
+            "SUBSCRIPTION_STATE_PAUSED" => Some(Self::Paused),
+            "SUBSCRIPTION_STATE_STALLED" => Some(Self::Stalled),
+            _ => None,
+        }
+    }
+}
+/// What to do with dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DeadLetterAction {
+    /// Refused: say which.
+    Unspecified = 0,
+    /// Hand them out again, as if never delivered.
+    Replay = 1,
+    /// Forget them.
+    Drop = 2,
+}
+impl DeadLetterAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DEAD_LETTER_ACTION_UNSPECIFIED",
+            Self::Replay => "DEAD_LETTER_ACTION_REPLAY",
+            Self::Drop => "DEAD_LETTER_ACTION_DROP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DEAD_LETTER_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "DEAD_LETTER_ACTION_REPLAY" => Some(Self::Replay),
+            "DEAD_LETTER_ACTION_DROP" => Some(Self::Drop),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod subscription_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Subscriptions that the gateway keeps: where each is, what was handed to which worker, and
+    /// what failed. Any number of workers share one; each event goes to one of them, and is
+    /// handed out again until it is acknowledged or has failed too often.
+    ///
+    /// Create one, call `Receive` from each worker, and `Acknowledge` what was handled. Every
+    /// call can go to any gateway of the same log.
+    ///
+    /// Errors are those of EventService, and SUBSCRIPTION_NOT_FOUND, SUBSCRIPTION_EXISTS,
+    /// SUBSCRIPTION_DELETED, TOO_MANY_SUBSCRIPTIONS, NOT_STORED.
+    #[derive(Debug, Clone)]
+    pub struct SubscriptionServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl SubscriptionServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> SubscriptionServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> SubscriptionServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            SubscriptionServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Creates a subscription. Creating it again with the same settings succeeds and changes
+        /// nothing; with others, ALREADY_EXISTS says which differ.
+        pub async fn create_subscription(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateSubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateSubscriptionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/CreateSubscription",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clerkcast.v1.SubscriptionService",
+                        "CreateSubscription",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes settings; a field that is unset stays as it is.
+        pub async fn update_subscription(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateSubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateSubscriptionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/UpdateSubscription",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clerkcast.v1.SubscriptionService",
+                        "UpdateSubscription",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes a subscription with its dead letters. Its workers' streams end.
+        pub async fn delete_subscription(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteSubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteSubscriptionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/DeleteSubscription",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clerkcast.v1.SubscriptionService",
+                        "DeleteSubscription",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the caller's subscriptions: where they are, and what they wait for.
+        pub async fn list_subscriptions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSubscriptionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSubscriptionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/ListSubscriptions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clerkcast.v1.SubscriptionService",
+                        "ListSubscriptions",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Moves a subscription to another place in the log. What is handed out is forgotten;
+        /// dead letters stay.
+        pub async fn seek_subscription(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SeekSubscriptionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SeekSubscriptionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/SeekSubscription",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clerkcast.v1.SubscriptionService",
+                        "SeekSubscription",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Hands events to one worker, at most `max_outstanding` that it has not acknowledged.
+        /// The stream stays open unless `stop_when_handled` or `max_events` is set.
+        pub async fn receive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReceiveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReceiveResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/Receive",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("clerkcast.v1.SubscriptionService", "Receive"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Says what became of deliveries. Once it answers, that is durable.
+        pub async fn acknowledge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcknowledgeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcknowledgeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/Acknowledge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clerkcast.v1.SubscriptionService", "Acknowledge"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the events that failed too often, oldest first.
+        pub async fn list_dead_letters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDeadLettersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/ListDeadLetters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clerkcast.v1.SubscriptionService",
+                        "ListDeadLetters",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Hands dead letters out again, or drops them.
+        pub async fn resolve_dead_letters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResolveDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResolveDeadLettersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clerkcast.v1.SubscriptionService/ResolveDeadLetters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clerkcast.v1.SubscriptionService",
+                        "ResolveDeadLetters",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
