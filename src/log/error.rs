@@ -1,4 +1,4 @@
-//! The errors of the log: one enum for writers, one for readers.
+//! The errors of the log: one enum for writers, one for readers, and what both say of cells.
 
 use crate::event::Position;
 
@@ -14,6 +14,9 @@ pub enum AppendError {
     /// The log is closed.
     #[error("the log is closed")]
     Closed,
+    /// No log stores such a change of a cell.
+    #[error(transparent)]
+    InvalidCell(#[from] CellError),
 }
 
 impl AppendError {
@@ -22,7 +25,7 @@ impl AppendError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Refusing(_) | Self::Overloaded => true,
-            Self::Closed => false,
+            Self::Closed | Self::InvalidCell(_) => false,
         }
     }
 }
@@ -51,6 +54,9 @@ pub enum ReadError {
     /// The log is closed.
     #[error("the log is closed")]
     Closed,
+    /// No log has such a cell.
+    #[error(transparent)]
+    InvalidCell(#[from] CellError),
 }
 
 impl ReadError {
@@ -59,9 +65,53 @@ impl ReadError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::TooManySearches { .. } | Self::Unreachable(_) => true,
-            Self::Expired { .. } | Self::Unreadable(_) | Self::Closed => false,
+            Self::Expired { .. } | Self::Unreadable(_) | Self::Closed | Self::InvalidCell(_) => {
+                false
+            }
         }
     }
+}
+
+/// What is wrong with a cell that was asked for, or with changes of cells.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CellError {
+    /// The name is none that a cell can have.
+    #[error(
+        "`{0}` is not the name of a cell: write words of `a` to `z`, `0` to `9`, `-` and `_` with `/` between them, at most 200 bytes"
+    )]
+    MalformedName(String),
+    /// The prefix is none that names can have.
+    #[error("`{0}` is not a prefix of names of cells: write whole words, each with its `/`")]
+    MalformedPrefix(String),
+    /// A name stands in two changes.
+    #[error("cell `{0}` is changed twice in one swap")]
+    RepeatedName(String),
+    /// A value is larger than any may be.
+    #[error("the value of cell `{name}` has {bytes} bytes (at most {most})")]
+    ValueTooLarge {
+        /// The cell.
+        name: String,
+        /// How large the value is.
+        bytes: usize,
+        /// The most that a value may have.
+        most: usize,
+    },
+    /// The changes are larger than those of one swap may be.
+    #[error("the changes of cells in one swap have {bytes} bytes (at most {most})")]
+    SwapTooLarge {
+        /// How large the changes are.
+        bytes: usize,
+        /// The most that one swap may have.
+        most: usize,
+    },
+    /// There are more changes than one swap may have.
+    #[error("{found} changes of cells in one swap (at most {most})")]
+    TooManyChanges {
+        /// How many there are.
+        found: usize,
+        /// The most that one swap may have.
+        most: usize,
+    },
 }
 
 #[cfg(test)]
@@ -75,6 +125,7 @@ mod tests {
             (AppendError::Refusing(reason()), true),
             (AppendError::Overloaded, true),
             (AppendError::Closed, false),
+            (CellError::RepeatedName(reason()).into(), false),
         ];
         for (error, is_retryable) in append_errors {
             assert_eq!(error.is_retryable(), is_retryable, "{error}");
@@ -86,6 +137,7 @@ mod tests {
             (ReadError::Unreadable(reason()), false),
             (ReadError::Unreachable(reason()), true),
             (ReadError::Closed, false),
+            (CellError::MalformedName(reason()).into(), false),
         ];
         for (error, is_retryable) in read_errors {
             assert_eq!(error.is_retryable(), is_retryable, "{error}");

@@ -25,11 +25,14 @@
 //! * **Published once.** Each committed batch is published to [`Read::follow`] after
 //!   it is durable, in order. A follower that lags reads the log instead.
 //!
+//! Beside the records there are [`Cells`], small named values with a law of their own.
+//!
 //! The log knows bytes, positions and durability. It does not know what an event
 //! means, who posted it or who listens.
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod cells;
 #[cfg_attr(
     not(feature = "nats"),
     allow(dead_code, reason = "used by `jetstream`")
@@ -54,8 +57,9 @@ mod scan;
 pub mod sqlite;
 mod traits;
 
+pub use cells::{Cell, Cells, Change, Changed, Revision, Swapped};
 pub use counts::IsDeclared;
-pub use error::{AppendError, ReadError};
+pub use error::{AppendError, CellError, ReadError};
 pub use follower::{Follower, Lagged};
 pub use metrics::Metrics;
 pub use query::{Page, Query};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::cells::Cells;
 use super::error::{AppendError, ReadError};
 use super::follower::Follower;
 use super::record::{Appended, Bounds, Description, Entry, Lineage, Record, Tally, Writability};
@@ -98,6 +99,6 @@ pub trait Keep: fmt::Debug + Send + Sync + 'static {
 /// A durable, ordered log of records. The module's documentation is its law.
 ///
 /// Who opens a log hands each room the part that it needs.
-pub trait Log: Append + Read + Keep {}
+pub trait Log: Append + Read + Keep + Cells {}
 
-impl<L: Append + Read + Keep> Log for L {}
+impl<L: Append + Read + Keep + Cells> Log for L {}

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clerkcast::event::{Epoch, Position, Run, UnixMillis};
+use clerkcast::log::cells::{LIST_BYTES_MAX, check_changes, check_name, check_prefix};
 use clerkcast::log::{
-    Append, AppendError, Appended, Batch, Bounds, DEDUPE_WINDOW, Description, Entry, Follower,
-    Keep, Lineage, Predicate, Read, ReadError, Reader, Record, Scan, Tally, Writability,
+    Append, AppendError, Appended, Batch, Bounds, Cell, Cells, Change, Changed, DEDUPE_WINDOW,
+    Description, Entry, Follower, Keep, Lineage, Predicate, Read, ReadError, Reader, Record,
+    Revision, Scan, Swapped, Tally, Writability,
 };
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
@@ -17,6 +19,8 @@ use tokio::sync::{broadcast, watch};
 
 /// Batches kept for a follower that is late.
 const FOLLOWED_BATCHES_MAX: usize = 1024;
+/// Changes of cells kept for a watcher that is late.
+const WATCHED_CHANGES_MAX: usize = 1024;
 
 /// Where a log is kept: one that is opened there again is the same log.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +49,61 @@ struct Contents {
     names_version: u64,
     /// When the record of each source and id was received.
     ids: HashMap<(String, String), UnixMillis>,
+    cells: StoredCells,
+}
+
+#[derive(Debug)]
+struct StoredCells {
+    by_name: BTreeMap<String, Cell>,
+    /// The last revision of any cell.
+    last: u64,
+    /// Of all logs that are open here.
+    changes: broadcast::Sender<Changed>,
+}
+
+impl Default for StoredCells {
+    fn default() -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            last: 0,
+            changes: broadcast::Sender::new(WATCHED_CHANGES_MAX),
+        }
+    }
+}
+
+impl StoredCells {
+    fn swap(&mut self, changes: Vec<Change>) -> Swapped {
+        let current = |change: &Change| self.by_name.get(&change.name).map(|cell| cell.revision);
+        let mut expectations = changes.iter();
+        if let Some(refused) = expectations.find(|change| current(change) != change.expected) {
+            return Swapped::Conflict(refused.name.clone());
+        }
+        let stored = changes.into_iter().map(|change| self.store(change));
+        Swapped::Stored(stored.collect())
+    }
+
+    fn store(&mut self, Change { name, value, .. }: Change) -> Option<Revision> {
+        let changed = name.as_str().into();
+        let revision = value.map(|value| {
+            self.last += 1;
+            let revision = Revision::new(self.last);
+            let cell = Cell {
+                name: name.clone(),
+                revision,
+                value,
+            };
+            self.by_name.insert(name.clone(), cell);
+            revision
+        });
+        if revision.is_none() {
+            self.by_name.remove(&name);
+        }
+        let _no_watcher = self.changes.send(Changed {
+            name: changed,
+            revision,
+        });
+        revision
+    }
 }
 
 impl Contents {
@@ -309,5 +368,54 @@ impl Keep for MemoryLog {
     fn close(&self) -> BoxFuture<'_, ()> {
         self.is_closed.store(true, Ordering::Relaxed);
         Box::pin(ready(()))
+    }
+}
+
+impl Cells for MemoryLog {
+    fn read(&self, name: &str) -> BoxFuture<'_, Result<Option<Cell>, ReadError>> {
+        let cell = check_name(name).map(|()| {
+            let contents = self.contents.lock();
+            contents.cells.by_name.get(name).cloned()
+        });
+        Box::pin(ready(cell.map_err(ReadError::from)))
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        after: &str,
+        max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Cell>, ReadError>> {
+        let cells = check_prefix(prefix).map(|()| {
+            let contents = self.contents.lock();
+            let cells = contents.cells.by_name.values();
+            let mut bytes = 0;
+            cells
+                .filter(|cell| cell.name.starts_with(prefix) && cell.name.as_str() > after)
+                .take_while(|cell| {
+                    let is_full = bytes >= LIST_BYTES_MAX;
+                    bytes += cell.name.len() + cell.value.len();
+                    !is_full
+                })
+                .take(max)
+                .cloned()
+                .collect()
+        });
+        Box::pin(ready(cells.map_err(ReadError::from)))
+    }
+
+    fn swap(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>> {
+        let swapped = if self.is_closed.load(Ordering::Relaxed) {
+            Err(AppendError::Closed)
+        } else {
+            check_changes(&changes)
+                .map(|()| self.contents.lock().cells.swap(changes))
+                .map_err(AppendError::from)
+        };
+        Box::pin(ready(swapped))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Changed> {
+        self.contents.lock().cells.changes.subscribe()
     }
 }

@@ -53,11 +53,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::cells::{Cell, Cells, Change, Changed, Swapped};
 use super::counts::{Counts, IsDeclared};
 use super::error::{AppendError, ReadError};
 use super::follower::Follower;
@@ -81,6 +82,8 @@ pub use stream::Mismatches;
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// Delay between two requests for the end.
 const END_DELAY: Duration = Duration::from_millis(100);
+
+const NO_CELLS: &str = "a stream on NATS keeps no cells yet";
 
 /// The log on a stream. Dropping it without [`Keep::close`] loses no acknowledged record.
 #[derive(Debug)]
@@ -254,6 +257,33 @@ impl Keep for JetStreamLog {
                 let _panicked = task.await;
             }
         })
+    }
+}
+
+/// Still to come: nothing is stored, and nothing is read.
+impl Cells for JetStreamLog {
+    fn read(&self, _name: &str) -> BoxFuture<'_, Result<Option<Cell>, ReadError>> {
+        let error = ReadError::Unreadable(NO_CELLS.to_owned());
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn list(
+        &self,
+        _prefix: &str,
+        _after: &str,
+        _max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Cell>, ReadError>> {
+        let error = ReadError::Unreadable(NO_CELLS.to_owned());
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn swap(&self, _changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>> {
+        let error = AppendError::Refusing(NO_CELLS.to_owned());
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Changed> {
+        broadcast::channel(1).1
     }
 }
 

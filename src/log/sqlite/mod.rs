@@ -42,8 +42,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
+use super::cells::{Cell, Cells, Change, Changed, Swapped};
 use super::counts::IsDeclared;
 use super::error::{AppendError, ReadError};
 use super::follower::Follower;
@@ -78,6 +79,8 @@ pub const HAS_FDATASYNC: bool = cfg!(sqlite_fdatasync);
 
 /// Requests that wait for the writer; more are refused as overload.
 const QUEUE_REQUESTS_MAX: usize = 16_384;
+
+const NO_CELLS: &str = "the embedded log keeps no cells yet";
 
 /// The embedded log. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
@@ -339,6 +342,33 @@ impl Keep for SqliteLog {
             });
             let _panicked = closing.await;
         })
+    }
+}
+
+/// Still to come: nothing is stored, and nothing is read.
+impl Cells for SqliteLog {
+    fn read(&self, _name: &str) -> BoxFuture<'_, Result<Option<Cell>, ReadError>> {
+        let error = ReadError::Unreadable(NO_CELLS.to_owned());
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn list(
+        &self,
+        _prefix: &str,
+        _after: &str,
+        _max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Cell>, ReadError>> {
+        let error = ReadError::Unreadable(NO_CELLS.to_owned());
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn swap(&self, _changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>> {
+        let error = AppendError::Refusing(NO_CELLS.to_owned());
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Changed> {
+        broadcast::channel(1).1
     }
 }
 
