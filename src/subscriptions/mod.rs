@@ -14,31 +14,41 @@
 //! [`Machine`] make the next one, and swaps it. So a gateway that dies leaves nothing but leases
 //! that run out.
 //!
-//! This module is the pure core: the state and the steps from one to the next, what they are
-//! stored as, the ids of deliveries, and the settings. It has no clock, and does not wait, read
-//! or write. Still to come: the cells, the tasks that swap them, the streams to workers, and
-//! the calls.
+//! The core is pure: the state and the steps from one to the next, what they are stored as, the
+//! ids of deliveries, and the settings. It has no clock, and does not wait, read or write. Around
+//! it, [`Running`] is the handle of one subscription, whose task makes the steps, and [`Worker`]
+//! is one stream. Still to come: what is behind these two, and the calls.
 
 #![warn(clippy::indexing_slicing)]
 
 mod ack_id;
 mod cell;
+mod dead;
 mod key;
 mod machine;
 mod name;
+mod running;
 mod settings;
 mod state;
+mod status;
+mod step_error;
+mod worker;
 
 pub use ack_id::{AckId, InvalidAckId};
 pub use cell::InvalidCell;
+pub use dead::{DeadLetter, DeadLetterPage, list_dead_letters};
 pub use key::{Key, KeySource};
 pub use machine::{
     Answer, Body, Candidate, Cause, Counts, DueEvent, Expired, Grant, Letter, LetterChange, Limits,
     Machine, Outcome, OwnLeases, ReadRequest, Reading, SeekError, Settled, Stall,
 };
 pub use name::{InvalidName, Name};
+pub use running::{Clock, Letters, Report, Running, Selection, Surroundings};
 pub use settings::{AskedSettings, Definition, OrderBy, RETRY_DELAY_MOST, SettingError, Settings};
 pub use state::{Lease, State};
+pub use status::Status;
+pub use step_error::StepError;
+pub use worker::{Condition, Delivery, ReceiveOptions, Worker, WorkerFrame};
 
 #[cfg(test)]
 mod tests;

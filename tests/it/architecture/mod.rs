@@ -78,7 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("webhook", &["intake", "net"]),
     ("copy", &["intake", "log", "proto"]),
     ("fanout", &["access", "clerk", "filter", "log", "proto"]),
-    ("subscriptions", &["fanout", "filter"]),
+    ("subscriptions", &["fanout", "filter", "log"]),
     (
         "api",
         &["access", "clerk", "fanout", "filter", "log", "proto"],
