@@ -255,7 +255,10 @@ fn put_grpc_prefix(length: usize, out: &mut BytesMut) {
 }
 
 /// Decodes the event of a record, with what the view includes and without what it removes.
-pub(super) fn event_message(record: RecordRef<'_>, view: &View) -> Result<Event, ReadError> {
+///
+/// # Errors
+/// If it is not an event.
+pub fn event_message(record: RecordRef<'_>, view: &View) -> Result<Event, ReadError> {
     let parts = EventParts::new(record, view);
     let mut encoded = BytesMut::with_capacity(parts.encoded_len());
     parts.encode(&mut encoded);

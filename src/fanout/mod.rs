@@ -41,6 +41,7 @@ mod start;
 mod subscriber;
 mod waiters;
 mod walk;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,10 +54,11 @@ use crate::event::{Cursor, Position};
 use crate::filter::{KnownNames, Scope};
 use crate::log::{Bounds, Read};
 use hub::Hub;
+use start::starting_position;
 
 pub use control::{Control, Delivery};
 pub use error::Error;
-pub use frame::{Encoding, Event, Frame, Payload, View};
+pub use frame::{Encoding, Event, Frame, Payload, View, event_message};
 pub use hub::Config;
 pub use metrics::Metrics;
 pub use names::known_names;
@@ -64,6 +66,7 @@ pub use read::{EventPage, ListRequest};
 pub use registry::{Lag, State, SubscriberPage, SubscriberView};
 pub use request::{OnExpired, Request, Start};
 pub use subscriber::Subscriber;
+pub use worker::WorkerPlace;
 
 /// The fan-out; cheap to clone.
 #[derive(Clone, Debug)]
@@ -111,6 +114,25 @@ impl Fanout {
     /// When its cursor cannot be honoured, there are too many, or the gateway stops.
     pub async fn subscribe(&self, request: Request) -> Result<Subscriber, Error> {
         Subscriber::open(Arc::clone(&self.hub), request).await
+    }
+
+    /// Admits a worker of a subscription, which is one more stream beside those of subscribers.
+    ///
+    /// # Errors
+    /// When there are too many streams, in all or of this principal, or the gateway stops.
+    pub fn admit_worker(&self, principal: &Principal) -> Result<WorkerPlace, Error> {
+        WorkerPlace::take(&self.hub, principal)
+    }
+
+    /// The position that a subscription starts after. The end of the log is asked of the store,
+    /// since other gateways may have appended events that this one has not heard of.
+    ///
+    /// # Errors
+    /// When a cursor cannot be honored or the log not be read.
+    pub async fn place(&self, start: Start, on_expired: OnExpired) -> Result<Position, Error> {
+        let bounds = self.hub.log.confirmed_bounds(Position::START).await?;
+        let (_, position) = starting_position(&self.hub, bounds, start, on_expired).await?;
+        Ok(position)
     }
 
     /// Lists one page of matching events, perhaps none where that takes much to find out.

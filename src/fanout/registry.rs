@@ -90,6 +90,8 @@ pub(super) struct Registry {
 struct Entries {
     next: u64,
     connected: BTreeMap<u64, Arc<SubscriberEntry>>,
+    /// The principals of connected workers.
+    workers: BTreeMap<u64, Principal>,
     /// How many streams each principal holds.
     streams: BTreeMap<String, usize>,
 }
@@ -189,8 +191,30 @@ impl SubscriberEntry {
 }
 
 impl Entries {
-    fn forget(&mut self, entry: &SubscriberEntry) {
-        let principal = entry.principal.name();
+    fn len(&self) -> usize {
+        self.connected.len() + self.workers.len()
+    }
+
+    /// Counts one more stream of a principal, and returns its number.
+    fn admit(&mut self, principal: &Principal, max: usize) -> Result<u64, Error> {
+        if self.len() >= max {
+            return Err(Error::TooManySubscribers(max));
+        }
+        let name = principal.name().to_owned();
+        let held = self.streams.get(&name).copied().unwrap_or(0);
+        let streams_max = principal.policy().streams_max;
+        if let Some(limit) = streams_max.filter(|most| held >= *most) {
+            let principal = name;
+            return Err(Error::TooManyStreams { principal, limit });
+        }
+        self.streams.insert(name, held + 1);
+        let number = self.next;
+        self.next += 1;
+        Ok(number)
+    }
+
+    fn forget(&mut self, principal: &Principal) {
+        let principal = principal.name();
         if let Some(held) = self.streams.get_mut(principal) {
             *held -= 1;
             if *held == 0 {
@@ -209,28 +233,27 @@ impl Registry {
         max: usize,
     ) -> Result<(u64, Arc<SubscriberEntry>), Error> {
         let mut entries = self.lock();
-        if entries.connected.len() >= max {
-            return Err(Error::TooManySubscribers(max));
-        }
-        let principal = entry.principal.name();
-        let held = entries.streams.get(principal).copied().unwrap_or(0);
-        let streams_max = entry.principal.policy().streams_max;
-        if let Some(limit) = streams_max.filter(|most| held >= *most) {
-            let principal = principal.to_owned();
-            return Err(Error::TooManyStreams { principal, limit });
-        }
-        entries.streams.insert(principal.to_owned(), held + 1);
-        let number = entries.next;
-        entries.next += 1;
+        let number = entries.admit(&entry.principal, max)?;
         let entry = Arc::new(entry);
         entries.connected.insert(number, Arc::clone(&entry));
         Ok((number, entry))
     }
 
+    /// Adds a worker, within the same limits.
+    pub(super) fn join_worker(&self, principal: &Principal, max: usize) -> Result<u64, Error> {
+        let mut entries = self.lock();
+        let number = entries.admit(principal, max)?;
+        entries.workers.insert(number, principal.clone());
+        Ok(number)
+    }
+
     pub(super) fn leave(&self, number: u64) {
         let mut entries = self.lock();
         if let Some(entry) = entries.connected.remove(&number) {
-            entries.forget(&entry);
+            entries.forget(&entry.principal);
+        }
+        if let Some(principal) = entries.workers.remove(&number) {
+            entries.forget(&principal);
         }
         drop(entries);
         self.left.notify_waiters();
@@ -239,7 +262,7 @@ impl Registry {
     pub(super) async fn emptied(&self) {
         loop {
             let left = self.left.notified();
-            if self.lock().connected.is_empty() {
+            if self.lock().len() == 0 {
                 return;
             }
             left.await;
@@ -266,16 +289,18 @@ impl Registry {
         views.take(page.most).collect()
     }
 
+    /// How many streams there are.
     pub(super) fn len(&self) -> usize {
-        self.lock().connected.len()
+        self.lock().len()
     }
 
     /// How many streams belong to a principal that is no longer in force.
     pub(super) fn count_ended(&self) -> usize {
         let entries = self.lock();
-        let ended = entries.connected.values();
-        ended
-            .filter(|entry| entry.principal.revocation().is_some())
+        let subscribers = entries.connected.values().map(|entry| &entry.principal);
+        let principals = subscribers.chain(entries.workers.values());
+        principals
+            .filter(|principal| principal.revocation().is_some())
             .count()
     }
 

@@ -4,22 +4,24 @@ use super::error::Error;
 use super::hub::Hub;
 use super::request::{OnExpired, Request, Start};
 use crate::event::Position;
+use crate::log::Bounds;
 
-/// The position that the request asks to start after, and the one to start after in
+/// The position that `start` stands for, and the one to start after in
 /// fact: later, where retention removed what lies between and the policy allows it.
 pub(super) async fn starting_position(
     hub: &Hub,
-    request: &Request,
+    bounds: Bounds,
+    start: Start,
+    on_expired: OnExpired,
 ) -> Result<(Position, Position), Error> {
-    let bounds = hub.log.bounds();
-    let asked = match request.start {
+    let asked = match start {
         Start::Latest => bounds.last,
         Start::Earliest => bounds.trimmed,
         Start::Time(time) => hub.log.position_before(time).await?,
         Start::After(cursor) => hub.position_of(cursor).await?,
     };
-    let is_expired = asked < bounds.trimmed && matches!(request.start, Start::After(_));
-    let position = match request.on_expired {
+    let is_expired = asked < bounds.trimmed && matches!(start, Start::After(_));
+    let position = match on_expired {
         _ if !is_expired => asked,
         OnExpired::Fail => return Err(hub.expired()),
         OnExpired::Earliest => bounds.trimmed,

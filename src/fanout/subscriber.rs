@@ -49,7 +49,11 @@ impl Subscriber {
         if hub.drain.is_cancelled() {
             return Err(Error::Draining);
         }
-        let (asked, from) = starting_position(&hub, &request).await?;
+        let Request {
+            start, on_expired, ..
+        } = request;
+        let bounds = hub.log.bounds();
+        let (asked, from) = starting_position(&hub, bounds, start, on_expired).await?;
         let until = end_of_history(&hub, &request).await?.max(from);
         let entry = SubscriberEntry::new(&request);
         entry.set_position(from);
