@@ -61,11 +61,11 @@
 //! | `copy` | `intake`, `log`, `proto` | `axum`, `tonic` |
 //! | `fanout` | `access`, `clerk`, `filter`, `log`, `proto` | `axum`, `tonic` |
 //! | `subscriptions` | `access`, `clerk`, `fanout`, `filter`, `log` | `axum`, `tonic`, `hyper` |
-//! | `api` | `access`, `clerk`, `fanout`, `filter`, `log`, `proto` | `axum`, `tonic`, `hyper` |
+//! | `api` | `access`, `clerk`, `fanout`, `filter`, `log`, `proto`, `subscriptions` | `axum`, `tonic`, `hyper` |
 //! | `doors` | `access`, `api`, `net`, `proto` | `axum` |
-//! | `ops` | `fanout`, `log`, `net` | `tonic` |
-//! | `app` | `access`, `api`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `webhook` | – |
-//! | `cli` | `access`, `api`, `app`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `webhook` | – |
+//! | `ops` | `fanout`, `log`, `net`, `subscriptions` | `tonic` |
+//! | `app` | `access`, `api`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `subscriptions`, `webhook` | – |
+//! | `cli` | `access`, `api`, `app`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `subscriptions`, `webhook` | – |
 //! | `main` | `cli` | – |
 
 pub mod event;

@@ -8,7 +8,7 @@ use crate::access::AccessConfig;
 use crate::doors::grpc::Exposure;
 use crate::net::CertificateFiles;
 use crate::telemetry::Level;
-use crate::{fanout, log, webhook};
+use crate::{fanout, log, subscriptions, webhook};
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -19,6 +19,8 @@ pub struct Config {
     pub webhook: webhook::Config,
     /// How events are distributed.
     pub fanout: fanout::Config,
+    /// How many subscriptions the log keeps.
+    pub subscriptions: subscriptions::Config,
     /// The log.
     pub log: LogConfig,
     /// What callers without credentials may use.
@@ -78,6 +80,7 @@ impl Default for Config {
         Self {
             webhook: webhook::Config::default(),
             fanout: fanout::Config::default(),
+            subscriptions: subscriptions::Config::default(),
             log: LogConfig::Embedded(log::sqlite::Config::default()),
             doors: DoorConfig::default(),
             access: AccessConfig::default(),

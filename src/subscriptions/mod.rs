@@ -23,6 +23,7 @@
 
 mod ack_id;
 mod cell;
+mod config;
 mod dead;
 mod key;
 mod machine;
@@ -36,6 +37,7 @@ mod worker;
 
 pub use ack_id::{AckId, InvalidAckId};
 pub use cell::InvalidCell;
+pub use config::Config;
 pub use dead::{DeadLetter, DeadLetterPage, list_dead_letters};
 pub use key::{Key, KeySource};
 pub use machine::{

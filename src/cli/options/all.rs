@@ -9,16 +9,18 @@ use super::log::{LogOptions, RetentionOptions};
 use super::logging::LoggingOptions;
 use super::nats::NatsOptions;
 use super::ports::PortOptions;
+use super::subscriptions::SubscriptionOptions;
 use super::webhook::WebhookOptions;
 use crate::app::file::{Document, Key};
 
-const COMPONENTS: [&[Declaration]; 8] = [
+const COMPONENTS: [&[Declaration]; 9] = [
     WebhookOptions::KEYS,
     PortOptions::KEYS,
     LogOptions::KEYS,
     RetentionOptions::KEYS,
     NatsOptions::KEYS,
     FanoutOptions::KEYS,
+    SubscriptionOptions::KEYS,
     DoorOptions::KEYS,
     LoggingOptions::KEYS,
 ];

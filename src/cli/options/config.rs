@@ -11,6 +11,7 @@ use super::logging::LoggingOptions;
 use super::nats;
 use super::ports::PortOptions;
 use super::settings::Settings;
+use super::subscriptions::SubscriptionOptions;
 use super::webhook::WebhookOptions;
 use crate::app::file::{Problem, check_principals};
 use crate::app::{Config, LogConfig};
@@ -115,6 +116,7 @@ fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {
     sources.dedup();
     let mut config = Config {
         fanout: FanoutOptions::read(check).config(check, sources),
+        subscriptions: SubscriptionOptions::read(check).config(check),
         log: LogOptions::read(check).config(check),
         webhook,
         doors,

@@ -28,6 +28,7 @@ mod print;
 mod restart;
 mod settings;
 mod size;
+mod subscriptions;
 mod value;
 mod webhook;
 

@@ -87,7 +87,10 @@ fn other_value(key: &str, directory: &str) -> String {
         "body_limit" => "\"1KiB\"".to_owned(),
         "body_timeout" | "drain_timeout" => "\"1s\"".to_owned(),
         "in_flight_limit" | "ring_size" => "\"8MiB\"".to_owned(),
-        "max_subscribers" | "http_max_connections" | "grpc_max_connections" => "7".to_owned(),
+        "max_subscribers"
+        | "max_subscriptions"
+        | "http_max_connections"
+        | "grpc_max_connections" => "7".to_owned(),
         "log" => "\"nats\"".to_owned(),
         "nats_url" => "\"nats://127.0.0.1:1\"".to_owned(),
         "nats_credentials" | "nats_tls_ca" => path("file.pem"),
