@@ -265,6 +265,19 @@ impl Access {
         }
     }
 
+    /// The principal of this name, with the policy that it has now; [`ANONYMOUS`] too. `None` if
+    /// the configuration names no such principal.
+    #[must_use]
+    pub fn principal(&self, name: &str) -> Option<Principal> {
+        let directory = self.directory.read();
+        if name == ANONYMOUS {
+            return directory.anonymous.clone();
+        }
+        let mut principals = directory.principals.iter();
+        let found = principals.find(|(config, _)| config.name == name);
+        found.map(|(_, principal)| principal.clone())
+    }
+
     /// Authenticates the callers of `config` from now on. Principals that it changes or
     /// removes are revoked.
     pub fn replace(&self, config: AccessConfig) -> Replacement {

@@ -16,6 +16,9 @@ pub struct Policy {
     pub streams_max: Option<usize>,
     /// Whether it sees all connected subscribers, not only its own.
     pub sees_all_subscribers: bool,
+    /// Whether it sees and changes the subscriptions of all owners, not only its own. Receiving
+    /// from one, and acknowledging, stay with its owner.
+    pub operates_all_subscriptions: bool,
 }
 
 impl Policy {

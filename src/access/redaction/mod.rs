@@ -90,6 +90,16 @@ impl Redaction {
         }
     }
 
+    /// Removes what either of the two removes.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let (own, other) = (&self.compiled, &other.compiled);
+        let names: Vec<String> = own.names.union(&other.names).cloned().collect();
+        let is_sealed = |set: &&Sealed| names.iter().any(|name| name == set.name);
+        let sealed = SEALED.iter().filter(is_sealed).collect();
+        Self::compile(&names, &own.rules | &other.rules, sealed)
+    }
+
     /// The encoded event without the fields to remove.
     #[must_use]
     pub fn event<'a>(&self, event_type: &str, encoded: Cow<'a, [u8]>) -> Cow<'a, [u8]> {

@@ -49,11 +49,13 @@ pub fn check(
         None => Policy::default(),
     };
     let beside_others = (!principals.is_empty()).then_some(STREAMS_MAX);
-    // Without principals, every caller may see who is connected.
-    let sees_all_subscribers = anonymous.sees_all_subscribers || principals.is_empty();
+    // Without principals, every caller may see who is connected, and which subscriptions there
+    // are.
+    let is_alone = principals.is_empty();
     AccessConfig {
         anonymous: lets_anonymous_in.then_some(Policy {
-            sees_all_subscribers,
+            sees_all_subscribers: anonymous.sees_all_subscribers || is_alone,
+            operates_all_subscriptions: anonymous.operates_all_subscriptions || is_alone,
             streams_max: anonymous.streams_max.or(beside_others),
             ..anonymous
         }),
@@ -194,6 +196,7 @@ fn read_policy(
     let redaction = read_redaction(fields, &removed, &granted);
     warnings.extend(warning_of_uncovered(principal, &texts_of(&removed)));
     let streams_max = fields.count("max_streams");
+    let is_on = |fields: &mut Fields<'_>, key| fields.switch(key).is_some_and(|on| on.value);
     if streams_max.as_ref().is_some_and(|max| max.value == 0) {
         fields.refuse("max_streams", "max_streams: must be more than 0");
     }
@@ -206,9 +209,8 @@ fn read_policy(
         redaction,
         withholds_payload: fields.switch("payload").is_some_and(|switch| !switch.value),
         streams_max: streams_max.map(|count| count.value),
-        sees_all_subscribers: fields
-            .switch("all_subscribers")
-            .is_some_and(|switch| switch.value),
+        sees_all_subscribers: is_on(fields, "all_subscribers"),
+        operates_all_subscriptions: is_on(fields, "all_subscriptions"),
     }
 }
 

@@ -51,7 +51,11 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
         &["axum", "tonic", "hyper"],
     ),
     ("doors", &["access", "api", "net", "proto"], &["axum"]),
-    ("ops", &["fanout", "log", "net", "subscriptions"], &["tonic"]),
+    (
+        "ops",
+        &["fanout", "log", "net", "subscriptions"],
+        &["tonic"],
+    ),
     (
         "app",
         &[
