@@ -65,20 +65,7 @@ impl<'a> Check<'a> {
         if !self.reported.is_empty() {
             return Err(self.violations());
         }
-        let asks_for_all = types.covers(&TypePattern::everything());
-        Ok(Clauses {
-            types: if asks_for_all {
-                Patterns::default()
-            } else {
-                types
-            },
-            exclude_types,
-            user_ids: filter.user_ids.iter().collect(),
-            organization_ids: filter.organization_ids.iter().collect(),
-            session_ids: filter.session_ids.iter().collect(),
-            sources: filter.sources.iter().collect(),
-            instance_ids: filter.instance_ids.iter().collect(),
-        })
+        Ok(Clauses::new(filter, types, exclude_types))
     }
 
     fn violations(self) -> Violations {

@@ -1,6 +1,7 @@
 //! What a filter demands, field by field.
 
-use super::pattern::Patterns;
+use super::pattern::{Patterns, TypePattern};
+use super::spec::Spec;
 use crate::event::{IndexHint, Values};
 
 /// Nothing in a field stands for everything; but nothing is excluded by no patterns.
@@ -16,6 +17,24 @@ pub(super) struct Clauses {
 }
 
 impl Clauses {
+    /// The clauses of a filter whose patterns were read.
+    pub(super) fn new(filter: &Spec, types: Patterns, exclude_types: Patterns) -> Self {
+        let asks_for_all = types.covers(&TypePattern::everything());
+        Self {
+            types: if asks_for_all {
+                Patterns::default()
+            } else {
+                types
+            },
+            exclude_types,
+            user_ids: filter.user_ids.iter().collect(),
+            organization_ids: filter.organization_ids.iter().collect(),
+            session_ids: filter.session_ids.iter().collect(),
+            sources: filter.sources.iter().collect(),
+            instance_ids: filter.instance_ids.iter().collect(),
+        }
+    }
+
     /// By the most selective field: a user has few events, a type has many.
     pub(super) fn narrowest(&self) -> IndexHint {
         if !self.session_ids.is_empty() {

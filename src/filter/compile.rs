@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use super::check::Check;
 use super::clauses::Clauses;
 use super::known::KnownNames;
-use super::pattern::TypePattern;
+use super::pattern::{Patterns, TypePattern};
 use super::scope::Scope;
 use super::spec::Spec;
 use super::violation::Violations;
@@ -43,6 +43,20 @@ impl Filter {
     /// how many more there are.
     pub fn compile(filter: &Spec, known: &KnownNames, scope: &Scope) -> Result<Self, Violations> {
         Check::new(known, scope).clauses(filter).map(Self::new)
+    }
+
+    /// Compiles a filter that was accepted before, whatever names are known now: a source may
+    /// have been removed since, and its events are still in the log. `None` for one that no
+    /// version accepts.
+    #[must_use]
+    pub fn compile_accepted(filter: &Spec) -> Option<Self> {
+        let patterns = |texts: &[String]| -> Option<Patterns> {
+            let patterns = texts.iter().map(|text| text.parse::<TypePattern>().ok());
+            patterns.collect()
+        };
+        let types = patterns(&filter.types)?;
+        let exclude_types = patterns(&filter.exclude_types)?;
+        Some(Self::new(Clauses::new(filter, types, exclude_types)))
     }
 
     pub(super) fn new(clauses: Clauses) -> Self {
