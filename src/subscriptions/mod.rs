@@ -27,6 +27,7 @@ mod config;
 mod dead;
 mod key;
 mod machine;
+mod metrics;
 mod name;
 mod running;
 mod settings;
@@ -44,6 +45,7 @@ pub use machine::{
     Answer, Body, Candidate, Cause, Counts, DueEvent, Expired, Grant, Letter, LetterChange, Limits,
     Machine, Outcome, OwnLeases, ReadRequest, Reading, SeekError, Settled, Stall,
 };
+pub use metrics::{Metrics, NameMetrics, Observed, Redelivery};
 pub use name::{InvalidName, Name};
 pub use running::{Clock, Letters, Report, Running, Selection, Surroundings};
 pub use settings::{AskedSettings, Definition, OrderBy, RETRY_DELAY_MOST, SettingError, Settings};

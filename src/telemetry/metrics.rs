@@ -61,6 +61,26 @@ where
     declare(registry, name, help, Family::default())
 }
 
+/// Declares one distribution for each set of labels, over the buckets of `constructor`.
+pub fn histograms<L, C>(
+    registry: &mut Registry,
+    name: impl Into<Name>,
+    help: &str,
+    constructor: C,
+) -> Family<L, Histogram, C>
+where
+    L: Clone + Eq + Hash,
+    C: Clone,
+    Family<L, Histogram, C>: Metric,
+{
+    declare(
+        registry,
+        name,
+        help,
+        Family::new_with_constructor(constructor),
+    )
+}
+
 /// Declares a metric that there is already.
 pub(super) fn declare<M: Metric + Clone>(
     registry: &mut Registry,
