@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Gateway, Options, body};
 use crate::preload::{compile, preloaded};
-use crate::sealing::{self, Load, Sealer};
+use crate::sealing::{self, Load, start_sealer};
 use crate::soak::{Figure, figure};
 
 /// What a disk writes whole, or not at all.
@@ -321,7 +321,7 @@ async fn same_answers_after_a_power_cut_while_sealing() {
     let library = compile("trace", directory.path());
     let env = preloaded(&library, "CLERKCAST_TRACE", &path);
     let data_dir = directory.path().join("data");
-    let sealer = Sealer::start(&data_dir, Load::Flood, env);
+    let sealer = start_sealer(&data_dir, Load::Flood, env);
     sealer.has_acknowledged(SEALED_RECORDS).await;
     sealer.kill();
     assert!(sealing::has_merged(&data_dir), "nothing of it was traced");
