@@ -10,6 +10,7 @@ mod access;
 mod architecture;
 mod backup;
 mod calls;
+mod cells;
 mod child;
 mod churn;
 mod client;
