@@ -18,8 +18,15 @@
 
 #![warn(missing_docs)]
 
+mod error;
 mod fault;
+mod gateway;
 pub mod proto;
+mod retry;
+mod silence;
 mod subscriber;
 
-pub use subscriber::{Connection, Error, Subscriber, with_scheme};
+pub use error::Error;
+pub use gateway::{Authorized, Credentials, Gateway, with_scheme};
+pub use retry::Connection;
+pub use subscriber::Subscriber;
