@@ -62,3 +62,4 @@ mod verify;
 mod voice;
 mod wal;
 mod webhook;
+mod worker;

@@ -22,6 +22,16 @@ pub enum Error {
     /// The gateway refused the request, and would again.
     #[error("the gateway refused the request: {} ({:?})", .0.message(), .0.code())]
     Refused(Box<Status>),
+    /// A [`crate::Worker`] stopped before the gateway had answered these outcomes.
+    #[error(
+        "the gateway did not answer for {outcomes} events that were handled ({reason}); they may be handed out again"
+    )]
+    Unanswered {
+        /// How many.
+        outcomes: usize,
+        /// How the last call failed.
+        reason: String,
+    },
 }
 
 /// The status's message, and what caused it.
