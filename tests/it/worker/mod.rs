@@ -1,7 +1,8 @@
-//! The library's worker, against a service that does what the test
+//! The library's worker and the commands that use it, against a service that does what the test
 //! has it do.
 
 mod fake;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
