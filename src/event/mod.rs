@@ -2,6 +2,7 @@
 //! identify an event.
 
 mod attributes;
+mod clock;
 mod cursor;
 mod excerpt;
 mod id;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use numbers::saturating;
 
 pub use attributes::Attributes;
+pub use clock::SteadyClock;
 pub use cursor::{Cursor, InvalidCursor};
 pub use excerpt::Excerpt;
 pub use id::{IdKind, InvalidId};

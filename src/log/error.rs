@@ -75,12 +75,12 @@ impl ReadError {
 /// What is wrong with a cell that was asked for, or with changes of cells.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CellError {
-    /// No cell can have this name.
+    /// No cell can have the name.
     #[error(
         "`{0}` is not the name of a cell: write words of `a` to `z`, `0` to `9`, `-` and `_` with `/` between them, at most 200 bytes"
     )]
     MalformedName(String),
-    /// No names can have this prefix.
+    /// No name can have the prefix.
     #[error("`{0}` is not a prefix of names of cells: write whole words, each with its `/`")]
     MalformedPrefix(String),
     /// A name stands in two changes.

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::cells::StoredCells;
-use super::clock::SteadyClock;
 use super::config::Config;
 use super::files::MOVED;
 use super::index::{Bell, Index};
@@ -13,7 +11,7 @@ use super::retired::RetiredIds;
 use super::runs::Runs;
 use super::schema;
 use super::times::LatestTimes;
-use crate::event::Epoch;
+use crate::event::{Epoch, SteadyClock};
 use crate::log::error::AppendError;
 use crate::log::metrics::Metrics;
 use crate::log::published::Published;
@@ -29,7 +27,6 @@ pub(super) struct Shared {
     /// Held by each read while it lasts, and by the writer to keep readers out.
     pub(super) reading: Arc<RwLock<()>>,
     pub(super) retired_ids: RetiredIds,
-    pub(super) cells: StoredCells,
     /// What finds a position by time, once it has been asked.
     pub(super) times: Mutex<Option<LatestTimes>>,
     pub(super) index: RwLock<Arc<Index>>,

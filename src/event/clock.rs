@@ -1,10 +1,10 @@
-//! How old records are, by a clock that does not leap.
+//! A clock that does not leap: by it records are old, and leases run out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::event::UnixMillis;
-use crate::event::numbers::saturating;
+use super::UnixMillis;
+use super::numbers::saturating;
 
 /// A clock that is set right moves by less.
 const LEAP: Duration = Duration::from_secs(60 * 60);
@@ -15,14 +15,16 @@ const LEAP: Duration = Duration::from_secs(60 * 60);
 /// retention remove everything. Where the leap was right, such as after a suspension,
 /// records stay for longer, until the process starts again.
 #[derive(Debug)]
-pub(super) struct SteadyClock {
+pub struct SteadyClock {
     began: UnixMillis,
     counting_since: Instant,
     has_leapt: AtomicBool,
 }
 
 impl SteadyClock {
-    pub(super) fn start() -> Self {
+    /// A clock that counts from now on.
+    #[must_use]
+    pub fn start() -> Self {
         Self {
             began: UnixMillis::now(),
             counting_since: Instant::now(),
@@ -30,7 +32,8 @@ impl SteadyClock {
         }
     }
 
-    pub(super) fn now(&self) -> UnixMillis {
+    /// The time.
+    pub fn now(&self) -> UnixMillis {
         self.believe(UnixMillis::now(), self.counting_since.elapsed())
     }
 
@@ -40,7 +43,7 @@ impl SteadyClock {
         if leaps && !self.has_leapt.swap(leaps, Ordering::Relaxed) {
             tracing::warn!(
                 seconds = (shown.milliseconds() - counted.milliseconds()) / 1000,
-                "the clock jumped ahead; until the next start, retention counts the time since this start"
+                "the clock jumped ahead; until the next start, retention and deadlines count the time since this start"
             );
         }
         self.has_leapt.store(leaps, Ordering::Relaxed);
