@@ -31,7 +31,7 @@ pub struct Envelope<'a> {
 /// A decoded body.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The attributes that filters, indexes and subscriptions use.
+    /// The attributes that filters and indexes use.
     pub attributes: Attributes,
     /// The encoded `Event`, without `receive_time` and `payload_json`. The encoder of frames
     /// adds them: the former is not known here, and not every subscriber wants the latter.
@@ -88,7 +88,6 @@ pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
             user_id: known(event.user_id),
             organization_id: known(event.organization_id),
             session_id: known(event.session_id),
-            object_id: known(event.object_id),
         },
         event: encoded.freeze(),
         drift: transcoder.drift,
@@ -99,13 +98,18 @@ pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
 /// stored the event. Keeps the send time of the stored event, or else takes the envelope's.
 #[must_use]
 pub fn decode_again(envelope: Envelope<'_>, stored: &[u8], payload: &[u8]) -> Bytes {
-    let before = proto::Event::decode(stored).unwrap_or_default();
-    let send_time = before.send_time.as_ref().map(UnixMillis::from);
     let envelope = Envelope {
-        send_time: send_time.unwrap_or(envelope.send_time),
+        send_time: send_time(stored).unwrap_or(envelope.send_time),
         ..envelope
     };
     decode(envelope, payload).event
+}
+
+/// The send time of a stored event, if it has one.
+#[must_use]
+pub fn send_time(stored: &[u8]) -> Option<UnixMillis> {
+    let event = proto::Event::decode(stored).ok()?;
+    event.send_time.as_ref().map(UnixMillis::from)
 }
 
 fn root(name: &str) -> Path<'_> {

@@ -20,7 +20,7 @@ mod subjects;
 mod transcode;
 mod wire;
 
-pub use decode::{Decoded, Envelope, decode, decode_again};
+pub use decode::{Decoded, Envelope, decode, decode_again, send_time};
 pub(crate) use schema::build_tables;
 pub use schema::decoding;
 pub use transcode::{Drift, DriftKind};

@@ -247,6 +247,14 @@ impl Registry {
         Ok(number)
     }
 
+    /// A number that no subscriber has, for a walk that is not a subscriber's.
+    pub(super) fn take_number(&self) -> u64 {
+        let mut entries = self.lock();
+        let number = entries.next;
+        entries.next += 1;
+        number
+    }
+
     pub(super) fn leave(&self, number: u64) {
         let mut entries = self.lock();
         if let Some(entry) = entries.connected.remove(&number) {
