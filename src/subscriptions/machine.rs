@@ -37,6 +37,7 @@ use super::state::{Lease, Pending, Standing, State};
 
 use indexes::Indexes;
 
+pub(super) use leases::CLOCK_MARGIN;
 pub use leases::OwnLeases;
 pub use letters::{Body, Cause, Letter, LetterChange, ReadRequest, Reading};
 pub use limits::Limits;
@@ -167,6 +168,8 @@ impl Machine {
                 continue;
             }
             if leasable >= credits || !self.has_room() {
+                let before = before(candidate.position);
+                self.state.frontier = self.state.frontier.max(before);
                 return used;
             }
             self.state.frontier = candidate.position;
@@ -302,7 +305,6 @@ impl Machine {
     /// Up to here, everything that matches is acknowledged, dead or passed over.
     #[must_use]
     pub fn handled_through(&self) -> Position {
-        let before = |position: Position| Position::new(position.number().saturating_sub(1));
         let oldest = self.indexes.oldest_from_log();
         oldest.map_or(self.state.frontier, before)
     }
@@ -336,6 +338,10 @@ impl Machine {
         let indexes = &mut self.indexes;
         indexes.insert(position, &self.state.pending, expires_at);
     }
+}
+
+const fn before(position: Position) -> Position {
+    Position::new(position.number().saturating_sub(1))
 }
 
 #[cfg(test)]

@@ -17,29 +17,41 @@
 //! The core is pure: the state and the steps from one to the next, what they are stored as, the
 //! ids of deliveries, and the settings. It has no clock, and does not wait, read or write. Around
 //! it, [`Running`] is the handle of one subscription, whose task makes the steps, and [`Worker`]
-//! is one stream. Still to come: what is behind these two, and the calls.
+//! is one stream. Still to come: the calls.
 
 #![warn(clippy::indexing_slicing)]
 
 mod ack_id;
+mod ask;
 mod cell;
 mod config;
 mod dead;
+mod delivery;
 mod key;
 mod machine;
 mod metrics;
 mod name;
+mod reading;
+mod rooms;
 mod running;
+mod seats;
 mod settings;
+mod shared;
 mod state;
+mod state_cell;
 mod status;
+mod step;
 mod step_error;
 mod worker;
 
 pub use ack_id::{AckId, InvalidAckId};
+pub use ask::Report;
 pub use cell::InvalidCell;
 pub use config::Config;
-pub use dead::{DeadLetter, DeadLetterPage, list_dead_letters};
+pub use dead::{
+    DeadLetter, DeadLetterPage, delete_dead_letters, list_dead_letters, sweep_dead_letters,
+};
+pub use delivery::{Condition, Delivery, ReceiveOptions, WorkerFrame};
 pub use key::{Key, KeySource};
 pub use machine::{
     Answer, Body, Candidate, Cause, Counts, DueEvent, Expired, Grant, Letter, LetterChange, Limits,
@@ -47,12 +59,13 @@ pub use machine::{
 };
 pub use metrics::{Metrics, NameMetrics, Observed, Redelivery};
 pub use name::{InvalidName, Name};
-pub use running::{Clock, Letters, Report, Running, Selection, Surroundings};
+pub use running::{Letters, Running};
 pub use settings::{AskedSettings, Definition, OrderBy, RETRY_DELAY_MOST, SettingError, Settings};
+pub use shared::{Clock, Selection, Surroundings};
 pub use state::{Lease, State};
 pub use status::Status;
 pub use step_error::StepError;
-pub use worker::{Condition, Delivery, ReceiveOptions, Worker, WorkerFrame};
+pub use worker::Worker;
 
 #[cfg(test)]
 mod tests;

@@ -9,80 +9,28 @@
 //! One task makes the steps. It begins with the first call or worker, and ends 10 s after the
 //! last; the handle stays, and has another one begin with the next call.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use super::ack_id::AckId;
-use super::machine::{Limits, Outcome};
+use super::ask::{Ask, DroppedLetter, Join, Move, Reply, Report};
+use super::dead::{LettersAfter, StoredLetter, read_page};
+use super::delivery::ReceiveOptions;
 use super::name::Name;
 use super::settings::Definition;
+use super::shared::{Selection, Shared, Surroundings};
+use super::step;
 use super::step_error::StepError;
-use super::worker::{ReceiveOptions, Worker};
-use crate::event::{Epoch, Position, UnixMillis};
-use crate::fanout::Fanout;
-use crate::filter::{Filter, Scope};
-use crate::log::Log;
+use super::worker::Worker;
+use crate::event::{Epoch, Position};
+use crate::log::{Log, Revision};
 
-/// What all subscriptions of a gateway share; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// The log, with its cells.
-    pub log: Arc<dyn Log>,
-    /// The fan-out of the same log.
-    pub fanout: Fanout,
-    /// A clock that does not leap.
-    pub clock: Clock,
-    /// What each subscription keeps at most.
-    pub limits: Limits,
-    /// Cancelled when the gateway begins to stop: workers' streams end, and calls are served.
-    pub drain: CancellationToken,
-}
-
-/// Shows the time; cheap to clone.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> UnixMillis + Send + Sync>);
-
-impl Clock {
-    /// The clock that `now` shows.
-    pub fn new(now: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// The time.
-    #[must_use]
-    pub fn now(&self) -> UnixMillis {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Clock")
-    }
-}
-
-/// What a subscription is for now: its settings, and what its owner may receive of them.
-#[derive(Clone, Debug)]
-pub struct Selection {
-    /// The filter of the settings within the owner's scope; absent where nothing is left of it,
-    /// or where the owner was removed.
-    pub filter: Option<Filter>,
-    /// What the owner may receive. Events outside are withdrawn, also those looked at before.
-    pub scope: Scope,
-}
-
-/// What a worker reports of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The delivery.
-    pub ack_id: AckId,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Why it failed, for the dead letter; at most 1 KiB is kept.
-    pub reason: String,
-}
+/// Dead letters that are handed out again in one step.
+const REPLAYED_MAX: usize = 1000;
+/// Dead letters that are dropped in one step.
+const DROPPED_MAX: usize = 500;
 
 /// Which dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,81 +44,190 @@ pub enum Letters {
 /// One subscription at this gateway; clones share it.
 #[derive(Clone, Debug)]
 pub struct Running {
-    _private: (),
+    shared: Arc<Shared>,
 }
 
 impl Running {
     /// A handle that does nothing until it is called.
     #[must_use]
     pub fn new(
-        _name: Name,
-        _definition: Definition,
-        _selection: Selection,
-        _surroundings: Surroundings,
+        name: Name,
+        definition: Definition,
+        selection: Selection,
+        surroundings: Surroundings,
     ) -> Self {
-        Self { _private: () }
+        let shared = Shared::new(name, definition, selection, surroundings);
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
-    /// Has the next steps follow other settings, or what the owner may receive now. Cheap where
-    /// nothing changed.
-    pub fn follow(&self, _definition: Definition, _selection: Selection) {}
+    /// Has the next steps follow other settings, or what the owner may receive now.
+    pub fn follow(&self, definition: Definition, selection: Selection) {
+        self.shared.change_orders(|orders| {
+            orders.definition = Arc::new(definition);
+            orders.selection = Arc::new(selection);
+        });
+    }
 
     /// Notes that the subscription was deleted: its workers' streams end, and calls fail.
-    pub fn note_deleted(&self) {}
+    pub fn note_deleted(&self) {
+        self.shared.change_orders(|orders| orders.is_deleted = true);
+    }
 
     /// Workers connected here.
     #[must_use]
     pub fn worker_count(&self) -> usize {
-        0
+        self.shared.seats.len()
     }
 
     /// Completes once nothing that workers of this gateway were sent is outstanding.
-    #[expect(clippy::unused_async, reason = "still to come")]
-    pub async fn settled(&self) {}
+    pub async fn settled(&self) {
+        let mut outstanding = self.shared.outstanding.subscribe();
+        let _handle_is_held = outstanding.wait_for(|count| *count == 0).await;
+    }
 
     /// Records what became of deliveries, at most 1000. Returns, once that is durable, those
     /// whose outcome came too late.
     ///
     /// # Errors
     /// If it is not known to be durable.
-    #[expect(clippy::unused_async, reason = "still to come")]
-    pub async fn settle(&self, _reports: Vec<Report>) -> Result<Vec<AckId>, StepError> {
-        Err(StepError::NotStored("still to come".to_owned()))
+    pub async fn settle(&self, reports: Vec<Report>) -> Result<Vec<AckId>, StepError> {
+        if reports.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(|reply| Ask::Settle(reports, reply)).await
     }
 
     /// Moves the subscription to the events after `to` in the log of `epoch`.
     ///
     /// # Errors
     /// If it is refused, or not known to be durable.
-    #[expect(clippy::unused_async, reason = "still to come")]
-    pub async fn seek(&self, _to: Position, _epoch: Epoch) -> Result<(), StepError> {
-        Err(StepError::NotStored("still to come".to_owned()))
+    pub async fn seek(&self, to: Position, epoch: Epoch) -> Result<(), StepError> {
+        self.change(Move::Seek { to, epoch }).await?;
+        Ok(())
     }
 
     /// Hands dead letters out again. Returns how many.
     ///
     /// # Errors
     /// If it is not known to be durable; some may be handed out all the same.
-    #[expect(clippy::unused_async, reason = "still to come")]
-    pub async fn replay(&self, _letters: Letters) -> Result<u64, StepError> {
-        Err(StepError::NotStored("still to come".to_owned()))
+    pub async fn replay(&self, letters: Letters) -> Result<u64, StepError> {
+        let order_by = self.shared.orders().definition.settings.order_by;
+        let mut count = 0;
+        let mut search = Search::new(&self.shared, letters);
+        let to_candidate = |letter: &StoredLetter, _| letter.candidate(order_by);
+        while let Some(page) = search.next_page(REPLAYED_MAX, to_candidate).await? {
+            count += self.change(Move::Replay(page)).await?;
+        }
+        Ok(count)
     }
 
     /// Drops dead letters. Returns how many.
     ///
     /// # Errors
     /// If it is not known to be durable; some may be dropped all the same.
-    #[expect(clippy::unused_async, reason = "still to come")]
-    pub async fn drop_letters(&self, _letters: Letters) -> Result<u64, StepError> {
-        Err(StepError::NotStored("still to come".to_owned()))
+    pub async fn drop_letters(&self, letters: Letters) -> Result<u64, StepError> {
+        let mut count = 0;
+        let mut search = Search::new(&self.shared, letters);
+        let to_dropped = |letter: &StoredLetter, revision| DroppedLetter {
+            position: letter.position,
+            bytes: letter.bytes(),
+            revision,
+        };
+        while let Some(page) = search.next_page(DROPPED_MAX, to_dropped).await? {
+            count += self.change(Move::Drop(page)).await?;
+        }
+        Ok(count)
     }
 
     /// Opens a worker's stream.
     ///
     /// # Errors
     /// When the subscription cannot continue where it is, or the gateway stops.
-    #[expect(clippy::unused_async, reason = "still to come")]
-    pub async fn receive(&self, _options: ReceiveOptions) -> Result<Worker, StepError> {
-        Err(StepError::NotStored("still to come".to_owned()))
+    pub async fn receive(&self, options: ReceiveOptions) -> Result<Worker, StepError> {
+        if self.shared.is_draining() {
+            return Err(StepError::Draining);
+        }
+        let until = if options.stop_when_handled {
+            let log = &self.shared.surroundings.log;
+            Some(log.confirmed_bounds(Position::START).await?.last)
+        } else {
+            None
+        };
+        let join = Join { options, until };
+        let options = join.options.clone();
+        let seated = self.ask(|reply| Ask::Join(join, reply)).await?;
+        Ok(Worker::new(Arc::clone(&self.shared), seated, &options))
+    }
+
+    async fn change(&self, change: Move) -> Result<u64, StepError> {
+        self.ask(|reply| Ask::Move(change, reply)).await
+    }
+
+    /// Asks the task. One that has just ended did not begin with what it was asked.
+    async fn ask<T>(&self, to_ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, StepError> {
+        let (reply, answer) = oneshot::channel();
+        let mut ask = to_ask(reply);
+        loop {
+            let asks = step::task_of(&self.shared);
+            match asks.send(ask).await {
+                Ok(()) => break,
+                Err(refused) => ask = refused.0,
+            }
+        }
+        let ended = |_| StepError::NotStored("the gateway is stopping".to_owned());
+        answer.await.map_err(ended)?
+    }
+}
+
+/// A walk through the cells of dead letters.
+struct Search<'a> {
+    log: &'a dyn Log,
+    name: &'a Name,
+    /// Those still to be found; absent where all are.
+    ids: Option<BTreeSet<String>>,
+    /// The last cell that was read.
+    after: String,
+}
+
+impl<'a> Search<'a> {
+    fn new(shared: &'a Shared, letters: Letters) -> Self {
+        Self {
+            log: &*shared.surroundings.log,
+            name: &shared.name,
+            ids: match letters {
+                Letters::Ids(ids) => Some(ids.into_iter().collect()),
+                Letters::All => None,
+            },
+            after: String::new(),
+        }
+    }
+
+    /// What `to` makes of the next letters, of about this many; absent at the end. Their bodies
+    /// are not kept.
+    async fn next_page<T>(
+        &mut self,
+        letters_max: usize,
+        to: impl Fn(&StoredLetter, Revision) -> T,
+    ) -> Result<Option<Vec<T>>, StepError> {
+        let mut page = Vec::new();
+        while page.len() < letters_max {
+            let LettersAfter { letters, last } =
+                read_page(self.log, self.name, &self.after).await?;
+            let Some(last) = last else { break };
+            self.after = last;
+            for (letter, revision) in &letters {
+                if self.wants(&letter.id) {
+                    page.push(to(letter, *revision));
+                }
+            }
+        }
+        Ok((!page.is_empty()).then_some(page))
+    }
+
+    /// Whether a letter is asked for. Several sources may have an event of the same id.
+    fn wants(&self, id: &str) -> bool {
+        self.ids.as_ref().is_none_or(|ids| ids.contains(id))
     }
 }

@@ -148,6 +148,47 @@ impl State {
     }
 }
 
+impl State {
+    /// The log that the positions are in.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether an event is a dead letter.
+    #[must_use]
+    pub fn is_dead(&self, position: Position) -> bool {
+        self.dead.contains(&position)
+    }
+
+    /// Whether a dead letter is being handed out again.
+    #[must_use]
+    pub fn is_replaying(&self, position: Position) -> bool {
+        let pending = self.pending.get(&position);
+        pending.is_some_and(|pending| pending.replayed)
+    }
+
+    /// The last dead letter in log order.
+    #[must_use]
+    pub fn newest_dead(&self) -> Option<Position> {
+        self.dead.last().copied()
+    }
+
+    /// Whether an event waits, be it for a worker or for another event.
+    pub(super) fn is_waiting(&self, position: Position) -> bool {
+        let pending = self.pending.get(&position);
+        pending.is_some_and(|pending| matches!(pending.standing, Standing::Waiting { .. }))
+    }
+
+    /// Whether a delivery is with its worker.
+    pub(super) fn is_leased(&self, position: Position, lease: Lease) -> bool {
+        let pending = self.pending.get(&position);
+        pending.is_some_and(|pending| {
+            pending.lease == lease && matches!(pending.standing, Standing::Leased { .. })
+        })
+    }
+}
+
 impl Pending {
     /// An event that was never handed out.
     pub(super) const fn new(key: Key, replayed: bool) -> Self {

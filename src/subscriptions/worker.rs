@@ -1,72 +1,92 @@
 //! One `Receive` stream: what a worker is handed, pulled by its connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::{Grant, Stall};
+use tokio::time::{Instant, sleep_until};
+
+use super::delivery::{ReceiveOptions, WorkerFrame};
+use super::seats::{Seat, Served};
+use super::shared::Shared;
 use super::status::Status;
 use super::step_error::StepError;
-use crate::event::Position;
-use crate::log::Record;
-
-/// What one worker asks for.
-#[derive(Clone, Debug)]
-pub struct ReceiveOptions {
-    /// At most this many deliveries are out that it has not acknowledged.
-    pub outstanding_max: usize,
-    /// The stream ends after this many deliveries.
-    pub events_max: Option<u64>,
-    /// The longest silence.
-    pub heartbeat_interval: Duration,
-    /// The stream ends once all that was in the log when it began is acknowledged or dead.
-    pub stop_when_handled: bool,
-}
-
-/// What a stream carries.
-#[derive(Clone, Debug)]
-pub enum WorkerFrame {
-    /// The stream is open. Always the first frame.
-    Started(Box<Status>),
-    /// An event to handle.
-    Delivery(Box<Delivery>),
-    /// Nothing to hand out for the interval, or the state changed.
-    Heartbeat(Condition),
-}
-
-/// An event to handle. The lease is durable.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// The lease.
-    pub grant: Grant,
-    /// The event, whole: the owner's policy is applied when it is encoded.
-    pub record: Record,
-}
-
-/// What a subscription is doing, as a heartbeat reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// Whether it is paused.
-    pub is_paused: bool,
-    /// What is in the way, if something is.
-    pub stall: Option<Stall>,
-    /// Everything that matches up to here is acknowledged or dead.
-    pub cursor: Position,
-}
 
 /// An open `Receive` stream. Its leases outlive it, except for deliveries that were never taken
 /// from it: these are released when it is dropped.
 #[derive(Debug)]
 pub struct Worker {
-    _private: (),
+    shared: Arc<Shared>,
+    seat: Seat,
+    /// The first frame, until it is taken.
+    started: Option<Box<Status>>,
+    heartbeat_interval: Duration,
+    last_frame: Instant,
+    has_ended: bool,
 }
 
 impl Worker {
+    /// Opens a stream whose place is taken.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        (seat, status): (Seat, Status),
+        options: &ReceiveOptions,
+    ) -> Self {
+        Self {
+            shared,
+            seat,
+            started: Some(Box::new(status)),
+            heartbeat_interval: options.heartbeat_interval,
+            last_frame: Instant::now(),
+            has_ended: false,
+        }
+    }
+
     /// What comes next; nothing once the stream has ended as asked. Cancel-safe. A call of it
     /// means that the connection has room.
     ///
     /// # Errors
-    /// When the subscription is deleted, stops or has to be moved.
-    #[expect(clippy::unused_async, reason = "still to come")]
+    /// When the subscription is deleted, stops or has to be moved. The stream is over.
     pub async fn next(&mut self) -> Option<Result<WorkerFrame, StepError>> {
-        None
+        if self.has_ended {
+            return None;
+        }
+        let frame = match self.started.take() {
+            Some(status) => Some(Ok(WorkerFrame::Started(status))),
+            None => self.wait().await,
+        };
+        self.last_frame = Instant::now();
+        self.has_ended = !matches!(frame, Some(Ok(_)));
+        frame
+    }
+
+    async fn wait(&self) -> Option<Result<WorkerFrame, StepError>> {
+        let drain = &self.shared.surroundings.drain;
+        let seats = &self.shared.seats;
+        loop {
+            if drain.is_cancelled() {
+                return Some(Err(StepError::Draining));
+            }
+            match self.seat.serve() {
+                Served::Delivery(delivery) => {
+                    return Some(Ok(WorkerFrame::Delivery(delivery)));
+                }
+                Served::Changed(condition) => {
+                    return Some(Ok(WorkerFrame::Heartbeat(condition)));
+                }
+                Served::Ended(Ok(())) => return None,
+                Served::Ended(Err(error)) => return Some(Err(error)),
+                Served::Waiting => {}
+            }
+            let heartbeat_due = self.last_frame + self.heartbeat_interval;
+            tokio::select! {
+                () = self.seat.woken() => {}
+                () = drain.cancelled() => {}
+                () = sleep_until(heartbeat_due) => {
+                    if let Some(condition) = seats.condition() {
+                        return Some(Ok(WorkerFrame::Heartbeat(condition)));
+                    }
+                }
+            }
+        }
     }
 }

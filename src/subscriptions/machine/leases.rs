@@ -8,7 +8,7 @@ use crate::event::UnixMillis;
 
 /// How much later than its deadline a lease expires for a process that did not set that deadline:
 /// clocks of gateways are up to one second apart, and as much again for caution.
-pub(super) const CLOCK_MARGIN: Duration = Duration::from_secs(2);
+pub(in crate::subscriptions) const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 
 /// The deadlines that this process set by its own clock. A lease whose deadline another gateway
 /// set, by giving or extending it, expires later.

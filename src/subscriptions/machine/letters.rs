@@ -1,6 +1,6 @@
 //! Dead letters: what a step reads before it, and what it writes beside the state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::ack_id::AckId;
 use super::super::key::Key;
@@ -35,6 +35,8 @@ pub struct Reading {
     pub bodies: BTreeMap<Position, Body>,
     /// Dead letters.
     pub letters: BTreeMap<Position, Letter>,
+    /// What was named and is left for a later step. No outcome of these may be settled.
+    pub unread: BTreeSet<Position>,
 }
 
 /// What to read for a step.

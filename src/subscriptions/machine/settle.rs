@@ -102,9 +102,11 @@ impl Machine {
     }
 
     /// Has the leases that ran out count as failures. Those whose deadline another gateway set
-    /// do so 2 s late.
+    /// do so 2 s late. What is left unread waits for a later step.
     pub fn expire(&mut self, reading: &mut Reading, now: UnixMillis) -> Vec<Expired> {
-        let expired: Vec<Position> = self.indexes.expired(now).collect();
+        let expired = self.indexes.expired(now);
+        let expired = expired.filter(|position| !reading.unread.contains(position));
+        let expired: Vec<Position> = expired.collect();
         let expired = expired.into_iter().map(|position| Expired {
             position,
             letter: self.fail(position, Cause::Deadline, None, reading, now),

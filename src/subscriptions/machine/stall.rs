@@ -110,6 +110,14 @@ impl Machine {
         }
     }
 
+    /// When a subscription with as many pending events as there may be counts as stalled, if
+    /// nothing is acknowledged until then.
+    #[must_use]
+    pub fn stalls_at(&self) -> Option<UnixMillis> {
+        let is_full = !self.settings.paused && self.state.pending.len() >= self.limits.pending;
+        is_full.then(|| self.state.acknowledged_at.after(STALLED_AFTER))
+    }
+
     /// Whether retention took events that were not handled, which the settings do not allow.
     fn is_expired(&self, trimmed: Position) -> bool {
         self.settings.on_expired == OnExpired::Fail && trimmed > self.handled_through()

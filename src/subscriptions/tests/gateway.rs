@@ -194,6 +194,7 @@ impl Step<'_> {
         Reading {
             bodies: request.bodies.into_iter().map(body).collect(),
             letters: request.letters.into_iter().filter_map(letter).collect(),
+            ..Reading::default()
         }
     }
 

@@ -1,0 +1,293 @@
+//! What a step reads and writes: the state's cell, the cells of dead letters, and the bodies of
+//! events that may become dead letters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use super::super::ask::Move;
+use super::super::dead::{self, DEADLINE_PASSED, Death, StoredLetter};
+use super::super::machine::{Body, Cause, DueEvent, LetterChange, ReadRequest, Reading};
+use super::super::name::Name;
+use super::super::reading::{Found, look_up};
+use super::super::state::Lease;
+use super::super::state_cell::{StateCell, cell_name, read_state};
+use super::super::step_error::StepError;
+use crate::event::numbers::saturating;
+use crate::event::{Epoch, Position};
+use crate::log::{Change, Log, Read, Record, Revision};
+
+/// One step reads, and so changes, at most this many dead letters and bodies of others to come.
+const STEP_LETTERS_MAX: usize = 256;
+/// A step reads no more of them once they reach this many bytes, and leaves the rest for the
+/// next one.
+const STEP_BYTES_MAX: usize = 4 << 20;
+/// Cells read at the same time.
+const READS_MAX: usize = 16;
+
+/// The cells and the log, as one subscription uses them.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) name: Name,
+}
+
+/// What was read for a step.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    pub(super) reading: Reading,
+    /// Events that may become dead letters.
+    records: BTreeMap<Position, Record>,
+    /// Dead letters that may change.
+    letters: BTreeMap<Position, StoredLetter>,
+    /// Of the cells of letters, also of those that do not count.
+    revisions: BTreeMap<Position, Revision>,
+}
+
+/// What was read of events that are due.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    pub(super) records: Vec<Record>,
+    /// Neither the log nor a dead letter's cell has these.
+    pub(super) gone: BTreeSet<Position>,
+}
+
+impl Store {
+    pub(super) async fn read_state(&self, first_generation: u64) -> Result<StateCell, StepError> {
+        read_state(&*self.log, &self.name, first_generation).await
+    }
+
+    /// Reads what a step needs: bodies if the positions are in the log of `epoch`, which is
+    /// there.
+    pub(super) async fn prepare(
+        &self,
+        request: ReadRequest,
+        change: Option<&Move>,
+        epoch: Epoch,
+    ) -> Result<Prepared, StepError> {
+        let mut prepared = Prepared::default();
+        let mut letters: BTreeSet<Position> = request.letters.into_iter().collect();
+        let mut bodies: BTreeSet<Position> = request.bodies.into_iter().collect();
+        prepared.leave_beyond(STEP_LETTERS_MAX, &mut letters);
+        prepared.leave_beyond(STEP_LETTERS_MAX - letters.len(), &mut bodies);
+        let bytes = self.read_letters(&mut prepared, letters).await?;
+        if epoch == self.log.epoch() {
+            let bytes_left = STEP_BYTES_MAX.saturating_sub(bytes);
+            self.read_bodies(&mut prepared, bodies, bytes_left).await?;
+        }
+        if let Some(Move::Drop(dropped)) = change {
+            let revisions = dropped.iter();
+            let revisions = revisions.map(|letter| (letter.position, letter.revision));
+            prepared.revisions.extend(revisions);
+        }
+        Ok(prepared)
+    }
+
+    /// Reads dead letters. Returns how many bytes they have.
+    async fn read_letters(
+        &self,
+        prepared: &mut Prepared,
+        mut positions: BTreeSet<Position>,
+    ) -> Result<usize, StepError> {
+        let mut bytes = 0;
+        while !positions.is_empty() {
+            if bytes >= STEP_BYTES_MAX {
+                prepared.reading.unread.append(&mut positions);
+                break;
+            }
+            let group = take_first(READS_MAX, &mut positions);
+            for (position, letter, revision) in self.letters(group).await? {
+                bytes += letter.payload.len();
+                prepared.reading.letters.insert(position, letter.letter());
+                prepared.revisions.insert(position, revision);
+                prepared.letters.insert(position, letter);
+            }
+        }
+        Ok(bytes)
+    }
+
+    async fn read_bodies(
+        &self,
+        prepared: &mut Prepared,
+        positions: BTreeSet<Position>,
+        bytes_max: usize,
+    ) -> Result<(), StepError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let last = self.log.bounds().last;
+        let log: &dyn Read = &*self.log;
+        // At least one, or a step would never come to it.
+        let Found { records, gone } = look_up(log, positions.clone(), bytes_max.max(1)).await?;
+        let is_unread = |position: &Position| {
+            !records.contains_key(position) && !gone.contains(position) && *position <= last
+        };
+        let unread = positions.into_iter().filter(is_unread);
+        prepared.reading.unread.extend(unread);
+        let bodies = &mut prepared.reading.bodies;
+        bodies.extend(gone.into_iter().map(|position| (position, Body::Gone)));
+        for (position, record) in &records {
+            let bytes = saturating(record.entry.payload.len());
+            bodies.insert(*position, Body::Kept(bytes));
+        }
+        // Left over from a swap that was stored in part, or from before a seek.
+        let mut dying: BTreeSet<Position> = records.keys().copied().collect();
+        while !dying.is_empty() {
+            let group = take_first(READS_MAX, &mut dying);
+            for (position, _, revision) in self.letters(group).await? {
+                prepared.revisions.insert(position, revision);
+            }
+        }
+        prepared.records = records;
+        Ok(())
+    }
+
+    /// Reads the letters at some positions, whether they count or not.
+    async fn letters(
+        &self,
+        positions: BTreeSet<Position>,
+    ) -> Result<Vec<(Position, StoredLetter, Revision)>, StepError> {
+        let read = |position: Position| async move {
+            let name = dead::cell_name(&self.name, position);
+            let Some(cell) = self.log.read(&name).await? else {
+                return Ok::<_, StepError>(None);
+            };
+            let letter = StoredLetter::decode(&cell.value)?;
+            Ok(Some((position, letter, cell.revision)))
+        };
+        let letters = try_join_all(positions.into_iter().map(read)).await?;
+        Ok(letters.into_iter().flatten().collect())
+    }
+
+    /// Reads the revisions again that another process may have changed.
+    pub(super) async fn refresh_dropped(&self, change: &mut Move) -> Result<(), StepError> {
+        let Move::Drop(dropped) = change else {
+            return Ok(());
+        };
+        let mut positions = dropped.iter().map(|letter| letter.position).collect();
+        let mut revisions = BTreeMap::new();
+        while !BTreeSet::is_empty(&positions) {
+            let group = take_first(READS_MAX, &mut positions);
+            for (position, _, revision) in self.letters(group).await? {
+                revisions.insert(position, revision);
+            }
+        }
+        dropped.retain_mut(|letter| match revisions.get(&letter.position) {
+            Some(revision) => {
+                letter.revision = *revision;
+                true
+            }
+            None => false,
+        });
+        Ok(())
+    }
+
+    /// The changes of a swap: letters that are written, the state, letters that are deleted.
+    pub(super) fn changes<'a>(
+        &self,
+        prepared: &Prepared,
+        letters: &BTreeMap<Position, LetterChange>,
+        (state, revision): (Vec<u8>, Option<Revision>),
+        reason: impl Fn(Position, Lease) -> Option<&'a str>,
+    ) -> Vec<Change> {
+        let mut written = Vec::new();
+        let mut deleted = Vec::new();
+        for change in letters.values() {
+            match *change {
+                LetterChange::Write {
+                    position,
+                    deliveries,
+                    lease,
+                    cause,
+                    dead_time,
+                    again,
+                } => {
+                    let reason = match cause {
+                        Cause::Deadline => None,
+                        Cause::Failed | Cause::Rejected => reason(position, lease),
+                    };
+                    let death = Death {
+                        deliveries,
+                        lease,
+                        reason: reason.unwrap_or(DEADLINE_PASSED).to_owned(),
+                        dead_time,
+                    };
+                    let letter = prepared.letter(position, death, again);
+                    written.extend(letter.map(|letter| Change {
+                        name: dead::cell_name(&self.name, position),
+                        expected: prepared.revisions.get(&position).copied(),
+                        value: Some(letter.encode()),
+                    }));
+                }
+                LetterChange::Delete { position } => {
+                    let revision = prepared.revisions.get(&position);
+                    deleted.extend(revision.map(|revision| Change {
+                        name: dead::cell_name(&self.name, position),
+                        expected: Some(*revision),
+                        value: None,
+                    }));
+                }
+            }
+        }
+        written.push(Change {
+            name: cell_name(&self.name),
+            expected: revision,
+            value: Some(state.into()),
+        });
+        written.append(&mut deleted);
+        written
+    }
+
+    /// Reads events that are due: of the log, or of dead letters.
+    pub(super) async fn fetch(self, due: Vec<DueEvent>) -> Result<Fetched, StepError> {
+        let (letters, events): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| due.replayed);
+        let positions = |due: Vec<DueEvent>| due.into_iter().map(|due| due.position).collect();
+        let log: &dyn Read = &*self.log;
+        let Found { records, gone } = look_up(log, positions(events), STEP_BYTES_MAX).await?;
+        let mut fetched = Fetched {
+            records: records.into_values().collect(),
+            gone,
+        };
+        let mut letters: BTreeSet<Position> = positions(letters);
+        let mut bytes = 0;
+        while !letters.is_empty() && bytes < STEP_BYTES_MAX {
+            let mut group = take_first(READS_MAX, &mut letters);
+            for (position, letter, _) in self.letters(group.clone()).await? {
+                bytes += letter.payload.len();
+                group.remove(&position);
+                fetched.records.push(letter.to_record());
+            }
+            fetched.gone.append(&mut group);
+        }
+        Ok(fetched)
+    }
+}
+
+impl Prepared {
+    /// Leaves all but the first positions for a later step.
+    fn leave_beyond(&mut self, most: usize, positions: &mut BTreeSet<Position>) {
+        let first = take_first(most, positions);
+        self.reading.unread.append(positions);
+        *positions = first;
+    }
+
+    /// The letter of an event that is given up.
+    fn letter(&self, position: Position, death: Death, again: bool) -> Option<StoredLetter> {
+        if again {
+            let letter = self.letters.get(&position).cloned();
+            return letter.map(|letter| letter.again(death));
+        }
+        let record = self.records.get(&position);
+        record.map(|record| StoredLetter::new(record, death))
+    }
+}
+
+/// Takes the lowest positions, at most this many.
+fn take_first(most: usize, positions: &mut BTreeSet<Position>) -> BTreeSet<Position> {
+    let Some(next) = positions.iter().nth(most).copied() else {
+        return std::mem::take(positions);
+    };
+    let rest = positions.split_off(&next);
+    std::mem::replace(positions, rest)
+}

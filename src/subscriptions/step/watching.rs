@@ -1,0 +1,227 @@
+//! What a task waits for, and how it learns of other gateways' steps.
+
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::super::machine::{Machine, OwnLeases};
+use super::super::state_cell::{StateCell, cell_name};
+use super::super::status::first_state;
+use super::super::step_error::StepError;
+use super::{Fetched, Known, LINGER, MOVED_MAX, NEWS_PATIENCE, STEP_PATIENCE, Task};
+use crate::event::UnixMillis;
+use crate::fanout;
+use crate::log::Changed;
+
+/// Another gateway may have an end of the log that this one has not heard of yet.
+const FETCH_AGAIN: Duration = Duration::from_millis(50);
+
+impl Task {
+    /// Waits until there may be something to do, and takes the calls that are there.
+    pub(super) async fn wait(&mut self) {
+        if !self.has_more {
+            self.wait_for_news().await;
+        }
+        while !self.queue.is_full()
+            && let Ok(ask) = self.asks.try_recv()
+        {
+            self.queue.push(ask);
+        }
+        let patience = self.return_patience();
+        let returned = self.shared.seats.take_returned(patience);
+        self.queue.release(returned);
+        let has_streams = self.shared.seats.len() > 0;
+        if !self.queue.is_empty() || has_streams || self.had_streams {
+            self.last_used = Instant::now();
+        }
+        self.had_streams = has_streams;
+        while let Ok(changed) = self.changes.try_recv() {
+            self.note_changed(&changed);
+        }
+    }
+
+    async fn wait_for_news(&mut self) {
+        let wake_at = self.wake_at();
+        let reads_on = self.reads_on();
+        let is_fetching = self.fetch.is_some();
+        let fetch = async {
+            match &mut self.fetch {
+                Some(fetch) => fetch.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ask = self.asks.recv() => {
+                if let Some(ask) = ask {
+                    self.queue.push(ask);
+                }
+            }
+            () = self.shared.seats.news.notified() => {}
+            changed = self.changes.recv() => match changed {
+                Ok(changed) => self.note_changed(&changed),
+                Err(RecvError::Lagged(_)) => self.is_stale = true,
+                // The log is closed, which the next step finds out.
+                Err(RecvError::Closed) => sleep_until(wake_at).await,
+            },
+            read = self.ahead.read_on(), if reads_on => self.note_read(read),
+            fetched = fetch, if is_fetching => self.note_fetched(fetched),
+            () = sleep_until(wake_at) => {}
+        }
+    }
+
+    /// Whether the walk reads on: for streams, while events can be handed out.
+    pub(super) fn reads_on(&self) -> bool {
+        let machine = self.known.as_ref().map(|known| &known.machine);
+        self.ahead.has_room()
+            && !self.shared.is_draining()
+            && machine.is_some_and(|machine| !machine.settings().paused)
+    }
+
+    fn note_changed(&mut self, changed: &Changed) {
+        if *changed.name != *cell_name(&self.shared.name) {
+            return;
+        }
+        let known = self.known.as_ref().and_then(|known| known.revision);
+        // What this process wrote comes back too.
+        let is_known = changed.revision.is_some() && changed.revision <= known;
+        self.is_stale |= !is_known;
+    }
+
+    pub(super) fn note_read(&mut self, read: Result<(), fanout::Error>) {
+        match read {
+            // Retention has overtaken the walk, and the next turn goes by the settings.
+            Ok(()) | Err(fanout::Error::CursorExpired { .. }) => {}
+            Err(error) => self.note_failed(&StepError::Walk(error)),
+        }
+    }
+
+    fn note_fetched(&mut self, fetched: Result<Fetched, StepError>) {
+        self.fetch = None;
+        match fetched {
+            Ok(Fetched { records, gone }) => {
+                let is_empty = records.is_empty() && gone.is_empty();
+                self.fetch_at = is_empty.then(|| Instant::now() + FETCH_AGAIN);
+                for record in records {
+                    self.ahead.keep(record);
+                }
+                self.gone.extend(gone);
+            }
+            Err(error) => self.note_failed(&error),
+        }
+    }
+
+    /// When time alone is a reason to look again.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let mut wake_at = now + NEWS_PATIENCE;
+        if self.shared.seats.len() == 0 {
+            wake_at = wake_at.min(self.last_used + LINGER);
+        } else if let Some(known) = &self.known {
+            let clock = self.shared.surroundings.clock.now();
+            let machine = &known.machine;
+            let later = |at: &UnixMillis| *at > clock;
+            let next = [
+                machine.next_change(clock),
+                machine.stalls_at().filter(later),
+            ];
+            for at in next.into_iter().flatten() {
+                wake_at = wake_at.min(now + at.since(clock));
+            }
+        }
+        let patience = self.return_patience();
+        let returned = self.shared.seats.next_return(patience);
+        let moved = self.moved_at.map(|moved_at| moved_at + MOVED_MAX);
+        for at in [returned, moved, self.fetch_at].into_iter().flatten() {
+            wake_at = wake_at.min(at);
+        }
+        match self.retry_at {
+            Some(retry_at) => wake_at.max(retry_at),
+            None => wake_at,
+        }
+    }
+
+    /// How long a connection may leave its deliveries, before they are given back.
+    fn return_patience(&self) -> Duration {
+        self.orders.definition.settings.ack_deadline / 2
+    }
+
+    /// Reads the state where it is unknown, or may have been changed by another process.
+    pub(super) async fn refresh(&mut self) -> Result<(), StepError> {
+        let is_old = |known: &Known| known.read_at.elapsed() >= NEWS_PATIENCE;
+        let is_current = self.known.as_ref().is_some_and(|known| !is_old(known));
+        if is_current && !self.is_stale {
+            return Ok(());
+        }
+        self.is_stale = false;
+        let first_generation = self.orders.definition.first_generation();
+        let read = timeout(STEP_PATIENCE, self.store.read_state(first_generation)).await;
+        let late = |_| StepError::NotStored("the log does not answer".to_owned());
+        let read = read.map_err(late).flatten();
+        if read.is_err() {
+            self.is_stale = true;
+        }
+        self.note_state(read?);
+        self.note_end().await
+    }
+
+    /// Takes a state that was read from its cell.
+    pub(super) fn note_state(&mut self, cell: StateCell) {
+        let read_at = Instant::now();
+        if let Some(known) = &mut self.known
+            && known.revision == cell.revision
+        {
+            known.read_at = read_at;
+            return;
+        }
+        let StateCell { revision, state } = cell;
+        let own = self.take_own_leases();
+        let definition = &self.orders.definition;
+        let state = state.unwrap_or_else(|| first_state(definition));
+        if self.generation != state.generation() {
+            self.generation = state.generation();
+            self.shared.seats.void_deliveries();
+        }
+        self.holders.follow(&state);
+        self.ahead.note_stored(&state);
+        self.ahead.discard_unneeded(&state);
+        self.gone.clear();
+        self.moved_at = None;
+        let settings = definition.settings.clone();
+        let limits = self.shared.surroundings.limits;
+        let machine = Machine::new(state, settings, limits, own);
+        self.known = Some(Known {
+            machine,
+            revision,
+            read_at,
+        });
+    }
+
+    /// Gives up what is known of the state.
+    pub(super) fn forget_state(&mut self) {
+        self.own = self.take_own_leases();
+    }
+
+    fn take_own_leases(&mut self) -> OwnLeases {
+        match self.known.take() {
+            Some(known) => known.machine.into_own_leases(),
+            None => std::mem::take(&mut self.own),
+        }
+    }
+
+    /// Notes whether the state is ahead of the log. Another gateway may know a later end.
+    async fn note_end(&mut self) -> Result<(), StepError> {
+        let Some(known) = &self.known else {
+            return Ok(());
+        };
+        if self.shared.seats.len() == 0 && !self.queue.has_joins() {
+            return Ok(());
+        }
+        let log = &self.shared.surroundings.log;
+        let frontier = known.machine.state().frontier();
+        self.is_ahead = known.machine.state().epoch() == log.epoch()
+            && frontier > log.bounds().last
+            && frontier > log.confirmed_bounds(frontier).await?.last;
+        Ok(())
+    }
+}
