@@ -31,7 +31,7 @@ pub struct Envelope<'a> {
 /// A decoded body.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The attributes that filters and indexes use.
+    /// The attributes that filters, indexes and subscriptions use.
     pub attributes: Attributes,
     /// The encoded `Event`, without `receive_time` and `payload_json`. The encoder of frames
     /// adds them: the former is not known here, and not every subscriber wants the latter.
@@ -88,6 +88,7 @@ pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
             user_id: known(event.user_id),
             organization_id: known(event.organization_id),
             session_id: known(event.session_id),
+            object_id: known(event.object_id),
         },
         event: encoded.freeze(),
         drift: transcoder.drift,

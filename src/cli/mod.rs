@@ -3,21 +3,30 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 success, 1
 //! failure, 2 the command line or the configuration is wrong, 130 interrupted.
 
+mod advice;
 mod backup;
 mod config;
+mod connect;
 mod copy;
 mod dev;
 mod failure;
 mod input;
+mod json;
+mod narrowing;
+mod notices;
 pub mod options;
 mod post;
+mod printer;
 mod reload;
 mod secrets;
+mod selection;
 mod send;
 mod serve;
+mod subscription;
 mod tail;
 mod token;
 mod verify;
+mod work;
 
 use clap::{Parser, Subcommand};
 
@@ -74,7 +83,13 @@ enum Command {
     /// Subscribe, and print events as they come.
     ///
     /// Runs until interrupted. When the gateway is away, it tries again and goes on where it was.
-    Tail(tail::TailArgs),
+    Tail(Box<tail::TailArgs>),
+    /// Manage subscriptions, which the gateway keeps for a group of workers.
+    Subscription(subscription::SubscriptionArgs),
+    /// Run a command for each event of a subscription.
+    ///
+    /// Runs until interrupted. When the gateway is away, it tries again.
+    Work(Box<work::WorkArgs>),
     /// Explain offline why a delivery's signature is valid or not.
     ///
     /// Reports how frameworks, proxies or editors changed the body. Exits with 0 if the signature
@@ -118,7 +133,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(*args).await,
         Command::Dev(args) => dev::run(*args).await,
         Command::Send(args) => send::run(args).await,
-        Command::Tail(args) => tail::run(args).await,
+        Command::Tail(args) => tail::run(*args).await,
+        Command::Subscription(args) => subscription::run(args).await,
+        Command::Work(args) => work::run(*args).await,
         Command::Verify(args) => verify::run(&args),
         Command::Copy(args) => copy::run(*args).await,
         Command::Backup(args) => backup::run(args).await,

@@ -1,4 +1,4 @@
-//! What filters and indexes look at, and nothing else of an event.
+//! What filters, indexes and subscriptions look at, and nothing else of an event.
 
 /// An event's attributes, each a `T`: `Attributes<&str>` borrows them, where they lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub struct Attributes<T = String> {
     pub organization_id: Option<T>,
     /// The session concerned (`sess_…`).
     pub session_id: Option<T>,
+    /// What the event is about (`data.id`); absent in records from before it was noted. Not for
+    /// filters: subscriptions order events by it that concern no user and no organization.
+    pub object_id: Option<T>,
 }
 
 impl<T> Attributes<T> {
@@ -28,6 +31,7 @@ impl<T> Attributes<T> {
             user_id: self.user_id.as_ref().map(&mut to),
             organization_id: self.organization_id.as_ref().map(&mut to),
             session_id: self.session_id.as_ref().map(&mut to),
+            object_id: self.object_id.as_ref().map(&mut to),
         }
     }
 }

@@ -344,6 +344,7 @@ pub(super) mod tests {
                 organization_id: organization.as_deref(),
                 session_id: session.as_deref(),
                 instance_id: None,
+                object_id: None,
             };
             match compile(&asked) {
                 Ok(compiled) => {

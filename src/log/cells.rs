@@ -39,7 +39,7 @@ pub const SWAP_BYTES_MAX: usize = 16 << 20;
 /// The most changes in one swap.
 pub const SWAP_CHANGES_MAX: usize = 1_024;
 /// A page of a list ends with the cell that reaches this many bytes of names and values.
-pub const LIST_BYTES_MAX: usize = 8 << 20;
+pub const LIST_BYTES_MAX: usize = 4 << 20;
 
 /// Small named values beside the records, each replaced as a whole. The module's documentation
 /// is the law.

@@ -1,11 +1,22 @@
 //! What the log counts.
 
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{counter, gauge, histogram};
+use super::cells::Swapped;
+use super::error::AppendError;
+use crate::telemetry::metrics::{counter, family, gauge, histogram};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
 
 /// The log's metrics; clones share them.
 #[derive(Clone, Debug)]
@@ -29,6 +40,8 @@ pub struct Metrics {
     pub(super) segments: Gauge,
     pub(super) unsealed_records: Gauge,
     pub(super) segment_build_seconds: Histogram,
+    cell_swaps: Family<OutcomeLabel, Counter>,
+    cell_swap_seconds: Histogram,
 }
 
 impl Metrics {
@@ -105,6 +118,30 @@ impl Metrics {
                 "Time to build a segment of the embedded log's index and to make it durable",
                 exponential_buckets(0.001, 2.0, 14),
             ),
+            cell_swaps: family(
+                registry,
+                "cell_swaps",
+                "Swaps of cells, which hold what subscriptions remember, by outcome",
+            ),
+            cell_swap_seconds: histogram(
+                registry,
+                "cell_swap_seconds",
+                "Time of one swap of cells, from the request to the answer",
+                exponential_buckets(0.000_1, 2.0, 16),
+            ),
         }
+    }
+
+    /// Notes the answer to a swap of cells, and how long it took.
+    pub(super) fn note_swap(&self, swapped: &Result<Swapped, AppendError>, took: Duration) {
+        let outcome = match swapped {
+            Ok(Swapped::Stored(_)) => "stored",
+            Ok(Swapped::Conflict(_)) => "conflict",
+            Err(_) => "failed",
+        };
+        self.cell_swaps
+            .get_or_create(&OutcomeLabel { outcome })
+            .inc();
+        self.cell_swap_seconds.observe(took.as_secs_f64());
     }
 }

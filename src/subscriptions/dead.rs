@@ -147,7 +147,6 @@ impl StoredLetter {
             position: self.position,
             event_id: &self.id,
             attributes: self.attributes.as_ref(),
-            object_id: None,
         };
         Candidate::new(self.position, Key::of(order_by, source))
     }

@@ -19,10 +19,8 @@ pub struct KeySource<'a> {
     pub position: Position,
     /// The event's own id.
     pub event_id: &'a str,
-    /// What filters look at.
+    /// The ids that it concerns.
     pub attributes: Attributes<&'a str>,
-    /// What the event is about; absent in records from before it was noted.
-    pub object_id: Option<&'a str>,
 }
 
 impl Key {
@@ -52,7 +50,7 @@ impl Key {
             OrderBy::None => return Self(event.position.number()),
             OrderBy::Log => return Self(0),
         };
-        let object = event.object_id.map(|id| ("object", id));
+        let object = event.attributes.object_id.map(|id| ("object", id));
         let (kind, id) = promoted.or(object).unwrap_or(("event", event.event_id));
         Self::hash(event.attributes.source, kind, id)
     }
@@ -84,9 +82,9 @@ mod tests {
                 source: "default",
                 user_id,
                 organization_id,
+                object_id,
                 ..Attributes::default()
             },
-            object_id,
         }
     }
 

@@ -165,7 +165,6 @@ impl ReadAhead {
                 position: record.position,
                 event_id: &entry.id,
                 attributes: entry.attributes.as_ref(),
-                object_id: None,
             };
             let key = Key::of(self.order_by, source);
             let candidate = Candidate::new(record.position, key);

@@ -379,6 +379,7 @@ async fn the_last_of_two_keys_counts_everywhere() {
         Some(1_744_276_393)
     );
     assert_eq!([&event.object_id, &event.user_id], ["user_3", "user_3"]);
+    assert_eq!(of_it.attributes.object_id.as_deref(), Some("user_3"));
     let request = event.http_request.clone().expect("a request");
     assert_eq!(request.client_ip.as_deref(), Some("192.0.2.4"));
     let user = user(event);

@@ -18,9 +18,10 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::cells;
 use crate::harness::{Gateway, Options, body};
 use crate::preload::{compile, preloaded};
-use crate::sealing::{self, Load, Sealer};
+use crate::sealing::{self, Load, start_sealer};
 use crate::soak::{Figure, figure};
 
 /// What a disk writes whole, or not at all.
@@ -29,6 +30,8 @@ const CONNECTIONS: usize = 8;
 const EVENTS: usize = 1200;
 /// Records of the process that seals.
 const SEALED_RECORDS: usize = 3_000;
+/// What the process that swaps has answered.
+const SWAPS_AND_EVENTS: usize = 3_000;
 
 #[derive(Debug, PartialEq, Eq)]
 enum SyncCall {
@@ -321,7 +324,7 @@ async fn same_answers_after_a_power_cut_while_sealing() {
     let library = compile("trace", directory.path());
     let env = preloaded(&library, "CLERKCAST_TRACE", &path);
     let data_dir = directory.path().join("data");
-    let sealer = Sealer::start(&data_dir, Load::Flood, env);
+    let sealer = start_sealer(&data_dir, Load::Flood, env);
     sealer.has_acknowledged(SEALED_RECORDS).await;
     sealer.kill();
     assert!(sealing::has_merged(&data_dir), "nothing of it was traced");
@@ -334,6 +337,26 @@ async fn same_answers_after_a_power_cut_while_sealing() {
         } else {
             sealing::check_at_once(image.path(), &cuts.acknowledged).await;
         }
+    }
+    cuts.end(images);
+}
+
+/// Neither a swap that was stored nor one that found another revision is unsaid.
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_what_was_answered_survives_a_power_cut() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("trace");
+    let library = compile("trace", directory.path());
+    let env = preloaded(&library, "CLERKCAST_TRACE", &path);
+    let data_dir = directory.path().join("data");
+    let swapper = cells::start_swapper(&data_dir, env);
+    swapper.has_acknowledged(SWAPS_AND_EVENTS).await;
+    swapper.kill();
+    let entries = read_trace(&path);
+    let images = figure(Figure::PowerCutImages) / 3;
+    let mut cuts = PowerCuts::new(&entries, images);
+    while let Some(image) = cuts.next_image() {
+        cells::check(image.path(), &cuts.acknowledged).await;
     }
     cuts.end(images);
 }

@@ -33,9 +33,10 @@ pub(crate) fn fill(gateway: &Gateway, events: u64) {
          CREATE TEMP VIEW number AS
          WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {events} - 1)
          SELECT n FROM number;
-         INSERT INTO record
+         INSERT INTO record (position, receive_time_ms, decoding, id, source, type, instance_id,
+                user_id, organization_id, session_id, object_id, event, payload)
          SELECT position + n, receive_time_ms, decoding, printf('msg_%09d', n), source, type, instance_id,
-                printf('user_%09d', n % 100000), organization_id, session_id, event, payload
+                printf('user_%09d', n % 100000), organization_id, session_id, object_id, event, payload
          FROM record, number;
          INSERT INTO body SELECT position + n, payload FROM body, number;
          INSERT OR REPLACE INTO tally SELECT source, type, count(*) FROM record GROUP BY source, type;
@@ -95,8 +96,16 @@ async fn durable_a_large_log_is_open_at_once_with_its_first_and_last_event() {
     assert_eq!(all.next_event().await.1.user_id, "user_1");
 }
 
-/// Turns a log into one of schema 3, where each commit wrote to all indexes.
+/// Turns a log into one of schema 4, which had no cells.
+pub(crate) const AS_VERSION_4: &str = "
+    DROP TABLE cell;
+    ALTER TABLE record DROP COLUMN object_id;
+    PRAGMA user_version = 4;";
+
+/// Turns a log into one of schema 3, where each commit wrote to all indexes, too.
 pub(crate) const AS_VERSION_3: &str = "
+    DROP TABLE cell;
+    ALTER TABLE record DROP COLUMN object_id;
     DROP TABLE segment;
     DROP TABLE segment_part;
     CREATE INDEX record_receive_time ON record (receive_time_ms);
@@ -124,7 +133,9 @@ const AS_VERSION_1: &str = "
 
 #[tokio::test]
 async fn durable_the_log_of_an_earlier_version_is_continued() {
-    continues_with(AS_VERSION_3, str::to_owned).await;
+    for as_version in [AS_VERSION_3, AS_VERSION_4] {
+        continues_with(as_version, str::to_owned).await;
+    }
     for as_version in [AS_VERSION_1, AS_VERSION_2] {
         continues_with(&format!("{AS_VERSION_3}{as_version}"), without_run).await;
     }
@@ -178,6 +189,12 @@ async fn continues_with(as_version: &str, old: impl Fn(&str) -> String) {
     let shown = for_people.query_map([], |row| row.get::<_, String>(0));
     let shown: Result<Vec<String>, _> = shown.expect("rows").collect();
     assert_eq!(shown.expect("text"), bodies);
+    let mut objects = database
+        .prepare("SELECT object_id FROM record ORDER BY position")
+        .expect("a column");
+    let objects = objects.query_map([], |row| row.get::<_, Option<String>>(0));
+    let objects: Result<Vec<_>, _> = objects.expect("rows").collect();
+    assert_eq!(objects.expect("text"), [None, Some("user_2".to_owned())]);
 }
 
 fn open(data_dir: &Path) -> SqliteLog {

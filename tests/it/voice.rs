@@ -3,11 +3,22 @@
 use crate::commands::{run, stderr, stdout};
 use crate::harness::SECRET;
 
-pub(crate) const COMMANDS: [&[&str]; 11] = [
+pub(crate) const COMMANDS: [&[&str]; 22] = [
     &["serve"],
     &["dev"],
     &["send"],
     &["tail"],
+    &["subscription", "create"],
+    &["subscription", "update"],
+    &["subscription", "list"],
+    &["subscription", "pause"],
+    &["subscription", "resume"],
+    &["subscription", "delete"],
+    &["subscription", "seek"],
+    &["subscription", "dead"],
+    &["subscription", "replay"],
+    &["subscription", "drop"],
+    &["work"],
     &["verify"],
     &["copy"],
     &["backup"],
@@ -97,6 +108,26 @@ fn commands_fail_in_one_voice() {
         ("tail", &["--token", "a\nb"], "--token: "),
         ("tail", &["--ca-cert", "/nowhere"], "--ca-cert: "),
         (
+            "subscription",
+            &["seek", "crm", "--to", "2026-11"],
+            "--to: ",
+        ),
+        (
+            "subscription",
+            &["create", "crm", "--from", "yesterday"],
+            "--from: ",
+        ),
+        (
+            "subscription",
+            &["list", "--server", "ftp://a"],
+            "--server: ",
+        ),
+        (
+            "work",
+            &["crm", "--token", "a\nb", "--", "true"],
+            "--token: ",
+        ),
+        (
             "verify",
             &[&["--signature", "x", "--secret", "sk_test_1"][..], &parts].concat(),
             "--secret: ",
@@ -131,10 +162,9 @@ fn commands_fail_in_one_voice() {
         };
         let message = message.unwrap_or_else(|| panic!("{command} {args:?}: {said}"));
         assert!(!message.trim_end().ends_with('.'), "{said}");
-        let subcommand: &[&str] = if command == "token" {
-            &["token", "new"]
-        } else {
-            &[command]
+        let subcommand: &[&str] = match command {
+            "token" | "subscription" => &[command, args[0]],
+            _ => &[command],
         };
         let help = help_of(subcommand);
         let words = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');

@@ -95,8 +95,8 @@ impl StoredCells {
             self.by_name.insert(name.clone(), cell);
             revision
         });
-        if revision.is_none() {
-            self.by_name.remove(&name);
+        if revision.is_none() && self.by_name.remove(&name).is_none() {
+            return None;
         }
         let _no_watcher = self.changes.send(Changed {
             name: changed,

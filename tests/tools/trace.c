@@ -3,7 +3,7 @@
  * The file named by CLERKCAST_TRACE receives, in the order in which they happened, each
  * write to the database and its WAL, each fsync ('S') and fdatasync ('D'), each change of a
  * length, and each answer: a "200" that left through a socket, or a line of a process that
- * has none (tests/it/sealing). An entry is: kind (1 byte), file (1 byte: 'd' the database,
+ * has none (tests/it/child.rs). An entry is: kind (1 byte), file (1 byte: 'd' the database,
  * 'w' its WAL, 's' a socket or such a line), offset (8 bytes), length (4 bytes), both in the
  * machine's order, and so many bytes. */
 #define _GNU_SOURCE

@@ -1,5 +1,6 @@
-//! The client of Clerkcast, the event-distribution gateway for Clerk: its messages, and a
-//! [`Subscriber`] that reconnects and resumes. `clerkcast tail` uses this crate.
+//! The client of Clerkcast, the event-distribution gateway for Clerk: its messages, a
+//! [`Subscriber`] that reconnects and resumes, and a [`Worker`] of a subscription that the
+//! gateway keeps. `clerkcast tail` and `clerkcast work` use this crate.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), clerkcast_client::Error> {
@@ -18,8 +19,17 @@
 
 #![warn(missing_docs)]
 
+mod error;
 mod fault;
+mod gateway;
 pub mod proto;
+mod retry;
+mod silence;
 mod subscriber;
+mod worker;
 
-pub use subscriber::{Connection, Error, Subscriber, with_scheme};
+pub use error::Error;
+pub use gateway::{Authorized, Credentials, Gateway, with_scheme};
+pub use retry::Connection;
+pub use subscriber::Subscriber;
+pub use worker::{Answer, Delivery, Failure, Notice, Settlement, Worker};

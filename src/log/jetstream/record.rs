@@ -71,6 +71,7 @@ impl StoredRecord {
             user_id: self.user_id.as_deref(),
             organization_id: self.organization_id.as_deref(),
             session_id: self.session_id.as_deref(),
+            object_id: None,
         }
     }
 
@@ -105,6 +106,7 @@ impl StoredRecord {
                     user_id: self.user_id,
                     organization_id: self.organization_id,
                     session_id: self.session_id,
+                    object_id: None,
                 },
                 receive_time,
                 event: self.event,

@@ -1,10 +1,13 @@
 //! What the writer thread is asked to do.
 
+use std::time::Instant;
+
 use tokio::sync::oneshot;
 
-use super::index::Change;
+use super::index;
 use super::retention::Step;
 use super::retired::RetiredId;
+use crate::log::cells::{Change, Swapped};
 use crate::log::error::AppendError;
 use crate::log::record::{Appended, Entry};
 
@@ -18,6 +21,8 @@ pub(super) enum Command {
         record: Entry,
         answer: Answer,
     },
+    /// Decided beside records.
+    Swap(Swap),
     Retain {
         answer: oneshot::Sender<Result<Step, AppendError>>,
     },
@@ -27,7 +32,7 @@ pub(super) enum Command {
     },
     /// Made beside the next batch.
     Index {
-        change: Box<Change>,
+        change: Box<index::Change>,
         answer: Done,
     },
     /// Drops a B-tree of a log from before segments.
@@ -39,6 +44,20 @@ pub(super) enum Command {
     /// next commit starts the WAL from its beginning instead of letting it grow.
     FinishCheckpoint,
     Close,
+}
+
+/// Changes of cells, all of which are made or none.
+#[derive(Debug)]
+pub(super) struct Swap {
+    pub(super) changes: Vec<Change>,
+    pub(super) asked: Instant,
+    pub(super) answer: oneshot::Sender<Result<Swapped, AppendError>>,
+}
+
+impl Swap {
+    pub(super) fn bytes(&self) -> usize {
+        self.changes.iter().map(Change::bytes).sum()
+    }
 }
 
 /// Whether it is durable; if not, why.

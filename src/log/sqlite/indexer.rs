@@ -187,6 +187,7 @@ impl Indexer {
                     source: "",
                     event_type: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
                     instance_id: None,
+                    object_id: None,
                     user_id: row
                         .get_ref(3)?
                         .as_str_or_null()

@@ -1,7 +1,7 @@
 //! The embedded log: one SQLite file under the data directory.
 //!
 //! ```text
-//!   append ──► queue ──► writer thread ──► one transaction, one fsync ──► last, answers, batch
+//!   append, swap ──► queue ──► writer thread ──► one transaction, one fsync ──► last, answers, batch
 //!                            ▲ retention                └─► WAL ─► checkpoint thread ─► file
 //!   indexer thread ──► parts of segments ──► queue
 //!   read ──► a few read-only connections on blocking threads
@@ -13,6 +13,7 @@
 //! `synchronous=FULL` fsyncs every commit (SQLite, "PRAGMA synchronous").
 
 mod backup;
+mod cells;
 mod checkpoint;
 mod command;
 mod config;
@@ -37,13 +38,15 @@ mod writer;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{broadcast, oneshot, watch};
 
-use super::cells::{Cell, Cells, Change, Changed, Swapped};
+use super::cells::{
+    Cell, Cells, Change, Changed, Swapped, check_changes, check_name, check_prefix,
+};
 use super::counts::IsDeclared;
 use super::error::{AppendError, ReadError};
 use super::follower::Follower;
@@ -55,7 +58,7 @@ use super::record::{
 use super::scan::{Predicate, Reader, Scan};
 use super::traits::{Append, Keep, Read};
 use crate::event::{Epoch, IndexHint, Position, Run, SteadyClock, UnixMillis};
-use command::Command;
+use command::{Command, Swap};
 use files::{DirectoryLock, Files};
 use index::Bell;
 use reader::ReaderPool;
@@ -77,8 +80,6 @@ pub const HAS_FDATASYNC: bool = cfg!(sqlite_fdatasync);
 
 /// Requests that wait for the writer; more are refused as overload.
 const QUEUE_REQUESTS_MAX: usize = 16_384;
-
-const NO_CELLS: &str = "the embedded log keeps no cells yet";
 
 /// The embedded log. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
@@ -140,6 +141,7 @@ impl SqliteLog {
             runs: RwLock::new(Arc::new(state.runs)),
             reading,
             retired_ids: state.retired_ids,
+            cells: state.cells,
             times: Mutex::new(None),
             index: RwLock::new(Arc::new(state.loaded.index.clone())),
             bell: Bell::default(),
@@ -343,30 +345,58 @@ impl Keep for SqliteLog {
     }
 }
 
-/// Still to come: nothing is stored, and nothing is read.
 impl Cells for SqliteLog {
-    fn read(&self, _name: &str) -> BoxFuture<'_, Result<Option<Cell>, ReadError>> {
-        let error = ReadError::Unreadable(NO_CELLS.to_owned());
-        Box::pin(std::future::ready(Err(error)))
+    fn read(&self, name: &str) -> BoxFuture<'_, Result<Option<Cell>, ReadError>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            check_name(&name)?;
+            let read = move |connection: &mut _| {
+                cells::read(connection, &name).map_err(reader::unreadable)
+            };
+            self.readers.run(read).await
+        })
     }
 
     fn list(
         &self,
-        _prefix: &str,
-        _after: &str,
-        _max: usize,
+        prefix: &str,
+        after: &str,
+        max: usize,
     ) -> BoxFuture<'_, Result<Vec<Cell>, ReadError>> {
-        let error = ReadError::Unreadable(NO_CELLS.to_owned());
-        Box::pin(std::future::ready(Err(error)))
+        let [prefix, after] = [prefix, after].map(str::to_owned);
+        Box::pin(async move {
+            check_prefix(&prefix)?;
+            let list = move |connection: &mut _| {
+                cells::list(connection, &prefix, &after, max).map_err(reader::unreadable)
+            };
+            self.readers.run(list).await
+        })
     }
 
-    fn swap(&self, _changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>> {
-        let error = AppendError::Refusing(NO_CELLS.to_owned());
-        Box::pin(std::future::ready(Err(error)))
+    fn swap(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>> {
+        let asked = Instant::now();
+        let (answer, receiver) = oneshot::channel();
+        let sent = check_changes(&changes)
+            .map_err(AppendError::from)
+            .and_then(|()| {
+                self.send(Command::Swap(Swap {
+                    changes,
+                    asked,
+                    answer,
+                }))
+            });
+        if let Err(error) = &sent {
+            let refused = Err(error.clone());
+            self.shared.metrics.note_swap(&refused, asked.elapsed());
+        }
+        Box::pin(async move {
+            sent?;
+            receiver.await.map_err(|_| AppendError::Closed)?
+        })
     }
 
     fn watch(&self) -> broadcast::Receiver<Changed> {
-        broadcast::channel(1).1
+        self.shared.cells.watch()
     }
 }
 

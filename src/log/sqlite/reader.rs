@@ -21,7 +21,7 @@ use crate::log::scan::{Predicate, RecordRef};
 const CONNECTIONS: usize = 4;
 
 pub(super) const COLUMNS: &str = "record.position, receive_time_ms, decoding, id, source, type, \
-     instance_id, user_id, organization_id, session_id, event";
+     instance_id, user_id, organization_id, session_id, object_id, event";
 
 /// Follows [`COLUMNS`]. Looked up row by row, so that a row that needs none costs nothing.
 pub(super) const PAYLOAD: &str = "coalesce(\
@@ -228,6 +228,7 @@ pub(super) fn attributes<'row>(row: &'row Row<'_>) -> rusqlite::Result<Attribute
         user_id: id(7)?,
         organization_id: id(8)?,
         session_id: id(9)?,
+        object_id: id(10)?,
     })
 }
 
@@ -242,9 +243,9 @@ pub(super) fn record<'row>(
         id: row.get_ref(3)?.as_str()?,
         attributes,
         receive_time: UnixMillis::new(row.get(1)?),
-        event: row.get_ref(10)?.as_bytes()?,
+        event: row.get_ref(11)?.as_bytes()?,
         decoding: row.get(2)?,
-        payload: row.get_ref(11)?.as_bytes()?,
+        payload: row.get_ref(12)?.as_bytes()?,
     })
 }
 

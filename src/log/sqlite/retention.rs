@@ -180,6 +180,7 @@ pub(super) fn weight(record: &Entry) -> u64 {
         attributes.user_id,
         attributes.organization_id,
         attributes.session_id,
+        attributes.object_id,
     ]
     .into_iter()
     .flatten()
@@ -224,7 +225,7 @@ fn excess_bytes(
         .prepare_cached("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0")?
         .query_row([], |row| row.get(0))?;
     let empty = trees.unsigned_abs() * reader::page_bytes(connection)?;
-    let stays = empty + shared.retired_ids.bytes() + saved.bytes();
+    let stays = empty + shared.retired_ids.bytes() + saved.bytes() + shared.cells.bytes();
     let used = reader::used_bytes(connection)?;
     Ok(used.saturating_sub(stays).saturating_sub(bytes_max))
 }
@@ -294,6 +295,7 @@ fn oldest_to_remove(
          octet_length(id) + octet_length(source), \
          octet_length(type) + coalesce(octet_length(user_id), 0) \
          + coalesce(octet_length(organization_id), 0) + coalesce(octet_length(session_id), 0) \
+         + coalesce(octet_length(object_id), 0) \
          FROM record LEFT JOIN body ON body.position = record.position \
          ORDER BY record.position LIMIT ?1",
     )?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::cells::StoredCells;
 use super::error::OpenError;
 use super::files::{self, create_file_for_owner, sync_directory};
 use super::index::Loaded;
@@ -18,7 +19,7 @@ use crate::log::record::Bounds;
 
 /// "Clkc": SQLite's `application_id`, which `file(1)` shows.
 const APPLICATION_ID: i32 = 0x436c_6b63;
-const VERSION: i32 = 4;
+const VERSION: i32 = 5;
 /// Extended codes for a failed fsync. What such a write left on disk is unknown, and a
 /// second fsync may succeed without having written anything.
 const FSYNC_FAILURES: [i32; 3] = [
@@ -59,6 +60,7 @@ CREATE TABLE record (
     user_id TEXT,
     organization_id TEXT,
     session_id TEXT,
+    object_id TEXT,
     event BLOB NOT NULL,
     payload TEXT
 ) STRICT;
@@ -127,6 +129,17 @@ CREATE TABLE segment_part (
 ) STRICT;
 ";
 
+/// What schema 4 did not have.
+const SINCE_VERSION_5: &str = "
+CREATE TABLE cell (
+    name TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    value BLOB NOT NULL
+) STRICT;
+";
+/// Its records have none.
+const FROM_VERSION_4: &str = "ALTER TABLE record ADD COLUMN object_id TEXT;";
+
 /// What the writer starts from.
 pub(super) struct State {
     pub(super) epoch: Epoch,
@@ -137,6 +150,7 @@ pub(super) struct State {
     /// The one that begins with this start.
     pub(super) run: Run,
     pub(super) retired_ids: RetiredIds,
+    pub(super) cells: StoredCells,
     pub(super) loaded: Loaded,
 }
 
@@ -248,8 +262,12 @@ fn bring_up_to_date(connection: &mut Connection) -> rusqlite::Result<()> {
     if version < 3 {
         transaction.execute_batch(SINCE_VERSION_3)?;
     }
-    transaction.execute_batch(SINCE_VERSION_4)?;
+    if version < 4 {
+        transaction.execute_batch(SINCE_VERSION_4)?;
+    }
+    transaction.execute_batch(SINCE_VERSION_5)?;
     if version > 0 {
+        transaction.execute_batch(FROM_VERSION_4)?;
         tracing::info!(from = version, to = VERSION, "updating the log's file");
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
@@ -275,6 +293,7 @@ fn load_state(connection: &Connection, is_declared: IsDeclared) -> rusqlite::Res
     let (counts, saved_tallies) = tally::load(connection, is_declared, last)?;
     Ok(State {
         retired_ids: RetiredIds::load(connection)?,
+        cells: StoredCells::load(connection)?,
         loaded: Loaded::load(connection)?,
         epoch: Epoch::new(epoch.cast_unsigned()),
         bounds: Bounds {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::cells::StoredCells;
 use super::config::Config;
 use super::files::MOVED;
 use super::index::{Bell, Index};
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     /// Held by each read while it lasts, and by the writer to keep readers out.
     pub(super) reading: Arc<RwLock<()>>,
     pub(super) retired_ids: RetiredIds,
+    pub(super) cells: StoredCells,
     /// What finds a position by time, once it has been asked.
     pub(super) times: Mutex<Option<LatestTimes>>,
     pub(super) index: RwLock<Arc<Index>>,

@@ -3,44 +3,35 @@
 mod batch;
 mod health;
 mod index;
+mod records;
+mod swaps;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::runtime::Handle;
 
 use self::batch::Pending;
 use self::health::{Health, PROBE_BUSY_TIMEOUT};
 use self::index::Indexed;
+use super::cells::Decision;
 use super::checkpoint::{Checkpoints, Requests};
 use super::command::{Answer, Command};
 use super::files::Files;
 use super::retention::{self, Limits, Removed, Retention};
 use super::retired::{self, RetiredId};
-use super::schema::BUSY_TIMEOUT;
+use super::schema::{self, BUSY_TIMEOUT};
 use super::shared::Shared;
 use super::tally::SavedTallies;
 use crate::event::{Position, Run};
 use crate::log::error::AppendError;
-use crate::log::record::{Appended, Batch, Entry, Record, Writability};
-
-const IS_RETIRED: &str = "SELECT 1 FROM retired_id WHERE id = ?1 AND source = ?2";
-
-/// Of one row of values, for which SQLite keeps no statement journal.
-const INSERT: &str = "
-INSERT INTO record (position, receive_time_ms, decoding, id, source, type, instance_id,
-                    user_id, organization_id, session_id, event)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-ON CONFLICT (id, source) DO NOTHING";
+use crate::log::record::{Appended, Batch, Record, Writability};
 
 const INSERT_RUN: &str = "INSERT INTO run (first_position, number) VALUES (?1, ?2)";
-
-const INSERT_BODY: &str = "INSERT INTO body (position, payload) VALUES (?1, ?2)";
 
 /// What the writer alone goes by.
 pub(super) struct Start {
@@ -67,7 +58,7 @@ pub(super) fn spawn(
         retention: Retention::default(),
         shared,
         runtime: Handle::current(),
-        last_batch_records: 0,
+        last_batch_answers: 0,
         health: Health::new(start.files),
         saved_tallies: start.saved_tallies,
         indexed: None,
@@ -88,12 +79,19 @@ struct Writer {
     shared: Arc<Shared>,
     /// Where the senders that wait for an answer run.
     runtime: Handle,
-    last_batch_records: usize,
+    last_batch_answers: usize,
     health: Health,
     segment_records: u64,
     saved_tallies: SavedTallies,
     /// What the indexer made, to be added to the next batch.
     indexed: Option<Indexed>,
+}
+
+/// What a commit made of a batch.
+#[derive(Default)]
+struct Committed {
+    appended: Vec<Appended>,
+    decisions: Vec<Decision>,
 }
 
 /// A writer that dies must not look like one that has nothing to do.
@@ -114,9 +112,16 @@ impl Writer {
         loop {
             match next.take().or_else(|| self.receive()) {
                 Some(Command::Append { record, answer }) => {
-                    let (batch, interrupted_by) = self.drain(record, answer);
-                    self.append(batch);
-                    next = interrupted_by;
+                    let mut batch = Pending::default();
+                    batch.push(record, answer);
+                    next = self.drain(&mut batch);
+                    self.write(batch);
+                }
+                Some(Command::Swap(swap)) => {
+                    let mut batch = Pending::default();
+                    batch.push_swap(swap);
+                    next = self.drain(&mut batch);
+                    self.write(batch);
                 }
                 Some(Command::Retain { answer }) => {
                     let removed = self.retain();
@@ -179,46 +184,39 @@ impl Writer {
     /// Where the last batch answered several, their senders are about to send the next:
     /// the first of them would get a commit of its own, and all others wait for it. So
     /// the processor is offered to threads that can add to the batch, as long as one does.
-    fn drain(&self, record: Entry, answer: Answer) -> (Pending, Option<Command>) {
-        let mut batch = Pending::default();
-        batch.push(record, answer);
-        let mut offered_at = if self.last_batch_records > 1 { 0 } else { 1 };
+    fn drain(&self, batch: &mut Pending) -> Option<Command> {
+        let mut offered_at = if self.last_batch_answers > 1 { 0 } else { 1 };
         while !batch.is_full() {
             match self.queue.try_recv() {
                 Ok(Command::Append { record, answer }) => batch.push(record, answer),
-                Ok(other) => return (batch, Some(other)),
-                Err(_) if batch.records.len() == offered_at => break,
+                Ok(Command::Swap(swap)) => batch.push_swap(swap),
+                Ok(other) => return Some(other),
+                Err(_) if batch.len() == offered_at => break,
                 Err(_) => {
-                    offered_at = batch.records.len();
+                    offered_at = batch.len();
                     std::thread::yield_now();
                 }
             }
         }
-        (batch, None)
+        None
     }
 
-    fn append(&mut self, batch: Pending) {
-        self.last_batch_records = batch.records.len();
+    fn write(&mut self, mut batch: Pending) {
+        self.last_batch_answers = batch.len();
+        let metrics = &self.shared.metrics;
         // While it is known that writes fail, the probe tries alone: a try may take seconds.
         if let Some(error) = self.shared.refusal() {
-            batch.refuse(&error);
+            batch.refuse(&error, metrics);
             return;
         }
         let started = Instant::now();
-        let committed = self.commit(&batch.records);
+        let committed = self.commit_or_drop_swaps(&mut batch);
         // What was committed to files that are gone would be lost at the next start.
         match self.health.check_files(&self.shared).map(|()| committed) {
-            Ok(Ok(appended)) => {
-                let metrics = &self.shared.metrics;
-                metrics
-                    .commit_seconds
-                    .observe(started.elapsed().as_secs_f64());
-                let answers = u32::try_from(appended.len());
-                metrics
-                    .batch_records
-                    .observe(answers.map_or(f64::INFINITY, f64::from));
-                let bytes = batch.committed_bytes(&appended);
-                self.publish(batch, &appended);
+            Ok(Ok(committed)) => {
+                self.note_commit(&batch, started.elapsed());
+                let bytes = batch.committed_bytes(&committed.appended);
+                self.publish(batch, committed);
                 self.checkpoints.note_commit(&self.connection, &self.shared);
                 self.keep_up_with(bytes);
             }
@@ -231,9 +229,22 @@ impl Writer {
         }
     }
 
+    fn note_commit(&self, batch: &Pending, took: Duration) {
+        let metrics = &self.shared.metrics;
+        if batch.len() > 0 {
+            metrics.commit_seconds.observe(took.as_secs_f64());
+        }
+        if !batch.records.is_empty() {
+            let records = u32::try_from(batch.records.len());
+            metrics
+                .batch_records
+                .observe(records.map_or(f64::INFINITY, f64::from));
+        }
+    }
+
     fn refuse(&self, batch: Pending, error: &AppendError) {
         self.shared.metrics.failed_commits.inc();
-        batch.refuse(error);
+        batch.refuse(error, &self.shared.metrics);
     }
 
     /// From now on the log refuses writes, or has failed.
@@ -242,53 +253,36 @@ impl Writer {
         self.shared.note_failure(error)
     }
 
-    /// One transaction for the batch. A duplicate within it is one too, and is
-    /// answered by the same commit.
-    fn commit(&mut self, records: &[Entry]) -> rusqlite::Result<Vec<Appended>> {
+    /// Commits the batch. Where the swaps may be what has failed, such as for want of room or
+    /// for damage to the cells, it refuses these and commits the events alone.
+    fn commit_or_drop_swaps(&mut self, batch: &mut Pending) -> rusqlite::Result<Committed> {
+        match self.commit(batch) {
+            Err(error) if batch.has_swaps() && swaps::may_be_at_fault(&error) => {
+                tracing::debug!(%error, "changes of cells could not be stored");
+                let refusal = AppendError::Refusing(schema::explain(&error));
+                batch.refuse_swaps(&refusal, &self.shared.metrics);
+                match batch.len() {
+                    0 => Ok(Committed::default()),
+                    _ => self.commit(batch),
+                }
+            }
+            committed => committed,
+        }
+    }
+
+    /// One transaction for the batch.
+    fn commit(&mut self, batch: &Pending) -> rusqlite::Result<Committed> {
         let before = self.shared.bounds().last;
-        let mut last = before;
-        let mut appended = Vec::with_capacity(records.len());
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let published = &self.shared.published;
         let tallied = self
             .saved_tallies
-            .save_if_due(&published.counts(), &transaction, last)?;
-        {
-            let mut is_retired = transaction.prepare_cached(IS_RETIRED)?;
-            let has_retired_ids = !self.shared.retired_ids.is_empty();
-            let mut insert = transaction.prepare_cached(INSERT)?;
-            let mut insert_body = transaction.prepare_cached(INSERT_BODY)?;
-            for record in records {
-                let attributes = &record.attributes;
-                if has_retired_ids && is_retired.exists(params![record.id, attributes.source])? {
-                    appended.push(Appended::Duplicate);
-                    continue;
-                }
-                let position = last.next().number().cast_signed();
-                let inserted = insert.execute(params![
-                    position,
-                    record.receive_time.milliseconds(),
-                    record.decoding,
-                    record.id,
-                    attributes.source,
-                    attributes.event_type,
-                    attributes.instance_id,
-                    attributes.user_id,
-                    attributes.organization_id,
-                    attributes.session_id,
-                    &record.event[..],
-                ])?;
-                if inserted == 0 {
-                    appended.push(Appended::Duplicate);
-                    continue;
-                }
-                insert_body.execute(params![position, text(&record.payload)])?;
-                last = last.next();
-                appended.push(Appended::Committed(last));
-            }
-        }
+            .save_if_due(&published.counts(), &transaction, before)?;
+        let retired_ids = &self.shared.retired_ids;
+        let (appended, last) = records::insert(&transaction, &batch.records, before, retired_ids)?;
+        let decisions = swaps::decide(&transaction, &batch.swaps)?;
         let begins = last > before && !self.has_begun;
         if begins {
             let first = before.next().number().cast_signed();
@@ -302,13 +296,20 @@ impl Writer {
                 .change_runs(|runs| runs.begin(before.next(), self.run));
             self.has_begun = true;
         }
-        Ok(appended)
+        Ok(Committed {
+            appended,
+            decisions,
+        })
     }
 
     /// After durability: the tally and the bounds, then the followers, then the answers.
-    fn publish(&self, batch: Pending, appended: &[Appended]) {
+    fn publish(&self, batch: Pending, committed: Committed) {
+        let Committed {
+            appended,
+            decisions,
+        } = committed;
         let mut records = Vec::with_capacity(batch.records.len());
-        for (entry, appended) in batch.records.into_iter().zip(appended) {
+        for (entry, appended) in batch.records.into_iter().zip(&appended) {
             if let Appended::Committed(position) = *appended {
                 records.push(Record {
                     position,
@@ -329,7 +330,8 @@ impl Writer {
             published.commit(Arc::new(Batch { after, records }));
             self.ring_if_complete(after);
         }
-        self.answer(batch.answers, appended);
+        let swaps = swaps::publish(batch.swaps, decisions, &self.shared);
+        self.answer(batch.answers, appended, swaps);
     }
 
     /// Wakes the indexer where the records of a segment have become complete.
@@ -342,13 +344,19 @@ impl Writer {
     }
 
     /// Many are woken from where they run: each wake from here would cross threads.
-    fn answer(&self, answers: Vec<Answer>, appended: &[Appended]) {
-        let answers = answers.into_iter().zip(appended.to_vec());
-        let send = |(answer, appended): (Answer, Appended)| drop(answer.send(Ok(appended)));
-        if answers.len() == 1 {
-            answers.for_each(send);
+    fn answer(&self, answers: Vec<Answer>, appended: Vec<Appended>, swaps: swaps::Answers) {
+        let metrics = self.shared.metrics.clone();
+        let (appends, others) = (answers.len(), swaps.len());
+        let send = move || {
+            for (answer, appended) in answers.into_iter().zip(appended) {
+                let _gone = answer.send(Ok(appended));
+            }
+            swaps.send(&metrics);
+        };
+        if appends + others == 1 {
+            send();
         } else {
-            self.runtime.spawn(async move { answers.for_each(send) });
+            self.runtime.spawn(async move { send() });
         }
     }
 
@@ -432,9 +440,4 @@ impl Writer {
             self.checkpoints.close(&self.connection, &self.shared);
         }
     }
-}
-
-/// As TEXT, for an operator who opens the file with `sqlite3`; verified bodies are UTF-8.
-fn text(payload: &[u8]) -> ToSqlOutput<'_> {
-    ToSqlOutput::Borrowed(ValueRef::Text(payload))
 }

@@ -173,6 +173,7 @@ impl Happened {
             user_id: id(self.user_id, IdKind::User).as_deref(),
             organization_id: id(self.organization_id, IdKind::Organization).as_deref(),
             session_id: id(self.session_id, IdKind::Session).as_deref(),
+            object_id: None,
         })
     }
 }

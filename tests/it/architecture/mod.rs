@@ -143,6 +143,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "access",
+            "api",
             "app",
             "clerk",
             "copy",

@@ -14,6 +14,7 @@ use clerkcast::log::{
 };
 use futures_util::StreamExt as _;
 
+pub(super) use super::cells::*;
 use super::{Retention, Store, append, counted, everything_after, ids, read, read_all, record};
 
 pub(super) async fn durable_acknowledged_records_are_there_after_reopening<S: Store>() {

@@ -3,6 +3,7 @@
 //! A further implementation adds a [`Store`] and one line with [`laws!`]. It holds every law
 //! of the one list, or names the reason why it cannot.
 
+pub(crate) mod cells;
 mod laws;
 
 use std::sync::Arc;
@@ -95,6 +96,18 @@ macro_rules! each_law {
         $hold!(time_finds_the_first_record_received_since);
         $hold!(find_returns_what_was_appended);
         $hold!(a_closed_log_refuses);
+        $hold!(swapped_a_change_is_stored_only_from_the_current_revision);
+        $hold!(swapped_changes_are_stored_in_order_and_all_or_none);
+        $hold!(swapped_a_revision_never_comes_again_for_a_name);
+        $hold!(swapped_of_racing_writers_exactly_one_wins_each_revision);
+        $hold!(swapped_what_no_log_stores_is_refused_in_words);
+        $hold!(swapped_a_swap_is_decided_though_its_caller_has_gone);
+        $hold!(durable_cells_are_there_after_reopening);
+        $hold!(retention_never_removes_a_cell);
+        $hold!(listed_cells_are_those_of_a_prefix_in_order);
+        $hold!(listed_pages_are_bounded_in_bytes);
+        $hold!(watched_every_stored_change_is_published_in_order);
+        $hold!(a_closed_log_refuses_swaps);
     };
 }
 
@@ -149,6 +162,18 @@ laws!(jetstream: JetStream, except [
         "JetStream removes by its own clock"
     ),
     (time_finds_the_first_record_received_since, "a time is found as exactly as the gateways' clocks agree"),
+    (swapped_a_change_is_stored_only_from_the_current_revision, "a stream on NATS keeps no cells yet"),
+    (swapped_changes_are_stored_in_order_and_all_or_none, "a stream on NATS keeps no cells yet"),
+    (swapped_a_revision_never_comes_again_for_a_name, "a stream on NATS keeps no cells yet"),
+    (swapped_of_racing_writers_exactly_one_wins_each_revision, "a stream on NATS keeps no cells yet"),
+    (swapped_what_no_log_stores_is_refused_in_words, "a stream on NATS keeps no cells yet"),
+    (swapped_a_swap_is_decided_though_its_caller_has_gone, "a stream on NATS keeps no cells yet"),
+    (durable_cells_are_there_after_reopening, "a stream on NATS keeps no cells yet"),
+    (retention_never_removes_a_cell, "a stream on NATS keeps no cells yet"),
+    (listed_cells_are_those_of_a_prefix_in_order, "a stream on NATS keeps no cells yet"),
+    (listed_pages_are_bounded_in_bytes, "a stream on NATS keeps no cells yet"),
+    (watched_every_stored_change_is_published_in_order, "a stream on NATS keeps no cells yet"),
+    (a_closed_log_refuses_swaps, "a stream on NATS keeps no cells yet"),
 ]);
 
 laws!(memory: InMemory, except [

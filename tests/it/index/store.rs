@@ -109,6 +109,7 @@ impl Store {
                 user_id: (draw(2, 6) > 0).then(|| format!("user_{user}")),
                 organization_id: (draw(4, 2) > 0).then(|| format!("org_{organization}")),
                 session_id: (draw(6, 4) > 0).then(|| format!("sess_{number}")),
+                object_id: None,
             },
             receive_time: received,
             event: Bytes::from_static(b"event"),

@@ -26,7 +26,7 @@ use crate::reopen::AS_VERSION_3;
 use crate::soak::{Figure, figure};
 use process::entry;
 
-pub(crate) use process::{Load, Sealer};
+pub(crate) use process::{Load, start_sealer};
 
 const SEGMENT_RECORDS: u64 = 16;
 /// Segments that are merged into one, twice.
@@ -237,7 +237,7 @@ async fn same_answers_through_kill_9_while_sealing_and_merging() {
             make_old(directory.path());
         }
         let load = [Load::Flood, Load::Trickle][round % 2];
-        let sealer = Sealer::start(directory.path(), load, Vec::new());
+        let sealer = start_sealer(directory.path(), load, Vec::new());
         // Varies where the kill falls.
         let enough = 1 + (round * 97) % 400;
         sealer.has_acknowledged(enough).await;
@@ -298,7 +298,7 @@ async fn an_upgrade_goes_on_where_it_was_killed() {
     };
     let mut kills = 0;
     while progress.old_trees > 0 {
-        let sealer = Sealer::start(directory.path(), Load::Trickle, Vec::new());
+        let sealer = start_sealer(directory.path(), Load::Trickle, Vec::new());
         // By then, the file has what schema 4 has.
         sealer.has_acknowledged(1).await;
         progress = progress.further(&observe(directory.path())).await;

@@ -1,25 +1,21 @@
 //! A process of its own that appends to a log and seals its records, until it is killed.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clerkcast::event::UnixMillis;
 use clerkcast::log::sqlite::SqliteLog;
 use clerkcast::log::{Append as _, Entry, Read as _};
-use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::{FIRST_RECEIVED, open};
+use crate::child::{Child, acknowledge};
 use crate::conformance::record;
-use crate::harness::eventually;
 
-/// Set for the processes that [`Sealer`] starts.
+/// Set for the processes that [`start_sealer`] starts.
 const DATA_DIR: &str = "CLERKCAST_TEST_SEALING_DIR";
 const LOAD: &str = "CLERKCAST_TEST_SEALING_LOAD";
 
@@ -55,7 +51,7 @@ impl Load {
     }
 }
 
-/// What a [`Sealer`] runs. It is a test because this binary can be started at one; among the
+/// What a sealing process runs. It is a test because this binary can be started at one; among the
 /// other tests, it has no data directory and does nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sealing_process_appends_until_it_is_killed() {
@@ -82,86 +78,19 @@ async fn the_sealing_process_appends_until_it_is_killed() {
 async fn append_until_killed(log: Arc<SqliteLog>, numbers: Arc<AtomicU64>, load: Load) {
     loop {
         let entry = entry(numbers.fetch_add(1, Ordering::Relaxed));
-        // Written at once, which `trace.c` relies on.
-        let line = format!("{ACKNOWLEDGED}\"{}\"}}\n", entry.id);
+        let id = entry.id.clone();
         log.append(entry).await.expect("durable");
-        let written = std::io::stdout().write_all(line.as_bytes());
-        written.expect("the parent reads");
+        acknowledge(&id);
         tokio::time::sleep(load.pause()).await;
     }
 }
 
-/// What an acknowledgment begins with, up to the id.
-const ACKNOWLEDGED: &str = "{\"acknowledged\":true,\"id\":";
-
-/// A process that appends and seals, killed when dropped.
-pub(crate) struct Sealer {
-    process: Child,
-    acknowledged: Arc<Mutex<Vec<String>>>,
-    reading: Option<JoinHandle<()>>,
-}
-
-impl Sealer {
-    pub(crate) fn start(data_dir: &Path, load: Load, env: Vec<(String, String)>) -> Self {
-        let this_binary = std::env::current_exe().expect("its path");
-        let name = "sealing::process::the_sealing_process_appends_until_it_is_killed";
-        let mut process = Command::new(this_binary)
-            .args(["--exact", name, "--nocapture"])
-            .env(DATA_DIR, data_dir)
-            .env(LOAD, load.name())
-            .envs(env)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let stdout = process.stdout.take().expect("piped");
-        let acknowledged = Arc::default();
-        let noted = Arc::clone(&acknowledged);
-        Self {
-            process,
-            acknowledged,
-            reading: Some(std::thread::spawn(move || note_ids(stdout, &noted))),
-        }
-    }
-
-    /// Waits until this many records are acknowledged.
-    pub(crate) async fn has_acknowledged(&self, records: usize) {
-        eventually("enough is acknowledged", || async {
-            let has_ended = self.reading.as_ref().is_none_or(JoinHandle::is_finished);
-            let acknowledged = self.acknowledged.lock().len();
-            assert!(!has_ended, "it ended after {acknowledged} records");
-            acknowledged >= records
-        })
-        .await;
-    }
-
-    /// `kill -9`. Returns the ids that were acknowledged.
-    pub(crate) fn kill(mut self) -> Vec<String> {
-        self.process.kill().expect("it runs");
-        self.process.wait().expect("it was started");
-        let reading = self.reading.take().expect("not read to its end yet");
-        reading.join().expect("no panic");
-        std::mem::take(&mut *self.acknowledged.lock())
-    }
-}
-
-impl Drop for Sealer {
-    fn drop(&mut self) {
-        let _ended_already = self.process.kill();
-        let _reaped_already = self.process.wait();
-    }
-}
-
-/// Notes the ids that a process acknowledges, until it ends.
-fn note_ids(stdout: ChildStdout, acknowledged: &Mutex<Vec<String>>) {
-    for line in BufReader::new(stdout).lines() {
-        let line = line.expect("text");
-        // The test runner's own words may precede the first.
-        let Some((_, rest)) = line.split_once(ACKNOWLEDGED) else {
-            continue;
-        };
-        let id = rest.trim_matches(['"', '}']);
-        acknowledged.lock().push(id.to_owned());
-    }
+/// Starts a process that appends and seals.
+pub(crate) fn start_sealer(data_dir: &Path, load: Load, mut env: Vec<(String, String)>) -> Child {
+    env.push((DATA_DIR.to_owned(), data_dir.display().to_string()));
+    env.push((LOAD.to_owned(), load.name().to_owned()));
+    let name = "sealing::process::the_sealing_process_appends_until_it_is_killed";
+    Child::start(name, env)
 }
 
 /// The record of a number. Some of its values are frequent and some are rare, and now and then

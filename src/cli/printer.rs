@@ -1,0 +1,228 @@
+//! Events in the terminal.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+
+use clerkcast_client::{Delivery, Subscriber};
+
+use super::failure::Failure;
+use super::{json, narrowing};
+use crate::proto::subscribe_response::Kind;
+use crate::proto::{ReceiveResponse, SubscribeResponse, receive_response};
+use crate::{proto, webhook};
+
+/// Types that are named at the end; the others are `…`.
+const TYPES_SUMMED_MAX: usize = 2;
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    Json,
+    Plain,
+    Colored,
+}
+
+impl Style {
+    pub(super) fn new(json: bool) -> Self {
+        let wants_color = std::env::var_os("NO_COLOR").is_none();
+        match (json, std::io::stdout().is_terminal() && wants_color) {
+            (true, _) => Self::Json,
+            (false, true) => Self::Colored,
+            (false, false) => Self::Plain,
+        }
+    }
+}
+
+/// Prints frames, and counts the printed events.
+pub(super) struct Printer {
+    style: Style,
+    /// Whether the body is printed below each event.
+    is_verbose: bool,
+    counts: BTreeMap<String, u64>,
+    /// The cursor of the last printed frame.
+    cursor: String,
+    is_narrowing_reported: bool,
+}
+
+impl Printer {
+    pub(super) fn new(style: Style, is_verbose: bool) -> Self {
+        Self {
+            style,
+            is_verbose,
+            counts: BTreeMap::new(),
+            cursor: String::new(),
+            is_narrowing_reported: false,
+        }
+    }
+
+    /// Does not report what the policy removes, because `clerkcast dev` made the policy itself.
+    pub(super) fn without_narrowing(mut self) -> Self {
+        self.is_narrowing_reported = true;
+        self
+    }
+
+    /// Prints until the stream ends as asked, or standard output is closed.
+    pub(super) async fn print(&mut self, subscriber: &mut Subscriber) -> Result<(), Failure> {
+        loop {
+            let Some(frame) = subscriber
+                .next()
+                .await
+                .map_err(|error| Failure::Failed(error.to_string()))?
+            else {
+                return Ok(());
+            };
+            if let Some(line) = self.line(&frame)?
+                && written(&line).is_err()
+            {
+                return Ok(());
+            }
+            if let Some(Kind::Event(event)) = &frame.kind {
+                self.count(event);
+            }
+            self.cursor = frame.cursor;
+        }
+    }
+
+    /// Prints an event of a subscription; false once standard output is closed.
+    pub(super) fn print_delivery(&mut self, delivery: &Delivery) -> Result<bool, Failure> {
+        let line = match self.style {
+            Style::Json => json::line(&as_frame(delivery), "ReceiveResponse")?,
+            _ => self.with_body(&delivery.event),
+        };
+        let is_open = written(&line).is_ok();
+        if is_open {
+            self.count(&delivery.event);
+        }
+        Ok(is_open)
+    }
+
+    fn count(&mut self, event: &proto::Event) {
+        *self.counts.entry(event.r#type.clone()).or_default() += 1;
+    }
+
+    /// The printed events, and how to resume: `3 events (2 user.created, 1 user.updated); …`.
+    pub(super) fn summary(&self) -> String {
+        let count: u64 = self.counts.values().sum();
+        let mut types: Vec<(&String, &u64)> = self.counts.iter().collect();
+        types.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let more = if types.len() > TYPES_SUMMED_MAX {
+            ", …"
+        } else {
+            ""
+        };
+        let shown = types
+            .iter()
+            .take(TYPES_SUMMED_MAX)
+            .map(|(name, count)| format!("{count} {}", name_of(name)))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let of_types = if count == 0 {
+            String::new()
+        } else {
+            format!(" ({shown}{more})")
+        };
+        let noun = if count == 1 { "event" } else { "events" };
+        match self.cursor.as_str() {
+            "" => format!("{count} {noun}{of_types}"),
+            cursor => format!("{count} {noun}{of_types}; resume with --after {cursor}"),
+        }
+    }
+
+    fn line(&mut self, frame: &SubscribeResponse) -> Result<Option<String>, Failure> {
+        match &frame.kind {
+            Some(Kind::Event(_) | Kind::Gap(_)) if self.style == Style::Json => {
+                json::line(frame, "SubscribeResponse").map(Some)
+            }
+            Some(Kind::Event(event)) => Ok(Some(self.with_body(event))),
+            Some(Kind::Gap(_)) => {
+                eprintln!("clerkcast: events were removed by retention before they could be read");
+                Ok(None)
+            }
+            Some(Kind::FellBehind(_)) => {
+                eprintln!("clerkcast: fell behind; reading from the log until caught up");
+                Ok(None)
+            }
+            Some(Kind::Started(started)) => {
+                let narrowed = started.narrowed.as_ref().and_then(narrowing::described);
+                // Once, not at each connection.
+                if let Some(text) = narrowed.filter(|_| !self.is_narrowing_reported) {
+                    eprintln!("clerkcast: {text}");
+                    self.is_narrowing_reported = true;
+                }
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn with_body(&self, event: &proto::Event) -> String {
+        let summary = summary(event, self.style);
+        match &event.payload_json {
+            Some(body) if self.is_verbose => format!("{summary}\n{}", indented(body)),
+            _ => summary,
+        }
+    }
+}
+
+fn written(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// The frame that a delivery came in.
+fn as_frame(delivery: &Delivery) -> ReceiveResponse {
+    ReceiveResponse {
+        kind: Some(receive_response::Kind::Delivery(proto::Delivery {
+            ack_id: delivery.ack_id().to_owned(),
+            event: Some(delivery.event.clone()),
+            attempt: delivery.attempt,
+            deadline: delivery.deadline,
+            replayed: delivery.replayed,
+        })),
+    }
+}
+
+/// The body on lines of its own, with its keys in their order. A body that is not JSON, or is
+/// nested too deep to indent, stays as it is.
+fn indented(body: &str) -> String {
+    let pretty = webhook::pretty(body).unwrap_or_else(|| body.to_owned());
+    let lines = pretty.lines().map(|line| format!("    {line}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn name_of(event_type: &str) -> &str {
+    if event_type.is_empty() {
+        "(no type)"
+    } else {
+        event_type
+    }
+}
+
+/// One line: the time, the type, the ids that the event concerns, and its own id.
+fn summary(event: &proto::Event, style: Style) -> String {
+    let time = event
+        .occur_time
+        .as_ref()
+        .or(event.receive_time.as_ref())
+        .map_or_else(String::new, ToString::to_string);
+    let name = name_of(&event.r#type);
+    let ids = [&event.user_id, &event.organization_id, &event.session_id];
+    let mut concerns: Vec<&str> = ids
+        .iter()
+        .map(|id| id.as_str())
+        .filter(|id| !id.is_empty())
+        .collect();
+    if concerns.is_empty() {
+        let object = Some(event.object_id.as_str()).filter(|id| !id.is_empty());
+        concerns.push(object.unwrap_or("-"));
+    }
+    let concerns = concerns.join(" ");
+    let Style::Colored = style else {
+        return format!("{time:<24} {name:<32} {concerns}  {}", event.id);
+    };
+    format!(
+        "\x1b[2m{time:<24}\x1b[0m \x1b[1;36m{name:<32}\x1b[0m {concerns}  \x1b[2m{}\x1b[0m",
+        event.id
+    )
+}

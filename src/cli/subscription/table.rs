@@ -1,0 +1,117 @@
+//! Subscriptions as lines with aligned columns.
+
+use std::fmt::Write as _;
+
+use prost_types::Timestamp;
+
+use crate::proto::{Subscription, SubscriptionState};
+
+const COLUMNS: [&str; 8] = [
+    "NAME",
+    "STATE",
+    "LAG",
+    "OUTSTANDING",
+    "RETRYING",
+    "BLOCKED",
+    "DEAD",
+    "EXPIRES",
+];
+/// What stands where there is no value.
+const NO_VALUE: &str = "-";
+
+/// A header and a line for each; below one that is stalled, the reason.
+pub(super) fn of(subscriptions: &[Subscription]) -> String {
+    let rows: Vec<[String; COLUMNS.len()]> = subscriptions.iter().map(cells).collect();
+    let header = COLUMNS.map(str::to_owned);
+    let mut widths = header.each_ref().map(String::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let mut table = line(&header, &widths);
+    for (row, subscription) in rows.iter().zip(subscriptions) {
+        table += &line(row, &widths);
+        if !subscription.stall_reason.is_empty() {
+            let _never_fails = writeln!(table, "  {}", subscription.stall_reason);
+        }
+    }
+    table
+}
+
+fn cells(subscription: &Subscription) -> [String; COLUMNS.len()] {
+    let lag = subscription.lag.as_ref();
+    [
+        subscription.name.clone(),
+        state(subscription.state()).to_owned(),
+        lag.map_or_else(|| NO_VALUE.to_owned(), |lag| lag.events.to_string()),
+        subscription.outstanding_count.to_string(),
+        subscription.retrying_count.to_string(),
+        subscription.blocked_count.to_string(),
+        subscription.dead_count.to_string(),
+        subscription
+            .expire_time
+            .map_or_else(|| NO_VALUE.to_owned(), to_the_second),
+    ]
+}
+
+fn state(state: SubscriptionState) -> &'static str {
+    match state {
+        SubscriptionState::Unspecified => NO_VALUE,
+        SubscriptionState::Active => "active",
+        SubscriptionState::Paused => "paused",
+        SubscriptionState::Stalled => "stalled",
+    }
+}
+
+/// A time without its fraction.
+pub(super) fn to_the_second(time: Timestamp) -> String {
+    let whole = Timestamp { nanos: 0, ..time };
+    whole.to_string()
+}
+
+fn line(cells: &[String; COLUMNS.len()], widths: &[usize; COLUMNS.len()]) -> String {
+    let padded = cells.iter().zip(widths);
+    let padded = padded.map(|(cell, width)| format!("{cell:<width$}"));
+    let joined = padded.collect::<Vec<_>>().join("  ");
+    format!("{}\n", joined.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Lag;
+
+    #[test]
+    fn a_table_is_aligned_and_shows_why_a_subscription_is_stalled() {
+        let crm = Subscription {
+            name: "crm".to_owned(),
+            state: SubscriptionState::Active.into(),
+            lag: Some(Lag {
+                events: 1200,
+                seconds: 3.5,
+            }),
+            expire_time: Some(Timestamp {
+                seconds: 1_795_600_000,
+                nanos: 5,
+            }),
+            ..Subscription::default()
+        };
+        let billing = Subscription {
+            name: "billing-of-all".to_owned(),
+            state: SubscriptionState::Stalled.into(),
+            stall_reason: "10,000 dead letters".to_owned(),
+            dead_count: 10_000,
+            ..Subscription::default()
+        };
+        assert_eq!(
+            of(&[crm, billing]),
+            "\
+NAME            STATE    LAG   OUTSTANDING  RETRYING  BLOCKED  DEAD   EXPIRES
+crm             active   1200  0            0         0        0      2026-11-25T09:46:40Z
+billing-of-all  stalled  -     0            0         0        10000  -
+  10,000 dead letters
+"
+        );
+    }
+}
