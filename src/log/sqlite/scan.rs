@@ -18,6 +18,10 @@ use crate::log::scan::{Payloads, Reader, Scan};
 const ROWS_JUDGED_MAX: usize = 20_000;
 /// What looking a term up in a segment costs, in rows judged.
 const ROWS_PER_LOOK_UP: usize = 8;
+/// Rows that one statement finds by their positions: many, and some of what is left of those.
+const ROWS_AT_ONCE: [usize; 2] = [64, 8];
+/// More rows than this that follow each other are read in order.
+const ROWS_APART_MAX: u32 = 8;
 /// With more values than this, an index costs more than it saves.
 const NARROW_VALUES_MAX: usize = 64;
 
@@ -69,17 +73,9 @@ fn show(
             judge.show(&mut *connection.prepare_cached(&sql)?, parameters)?
         }
         terms => {
-            let payload = payload(scan.payloads);
-            let sql = format!(
-                "SELECT {COLUMNS}, {payload} FROM record \
-                 WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3"
-            );
-            let mut rows = Rows {
-                statement: connection.prepare_cached(&sql)?,
-                judge: &mut judge,
-            };
+            let mut rows = Rows::new(connection, scan.payloads, &mut judge)?;
             match terms {
-                Some(terms) => rows.show_found(connection, &terms, end, &index, &shared.bell)?,
+                Some(terms) => rows.show_found(&terms, end, &index, &shared.bell)?,
                 None => rows.show_through(end)?,
             }
         }
@@ -127,15 +123,38 @@ impl Judge<'_> {
 
 /// Shows rows in the order of the log.
 struct Rows<'a, 'j, 'r> {
-    statement: CachedStatement<'a>,
+    connection: &'a Connection,
+    payloads: Payloads,
+    /// For all rows of a range.
+    range: CachedStatement<'a>,
+    /// For each of [`ROWS_AT_ONCE`], once it is needed.
+    several: [Option<CachedStatement<'a>>; ROWS_AT_ONCE.len()],
     judge: &'j mut Judge<'r>,
 }
 
-impl Rows<'_, '_, '_> {
+impl<'a, 'j, 'r> Rows<'a, 'j, 'r> {
+    fn new(
+        connection: &'a Connection,
+        payloads: Payloads,
+        judge: &'j mut Judge<'r>,
+    ) -> rusqlite::Result<Self> {
+        let payload = payload(payloads);
+        let range = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS}, {payload} FROM record \
+             WHERE position > ?1 AND position <= ?2 ORDER BY position LIMIT ?3"
+        ))?;
+        Ok(Self {
+            connection,
+            payloads,
+            range,
+            several: [const { None }; ROWS_AT_ONCE.len()],
+            judge,
+        })
+    }
+
     /// Shows those that segments have of `terms`, and those that are in none.
     fn show_found(
         &mut self,
-        connection: &Connection,
         terms: &[Term],
         last: Position,
         index: &Index,
@@ -153,6 +172,7 @@ impl Rows<'_, '_, '_> {
                 .judge
                 .left
                 .saturating_sub(ROWS_PER_LOOK_UP * terms.len());
+            let connection = self.connection;
             let read = |number, buffer: &mut Vec<u8>| read_part(connection, number, buffer);
             let end = segment.last().min(last);
             let shown = match segment.look_up(terms, read) {
@@ -177,18 +197,68 @@ impl Rows<'_, '_, '_> {
         places: &Places,
         last: Position,
     ) -> rusqlite::Result<ControlFlow<()>> {
+        let mut apart = Vec::with_capacity(ROWS_AT_ONCE[0]);
         for stretch in places.iter() {
             let [first, end] = segment.positions(stretch);
-            if end <= self.judge.through || first > last {
+            let first = first.max(self.judge.through.next());
+            let end = end.min(last);
+            if first > end {
                 continue;
             }
-            self.judge.through = self.judge.through.max(before(first));
-            if self.show_through(end.min(last))?.is_break() {
+            if stretch.count > ROWS_APART_MAX {
+                if self.show_each(&mut apart)?.is_break() || self.show_range(first, end)?.is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
+                continue;
+            }
+            for number in first.number()..=end.number() {
+                apart.push(Position::new(number));
+                if apart.len() == ROWS_AT_ONCE[0] && self.show_each(&mut apart)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        let shown = self.show_each(&mut apart)?;
+        if shown.is_continue() {
+            self.judge.through = self.judge.through.max(last);
+        }
+        Ok(shown)
+    }
+
+    /// Shows the rows at these positions, and takes those. Where there are several, one
+    /// statement finds them: starting one for each would take as long as finding its row.
+    fn show_each(&mut self, positions: &mut Vec<Position>) -> rusqlite::Result<ControlFlow<()>> {
+        let mut left = positions.as_slice();
+        for (count, statement) in ROWS_AT_ONCE.into_iter().zip(&mut self.several) {
+            while let Some((several, others)) = left.split_at_checked(count) {
+                let statement = match statement {
+                    Some(statement) => statement,
+                    None => {
+                        let sql = select_several(count, self.payloads);
+                        statement.insert(self.connection.prepare_cached(&sql)?)
+                    }
+                };
+                let several = several.iter().copied().map(Sql::Position);
+                if self.judge.show(statement, several)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                left = others;
+            }
+        }
+        for position in left {
+            if self.show_range(*position, *position)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        self.judge.through = self.judge.through.max(last);
+        positions.clear();
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Shows the rows from `first` to `last`, and none before them.
+    fn show_range(&mut self, first: Position, last: Position) -> rusqlite::Result<ControlFlow<()>> {
+        self.judge.through = self.judge.through.max(before(first));
+        self.show_through(last)
     }
 
     /// Shows all rows up to `last`.
@@ -202,7 +272,7 @@ impl Rows<'_, '_, '_> {
         let bounds = [self.judge.through, last].map(Sql::Position);
         let limit = [Sql::Limit(self.judge.left)];
         let parameters = bounds.into_iter().chain(limit);
-        let shown = self.judge.show(&mut self.statement, parameters)?;
+        let shown = self.judge.show(&mut self.range, parameters)?;
         if shown.is_continue() {
             self.judge.through = last;
         }
@@ -241,6 +311,17 @@ fn select_by_tree(scan: &Scan) -> (String, Values) {
          CROSS JOIN record ON record.position = found.position ORDER BY found.position"
     );
     (sql, values)
+}
+
+/// The statement for the rows at this many positions, in the order of the parameters.
+fn select_several(count: usize, payloads: Payloads) -> String {
+    let positions = vec!["(?)"; count].join(", ");
+    let payload = payload(payloads);
+    format!(
+        "WITH found (position) AS (VALUES {positions}) \
+         SELECT {COLUMNS}, {payload} FROM found \
+         CROSS JOIN record ON record.position = found.position"
+    )
 }
 
 /// What is selected as a row's payload.

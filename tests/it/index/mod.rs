@@ -8,7 +8,7 @@ mod wal_file;
 
 use std::path::Path;
 
-use clerkcast::event::{Attributes, IndexHint, UnixMillis, Values};
+use clerkcast::event::{Attributes, IndexHint, Position, UnixMillis, Values};
 use clerkcast::log::Entry;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -276,6 +276,26 @@ async fn pages_end_by_effort_within_segments_and_lose_nothing() {
     assert_eq!(segments(&store.file).len(), 60);
     // Looking 64 values up in each of them is more than one page does.
     store.find_all_values().await;
+}
+
+/// The rows of a segment are found some dozens at once where they stand apart.
+#[tokio::test]
+async fn same_answers_where_a_segment_has_hundreds_of_a_value() {
+    let mut store = Store::new(2_048);
+    store.append_new(2 * 2_048 + 10).await;
+    store.settle().await;
+    assert_eq!(segments(&store.file).len(), 2);
+    for kind in [Kind::Type, Kind::Organization] {
+        for value in store.values(kind) {
+            let values = Values::from_iter([value]);
+            let known: Vec<Position> = store.known(kind, &values).collect();
+            assert_eq!(store.find(kind, &values).await.0, known, "{value}");
+            for records_max in [1, 100, 128, 1_000] {
+                let pages = store.read(kind, &values, records_max).await;
+                assert_eq!(pages, known, "{value}, {records_max} a page");
+            }
+        }
+    }
 }
 
 /// A reader outside, which keeps the WAL whole for as long as it lives.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -267,20 +268,50 @@ impl Store {
         (counting.found, counting.judged.get())
     }
 
+    /// The values that records have.
+    pub(super) fn values(&self, kind: Kind) -> BTreeSet<&str> {
+        let values = self.records.iter();
+        let values = values.filter_map(|record| kind.value(record.attributes.as_ref()));
+        values.collect()
+    }
+
+    /// The positions of the records with one of these values.
+    pub(super) fn known(&self, kind: Kind, values: &Values) -> impl Iterator<Item = Position> {
+        let known = self.records.iter().filter(move |record| {
+            let value = kind.value(record.attributes.as_ref());
+            value.is_some_and(|value| values.contains(value))
+        });
+        known.map(|record| record.position)
+    }
+
+    /// What pages of at most this many records show.
+    pub(super) async fn read(
+        &self,
+        kind: Kind,
+        values: &Values,
+        records_max: usize,
+    ) -> Vec<Position> {
+        let wanted = values.clone();
+        let query = Query {
+            narrow: kind.hint(values.clone()),
+            matches: Arc::new(move |attributes| {
+                let value = kind.value(attributes);
+                value.is_some_and(|value| wanted.contains(value))
+            }),
+            records_max,
+            ..everything_after(self.log().bounds().trimmed)
+        };
+        let found = read_all(self.log(), query).await;
+        found.iter().map(|record| record.position).collect()
+    }
+
     /// Asks for every value that the log has, so that all of the index is read.
     pub(super) async fn find_all_values(&self) {
         for kind in Kind::ALL {
-            let values = self.records.iter();
-            let values = values.filter_map(|record| kind.value(record.attributes.as_ref()));
-            let values: BTreeSet<&str> = values.collect();
-            let values: Vec<&str> = values.into_iter().collect();
+            let values: Vec<&str> = self.values(kind).into_iter().collect();
             for some in values.chunks(64) {
                 let some: Values = some.iter().collect();
-                let known = self.records.iter().filter(|record| {
-                    let value = kind.value(record.attributes.as_ref());
-                    value.is_some_and(|value| some.contains(value))
-                });
-                let known: Vec<Position> = known.map(|record| record.position).collect();
+                let known: Vec<Position> = self.known(kind, &some).collect();
                 assert_eq!(self.find(kind, &some).await.0, known, "{kind:?} {some:?}");
             }
         }
