@@ -1,8 +1,9 @@
 //! What a longer log costs: appending, reading a page and finding an event by id or by time
 //! in logs of different lengths, the room that an event takes on disk, and opening the log;
-//! the baseline is the shortest. `CLERKCAST_SOAK=1` continues to ten million events (8 GB of
-//! disk). How the cost of an event grows with the number of subscribers is in the tables
-//! `fan-out` and `selective`.
+//! the baseline is the shortest. Then what appends wait for while the longest log, made one of
+//! an older version, has its indexes rebuilt. `CLERKCAST_SOAK=1` continues to ten million events
+//! (8 GB of disk). How the cost of an event grows with the number of subscribers is in the
+//! tables `fan-out` and `selective`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clerkcast::event::{Attributes, IndexHint, Position, UnixMillis};
 use clerkcast::log::{Entry, Log, Query, Read};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::disk_log::{self, DiskLog};
 use crate::support::records::{record, scattered};
-use crate::support::{Row, count, is_soak, table};
+use crate::support::{Row, count, is_soak, percentile, table};
 
 const LENGTHS: [usize; 4] = [1_000, 100_000, 1_000_000, 10_000_000];
 const LENGTH_MAX: usize = 1_000_000;
@@ -28,6 +30,19 @@ const PAGE: usize = 100;
 const OPENINGS: usize = 5;
 const USERS: usize = 100_000;
 const MANY_USERS: usize = 1_000_000;
+/// Between two events that are appended one after the other.
+const PAUSE: Duration = Duration::from_millis(1);
+const APPENDED_ALONE_MAX: usize = 10_000;
+/// Turns a log into one where each commit wrote to all indexes.
+const AS_VERSION_3: &str = "
+    DROP TABLE segment;
+    DROP TABLE segment_part;
+    CREATE INDEX record_receive_time ON record (receive_time_ms);
+    CREATE INDEX record_type ON record (type);
+    CREATE INDEX record_user ON record (user_id) WHERE user_id IS NOT NULL;
+    CREATE INDEX record_organization ON record (organization_id) WHERE organization_id IS NOT NULL;
+    CREATE INDEX record_session ON record (session_id) WHERE session_id IS NOT NULL;
+    PRAGMA user_version = 3;";
 /// When the first event was received; each of the others a millisecond after the one before.
 const FIRST_RECEIVED_MS: i64 = 1_700_000_000_000;
 
@@ -77,6 +92,7 @@ pub(crate) async fn run() {
 
     let rows: Vec<Row> = compare(&FIGURES, most, &figures).collect();
     table("growth, the whole log", "1,000 events", &rows);
+    growing.upgrade(directory.path()).await;
 }
 
 /// The last of what was measured beside the first.
@@ -156,6 +172,52 @@ impl Growing {
         }
         (Self { disk, length }, figures)
     }
+
+    /// Opens the log as one of schema 3, and appends one event after the other until the old
+    /// indexes are gone; then as many again, which is the baseline.
+    async fn upgrade(self, data_dir: &Path) {
+        let Self { disk, length } = self;
+        disk.settle().await;
+        disk.close().await;
+        let file = Connection::open(data_dir.join("clerkcast.db")).expect("opens");
+        file.execute_batch(AS_VERSION_3).expect("an older log");
+        let mut growing = Self {
+            disk: disk_log::open(data_dir),
+            length,
+        };
+        let mut meanwhile = Vec::new();
+        while has_old_indexes(&file) {
+            meanwhile.push(growing.append_one().await);
+        }
+        growing.disk.settle().await;
+        let mut afterwards = Vec::new();
+        while afterwards.len() < meanwhile.len().min(APPENDED_ALONE_MAX) {
+            afterwards.push(growing.append_one().await);
+        }
+        let rows = [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)].map(|(name, rank)| {
+            let [ours, baseline] = [&meanwhile, &afterwards].map(|times| percentile(times, rank));
+            let name = format!("append, one at a time, {name}, {length} events");
+            row(name, &[ours], &[baseline])
+        });
+        let title = "growth, ms while the indexes of an old log are rebuilt";
+        table(title, "once they are", &rows);
+    }
+
+    /// Appends an event. Returns how long that took, in ms.
+    async fn append_one(&mut self) -> f64 {
+        tokio::time::sleep(PAUSE).await;
+        let started = Instant::now();
+        self.disk.append(records(self.length, 1, USERS)).await;
+        self.length += 1;
+        1e3 * started.elapsed().as_secs_f64()
+    }
+}
+
+fn has_old_indexes(file: &Connection) -> bool {
+    let old = "SELECT count(*) FROM sqlite_schema \
+               WHERE type = 'index' AND tbl_name = 'record' AND name <> 'record_id'";
+    let old: i64 = file.query_row(old, [], |row| row.get(0)).expect("counted");
+    old > 0
 }
 
 fn records(first: usize, events: usize, users: usize) -> impl Iterator<Item = Entry> {
