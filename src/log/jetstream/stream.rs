@@ -1,61 +1,21 @@
 //! The stream's settings: applied when the stream is created, else compared with the
 //! configuration. An existing stream is never changed, because other clients may rely on it.
 
-use std::fmt;
-use std::time::Duration;
-
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
-    Config as Settings, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
+    Config as Settings, DiscardPolicy, Info, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{Context, ErrorCode};
 use aws_lc_rs::digest;
 
 use super::config::{Config, Missing};
+use super::mismatches::{Comparison, Mismatches, duration, limit, on, or_off, text};
 use super::{room, subject};
 use crate::event::Epoch;
 use crate::event::numbers::saturating;
 
 /// Minimum number of consumers that a gateway needs.
 const CONSUMERS_MIN: i32 = 2;
-
-/// Settings of a stream that are not what is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatches {
-    stream: String,
-    found: Vec<Mismatch>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mismatch {
-    setting: &'static str,
-    is: String,
-    configured: String,
-    remedy: String,
-}
-
-impl fmt::Display for Mismatches {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stream = &self.stream;
-        write!(
-            formatter,
-            "the stream {stream} exists with other settings, which Clerkcast never changes"
-        )?;
-        for mismatch in &self.found {
-            let Mismatch {
-                setting,
-                is,
-                configured,
-                remedy,
-            } = mismatch;
-            write!(
-                formatter,
-                "\n  {setting}: is {is}, configured {configured} ({remedy})"
-            )?;
-        }
-        Ok(())
-    }
-}
 
 /// Why the stream cannot be used.
 pub(super) enum Unusable {
@@ -69,25 +29,43 @@ pub(super) enum Unusable {
 
 /// Finds the stream, or creates it.
 pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result<Info, Unusable> {
-    let error = match context.get_stream(&config.stream).await {
-        Ok(stream) => {
-            room::delete_left_over(context).await;
-            return Ok(stream.cached_info().clone());
-        }
+    let found = find(context, &config.stream).await?;
+    if found.is_none() && config.missing == Missing::Refuse {
+        return Err(Unusable::Absent);
+    }
+    room::delete_left_over(context).await;
+    match found {
+        Some(info) => Ok(info),
+        None => create(context, config, settings(config)).await,
+    }
+}
+
+/// Finds a stream by its name.
+pub(super) async fn find(context: &Context, name: &str) -> Result<Option<Info>, Unusable> {
+    let error = match context.get_stream(name).await {
+        Ok(stream) => return Ok(Some(stream.cached_info().clone())),
         Err(error) => error,
     };
     match error.kind() {
         GetStreamErrorKind::JetStream(error)
-            if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
-        _ => return Err(Unusable::NotNow(error.to_string())),
+            if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+        {
+            Ok(None)
+        }
+        _ => Err(Unusable::NotNow(error.to_string())),
     }
-    if config.missing == Missing::Refuse {
-        return Err(Unusable::Absent);
-    }
-    room::delete_left_over(context).await;
-    let error = match context.create_stream(settings(config)).await {
+}
+
+/// Creates a stream.
+pub(super) async fn create(
+    context: &Context,
+    config: &Config,
+    settings: Settings,
+) -> Result<Info, Unusable> {
+    let reserved = u64::try_from(settings.max_bytes).ok();
+    let error = match context.create_stream(&settings).await {
         Ok(stream) => {
-            tracing::info!(stream = %config.stream, replicas = config.replicas, "stream created");
+            tracing::info!(stream = %settings.name, replicas = settings.num_replicas, "stream created");
             return Ok(stream.cached_info().clone());
         }
         Err(error) => error,
@@ -95,7 +73,7 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
     let description = error.to_string();
     Err(match error.kind() {
         CreateStreamErrorKind::JetStream(error) => {
-            not_created(context, config, error.error_code(), description).await
+            not_created(context, config, reserved, error.error_code(), description).await
         }
         _ => Unusable::NotNow(description),
     })
@@ -105,12 +83,13 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
 async fn not_created(
     context: &Context,
     config: &Config,
+    reserved: Option<u64>,
     code: ErrorCode,
     description: String,
 ) -> Unusable {
     let is_small = code == ErrorCode::STORAGE_RESOURCES_EXCEEDED
         || code == ErrorCode::CLUSTER_NO_PEERS && description.contains("insufficient storage");
-    if let Some(bytes) = config.retain_bytes.filter(|_| is_small) {
+    if let Some(bytes) = reserved.filter(|_| is_small) {
         let room = room::find(context, config, bytes).await;
         // A starting cluster has room for nothing.
         if code == ErrorCode::STORAGE_RESOURCES_EXCEEDED || room.is_some_and(|room| room > 0) {
@@ -173,195 +152,98 @@ fn bytes_max(config: &Config) -> i64 {
 /// accepted, and so is one that this version does not know.
 pub(super) fn check(config: &Config, found: &Settings) -> Result<(), Mismatches> {
     let mut mismatches = Comparison::default();
-    mismatches.limits(config, found);
-    mismatches.absent_limits(config, found);
-    mismatches.nature(config, found);
-    if mismatches.found.is_empty() {
-        return Ok(());
-    }
-    Err(Mismatches {
-        stream: config.stream.clone(),
-        found: mismatches.found,
-    })
+    compare_limits(&mut mismatches, config, found);
+    compare_absent_limits(&mut mismatches, found);
+    compare_nature(&mut mismatches, found);
+    mismatches.judge(found)
 }
 
-#[derive(Default)]
-struct Comparison {
-    found: Vec<Mismatch>,
-}
-
-impl Comparison {
-    fn expect(&mut self, setting: &'static str, is: String, configured: String, remedy: String) {
-        if is != configured {
-            self.found.push(Mismatch {
-                setting,
-                is,
-                configured,
-                remedy,
-            });
-        }
-    }
-
-    /// Compares what a flag and `nats stream edit` can both change.
-    fn limits(&mut self, config: &Config, found: &Settings) {
-        let edit = |option: &str, flag: &str| {
-            format!("nats stream edit {} {option}, or {flag}", config.stream)
-        };
-        let subjects = subject::all(&config.subject_prefix);
-        let remedy = edit(&format!("--subjects '{subjects}'"), "--nats-subject-prefix");
-        self.expect("subjects", found.subjects.join(" "), subjects, remedy);
-        let replicas = config.replicas.to_string();
-        let remedy = edit(&format!("--replicas {replicas}"), "--nats-replicas");
-        self.expect("replicas", found.num_replicas.to_string(), replicas, remedy);
-        let age = config.retain_for.unwrap_or_default();
-        let option = format!("--max-age {}", or_off(age));
-        let remedy = edit(&option, "--retain-for");
-        self.expect("max age", or_off(found.max_age), or_off(age), remedy);
-        let bytes = bytes_max(config);
-        let remedy = edit(&format!("--max-bytes {bytes}"), "--retain-bytes");
-        self.expect("max bytes", limit(found.max_bytes), limit(bytes), remedy);
-        if found.duplicate_window < config.duplicate_window {
-            let window = duration(config.duplicate_window);
-            let remedy = edit(
-                &format!("--dupe-window {window}"),
-                "--nats-duplicate-window",
-            );
-            self.expect(
-                "duplicate window",
-                duration(found.duplicate_window),
-                window,
-                remedy,
-            );
-        }
-    }
-
-    /// Compares limits that no option sets, because each would remove records or refuse them.
-    fn absent_limits(&mut self, config: &Config, found: &Settings) {
-        let edit = |option: &str| format!("nats stream edit {} {option}", config.stream);
-        let unlimited = || limit(-1);
-        self.expect(
-            "max messages",
-            limit(found.max_messages),
-            unlimited(),
-            edit("--max-msgs=-1"),
+/// Compares what a flag and `nats stream edit` can both change.
+fn compare_limits(mismatches: &mut Comparison, config: &Config, found: &Settings) {
+    let edit =
+        |option: &str, flag: &str| format!("nats stream edit {} {option}, or {flag}", config.stream);
+    let subjects = subject::all(&config.subject_prefix);
+    let remedy = edit(&format!("--subjects '{subjects}'"), "--nats-subject-prefix");
+    mismatches.expect("subjects", found.subjects.join(" "), subjects, remedy);
+    mismatches.expect_replicas(found, config.replicas);
+    let age = config.retain_for.unwrap_or_default();
+    let option = format!("--max-age {}", or_off(age));
+    let remedy = edit(&option, "--retain-for");
+    mismatches.expect("max age", or_off(found.max_age), or_off(age), remedy);
+    let bytes = bytes_max(config);
+    let remedy = edit(&format!("--max-bytes {bytes}"), "--retain-bytes");
+    mismatches.expect("max bytes", limit(found.max_bytes), limit(bytes), remedy);
+    if found.duplicate_window < config.duplicate_window {
+        let window = duration(config.duplicate_window);
+        let remedy = edit(
+            &format!("--dupe-window {window}"),
+            "--nats-duplicate-window",
         );
-        let per_subject = limit(found.max_messages_per_subject);
-        self.expect(
-            "max messages per subject",
-            per_subject,
-            unlimited(),
-            edit("--max-msgs-per-subject=-1"),
-        );
-        self.expect(
-            "max message size",
-            limit(found.max_message_size.into()),
-            unlimited(),
-            edit("--max-msg-size=-1"),
-        );
-        // The follower has one, and a search another.
-        if (1..CONSUMERS_MIN).contains(&found.max_consumers) {
-            self.expect(
-                "max consumers",
-                found.max_consumers.to_string(),
-                format!("{CONSUMERS_MIN} or more"),
-                edit("--max-consumers=-1"),
-            );
-        }
-    }
-
-    /// Compares what the log needs in every configuration.
-    fn nature(&mut self, config: &Config, found: &Settings) {
-        let stream = &config.stream;
-        let edit = |option: &str| format!("nats stream edit {stream} {option}");
-        let no_edit = || "cannot be edited; use another --nats-stream".to_owned();
-        let text = |value: &dyn fmt::Debug| format!("{value:?}").to_lowercase();
-        self.expect(
-            "storage",
-            text(&found.storage),
-            text(&StorageType::File),
-            no_edit(),
-        );
-        self.expect(
-            "retention",
-            text(&found.retention),
-            text(&RetentionPolicy::Limits),
-            no_edit(),
-        );
-        self.expect(
-            "discard",
-            text(&found.discard),
-            text(&DiscardPolicy::Old),
-            edit("--discard old"),
-        );
-        self.expect(
-            "direct get",
-            on(found.allow_direct),
-            on(true),
-            edit("--allow-direct"),
-        );
-        self.expect(
-            "acknowledgements",
-            on(!found.no_ack),
-            on(true),
-            edit("--ack"),
-        );
-        self.expect("sealed", on(found.sealed), on(false), no_edit());
-        let rollup = on(found.allow_rollup);
-        let remedy = edit("--no-allow-rollup");
-        self.expect("rollup headers", rollup, on(false), remedy);
-        let republish = on(found.republish.is_some());
-        let remedy = edit("--no-republish");
-        self.expect("republish", republish, on(false), remedy);
-        self.expect("mirror", on(found.mirror.is_some()), on(false), no_edit());
-        let transforms = on(found.subject_transform.is_some());
-        self.expect(
-            "subject transform",
-            transforms,
-            on(false),
-            edit("without --transform-source"),
-        );
-        let sync = found.persist_mode != Some(PersistenceMode::Async);
-        self.expect(
-            "persisted before acknowledged",
-            on(sync),
-            on(true),
-            no_edit(),
+        mismatches.expect(
+            "duplicate window",
+            duration(found.duplicate_window),
+            window,
+            remedy,
         );
     }
 }
 
-fn limit(value: i64) -> String {
-    if value <= 0 {
-        "unlimited".to_owned()
-    } else {
-        value.to_string()
-    }
+/// Compares limits that no option sets, because each would remove records or refuse them.
+fn compare_absent_limits(mismatches: &mut Comparison, found: &Settings) {
+    let edit = |option: &str| format!("nats stream edit {} {option}", found.name);
+    let unlimited = || limit(-1);
+    mismatches.expect(
+        "max messages",
+        limit(found.max_messages),
+        unlimited(),
+        edit("--max-msgs=-1"),
+    );
+    let per_subject = limit(found.max_messages_per_subject);
+    mismatches.expect(
+        "max messages per subject",
+        per_subject,
+        unlimited(),
+        edit("--max-msgs-per-subject=-1"),
+    );
+    mismatches.expect(
+        "max message size",
+        limit(found.max_message_size.into()),
+        unlimited(),
+        edit("--max-msg-size=-1"),
+    );
+    // The follower has one, and a search another.
+    mismatches.expect_consumers(found, CONSUMERS_MIN);
 }
 
-fn on(value: impl Into<bool>) -> String {
-    if value.into() { "on" } else { "off" }.to_owned()
-}
-
-fn or_off(value: Duration) -> String {
-    if value.is_zero() {
-        "off".to_owned()
-    } else {
-        duration(value)
-    }
-}
-
-/// As `nats stream edit` takes it.
-fn duration(value: Duration) -> String {
-    let seconds = value.as_secs();
-    match (seconds % 3600, seconds % 60) {
-        (0, _) => format!("{}h", seconds / 3600),
-        (_, 0) => format!("{}m", seconds / 60),
-        _ => format!("{seconds}s"),
-    }
+/// Compares what the log needs in every configuration.
+fn compare_nature(mismatches: &mut Comparison, found: &Settings) {
+    let edit = |option: &str| format!("nats stream edit {} {option}", found.name);
+    mismatches.expect_kind(found);
+    mismatches.expect(
+        "discard",
+        text(&found.discard),
+        text(&DiscardPolicy::Old),
+        edit("--discard old"),
+    );
+    mismatches.expect(
+        "direct get",
+        on(found.allow_direct),
+        on(true),
+        edit("--allow-direct"),
+    );
+    let rollup = on(found.allow_rollup);
+    mismatches.expect(
+        "rollup headers",
+        rollup,
+        on(false),
+        edit("--no-allow-rollup"),
+    );
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn config() -> Config {
