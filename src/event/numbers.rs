@@ -17,7 +17,7 @@ macro_rules! integers {
     };
 }
 
-integers!(i64, u32, u64, usize);
+integers!(i32, i64, u32, u64, usize);
 
 impl Unsigned for u32 {}
 impl Unsigned for u64 {}

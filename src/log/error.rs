@@ -96,6 +96,18 @@ pub enum CellError {
         /// The most that a value may have.
         most: usize,
     },
+    /// A value is larger than the servers' limit for messages.
+    #[error(
+        "the value of cell `{name}` has {bytes} bytes, and the NATS servers' max_payload has room for {most}: raise it to 8MB"
+    )]
+    BeyondPayload {
+        /// The cell.
+        name: String,
+        /// How large the value is.
+        bytes: usize,
+        /// The most that a value may have.
+        most: usize,
+    },
     /// The changes are larger than those of one swap may be.
     #[error("the changes of cells in one swap have {bytes} bytes (at most {most})")]
     SwapTooLarge {

@@ -13,6 +13,10 @@ use crate::log::record::DEDUPE_WINDOW;
 #[cfg(not(feature = "nats"))]
 use absent::ServerAddr;
 
+/// How long the marker of a deleted cell stays: longer than a message is on its way that was
+/// published before the deletion.
+const MARKERS_KEPT_FOR: Duration = Duration::from_secs(10 * 60);
+
 /// The configuration of the log on NATS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -32,6 +36,8 @@ pub struct Config {
     pub retain_for: Option<Duration>,
     /// Remove the oldest records while the stream takes up more bytes.
     pub retain_bytes: Option<u64>,
+    /// How long the marker of a deleted cell stays.
+    pub markers_kept_for: Duration,
     /// What to do if the stream does not exist.
     pub missing: Missing,
 }
@@ -39,10 +45,10 @@ pub struct Config {
 /// What to do if the stream does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
-    /// Create the stream.
+    /// Create the stream, and the bucket of its cells.
     #[default]
     Create,
-    /// Fail to open the log.
+    /// Fail to open the log. It is only read, and not asked for cells.
     Refuse,
 }
 
@@ -57,6 +63,7 @@ impl Default for Config {
             duplicate_window: DEDUPE_WINDOW,
             retain_for: None,
             retain_bytes: None,
+            markers_kept_for: MARKERS_KEPT_FOR,
             missing: Missing::Create,
         }
     }

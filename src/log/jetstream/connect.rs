@@ -9,9 +9,11 @@ use async_nats::{Client, ConnectOptions};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::config::{Config, Security, ServerUrl};
+use super::bucket;
+use super::config::{Config, Missing, Security, ServerUrl};
+use super::mismatches::Mismatches;
 use super::servers::ServerChoice;
-use super::stream::{self, Mismatches, Unusable};
+use super::stream::{self, Unusable};
 use crate::event::numbers::saturating;
 use crate::log::error::ReadError;
 
@@ -73,6 +75,8 @@ pub(super) struct Connected {
     /// For records.
     pub(super) publisher: Context,
     pub(super) info: Info,
+    /// The bucket of the cells.
+    pub(super) bucket: Option<Info>,
 }
 
 /// Connects, and finds or creates the stream. Notifies `changed` when the connection is lost or
@@ -139,25 +143,49 @@ async fn attempt(
         .max_ack_inflight(OUTSTANDING_MAX)
         .backpressure_on_inflight(false)
         .build(client.clone());
-    let info =
-        stream::find_or_create(&context, config)
-            .await
-            .map_err(|unusable| match unusable {
-                Unusable::NotNow(reason) => Failed::ForNow(reason),
-                Unusable::Absent => Failed::ForGood(OpenError::NoStream(config.stream.clone())),
-                Unusable::Never(reason) => Failed::ForGood(OpenError::NotCreated {
-                    stream: config.stream.clone(),
-                    reason,
-                }),
-            })?;
+    let info = stream::find_or_create(&context, config)
+        .await
+        .map_err(|unusable| failed(unusable, &config.stream))?;
     stream::check(config, &info.config)
         .map_err(|mismatches| Failed::ForGood(OpenError::Mismatch(mismatches)))?;
+    let bucket = match config.missing {
+        Missing::Create => Some(open_bucket(&context, config).await?),
+        Missing::Refuse => None,
+    };
     Ok(Connected {
         client,
         context,
         publisher,
         info,
+        bucket,
     })
+}
+
+/// Finds or creates the bucket of the cells.
+async fn open_bucket(context: &Context, config: &Config) -> Result<Info, Failed> {
+    let name = bucket::stream_name(config);
+    let info = bucket::find_or_create(context, config)
+        .await
+        .map_err(|unusable| match failed(unusable, &name) {
+            Failed::ForNow(reason) => {
+                Failed::ForNow(format!("the stream {name}, which holds cells: {reason}"))
+            }
+            failed => failed,
+        })?;
+    bucket::check(config, &info.config)
+        .map_err(|mismatches| Failed::ForGood(OpenError::Mismatch(mismatches)))?;
+    Ok(info)
+}
+
+fn failed(unusable: Unusable, stream: &str) -> Failed {
+    match unusable {
+        Unusable::NotNow(reason) => Failed::ForNow(reason),
+        Unusable::Absent => Failed::ForGood(OpenError::NoStream(stream.to_owned())),
+        Unusable::Never(reason) => Failed::ForGood(OpenError::NotCreated {
+            stream: stream.to_owned(),
+            reason,
+        }),
+    }
 }
 
 async fn options(

@@ -87,7 +87,12 @@ impl Comparison {
             found.name
         );
         let configured = configured.to_string();
-        self.expect("replicas", found.num_replicas.to_string(), configured, remedy);
+        self.expect(
+            "replicas",
+            found.num_replicas.to_string(),
+            configured,
+            remedy,
+        );
     }
 
     pub(super) fn expect_consumers(&mut self, found: &Settings, least: i32) {

@@ -5,6 +5,7 @@
 //!   append ──► publish, acknowledged by the stream's leader once a majority has it
 //!   follow ◄── one consumer per gateway, from the end on ──► batches
 //!   scan   ◄── pages from any replica; the end is confirmed by the leader
+//!   swap   ──► a KV bucket beside the stream, see `cells`
 //! ```
 //!
 //! A position is a sequence number of the stream, and the epoch stands for the stream's name and
@@ -29,11 +30,14 @@
 mod account;
 mod admission;
 mod append;
+mod bucket;
+mod cells;
 mod config;
 mod connect;
 mod feed;
 mod find;
 mod foreign;
+mod mismatches;
 mod monitor;
 mod recent;
 mod record;
@@ -53,12 +57,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::cells::{Cell, Cells, Change, Changed, Swapped};
 use super::counts::{Counts, IsDeclared};
 use super::error::{AppendError, ReadError};
 use super::follower::Follower;
@@ -68,6 +71,7 @@ use super::record::{Appended, Bounds, Description, Entry, Lineage, Record, Tally
 use super::scan::{Predicate, Reader, Scan};
 use super::traits::{Append, Keep, Read};
 use crate::event::{Epoch, Position, Run, UnixMillis};
+use bucket::Bucket;
 use foreign::ForeignMessages;
 use recent::RecentIds;
 use servers::ServerChoice;
@@ -76,14 +80,12 @@ use turns::Searches;
 
 pub use config::{Config, Missing, Security, ServerUrl, check_prefix};
 pub use connect::OpenError;
-pub use stream::Mismatches;
+pub use mismatches::Mismatches;
 
 /// Maximum time for the stream's leader to know the end.
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// Delay between two requests for the end.
 const END_DELAY: Duration = Duration::from_millis(100);
-
-const NO_CELLS: &str = "a stream on NATS keeps no cells yet";
 
 /// The log on a stream. Dropping it without [`Keep::close`] loses no acknowledged record.
 #[derive(Debug)]
@@ -93,7 +95,7 @@ pub struct JetStreamLog {
 }
 
 impl JetStreamLog {
-    /// Connects, and finds or creates the stream.
+    /// Connects, and finds or creates the stream and the bucket of its cells.
     ///
     /// # Errors
     /// When NATS cannot be used within 10 s, or the stream has other settings than
@@ -122,6 +124,7 @@ impl JetStreamLog {
             publisher: connected.publisher,
             epoch: stream::epoch(&info),
             published: Published::new(Bounds::default(), Counts::new(is_declared), metrics.clone()),
+            bucket: connected.bucket.as_ref().map(Bucket::new),
             admission: Mutex::default(),
             refused_bytes: AtomicU64::new(0),
             unreachable: RwLock::default(),
@@ -139,10 +142,12 @@ impl JetStreamLog {
         if let Err(error) = monitor::count(&shared).await {
             return Err(ReadError::Unreachable(error).into());
         }
-        #[expect(clippy::disallowed_methods, reason = "`close` waits for both")]
+        #[expect(clippy::disallowed_methods, reason = "`close` waits for all")]
         let tasks = vec![
             tokio::spawn(monitor::run(Arc::clone(&shared))),
             tokio::spawn(feed::run(Arc::clone(&shared), last)),
+            tokio::spawn(cells::watch(Arc::clone(&shared))),
+            tokio::spawn(cells::remove_markers(Arc::clone(&shared))),
         ];
         Ok(Self {
             shared,
@@ -257,33 +262,6 @@ impl Keep for JetStreamLog {
                 let _panicked = task.await;
             }
         })
-    }
-}
-
-/// Still to come: nothing is stored, and nothing is read.
-impl Cells for JetStreamLog {
-    fn read(&self, _name: &str) -> BoxFuture<'_, Result<Option<Cell>, ReadError>> {
-        let error = ReadError::Unreadable(NO_CELLS.to_owned());
-        Box::pin(std::future::ready(Err(error)))
-    }
-
-    fn list(
-        &self,
-        _prefix: &str,
-        _after: &str,
-        _max: usize,
-    ) -> BoxFuture<'_, Result<Vec<Cell>, ReadError>> {
-        let error = ReadError::Unreadable(NO_CELLS.to_owned());
-        Box::pin(std::future::ready(Err(error)))
-    }
-
-    fn swap(&self, _changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>> {
-        let error = AppendError::Refusing(NO_CELLS.to_owned());
-        Box::pin(std::future::ready(Err(error)))
-    }
-
-    fn watch(&self) -> broadcast::Receiver<Changed> {
-        broadcast::channel(1).1
     }
 }
 

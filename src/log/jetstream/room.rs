@@ -22,7 +22,8 @@ const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
 const LEFT_OVER_MAX: usize = 64;
 
 /// Returns how many bytes the stream may have, if less than `too_much`. None if it cannot be
-/// measured.
+/// measured. One step of the room is left to the bucket of the cells: beside a stream that sets
+/// everything aside, servers create no other.
 pub(super) async fn find(context: &Context, config: &Config, too_much: u64) -> Option<u64> {
     let (context, replicas) = (context.clone(), config.replicas);
     #[expect(
@@ -30,7 +31,8 @@ pub(super) async fn find(context: &Context, config: &Config, too_much: u64) -> O
         reason = "a measurement that is dropped halfway would leave a stream behind"
     )]
     let measured = tokio::spawn(async move { measure(&context, replicas, too_much).await });
-    measured.await.ok().flatten()
+    let room = measured.await.ok().flatten();
+    room.map(|bytes| bytes.saturating_sub(STEP))
 }
 
 /// Deletes streams that an interrupted measurement left behind, because they reserve room.
@@ -69,6 +71,13 @@ pub(super) fn explain(room: Option<u64>, retain_bytes: u64) -> String {
     let aside = as_flags_write(retain_bytes);
     format!(
         "the servers have room for {room}, and --retain-bytes sets {aside} aside on each: lower it, or raise max_file_store"
+    )
+}
+
+/// Explains that there is no room for the bucket of the cells beside the stream.
+pub(super) fn explain_bucket(stream: &str) -> String {
+    format!(
+        "the servers have no room beside the stream {stream}: lower its --max-bytes and --retain-bytes, or raise max_file_store"
     )
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Ticket};
+use super::bucket::Bucket;
 use super::config::Config;
 use super::foreign::ForeignMessages;
 use super::recent::RecentIds;
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) publisher: Context,
     pub(super) epoch: Epoch,
     pub(super) published: Published,
+    /// Where the cells are. Absent in a log that must not create anything.
+    pub(super) bucket: Option<Bucket>,
     pub(super) admission: Mutex<Admission>,
     /// Size of the last record that the stream refused, or 0 if one was stored since.
     pub(super) refused_bytes: AtomicU64,
@@ -283,7 +286,7 @@ impl Shared {
 
 /// Whether the stream's leader reaches a majority. A leader that is cut off still answers for a
 /// while, but neither stores records nor knows the end of the log.
-fn reaches_majority(info: &Info) -> bool {
+pub(super) fn reaches_majority(info: &Info) -> bool {
     let others = info
         .cluster
         .as_ref()

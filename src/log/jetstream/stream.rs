@@ -17,7 +17,8 @@ use crate::event::numbers::saturating;
 /// Minimum number of consumers that a gateway needs.
 const CONSUMERS_MIN: i32 = 2;
 
-/// Why the stream cannot be used.
+/// Why a stream cannot be used.
+#[derive(Debug)]
 pub(super) enum Unusable {
     /// The stream may exist soon.
     NotNow(String),
@@ -96,6 +97,9 @@ async fn not_created(
             return Unusable::Never(room::explain(room, bytes));
         }
     }
+    if reserved.is_none() && code == ErrorCode::STORAGE_RESOURCES_EXCEEDED {
+        return Unusable::Never(room::explain_bucket(&config.stream));
+    }
     match code {
         // Another gateway created the stream meanwhile, and the next try finds it.
         ErrorCode::STREAM_NAME_EXIST | ErrorCode::CLUSTER_NOT_AVAILABLE => {
@@ -160,8 +164,9 @@ pub(super) fn check(config: &Config, found: &Settings) -> Result<(), Mismatches>
 
 /// Compares what a flag and `nats stream edit` can both change.
 fn compare_limits(mismatches: &mut Comparison, config: &Config, found: &Settings) {
-    let edit =
-        |option: &str, flag: &str| format!("nats stream edit {} {option}, or {flag}", config.stream);
+    let edit = |option: &str, flag: &str| {
+        format!("nats stream edit {} {option}, or {flag}", config.stream)
+    };
     let subjects = subject::all(&config.subject_prefix);
     let remedy = edit(&format!("--subjects '{subjects}'"), "--nats-subject-prefix");
     mismatches.expect("subjects", found.subjects.join(" "), subjects, remedy);

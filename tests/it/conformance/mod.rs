@@ -153,7 +153,7 @@ fn names() -> Vec<&'static str> {
 
 laws!(sqlite: Sqlite);
 
-// What holds instead of the exceptions is in `nats/log.rs`.
+// What holds instead of the exceptions is in `nats/log.rs` and `nats/cells`.
 laws!(jetstream: JetStream, except [
     (unique_ids_outlive_their_records, "JetStream forgets ids after the duplicate window"),
     (ordered_positions_increase_and_are_never_reused, "JetStream removes by its own clock"),
@@ -162,18 +162,8 @@ laws!(jetstream: JetStream, except [
         "JetStream removes by its own clock"
     ),
     (time_finds_the_first_record_received_since, "a time is found as exactly as the gateways' clocks agree"),
-    (swapped_a_change_is_stored_only_from_the_current_revision, "a stream on NATS keeps no cells yet"),
-    (swapped_changes_are_stored_in_order_and_all_or_none, "a stream on NATS keeps no cells yet"),
-    (swapped_a_revision_never_comes_again_for_a_name, "a stream on NATS keeps no cells yet"),
-    (swapped_of_racing_writers_exactly_one_wins_each_revision, "a stream on NATS keeps no cells yet"),
-    (swapped_what_no_log_stores_is_refused_in_words, "a stream on NATS keeps no cells yet"),
-    (swapped_a_swap_is_decided_though_its_caller_has_gone, "a stream on NATS keeps no cells yet"),
-    (durable_cells_are_there_after_reopening, "a stream on NATS keeps no cells yet"),
-    (retention_never_removes_a_cell, "a stream on NATS keeps no cells yet"),
-    (listed_cells_are_those_of_a_prefix_in_order, "a stream on NATS keeps no cells yet"),
-    (listed_pages_are_bounded_in_bytes, "a stream on NATS keeps no cells yet"),
-    (watched_every_stored_change_is_published_in_order, "a stream on NATS keeps no cells yet"),
-    (a_closed_log_refuses_swaps, "a stream on NATS keeps no cells yet"),
+    (swapped_changes_are_stored_in_order_and_all_or_none, "changes are published one after the other"),
+    (watched_every_stored_change_is_published_in_order, "a change that another has replaced is passed over"),
 ]);
 
 laws!(memory: InMemory, except [

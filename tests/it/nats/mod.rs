@@ -1,6 +1,7 @@
 //! The log on NATS, with real servers.
 
 mod away;
+mod cells;
 mod cluster;
 mod foreign;
 mod gateways;

@@ -12,7 +12,7 @@ use super::server::Server;
 use crate::harness::{Gateway, SECRET, binary, body, from_earliest};
 use crate::tls::Authority;
 
-fn write(directory: &Path, name: &str, text: &str) -> String {
+pub(super) fn write(directory: &Path, name: &str, text: &str) -> String {
     let path = directory.join(name);
     std::fs::write(&path, text).expect("written");
     path.display().to_string()

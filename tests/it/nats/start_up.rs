@@ -93,11 +93,11 @@ async fn a_stream_with_other_settings_is_explained() {
 #[tokio::test]
 async fn nats_too_little_room_is_told_with_both_sizes() {
     for (servers, account, room) in [
-        ("64MB", "", "64 MB"),
+        ("64MB", "", "63 MB"),
         (
             "1GB",
             "accounts { A { jetstream { max_file: 96MB }, users: [{ user: a, password: b }] } }\nno_auth_user: a\n",
-            "96 MB",
+            "95 MB",
         ),
         ("512KB", "", "less than 1 MB"),
     ] {
@@ -121,18 +121,43 @@ async fn nats_too_little_room_is_told_with_both_sizes() {
     let output = tokio::task::spawn_blocking(move || {
         serve(&["--log", "nats", "--nats-url", &url, "--nats-replicas", "3"])
     });
-    let text = "the servers have room for 64 MB, and --retain-bytes sets 10 GiB aside on each";
+    let text = "the servers have room for 63 MB, and --retain-bytes sets 10 GiB aside on each";
     said(&output.await.expect("it runs"), 1, text);
     // What there is room for is made.
     let server = Server::start_with_room("64MB", "");
     let mut options = on(&[&server]);
     options
         .args
-        .extend(["--retain-bytes", "64MiB"].map(str::to_owned));
+        .extend(["--retain-bytes", "63MiB"].map(str::to_owned));
     let gateway = Gateway::start_with(options);
     gateway
         .accept("msg_1", body("user.created", "user_1"))
         .await;
+}
+
+/// As after an upgrade, where the stream is there and has set everything aside.
+#[tokio::test]
+async fn nats_no_room_for_the_bucket_is_told() {
+    let server = Server::start_with_room("64MB", "");
+    let url = server.url();
+    let args = [
+        "--log",
+        "nats",
+        "--nats-url",
+        &url,
+        "--retain-bytes",
+        "64MiB",
+    ];
+    let args = args.map(str::to_owned);
+    let output = tokio::task::spawn_blocking(move || {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        serve(&args)
+    });
+    said(
+        &output.await.expect("it runs"),
+        1,
+        "cannot create the stream KV_CLERKCAST_CELLS: the servers have no room beside the stream CLERKCAST: lower its --max-bytes and --retain-bytes, or raise max_file_store",
+    );
 }
 
 /// Everything that the flags can say, from the configuration file.
