@@ -36,6 +36,9 @@ pub(super) struct StoredRecord {
     event: Bytes,
     #[prost(bytes = "bytes", tag = "11")]
     payload: Bytes,
+    /// Absent in records of versions that did not note it.
+    #[prost(string, optional, tag = "12")]
+    object_id: Option<String>,
 }
 
 /// The id by which the stream remembers a record.
@@ -71,7 +74,7 @@ impl StoredRecord {
             user_id: self.user_id.as_deref(),
             organization_id: self.organization_id.as_deref(),
             session_id: self.session_id.as_deref(),
-            object_id: None,
+            object_id: self.object_id.as_deref(),
         }
     }
 
@@ -106,7 +109,7 @@ impl StoredRecord {
                     user_id: self.user_id,
                     organization_id: self.organization_id,
                     session_id: self.session_id,
-                    object_id: None,
+                    object_id: self.object_id,
                 },
                 receive_time,
                 event: self.event,
@@ -132,6 +135,38 @@ impl From<Entry> for StoredRecord {
             decoding: record.decoding,
             event: record.event,
             payload: record.payload,
+            object_id: attributes.object_id,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As versions before the object's id wrote it: fields 1 to 3, 8 and 11.
+    const OLD: &[u8] = b"\x0a\x05msg_1\x12\x07default\x1a\x0cuser.created\x40\x07\x5a\x02{}";
+
+    fn headers() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, "default/msg_1");
+        headers
+    }
+
+    #[test]
+    fn a_record_of_before_has_no_object_id() {
+        let stored = StoredRecord::read(Some(&headers()), Bytes::from_static(OLD));
+        let stored = stored.expect("a record");
+        assert_eq!(stored.attributes().object_id, None);
+        let Record { mut entry, .. } = stored.into_record(Position::new(1));
+        assert_eq!(entry.attributes.object_id, None);
+        assert_eq!(entry.receive_time, UnixMillis::new(7));
+        // Without an id, it is still written as before.
+        let again = StoredRecord::from(entry.clone()).encode_to_vec();
+        assert_eq!(again, OLD);
+        entry.attributes.object_id = Some("user_1".to_owned());
+        let body = StoredRecord::from(entry).encode_to_vec();
+        let stored = StoredRecord::read(Some(&headers()), body.into()).expect("a record");
+        assert_eq!(stored.attributes().object_id, Some("user_1"));
     }
 }

@@ -342,7 +342,8 @@ pub(super) async fn time_finds_the_first_record_received_since<S: Store>() {
 pub(super) async fn find_returns_what_was_appended<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
-    let appended = record("msg_1", "user.created", Some("user_1"));
+    let mut appended = record("msg_1", "user.created", Some("user_1"));
+    appended.attributes.object_id = Some("user_1".to_owned());
     let position = append(&*log, appended.clone()).await;
     let find = |source: Option<&'static str>| {
         let of_source = move |attributes: Attributes<&str>| {
