@@ -57,6 +57,111 @@ pub(crate) fn closed(stream: Stream<'_>, reason: &str, held_for: Duration, deliv
     );
 }
 
+/// A stream of deliveries to one worker of a subscription.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Worker<'a> {
+    pub(crate) principal: &'a str,
+    pub(crate) subscription: &'a str,
+    pub(crate) worker: &'a str,
+    pub(crate) peer: &'a str,
+    pub(crate) filter: &'a AskedFilter,
+}
+
+pub(crate) fn worker_opened(stream: Worker<'_>) {
+    let Worker {
+        principal,
+        subscription,
+        worker,
+        peer,
+        filter,
+    } = stream;
+    tracing::info!(
+        target: TARGET,
+        principal,
+        subscription,
+        worker,
+        peer,
+        %filter,
+        "worker connected"
+    );
+}
+
+pub(crate) fn worker_closed(stream: Worker<'_>, reason: &str, held_for: Duration, delivered: u64) {
+    let Worker {
+        principal,
+        subscription,
+        worker,
+        peer,
+        filter,
+    } = stream;
+    tracing::info!(
+        target: TARGET,
+        principal,
+        subscription,
+        worker,
+        peer,
+        %filter,
+        reason,
+        seconds = held_for.as_secs_f64(),
+        delivered,
+        "worker left"
+    );
+}
+
+/// What a principal did to a subscription.
+#[derive(Clone, Copy)]
+pub(crate) enum Managed<'a> {
+    Created {
+        filter: &'a AskedFilter,
+        start: &'a dyn fmt::Display,
+        /// It was not there before.
+        is_new: bool,
+    },
+    Updated {
+        /// The filter, where that was replaced.
+        filter: Option<&'a AskedFilter>,
+        /// Whether it is paused.
+        paused: bool,
+    },
+    Sought {
+        to: &'a dyn fmt::Display,
+    },
+    Deleted,
+    DeadLettersListed {
+        delivered: usize,
+    },
+    DeadLettersResolved {
+        action: &'static str,
+        count: u64,
+    },
+}
+
+pub(crate) fn managed(principal: &str, peer: &str, subscription: &str, managed: Managed<'_>) {
+    // What all of these lines have.
+    macro_rules! line {
+        ($($field:tt)*) => {
+            tracing::info!(target: TARGET, principal, peer, subscription, $($field)*)
+        };
+    }
+    match managed {
+        Managed::Created {
+            filter,
+            start,
+            is_new,
+        } => line!(%filter, %start, is_new, "subscription created"),
+        Managed::Updated { filter, paused } => {
+            let filter = filter.map(tracing::field::display);
+            line!(filter, paused, "subscription changed");
+        }
+        Managed::Sought { to } => line!(%to, "subscription moved"),
+        Managed::Deleted => line!("subscription deleted"),
+        Managed::DeadLettersListed { delivered } => line!(delivered, "dead letters listed"),
+        Managed::DeadLettersResolved { action, count } => {
+            line!(action, count, "dead letters resolved");
+        }
+    }
+}
+
 /// For a page of events that was sent.
 pub(crate) fn listed(principal: &str, peer: &str, filter: &AskedFilter, delivered: usize) {
     tracing::info!(

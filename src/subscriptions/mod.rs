@@ -17,7 +17,8 @@
 //! The core is pure: the state and the steps from one to the next, what they are stored as, the
 //! ids of deliveries, and the settings. It has no clock, and does not wait, read or write. Around
 //! it, [`Running`] is the handle of one subscription, whose task makes the steps, and [`Worker`]
-//! is one stream. Still to come: the calls.
+//! is one stream. [`Subscriptions`] are all of them: it answers the calls, and knows whose each
+//! is.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -27,11 +28,18 @@ mod cell;
 mod config;
 mod dead;
 mod delivery;
+mod directory;
+mod error;
+mod handle;
 mod key;
+mod leftovers;
 mod machine;
+mod manage;
 mod metrics;
 mod name;
+mod overview;
 mod reading;
+mod receiving;
 mod rooms;
 mod running;
 mod seats;
@@ -52,6 +60,8 @@ pub use dead::{
     DeadLetter, DeadLetterPage, delete_dead_letters, list_dead_letters, sweep_dead_letters,
 };
 pub use delivery::{Condition, Delivery, ReceiveOptions, WorkerFrame};
+pub use error::Error;
+pub use handle::Subscriptions;
 pub use key::{Key, KeySource};
 pub use machine::{
     Answer, Body, Candidate, Cause, Counts, DueEvent, Expired, Grant, Letter, LetterChange, Limits,
@@ -59,6 +69,8 @@ pub use machine::{
 };
 pub use metrics::{Metrics, NameMetrics, Observed, Redelivery};
 pub use name::{InvalidName, Name};
+pub use overview::Overview;
+pub use receiving::{LetterPage, Receive, Resolution, StreamFrame, WorkerStream};
 pub use running::{Letters, Running};
 pub use settings::{AskedSettings, Definition, OrderBy, RETRY_DELAY_MOST, SettingError, Settings};
 pub use shared::{Clock, Selection, Surroundings};
