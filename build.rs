@@ -38,6 +38,11 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("clerkcast.v1.HttpRequest", &["client_ip", "user_agent"]),
     ("clerkcast.v1.SubscribeRequest", &["filter"]),
     ("clerkcast.v1.ListEventsRequest", &["filter"]),
+    ("clerkcast.v1.CreateSubscriptionRequest", &["subscription"]),
+    ("clerkcast.v1.Subscription", &["filter"]),
+    ("clerkcast.v1.UpdateSubscriptionRequest", &["filter"]),
+    ("clerkcast.v1.ReceiveResponse", &["delivery"]),
+    ("clerkcast.v1.Delivery", &["event"]),
     (
         "clerkcast.v1.EventFilter",
         &[

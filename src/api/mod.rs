@@ -9,6 +9,7 @@
 //! renders the answer. This module decides what the answer is, and what is wrong with a request.
 //! What it does not know: gRPC, HTTP and JSON.
 
+mod check;
 pub mod control;
 pub mod event_types;
 mod events;
@@ -21,9 +22,11 @@ mod request;
 mod retry;
 mod service;
 mod subscribers;
+mod subscriptions;
 
 pub use crate::fanout::{Control, Delivery, Frame};
 pub use crate::filter::Violation;
 pub use events::EventStream;
 pub use problem::{Code, MESSAGE_BYTES_MAX, Problem, reason};
 pub use service::{Api, Call};
+pub use subscriptions::{DeliveryStream, shown_creation};

@@ -5,10 +5,13 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::problem::Problem;
-use super::request;
+use super::{request, subscriptions};
 use crate::filter::{Size, Spec, Violations};
-use crate::proto::field::{event_filter, list_events_request, subscribe_request};
-use crate::proto::method::event_service;
+use crate::proto::field::{
+    create_subscription_request, event_filter, list_events_request, subscribe_request,
+    subscription, update_subscription_request,
+};
+use crate::proto::method::{event_service, subscription_service};
 
 /// All that is wrong with an encoded request whose filter is too large. `None` for every
 /// other, and for what is not well-formed: decoding it finds out.
@@ -17,36 +20,58 @@ pub fn problem(method: &str, encoded: &[u8]) -> Option<Problem> {
     match method {
         event_service::SUBSCRIBE => refuse(
             encoded,
-            subscribe_request::FILTER,
+            &[subscribe_request::FILTER],
             request::refuse_subscribe,
         ),
         event_service::LIST_EVENTS => {
-            refuse(encoded, list_events_request::FILTER, request::refuse_list)
+            let filter = [list_events_request::FILTER];
+            refuse(encoded, &filter, request::refuse_list)
+        }
+        subscription_service::CREATE_SUBSCRIPTION => {
+            let filter = [
+                create_subscription_request::SUBSCRIPTION,
+                subscription::FILTER,
+            ];
+            refuse(encoded, &filter, subscriptions::refuse_create)
+        }
+        subscription_service::UPDATE_SUBSCRIPTION => {
+            let filter = [update_subscription_request::FILTER];
+            refuse(encoded, &filter, subscriptions::refuse_update)
         }
         _ => None,
     }
 }
 
-/// Counts the filter's values, and has the rest of the request judged if they are too many or
-/// too long.
+/// Counts the values of the filter, and has the rest of the request judged if they are too many
+/// or too long. `filter` is the number of its field, behind those of the fields that it is in.
 fn refuse<R: Message + Default>(
     encoded: &[u8],
-    filter: u32,
-    to_problem: impl FnOnce(&R, Violations) -> Problem,
+    filter: &[u32],
+    to_problem: impl FnOnce(R, Violations) -> Problem,
 ) -> Option<Problem> {
     let mut sizes = Spec::default();
+    let rest = count_within(encoded, filter, &mut sizes)?;
+    let violations = sizes.check().err()?;
+    let rest = R::decode(&*rest).ok()?;
+    Some(to_problem(rest, violations))
+}
+
+/// Counts the values of the filter in a message, and returns the rest of the message.
+fn count_within(mut message: &[u8], filter: &[u32], sizes: &mut Spec<Size>) -> Option<Vec<u8>> {
+    let (number, inner) = filter.split_first()?;
     let mut rest = Vec::new();
-    let mut left = encoded;
-    while !left.is_empty() {
-        let field = next(&mut left)?;
+    while !message.is_empty() {
+        let field = next(&mut message)?;
         match field.text {
-            Some(text) if field.number == filter => count(text, &mut sizes)?,
+            Some(text) if field.number == *number && inner.is_empty() => count(text, sizes)?,
+            Some(text) if field.number == *number => {
+                let text = count_within(text, inner, sizes)?;
+                prost::encoding::bytes::encode(*number, &text, &mut rest);
+            }
             _ => rest.extend_from_slice(field.encoded),
         }
     }
-    let violations = sizes.check().err()?;
-    let rest = R::decode(&*rest).ok()?;
-    Some(to_problem(&rest, violations))
+    Some(rest)
 }
 
 /// Counts the values of an encoded filter.
@@ -115,9 +140,17 @@ mod tests {
                 let asked = proto::SubscribeRequest::decode(encoded).expect("well-formed");
                 request::subscribe(asked, &known, principal, String::new()).err()
             }
-            _ => {
+            event_service::LIST_EVENTS => {
                 let asked = proto::ListEventsRequest::decode(encoded).expect("well-formed");
                 request::list(&asked, &known, &principal).err()
+            }
+            subscription_service::CREATE_SUBSCRIPTION => {
+                let asked = proto::CreateSubscriptionRequest::decode(encoded);
+                subscriptions::refusal_of_creation(asked.expect("well-formed"), &known)
+            }
+            _ => {
+                let asked = proto::UpdateSubscriptionRequest::decode(encoded);
+                subscriptions::refusal_of_update(asked.expect("well-formed"), &known)
             }
         }
     }
@@ -183,9 +216,32 @@ mod tests {
                 page_token: page_token.to_owned(),
                 ..proto::ListEventsRequest::default()
             };
+            let create = proto::CreateSubscriptionRequest {
+                subscription: Some(proto::Subscription {
+                    name: page_token.to_owned(),
+                    filter: list.filter.clone(),
+                    max_deliveries: page_size,
+                    ..proto::Subscription::default()
+                }),
+                ..proto::CreateSubscriptionRequest::default()
+            };
+            let update = proto::UpdateSubscriptionRequest {
+                name: page_token.to_owned(),
+                filter: list.filter.clone(),
+                on_expired: Some(page_size),
+                ..proto::UpdateSubscriptionRequest::default()
+            };
             for (method, encoded) in [
                 (event_service::SUBSCRIBE, subscribe.encode_to_vec()),
                 (event_service::LIST_EVENTS, list.encode_to_vec()),
+                (
+                    subscription_service::CREATE_SUBSCRIPTION,
+                    create.encode_to_vec(),
+                ),
+                (
+                    subscription_service::UPDATE_SUBSCRIPTION,
+                    update.encode_to_vec(),
+                ),
             ] {
                 let refused = problem(method, &encoded);
                 prop_assert_eq!(refused.is_some(), is_oversized);

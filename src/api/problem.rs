@@ -35,6 +35,11 @@ macro_rules! reasons {
 reasons! {
     INVALID_REQUEST,
     EVENT_NOT_FOUND,
+    SUBSCRIPTION_NOT_FOUND,
+    SUBSCRIPTION_EXISTS,
+    SUBSCRIPTION_DELETED,
+    TOO_MANY_SUBSCRIPTIONS,
+    NOT_STORED,
     CURSOR_EXPIRED,
     CURSOR_OF_ANOTHER_LOG,
     CURSOR_AHEAD_OF_LOG,
@@ -98,7 +103,7 @@ pub enum Code {
 }
 
 impl Problem {
-    fn new(code: Code, reason: &'static str, message: &str) -> Self {
+    pub(super) fn new(code: Code, reason: &'static str, message: &str) -> Self {
         Self {
             code,
             reason,
@@ -109,13 +114,13 @@ impl Problem {
         }
     }
 
-    fn with(mut self, key: &'static str, value: &str) -> Self {
+    pub(super) fn with(mut self, key: &'static str, value: &str) -> Self {
         self.metadata.insert(key, cut(value, VALUE_BYTES_MAX));
         self
     }
 
     /// To be tried again, as one of `crowd` callers.
-    fn again(mut self, crowd: usize) -> Self {
+    pub(super) fn again(mut self, crowd: usize) -> Self {
         self.retry_after = Some(retry::delay(crowd));
         self
     }

@@ -5,6 +5,7 @@ use crate::access::{ANONYMOUS, Principal, Revocation};
 use crate::fanout::{Error, Fanout};
 use crate::filter::Scope;
 use crate::log::{ReadError, Tally};
+use crate::subscriptions::Subscriptions;
 
 /// A field's key and length, which come with each element of an answer.
 pub(super) const FIELD_BYTES: usize = 4;
@@ -13,6 +14,7 @@ pub(super) const FIELD_BYTES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Api {
     pub(super) fanout: Fanout,
+    pub(super) subscriptions: Subscriptions,
 }
 
 /// Who makes a call, and through what.
@@ -27,10 +29,18 @@ pub struct Call {
 }
 
 impl Api {
-    /// The service for `fanout`'s log.
+    /// The service for the log of both.
     #[must_use]
-    pub fn new(fanout: Fanout) -> Self {
-        Self { fanout }
+    pub fn new(fanout: Fanout, subscriptions: Subscriptions) -> Self {
+        Self {
+            fanout,
+            subscriptions,
+        }
+    }
+
+    /// Completes once nothing that workers were sent is outstanding.
+    pub async fn settled(&self) {
+        self.subscriptions.settled().await;
     }
 
     /// For a caller whose calls are as many as may be worked on.

@@ -15,7 +15,6 @@ use crate::clerk;
 use crate::event::numbers::saturating;
 use crate::event::{Cursor, Epoch};
 use crate::log::{ReadError, RecordRef};
-use crate::proto;
 use crate::proto::field::{event, subscribe_response};
 
 pub use crate::proto::Event;
@@ -112,11 +111,19 @@ impl Frame {
 
     /// Encodes a message that is not an event as a frame.
     #[must_use]
-    pub fn message(response: &proto::SubscribeResponse) -> Self {
-        let length = response.encoded_len();
+    pub fn message(response: &impl prost::Message) -> Self {
+        Self::of_parts(&[&response.encode_to_vec()])
+    }
+
+    /// A frame of a message that is encoded already, in parts.
+    #[must_use]
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let length = parts.iter().map(|part| part.len()).sum();
         let mut chunk = BytesMut::with_capacity(GRPC_PREFIX_BYTES + length);
         put_grpc_prefix(length, &mut chunk);
-        chunk.put_slice(&response.encode_to_vec());
+        for part in parts {
+            chunk.put_slice(part);
+        }
         Self {
             start: 0,
             end: chunk.len(),
@@ -259,10 +266,17 @@ fn put_grpc_prefix(length: usize, out: &mut BytesMut) {
 /// # Errors
 /// If it is not an event.
 pub fn event_message(record: RecordRef<'_>, view: &View) -> Result<Event, ReadError> {
+    let encoded = encoded_event(record, view);
+    Event::decode(encoded).map_err(|error| ReadError::Unreadable(error.to_string()))
+}
+
+/// The event of a record, encoded, with what the view includes and without what it removes.
+#[must_use]
+pub fn encoded_event(record: RecordRef<'_>, view: &View) -> Bytes {
     let parts = EventParts::new(record, view);
     let mut encoded = BytesMut::with_capacity(parts.encoded_len());
     parts.encode(&mut encoded);
-    Event::decode(encoded).map_err(|error| ReadError::Unreadable(error.to_string()))
+    encoded.freeze()
 }
 
 /// The pieces of an encoded `Event`.
@@ -337,6 +351,7 @@ mod tests {
     use super::*;
     use crate::event::{Attributes, Position, Run, UnixMillis};
     use crate::log::{Entry, Record};
+    use crate::proto;
     use crate::proto::subscribe_response::Kind;
 
     const EPOCH: Epoch = Epoch::new(7);

@@ -59,7 +59,7 @@ use start::starting_position;
 
 pub use control::{Control, Delivery};
 pub use error::Error;
-pub use frame::{Encoding, Event, Frame, Payload, View, event_message};
+pub use frame::{Encoding, Event, Frame, Payload, View, encoded_event, event_message};
 pub use hub::Config;
 pub use metrics::Metrics;
 pub use names::known_names;

@@ -2,9 +2,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use prost_reflect::MessageDescriptor;
 
 use super::*;
 use crate::access::Policy;
+use crate::api::subscriptions;
+use crate::filter::Scope;
 use crate::log::Tally;
 use crate::proto::EventFilter;
 
@@ -117,20 +120,39 @@ fn judge(method: &str, filter: &EventFilter, known: &KnownNames, principal: &Pri
             };
             let _refused = list(&request, known, principal);
         }
+        "CreateSubscription" => {
+            let request = proto::CreateSubscriptionRequest {
+                subscription: Some(proto::Subscription {
+                    filter,
+                    ..proto::Subscription::default()
+                }),
+                ..proto::CreateSubscriptionRequest::default()
+            };
+            let _refused = subscriptions::refusal_of_creation(request, known);
+        }
+        "UpdateSubscription" => {
+            let request = proto::UpdateSubscriptionRequest {
+                filter,
+                ..proto::UpdateSubscriptionRequest::default()
+            };
+            let _refused = subscriptions::refusal_of_update(request, known);
+        }
         other => panic!("judge the filter of {other} here, too"),
     }
 }
 
+/// Also one in a message of the request.
 fn methods_with_a_filter() -> Vec<String> {
-    let service = proto::DESCRIPTORS
-        .get_service_by_name(proto::service::EVENT_SERVICE)
-        .expect("the service");
-    let with_filter = service.methods().filter(|method| {
-        let mut fields = method.input().fields().collect::<Vec<_>>().into_iter();
-        fields.any(|field| {
-            let kind = field.kind();
-            kind.as_message()
-                .is_some_and(|message| message.name() == "EventFilter")
+    let is_filter = |message: &MessageDescriptor| message.name() == "EventFilter";
+    let messages_in = |message: MessageDescriptor| {
+        let fields = message.fields().collect::<Vec<_>>().into_iter();
+        fields.filter_map(|field| field.kind().as_message().cloned())
+    };
+    let services = proto::DESCRIPTORS.services();
+    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    let with_filter = methods.filter(|method| {
+        messages_in(method.input()).any(|message| {
+            is_filter(&message) || messages_in(message).any(|inner| is_filter(&inner))
         })
     });
     with_filter.map(|method| method.name().to_owned()).collect()
@@ -140,7 +162,7 @@ fn methods_with_a_filter() -> Vec<String> {
 fn a_request_is_judged_in_fifty_milliseconds() {
     let (known, principals) = names_and_principals();
     let methods = methods_with_a_filter();
-    assert!(methods.len() >= 2);
+    assert!(methods.len() >= 4);
     let config = ProptestConfig {
         cases: 60,
         max_shrink_iters: 0,
