@@ -4,8 +4,10 @@
 //!   producers                                   readers
 //!   webhook ◄─POST─ Clerk
 //!      └───────────┐
-//!   copy ──────────┴─► intake ─► log ◄── fanout ◄── api ◄── doors: grpc ──► services
-//!                                                 requests, answers; no transport
+//!   copy ──────────┴─► intake ─► log ◄── fanout ◄────────┬── api ◄── doors: grpc ──► services
+//!                                 ▲        ▲             │    requests, answers; no transport
+//!                                 └── subscriptions ◄────┘
+//!                                     places that the gateway keeps
 //! ```
 //!
 //! The gateway receives Clerk's webhooks, verifies them, appends each event once to a durable,

@@ -16,6 +16,7 @@ use super::controls::{self, Controls};
 use crate::access::{self, Access};
 use crate::clerk::{self, catalog};
 use crate::doors::grpc;
+use crate::event::SteadyClock;
 use crate::fanout::Fanout;
 use crate::intake::Intake;
 #[cfg(feature = "nats")]
@@ -23,6 +24,7 @@ use crate::log::jetstream::JetStreamLog;
 use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{self, Log};
 use crate::net::{self, Listener};
+use crate::subscriptions::{self, Clock, Subscriptions, Surroundings};
 use crate::{fanout, intake, ops, telemetry, webhook};
 
 /// File descriptors for everything but connections on the two public ports.
@@ -44,6 +46,9 @@ pub struct Gateway {
     pub(super) access_metrics: access::Metrics,
     pub(super) grpc_metrics: grpc::Metrics,
     pub(super) feed: JoinHandle<()>,
+    pub(super) subscriptions: Subscriptions,
+    /// Keeps what is known of subscriptions up to date.
+    pub(super) keeping: JoinHandle<()>,
     pub(super) drain: CancellationToken,
     pub(super) recovered_in: Duration,
 }
@@ -89,11 +94,25 @@ impl Gateway {
             fanout::Metrics::register(&mut registry),
             drain.clone(),
         );
+        let access = Access::new(config.access.clone());
+        let clock = SteadyClock::start();
+        let (subscriptions, keeping) = Subscriptions::start(
+            Surroundings {
+                log: log.clone(),
+                fanout: fanout.clone(),
+                clock: Clock::new(move || clock.now()),
+                limits: subscriptions::Limits::default(),
+                metrics: subscriptions::Metrics::register(&mut registry),
+                drain: drain.clone(),
+            },
+            access.clone(),
+            config.subscriptions.clone(),
+        );
         let webhook_metrics = webhook::Metrics::register(&mut registry);
         let intake_metrics = intake::Metrics::register(&mut registry);
         let pins = intake::Pins::default();
         let controls = Controls {
-            access: Access::new(config.access.clone()),
+            access,
             certificates,
             sources: webhook::Sources::new(
                 &config.webhook.sources,
@@ -117,6 +136,8 @@ impl Gateway {
             webhook_metrics,
             intake,
             feed,
+            subscriptions,
+            keeping,
             drain,
             recovered_in,
             config,

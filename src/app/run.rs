@@ -1,8 +1,8 @@
 //! Running a gateway, and stopping it in order.
 //!
 //! ```text
-//!   stop:  not ready ─► streams end with UNAVAILABLE ─► webhooks in flight are answered
-//!          ─► log closed ─► exit 0          (a deadline, and a second signal, cut it short)
+//!   stop:  not ready ─► streams end with UNAVAILABLE ─► webhooks in flight are answered,
+//!          and workers acknowledge what they have ─► log closed ─► exit 0          (a deadline, and a second signal, cut it short)
 //! ```
 
 use std::future::Future;
@@ -47,6 +47,7 @@ impl Gateway {
     )]
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (log, drain, feed) = (self.log, self.drain, self.feed);
+        let (subscriptions, keeping) = (self.subscriptions, self.keeping);
         let Controls {
             access,
             certificates,
@@ -62,7 +63,7 @@ impl Gateway {
             drain.clone(),
         );
         let services = grpc::Services {
-            api: Api::new(fanout.clone()),
+            api: Api::new(fanout.clone(), subscriptions.clone()),
             guard: Guard::new(access, self.access_metrics),
             metrics: self.grpc_metrics,
             health: self.config.doors.health,
@@ -71,6 +72,7 @@ impl Gateway {
         let admin = ops::router(ops::Probes {
             registry: self.registry,
             fanout: fanout.clone(),
+            subscriptions,
             writability: log.writability(),
             drain: drain.clone(),
         });
@@ -98,7 +100,8 @@ impl Gateway {
         drain.cancel();
         retention.abort();
         renewal.abort();
-        // The gRPC side ends streams at once, and waits 5 s for streams that are not read.
+        // The gRPC side ends streams at once. It waits for workers to acknowledge what they were
+        // handed, and 5 s for streams that are not read.
         let drained = async {
             end_of(http).await;
             end_of(grpc).await;
@@ -106,6 +109,7 @@ impl Gateway {
         if timeout(self.config.drain_timeout, drained).await.is_err() {
             tracing::warn!("some connections did not end within the deadline; closing them");
         }
+        keeping.abort();
         log.close().await;
         admin.abort();
         tracing::info!("stopped");

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fanout::Fanout;
 use crate::log::Writability;
+use crate::subscriptions::Subscriptions;
 
 /// The state that the probes report.
 pub struct Probes {
@@ -21,6 +22,8 @@ pub struct Probes {
     pub registry: Registry,
     /// The fan-out, which updates its gauges for each scrape.
     pub fanout: Fanout,
+    /// The subscriptions, which do so too.
+    pub subscriptions: Subscriptions,
     /// Whether the log takes writes.
     pub writability: watch::Receiver<Writability>,
     /// Cancelled when the gateway stops.
@@ -66,6 +69,7 @@ async fn readiness(State(probes): State<Arc<Probes>>) -> Response {
 
 async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
     probes.fanout.observe();
+    probes.subscriptions.observe().await;
     let mut text = String::new();
     if prometheus_client::encoding::text::encode(&mut text, &probes.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -223,7 +223,11 @@ async fn unknown_methods_are_unimplemented_and_health_is_served() {
     );
 
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
-    for service in ["", "clerkcast.v1.EventService"] {
+    for service in [
+        "",
+        "clerkcast.v1.EventService",
+        "clerkcast.v1.SubscriptionService",
+    ] {
         let request = tonic_health::pb::HealthCheckRequest {
             service: service.to_owned(),
         };

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use clerkcast::access::{self, Access, AccessConfig, Guard, Policy};
 use clerkcast::api::Api;
 use clerkcast::doors::grpc::{self, Exposure};
+use clerkcast::event::UnixMillis;
 use clerkcast::fanout::{Config, Fanout, Metrics};
 use clerkcast::log::Log;
 use clerkcast::net::{self, Listener};
+use clerkcast::subscriptions::{self, Clock, Limits, Subscriptions, Surroundings};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -22,6 +24,7 @@ pub(crate) struct Served {
     drain: CancellationToken,
     server: JoinHandle<Result<(), grpc::Error>>,
     feed: JoinHandle<()>,
+    keeping: JoinHandle<()>,
 }
 
 impl Served {
@@ -33,7 +36,7 @@ impl Served {
             sources: vec!["default".to_owned()],
         };
         let metrics = Metrics::register(&mut Registry::default());
-        let (fanout, feed) = Fanout::start(log, config, metrics, drain.clone());
+        let (fanout, feed) = Fanout::start(log.clone(), config, metrics, drain.clone());
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let limits = grpc::limits(100_000);
         let metrics = net::Metrics::register(&mut Registry::default());
@@ -43,8 +46,20 @@ impl Served {
             anonymous: Some(Policy::default()),
             ..AccessConfig::default()
         });
+        let (subscriptions, keeping) = Subscriptions::start(
+            Surroundings {
+                log,
+                fanout: fanout.clone(),
+                clock: Clock::new(UnixMillis::now),
+                limits: Limits::default(),
+                metrics: subscriptions::Metrics::register(&mut Registry::default()),
+                drain: drain.clone(),
+            },
+            access.clone(),
+            subscriptions::Config::default(),
+        );
         let services = grpc::Services {
-            api: Api::new(fanout),
+            api: Api::new(fanout, subscriptions),
             guard: Guard::new(access, access::Metrics::register(&mut Registry::default())),
             metrics: grpc::Metrics::register(&mut Registry::default()),
             health: Exposure::Public,
@@ -56,6 +71,7 @@ impl Served {
             drain,
             server,
             feed,
+            keeping,
         }
     }
 }
@@ -65,5 +81,6 @@ impl Drop for Served {
         self.drain.cancel();
         self.server.abort();
         self.feed.abort();
+        self.keeping.abort();
     }
 }

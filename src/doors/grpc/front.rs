@@ -14,7 +14,7 @@ use super::refusal::Refusals;
 use super::{auth, status};
 use crate::access::Guard;
 use crate::api::Problem;
-use crate::proto::method::event_service;
+use crate::proto::method::{event_service, subscription_service};
 
 /// Health watches, and reflection in both versions.
 const SIDE_STREAMS: [&str; 3] = [
@@ -87,7 +87,7 @@ impl Front {
 }
 
 fn kind(path: &str) -> Kind {
-    if path == event_service::SUBSCRIBE {
+    if [event_service::SUBSCRIBE, subscription_service::RECEIVE].contains(&path) {
         Kind::Subscriber
     } else if SIDE_STREAMS.contains(&path) {
         Kind::Side

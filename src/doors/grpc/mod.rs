@@ -1,9 +1,10 @@
-//! The subscribers' port: `EventService` over gRPC, for services within the network.
+//! The subscribers' port: `EventService` and `SubscriptionService` over gRPC, for services within
+//! the network.
 //!
 //! This module speaks gRPC and nothing else: [`crate::api`] answers requests, its problems
 //! become statuses, and its frames go out as they are.
 //! A [`Guard`] authenticates the caller before any message of a request is read.
-//! Health and reflection stand beside the service, so that `grpcurl` works with
+//! Health and reflection stand beside the services, so that `grpcurl` works with
 //! nothing but an address.
 
 mod auth;
@@ -12,13 +13,16 @@ mod calls;
 mod dispatch;
 mod exposure;
 mod flood;
+mod framed;
 mod front;
 mod metrics;
+mod receive;
 mod refusal;
 mod server;
 mod service;
 mod status;
 mod subscribe;
+mod subscriptions;
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -34,6 +38,7 @@ use calls::{Calls, REQUEST_BYTES_MAX};
 use dispatch::Dispatch;
 use exposure::expose;
 use front::Front;
+use receive::SubscriptionRoutes;
 use refusal::Refusals;
 use subscribe::EventRoutes;
 
@@ -60,7 +65,7 @@ pub fn limits(connections_max: usize) -> Limits {
 /// The services, and the callers that may use them.
 #[derive(Clone, Debug)]
 pub struct Services {
-    /// What answers `EventService`, whose callers are always authenticated.
+    /// What answers the two services, whose callers are always authenticated.
     pub api: Api,
     /// What admits callers.
     pub guard: Guard,
@@ -72,7 +77,8 @@ pub struct Services {
     pub reflection: Exposure,
 }
 
-/// Serves until `drain` is cancelled and every stream has ended.
+/// Serves until `drain` is cancelled, workers have said what became of what they were sent, and
+/// every stream has ended. Streams end with the drain.
 ///
 /// # Errors
 /// When the reflection data is malformed or the listener fails.
@@ -103,7 +109,12 @@ pub async fn serve(
             expose(
                 Exposure::Authenticated,
                 REQUEST_BYTES_MAX,
-                EventRoutes::new(api),
+                EventRoutes::new(api.clone()),
+            ),
+            expose(
+                Exposure::Authenticated,
+                REQUEST_BYTES_MAX,
+                SubscriptionRoutes::new(api.clone()),
             ),
             expose(
                 health_exposure,
@@ -130,14 +141,25 @@ pub async fn serve(
             report(&health, ServingStatus::NotServing).await;
         }
     };
-    let serving = server::serve(listener, dispatch, calls, drain);
+    let settled = {
+        let drain = drain.clone();
+        async move {
+            drain.cancelled().await;
+            api.settled().await;
+        }
+    };
+    let serving = server::serve(listener, dispatch, calls, drain, settled);
     futures_util::future::join(serving, not_serving).await;
     Ok(())
 }
 
-/// Reports the health of the whole server, and of the service.
+/// Reports the health of the whole server, and of the services.
 async fn report(health: &HealthReporter, status: ServingStatus) {
-    for name in ["", proto::service::EVENT_SERVICE] {
+    let services = [
+        proto::service::EVENT_SERVICE,
+        proto::service::SUBSCRIPTION_SERVICE,
+    ];
+    for name in std::iter::once("").chain(services) {
         health.set_service_status(name, status).await;
     }
 }

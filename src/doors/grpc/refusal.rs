@@ -12,11 +12,13 @@ use super::metrics::Metrics;
 use crate::access::{Principal, audit};
 use crate::api;
 use crate::proto;
-use crate::proto::method::event_service;
+use crate::proto::method::{event_service, subscription_service};
 use crate::telemetry::LogLimit;
 
 /// What gRPC puts before each message: a flag, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
+/// What the paths of all methods of `SubscriptionService` begin with.
+const SUBSCRIPTIONS: &str = "/clerkcast.v1.SubscriptionService/";
 
 /// Counts and logs refusals; clones share what they know.
 #[derive(Clone, Debug)]
@@ -96,6 +98,13 @@ fn what_was_asked(method: &str, asked: &[u8]) -> String {
             .map(|request| api::filter::shown(request.filter)),
         event_service::GET_EVENT => proto::GetEventRequest::decode(message)
             .map(|request| format!("id={}", api::filter::shown_word(&request.id))),
+        subscription_service::CREATE_SUBSCRIPTION => {
+            proto::CreateSubscriptionRequest::decode(message)
+                .map(|request| api::shown_creation(request.subscription))
+        }
+        // The name is the first field of all others.
+        _ if method.starts_with(SUBSCRIPTIONS) => proto::DeleteSubscriptionRequest::decode(message)
+            .map(|request| format!("name={}", api::filter::shown_word(&request.name))),
         _ => return String::new(),
     };
     shown.unwrap_or_else(|_| "(not a request)".to_owned())

@@ -1,6 +1,7 @@
 //! Connections of the gRPC port: HTTP/2, each with what its calls may hold together.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -43,30 +44,37 @@ const BOUNDS: http::Bounds = http::Bounds {
     }),
 };
 
-/// Serves until `drain` is cancelled and every call has ended or been reset.
+/// Serves until `settled` completes, or no connection is left after that began, and every call
+/// has ended or been reset. Until then, connections that are new may acknowledge what they were
+/// handed before the drain.
 pub(super) async fn serve(
     mut listener: Listener,
     dispatch: Dispatch,
     calls: Calls,
     drain: CancellationToken,
+    settled: impl Future<Output = ()>,
 ) {
+    let mut settled = pin!(settled);
+    let closing = CancellationToken::new();
     let mut connections = JoinSet::new();
-    loop {
+    while !(drain.is_cancelled() && connections.is_empty()) {
         tokio::select! {
             connection = listener.accept() => {
-                connections.spawn(serve_connection(connection, dispatch.clone(), drain.clone()));
+                connections.spawn(serve_connection(connection, dispatch.clone(), closing.clone()));
             }
             Some(_ended) = connections.join_next() => {}
-            () = drain.cancelled() => break,
+            () = drain.cancelled(), if connections.is_empty() => {}
+            () = &mut settled => break,
         }
     }
+    closing.cancel();
     drop(listener);
     calls.drained().await;
     let ended = async { while connections.join_next().await.is_some() {} };
     let _left = timeout(CLOSE_TIMEOUT, ended).await;
 }
 
-async fn serve_connection(connection: Connection, dispatch: Dispatch, drain: CancellationToken) {
+async fn serve_connection(connection: Connection, dispatch: Dispatch, closing: CancellationToken) {
     let calls = ConnectionCalls::new();
     let flooded = CancellationToken::new();
     let service = Service {
@@ -83,7 +91,7 @@ async fn serve_connection(connection: Connection, dispatch: Dispatch, drain: Can
     let outcome = tokio::select! {
         outcome = &mut serving => outcome,
         () = calls.closing() => return,
-        () = drain.cancelled() => {
+        () = closing.cancelled() => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 outcome = serving => outcome,

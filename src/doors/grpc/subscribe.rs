@@ -5,18 +5,15 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream;
-use http::{Request, Response, header};
+use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::Streaming;
 use tonic::server::NamedService;
-use tonic_prost::ProstDecoder;
 
-use super::body::FrameBody;
 use super::calls::REQUEST_BYTES_MAX;
 use super::service::Service;
-use super::{auth, status};
-use crate::api::{Api, Delivery, EventStream, Frame, Problem, control};
+use super::{auth, framed, status};
+use crate::api::{Api, Delivery, EventStream, Frame, control};
 use crate::proto;
 use crate::proto::method::event_service;
 use crate::proto::server::event_service_server::EventServiceServer;
@@ -66,14 +63,8 @@ impl tower_service::Service<Request<Body>> for EventRoutes {
 
 async fn open(api: &Api, request: Request<Body>) -> Result<Response<Body>, Status> {
     let call = auth::call(request.extensions())?;
-    let decoder = ProstDecoder::<proto::SubscribeRequest>::default();
-    let body = request.into_body();
-    let mut messages = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES_MAX));
-    let message = messages
-        .message()
-        .await?
-        .ok_or_else(|| status::render(Problem::no_message()))?;
-    let events = api.subscribe(&call, message).await;
+    let asked: proto::SubscribeRequest = framed::request(request).await?;
+    let events = api.subscribe(&call, asked).await;
     events.map(respond).map_err(status::render)
 }
 
@@ -89,14 +80,8 @@ fn frames(delivery: Delivery) -> Vec<Frame> {
 
 /// Pulled by the connection: frames are asked for when HTTP/2 has room for it.
 fn respond(events: EventStream) -> Response<Body> {
-    let batches = stream::unfold(events, |mut events| async move {
+    framed::response(stream::unfold(events, |mut events| async move {
         let delivery = events.next().await?;
         Some((delivery.map(frames).map_err(status::render), events))
-    });
-    let mut response = Response::new(Body::new(FrameBody::new(Box::pin(batches))));
-    let content_type = tonic::metadata::GRPC_CONTENT_TYPE;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
-    response
+    }))
 }

@@ -9,7 +9,13 @@ mod spread;
 mod unread;
 
 use clerkcast::proto;
+use clerkcast::proto::seek_subscription_request::To;
+use prost::Message as _;
+use prost_reflect::DynamicMessage;
 use tonic::Code;
+
+const CRM: &str = "crm";
+const SUBSCRIPTIONS: &str = "clerkcast.v1.SubscriptionService/";
 
 /// Each unary method, and an empty request for it.
 fn unary_methods() -> Vec<String> {
@@ -26,17 +32,49 @@ fn methods(streaming: bool) -> Vec<String> {
         .collect()
 }
 
-/// What a message for a method holds: an id where one is asked for.
-fn message(method: &str) -> proto::GetEventRequest {
-    // The first field of the others is not a string: they take an empty message.
-    if method.ends_with("/GetEvent") {
-        proto::GetEventRequest {
+/// A request that the method answers, of a log with the subscription `crm`.
+fn message(method: &str) -> DynamicMessage {
+    let request = match method.rsplit('/').next().expect("a name") {
+        "GetEvent" => proto::GetEventRequest {
             id: "msg_1".to_owned(),
             ..proto::GetEventRequest::default()
         }
-    } else {
-        proto::GetEventRequest::default()
-    }
+        .encode_to_vec(),
+        "CreateSubscription" => proto::CreateSubscriptionRequest {
+            subscription: Some(proto::Subscription {
+                name: CRM.to_owned(),
+                ..proto::Subscription::default()
+            }),
+            start: None,
+        }
+        .encode_to_vec(),
+        "SeekSubscription" => proto::SeekSubscriptionRequest {
+            name: CRM.to_owned(),
+            to: Some(To::StartPosition(proto::StartPosition::Latest.into())),
+        }
+        .encode_to_vec(),
+        "ResolveDeadLetters" => proto::ResolveDeadLettersRequest {
+            subscription: CRM.to_owned(),
+            action: proto::DeadLetterAction::Replay.into(),
+            all: true,
+            ..proto::ResolveDeadLettersRequest::default()
+        }
+        .encode_to_vec(),
+        // The first field of the others is the name of a subscription.
+        name if method.starts_with(SUBSCRIPTIONS) && name != "ListSubscriptions" => {
+            proto::DeleteSubscriptionRequest {
+                name: CRM.to_owned(),
+            }
+            .encode_to_vec()
+        }
+        _ => Vec::new(),
+    };
+    let (service, name) = method.split_once('/').expect("a path");
+    let service = proto::DESCRIPTORS.get_service_by_name(service);
+    let mut methods = service.expect("known").methods().collect::<Vec<_>>();
+    methods.retain(|known| known.name() == name);
+    let input = methods.first().expect("known").input();
+    DynamicMessage::decode(input, &*request).expect("its own message")
 }
 
 fn is_end_of_policy(code: Code, reason: &str) -> bool {

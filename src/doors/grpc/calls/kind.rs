@@ -5,7 +5,7 @@
 pub(crate) enum Kind {
     /// One message.
     Unary,
-    /// The stream of a subscriber.
+    /// The stream of a subscriber, or of a worker.
     Subscriber,
     /// A stream that asks for little and never ends: a health watch, reflection.
     Side,
