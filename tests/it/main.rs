@@ -57,6 +57,7 @@ mod segments;
 mod soak;
 mod steps;
 mod subscribe;
+mod subscriptions;
 mod tail;
 mod tls;
 mod verify;
