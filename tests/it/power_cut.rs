@@ -344,21 +344,22 @@ async fn same_answers_after_a_power_cut_while_sealing() {
 /// Neither a swap that was stored nor one that found another revision is unsaid.
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_what_was_answered_survives_a_power_cut() {
-    let directory = TempDir::new().expect("a temporary directory");
-    let path = directory.path().join("trace");
-    let library = compile("trace", directory.path());
-    let env = preloaded(&library, "CLERKCAST_TRACE", &path);
-    let data_dir = directory.path().join("data");
-    let swapper = cells::start_swapper(&data_dir, env);
-    swapper.has_acknowledged(SWAPS_AND_EVENTS).await;
-    swapper.kill();
-    let entries = read_trace(&path);
-    let images = figure(Figure::PowerCutImages) / 3;
-    let mut cuts = PowerCuts::new(&entries, images);
-    while let Some(image) = cuts.next_image() {
-        cells::check(image.path(), &cuts.acknowledged).await;
+    for load in [cells::Load::BesideEvents, cells::Load::Alone] {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = directory.path().join("trace");
+        let library = compile("trace", directory.path());
+        let env = preloaded(&library, "CLERKCAST_TRACE", &path);
+        let swapper = cells::start_swapper(&directory.path().join("data"), load, env);
+        swapper.has_acknowledged(SWAPS_AND_EVENTS).await;
+        swapper.kill();
+        let entries = read_trace(&path);
+        let images = figure(Figure::PowerCutImages) / 3;
+        let mut cuts = PowerCuts::new(&entries, images);
+        while let Some(image) = cuts.next_image() {
+            cells::check(image.path(), &cuts.acknowledged).await;
+        }
+        cuts.end(images);
     }
-    cuts.end(images);
 }
 
 /// fsync would also write the file's modification time, by a commit of the file system's
