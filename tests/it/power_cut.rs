@@ -316,6 +316,36 @@ async fn durable_every_acknowledged_event_survives_a_power_cut() {
     cuts.end(images);
 }
 
+/// A killed process may have written what it did not sync. A start reads it, and reveals it: by
+/// the answer to a duplicate, say.
+#[tokio::test]
+async fn durable_a_start_syncs_what_the_process_before_it_wrote() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("trace");
+    let library = compile("trace", directory.path());
+    let gateway = Gateway::start_with(Options {
+        args: Vec::new(),
+        env: preloaded(&library, "CLERKCAST_TRACE", &path),
+    });
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    let mut gateway = gateway.restarted();
+    let again = gateway.post("msg_1", body("user.created", "user_1")).await;
+    assert_eq!(again.json()["duplicate"], true);
+    gateway.kill();
+    let entries = read_trace(&path);
+    let is_answer = |entry: &Entry| matches!(entry, Entry::Answer { .. });
+    let accepted = entries.iter().position(is_answer).expect("an answer");
+    let (_, since) = entries.split_at(accepted + 1);
+    let repeated = since.iter().position(is_answer).expect("another");
+    let is_sync = |entry: &Entry| matches!(entry, Entry::Sync { file: 'w', .. });
+    assert!(
+        since[..repeated].iter().any(is_sync),
+        "the duplicate was answered before the WAL was synced"
+    );
+}
+
 /// Of a process that seals every few records, what was not synced is often part of a segment.
 #[tokio::test(flavor = "multi_thread")]
 async fn same_answers_after_a_power_cut_while_sealing() {
