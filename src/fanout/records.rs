@@ -66,18 +66,15 @@ impl RecordWalk {
         self.walk.position()
     }
 
-    /// Walks on to the next matching records. Returns none where the position alone moved, or
-    /// nothing matched until `patience`. Cancel-safe.
+    /// Walks on to the next matching records. Returns none where the position alone may have
+    /// moved, or nothing matched until `patience`. Cancel-safe.
     ///
     /// # Errors
     /// When retention removed what was not read, or the log cannot be read.
     pub async fn next(&mut self, patience: Instant) -> Result<Vec<Record>, Error> {
-        loop {
-            match self.walk.step(patience).await? {
-                Step::Batch(records) => return Ok(records),
-                Step::Quiet => return Ok(Vec::new()),
-                Step::CaughtUp | Step::FellBehind | Step::Removed { .. } => {}
-            }
-        }
+        Ok(match self.walk.step(patience).await? {
+            Step::Batch(records) => records,
+            Step::Quiet | Step::CaughtUp | Step::FellBehind | Step::Removed { .. } => Vec::new(),
+        })
     }
 }

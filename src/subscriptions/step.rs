@@ -55,6 +55,9 @@ const RETRY: Duration = Duration::from_millis(250);
 const NEWS_PATIENCE: Duration = Duration::from_secs(5);
 /// A frontier that moved is stored after this long, where nothing else is.
 const MOVED_MAX: Duration = Duration::from_secs(10);
+/// Another gateway may have an end of the log that this one has not heard of yet, so what is not
+/// there is looked for again after this long.
+const FETCH_AGAIN: Duration = Duration::from_millis(50);
 /// The task ends this long after its last call or stream.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -89,8 +92,10 @@ struct Task {
     own: OwnLeases,
     /// Another process may have changed the state.
     is_stale: bool,
-    /// The state is ahead of the log.
+    /// The state is ahead of the log, as of the last look.
     is_ahead: bool,
+    /// Another look is due.
+    must_check_end: bool,
     /// Of the state that was known last.
     generation: u64,
     ahead: ReadAhead,
@@ -144,6 +149,7 @@ impl Task {
             own: OwnLeases::default(),
             is_stale: false,
             is_ahead: false,
+            must_check_end: false,
             generation: 0,
             fetch: None,
             gone: BTreeSet::new(),
@@ -179,6 +185,7 @@ impl Task {
     /// Looks at everything once, and makes a step if there is one to make.
     async fn turn(&mut self) -> Result<(), StepError> {
         self.refresh().await?;
+        self.note_end().await?;
         self.retry_at = None;
         self.follow_orders();
         self.admit();
@@ -321,13 +328,20 @@ impl Task {
         self.queue.fail(error);
         self.shared.seats.void_deliveries();
         self.shared.seats.end(error);
+        self.holders = Holders::default();
         self.shared.outstanding.send_replace(0);
         self.known = None;
         self.ahead.pause();
     }
 
+    /// Whether the task has something to do by itself: for streams, and for the deliveries that
+    /// a gateway waits for before it stops.
+    fn is_served(&self) -> bool {
+        self.shared.seats.len() > 0 || (self.shared.is_draining() && self.holders.len() > 0)
+    }
+
     fn is_over(&self) -> bool {
-        let is_unused = self.queue.is_empty() && self.shared.seats.len() == 0;
+        let is_unused = self.queue.is_empty() && !self.is_served();
         is_unused && (self.last_used.elapsed() >= LINGER || self.orders.is_deleted)
     }
 
@@ -338,6 +352,7 @@ impl Task {
             self.asks.close();
             *slot = None;
         }
+        self.shared.outstanding.send_replace(0);
         while let Some(ask) = self.asks.recv().await {
             let next = task_of(&self.shared);
             let _task_ended = next.send(ask).await;

@@ -15,7 +15,7 @@ use super::super::state_cell::cell_name;
 use super::super::step_error::StepError;
 use super::draft::{Draft, Look, Materials, draft};
 use super::store::Prepared;
-use super::{MOVED_MAX, STEP_PATIENCE, Task};
+use super::{FETCH_AGAIN, MOVED_MAX, STEP_PATIENCE, Task};
 use crate::event::{Position, UnixMillis};
 use crate::filter::Scope;
 use crate::log::{Change, Record, Revision, Swapped};
@@ -47,8 +47,9 @@ impl Task {
             };
             let request = known.machine.read_request(&outcomes, now);
             let epoch = known.machine.state().epoch();
+            let first = outcomes.iter().map(|(ack_id, _)| ack_id.position);
             let change = self.queue.change();
-            let prepare = self.store.prepare(request, change, epoch);
+            let prepare = self.store.prepare(request, first, change, epoch);
             let late = |_| StepError::NotStored("the log does not answer".to_owned());
             let mut prepared = timeout_at(deadline, prepare).await.map_err(late)??;
             let has_unread = !prepared.reading.unread.is_empty();
@@ -58,6 +59,9 @@ impl Task {
             self.fetch_missing(&mut draft);
             self.note_moved(&draft);
             if !draft.must_store && !self.must_store_move() {
+                if has_unread {
+                    self.fetch_at = Some(Instant::now() + FETCH_AGAIN);
+                }
                 return Ok(());
             }
             let deliveries = self.deliveries(&draft);
@@ -101,10 +105,10 @@ impl Task {
         now: UnixMillis,
     ) -> Option<Draft> {
         let may_give = !self.shared.is_draining() && self.obstacle().is_none();
-        let rooms = if may_give {
-            Rooms::new(self.shared.seats.rooms(self.holders.out()))
-        } else {
-            Rooms::default()
+        let (seats, holders) = (&self.shared.seats, &self.holders);
+        let rooms = |state: &State| match may_give {
+            true => Rooms::new(seats.rooms(&holders.out(state))),
+            false => Rooms::default(),
         };
         let machine = &mut self.known.as_mut()?.machine;
         let scope = &self.orders.selection.scope;
@@ -120,7 +124,7 @@ impl Task {
             may_skip: may_give && self.shared.seats.len() > 0,
             candidates,
             through,
-            rooms,
+            rooms: &rooms,
             look: &look,
         };
         Some(draft(machine, materials))
@@ -251,6 +255,7 @@ impl Task {
         self.moved_at = None;
         if draft.has_sought {
             self.generation = state.generation();
+            self.must_check_end = true;
             self.shared.seats.void_deliveries();
             self.ahead.restart(state.frontier());
         }

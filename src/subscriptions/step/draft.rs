@@ -11,6 +11,7 @@ use super::super::machine::{
 };
 use super::super::metrics::Redelivery;
 use super::super::rooms::Rooms;
+use super::super::state::State;
 use crate::event::{Position, UnixMillis};
 use crate::fanout::OnExpired;
 use crate::log::Bounds;
@@ -33,8 +34,9 @@ pub(super) struct Materials<'a> {
     /// Matching events behind the frontier, and how far the log was searched for them.
     pub(super) candidates: &'a [Candidate],
     pub(super) through: Position,
-    /// The streams that can be given events; none where nothing may be handed out.
-    pub(super) rooms: Rooms,
+    /// The streams that can be given events once a state is stored; none where nothing may be
+    /// handed out.
+    pub(super) rooms: &'a dyn Fn(&State) -> Rooms,
     /// What is known of an event that is due.
     pub(super) look: &'a dyn Fn(DueEvent) -> Look,
 }
@@ -90,6 +92,7 @@ pub(super) fn draft(machine: &mut Machine, materials: Materials<'_>) -> Draft {
     let mut step = Step {
         machine,
         materials,
+        rooms: Rooms::default(),
         draft: Draft::default(),
     };
     step.settle();
@@ -110,6 +113,7 @@ pub(super) fn draft(machine: &mut Machine, materials: Materials<'_>) -> Draft {
 struct Step<'a, 'b> {
     machine: &'a mut Machine,
     materials: Materials<'b>,
+    rooms: Rooms,
     draft: Draft,
 }
 
@@ -203,9 +207,10 @@ impl Step<'_, '_> {
     /// Gives events that can be leased to streams that have room.
     fn give(&mut self) {
         let now = self.materials.now;
+        self.rooms = (self.materials.rooms)(self.machine.state());
         let mut set_aside = BTreeSet::new();
         loop {
-            let credits = self.materials.rooms.credits();
+            let credits = self.rooms.credits();
             let wanted = if credits == 0 {
                 0
             } else {
@@ -258,7 +263,7 @@ impl Step<'_, '_> {
     }
 
     fn lease(&mut self, position: Position, bytes: usize) -> bool {
-        let Some(worker) = self.materials.rooms.give(bytes) else {
+        let Some(worker) = self.rooms.give(bytes) else {
             return false;
         };
         let grant = self.machine.lease(position, self.materials.now);

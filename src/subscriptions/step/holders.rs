@@ -12,8 +12,6 @@ use crate::event::{Position, UnixMillis};
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     by_position: BTreeMap<Position, Holder>,
-    /// How many each stream holds.
-    out: BTreeMap<u64, usize>,
     generation: u64,
 }
 
@@ -38,30 +36,29 @@ impl Holders {
             since: now,
         };
         self.by_position.insert(position, holder);
-        *self.out.entry(worker).or_default() += 1;
     }
 
     /// Forgets the deliveries that a state does not have with a worker.
     pub(super) fn follow(&mut self, state: &State) {
         let is_same = state.generation() == self.generation;
-        let Self {
-            by_position, out, ..
-        } = self;
-        by_position.retain(|position, holder| {
-            let is_held = is_same && state.is_leased(*position, holder.lease);
-            if !is_held && let Some(count) = out.get_mut(&holder.worker) {
-                *count -= 1;
-                if *count == 0 {
-                    out.remove(&holder.worker);
-                }
-            }
-            is_held
-        });
+        let is_held =
+            |position: &Position, holder: &mut Holder| state.is_leased(*position, holder.lease);
+        self.by_position
+            .retain(|position, holder| is_same && is_held(position, holder));
     }
 
-    /// How many deliveries each stream holds.
-    pub(super) const fn out(&self) -> &BTreeMap<u64, usize> {
-        &self.out
+    /// How many deliveries each stream holds, going by a state.
+    pub(super) fn out(&self, state: &State) -> BTreeMap<u64, usize> {
+        let mut out = BTreeMap::new();
+        if state.generation() != self.generation {
+            return out;
+        }
+        for (position, holder) in &self.by_position {
+            if state.is_leased(*position, holder.lease) {
+                *out.entry(holder.worker).or_default() += 1;
+            }
+        }
+        out
     }
 
     pub(super) fn len(&self) -> usize {

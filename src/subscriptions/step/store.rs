@@ -18,13 +18,13 @@ use crate::event::numbers::saturating;
 use crate::event::{Epoch, Position};
 use crate::log::{Change, Log, Read, Record, Revision};
 
-/// One step reads, and so changes, at most this many dead letters and bodies of others to come.
-const STEP_LETTERS_MAX: usize = 256;
-/// A step reads no more of them once they reach this many bytes, and leaves the rest for the
-/// next one.
+/// Dead letters, and bodies of letters to come, that are read at the same time.
+const READS_MAX: usize = 8;
+/// One step reads, and so changes, at most this many groups of them.
+const STEP_GROUPS_MAX: usize = 32;
+/// And none after they reach this many bytes. What is left waits for the next step, so that
+/// a swap stays small.
 const STEP_BYTES_MAX: usize = 4 << 20;
-/// Cells read at the same time.
-const READS_MAX: usize = 16;
 
 /// The cells and the log, as one subscription uses them.
 #[derive(Clone, Debug)]
@@ -59,22 +59,34 @@ impl Store {
     }
 
     /// Reads what a step needs: bodies if the positions are in the log of `epoch`, which is
-    /// there.
+    /// there. Begins with the positions that come first, so that these are never left unread.
     pub(super) async fn prepare(
         &self,
         request: ReadRequest,
+        first: impl Iterator<Item = Position>,
         change: Option<&Move>,
         epoch: Epoch,
     ) -> Result<Prepared, StepError> {
         let mut prepared = Prepared::default();
-        let mut letters: BTreeSet<Position> = request.letters.into_iter().collect();
+        let letters: BTreeSet<Position> = request.letters.into_iter().collect();
         let mut bodies: BTreeSet<Position> = request.bodies.into_iter().collect();
-        prepared.leave_beyond(STEP_LETTERS_MAX, &mut letters);
-        prepared.leave_beyond(STEP_LETTERS_MAX - letters.len(), &mut bodies);
-        let bytes = self.read_letters(&mut prepared, letters).await?;
-        if epoch == self.log.epoch() {
-            let bytes_left = STEP_BYTES_MAX.saturating_sub(bytes);
-            self.read_bodies(&mut prepared, bodies, bytes_left).await?;
+        if epoch != self.log.epoch() {
+            bodies.clear();
+        }
+        let mut left: BTreeSet<Position> = letters.union(&bodies).copied().collect();
+        let mut order: Vec<Position> = first.filter(|position| left.remove(position)).collect();
+        order.extend(left);
+        let mut bytes = 0;
+        for (index, group) in order.chunks(READS_MAX).enumerate() {
+            if index >= STEP_GROUPS_MAX || bytes >= STEP_BYTES_MAX {
+                prepared.reading.unread.extend(group);
+                continue;
+            }
+            let group: BTreeSet<Position> = group.iter().copied().collect();
+            let letters = group.intersection(&letters).copied().collect();
+            bytes += self.read_letters(&mut prepared, letters).await?;
+            let bodies = group.intersection(&bodies).copied().collect();
+            bytes += self.read_bodies(&mut prepared, bodies).await?;
         }
         if let Some(Move::Drop(dropped)) = change {
             let revisions = dropped.iter();
@@ -88,59 +100,54 @@ impl Store {
     async fn read_letters(
         &self,
         prepared: &mut Prepared,
-        mut positions: BTreeSet<Position>,
+        positions: BTreeSet<Position>,
     ) -> Result<usize, StepError> {
         let mut bytes = 0;
-        while !positions.is_empty() {
-            if bytes >= STEP_BYTES_MAX {
-                prepared.reading.unread.append(&mut positions);
-                break;
-            }
-            let group = take_first(READS_MAX, &mut positions);
-            for (position, letter, revision) in self.letters(group).await? {
-                bytes += letter.payload.len();
-                prepared.reading.letters.insert(position, letter.letter());
-                prepared.revisions.insert(position, revision);
-                prepared.letters.insert(position, letter);
-            }
+        for (position, letter, revision) in self.letters(positions).await? {
+            bytes += letter.payload.len();
+            prepared.reading.letters.insert(position, letter.letter());
+            prepared.revisions.insert(position, revision);
+            prepared.letters.insert(position, letter);
         }
         Ok(bytes)
     }
 
+    /// Reads events that may become dead letters. Returns how many bytes they have.
     async fn read_bodies(
         &self,
         prepared: &mut Prepared,
         positions: BTreeSet<Position>,
-        bytes_max: usize,
-    ) -> Result<(), StepError> {
+    ) -> Result<usize, StepError> {
         if positions.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let last = self.log.bounds().last;
         let log: &dyn Read = &*self.log;
-        // At least one, or a step would never come to it.
-        let Found { records, gone } = look_up(log, positions.clone(), bytes_max.max(1)).await?;
-        let is_unread = |position: &Position| {
-            !records.contains_key(position) && !gone.contains(position) && *position <= last
-        };
-        let unread = positions.into_iter().filter(is_unread);
-        prepared.reading.unread.extend(unread);
-        let bodies = &mut prepared.reading.bodies;
-        bodies.extend(gone.into_iter().map(|position| (position, Body::Gone)));
-        for (position, record) in &records {
-            let bytes = saturating(record.entry.payload.len());
-            bodies.insert(*position, Body::Kept(bytes));
+        let Found { records, gone } = look_up(log, positions.clone(), usize::MAX).await?;
+        let Prepared {
+            reading, revisions, ..
+        } = prepared;
+        for position in positions {
+            let body = match records.get(&position) {
+                Some(record) => Body::Kept(saturating(record.entry.payload.len())),
+                None if gone.contains(&position) => Body::Gone,
+                // Beyond the end of the log, where it stays pending.
+                None if position > last => continue,
+                None => {
+                    reading.unread.insert(position);
+                    continue;
+                }
+            };
+            reading.bodies.insert(position, body);
         }
         // Left over from a swap that was stored in part, or from before a seek.
-        let mut dying: BTreeSet<Position> = records.keys().copied().collect();
-        while !dying.is_empty() {
-            let group = take_first(READS_MAX, &mut dying);
-            for (position, _, revision) in self.letters(group).await? {
-                prepared.revisions.insert(position, revision);
-            }
+        let dying = records.keys().copied().collect();
+        for (position, _, revision) in self.letters(dying).await? {
+            revisions.insert(position, revision);
         }
-        prepared.records = records;
-        Ok(())
+        let bytes = records.values().map(|record| record.entry.bytes()).sum();
+        prepared.records.extend(records);
+        Ok(bytes)
     }
 
     /// Reads the letters at some positions, whether they count or not.
@@ -265,13 +272,6 @@ impl Store {
 }
 
 impl Prepared {
-    /// Leaves all but the first positions for a later step.
-    fn leave_beyond(&mut self, most: usize, positions: &mut BTreeSet<Position>) {
-        let first = take_first(most, positions);
-        self.reading.unread.append(positions);
-        *positions = first;
-    }
-
     /// The letter of an event that is given up.
     fn letter(&self, position: Position, death: Death, again: bool) -> Option<StoredLetter> {
         if again {

@@ -9,13 +9,10 @@ use super::super::machine::{Machine, OwnLeases};
 use super::super::state_cell::{StateCell, cell_name};
 use super::super::status::first_state;
 use super::super::step_error::StepError;
-use super::{Fetched, Known, LINGER, MOVED_MAX, NEWS_PATIENCE, STEP_PATIENCE, Task};
+use super::{FETCH_AGAIN, Fetched, Known, LINGER, MOVED_MAX, NEWS_PATIENCE, STEP_PATIENCE, Task};
 use crate::event::UnixMillis;
 use crate::fanout;
 use crate::log::Changed;
-
-/// Another gateway may have an end of the log that this one has not heard of yet.
-const FETCH_AGAIN: Duration = Duration::from_millis(50);
 
 impl Task {
     /// Waits until there may be something to do, and takes the calls that are there.
@@ -116,8 +113,11 @@ impl Task {
         let now = Instant::now();
         let mut wake_at = now + NEWS_PATIENCE;
         if self.shared.seats.len() == 0 {
-            wake_at = wake_at.min(self.last_used + LINGER);
-        } else if let Some(known) = &self.known {
+            wake_at = wake_at.min((self.last_used + LINGER).max(now));
+        }
+        if self.is_served()
+            && let Some(known) = &self.known
+        {
             let clock = self.shared.surroundings.clock.now();
             let machine = &known.machine;
             let later = |at: &UnixMillis| *at > clock;
@@ -162,7 +162,7 @@ impl Task {
             self.is_stale = true;
         }
         self.note_state(read?);
-        self.note_end().await
+        Ok(())
     }
 
     /// Takes a state that was read from its cell.
@@ -187,6 +187,7 @@ impl Task {
         self.ahead.discard_unneeded(&state);
         self.gone.clear();
         self.moved_at = None;
+        self.must_check_end = true;
         let settings = definition.settings.clone();
         let limits = self.shared.surroundings.limits;
         let machine = Machine::new(state, settings, limits, own);
@@ -209,19 +210,21 @@ impl Task {
         }
     }
 
-    /// Notes whether the state is ahead of the log. Another gateway may know a later end.
-    async fn note_end(&mut self) -> Result<(), StepError> {
-        let Some(known) = &self.known else {
+    /// Looks whether the state is ahead of the log, if it may be and a stream would end by it.
+    /// Another gateway may know a later end of the log.
+    pub(super) async fn note_end(&mut self) -> Result<(), StepError> {
+        let has_streams = self.shared.seats.len() > 0;
+        let is_due = self.queue.has_joins() || (self.must_check_end && has_streams);
+        let Some(known) = self.known.as_ref().filter(|_| is_due) else {
             return Ok(());
         };
-        if self.shared.seats.len() == 0 && !self.queue.has_joins() {
-            return Ok(());
-        }
         let log = &self.shared.surroundings.log;
-        let frontier = known.machine.state().frontier();
-        self.is_ahead = known.machine.state().epoch() == log.epoch()
+        let state = known.machine.state();
+        let (epoch, frontier) = (state.epoch(), state.frontier());
+        self.is_ahead = epoch == log.epoch()
             && frontier > log.bounds().last
             && frontier > log.confirmed_bounds(frontier).await?.last;
+        self.must_check_end = false;
         Ok(())
     }
 }

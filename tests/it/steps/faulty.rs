@@ -30,6 +30,8 @@ pub(super) struct Faults {
     pub(super) cuts: u64,
     /// A read fails.
     pub(super) failed_reads: u64,
+    /// An error is answered, and nothing is stored.
+    pub(super) rejections: u64,
 }
 
 impl Faults {
@@ -39,6 +41,17 @@ impl Faults {
         silences: 1,
         cuts: 6,
         failed_reads: 3,
+        rejections: 3,
+    };
+
+    /// Nothing is stored.
+    pub(super) const FULL: Self = Self {
+        lost_answers: 0,
+        refusals: 0,
+        silences: 0,
+        cuts: 0,
+        failed_reads: 0,
+        rejections: 100,
     };
 
     /// Nothing is answered any more, as after a crash.
@@ -48,6 +61,7 @@ impl Faults {
         silences: 100,
         cuts: 0,
         failed_reads: 100,
+        rejections: 0,
     };
 }
 
@@ -59,6 +73,8 @@ pub(super) struct FaultyLog {
     trimmed: Arc<AtomicU64>,
     faults: Mutex<Faults>,
     random: Mutex<Random>,
+    swaps: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl FaultyLog {
@@ -72,11 +88,23 @@ impl FaultyLog {
             trimmed,
             faults: Mutex::new(faults),
             random: Mutex::new(Random::new(seed)),
+            swaps: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
         }
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
         *self.faults.lock() = faults;
+    }
+
+    /// How often cells were swapped.
+    pub(super) fn swaps(&self) -> u64 {
+        self.swaps.load(Ordering::Relaxed)
+    }
+
+    /// How often a cell was read.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     fn trimmed(&self) -> Position {
@@ -99,6 +127,7 @@ fn away() -> AppendError {
 
 impl Cells for FaultyLog {
     fn read(&self, name: &str) -> BoxFuture<'_, Result<Option<Cell>, ReadError>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let fails = self.happens(self.faults.lock().failed_reads);
         let delay = self.delay();
         let name = name.to_owned();
@@ -121,6 +150,7 @@ impl Cells for FaultyLog {
     }
 
     fn swap(&self, mut changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>> {
+        self.swaps.fetch_add(1, Ordering::Relaxed);
         let faults = *self.faults.lock();
         let (before, after) = (self.delay(), self.delay());
         let is_stored = self.happens(50);
@@ -128,6 +158,9 @@ impl Cells for FaultyLog {
         let is_lost = self.happens(faults.lost_answers);
         let is_refused = self.happens(faults.refusals);
         let is_silent = self.happens(faults.silences);
+        if self.happens(faults.rejections) {
+            return Box::pin(ready(Err(AppendError::Refusing("disk full".to_owned()))));
+        }
         if changes.len() > 1 && self.happens(faults.cuts) {
             let count = 1 + self.random.lock().below(changes.len() as u64 - 1);
             changes.truncate(usize::try_from(count).expect("few changes"));

@@ -1,8 +1,12 @@
 //! The laws of subscriptions, for the task that makes their steps: several gateways over one
 //! log in one process, in a time that the test owns.
 
+mod client;
 mod crowd;
 mod faulty;
+mod letters;
+mod places;
 mod random;
+mod streams;
 mod watcher;
 mod world;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clerkcast::clerk;
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{self, Fanout};
-use clerkcast::filter::{Filter, Scope};
+use clerkcast::filter::{Filter, Scope, Spec};
 use clerkcast::log::{Append as _, Appended, Entry, Log, Read as _};
 use clerkcast::subscriptions::{
     AskedSettings, Clock, Definition, Limits, Metrics, Name, ReceiveOptions, Running, Selection,
@@ -193,5 +193,12 @@ impl World {
     /// Retention removes everything up to here.
     pub(super) fn trim(&self, through: Position) {
         self.trimmed.store(through.number(), Ordering::Relaxed);
+    }
+}
+
+pub(super) fn types(types: &[&str]) -> Spec {
+    Spec {
+        types: types.iter().map(|name| (*name).to_owned()).collect(),
+        ..Spec::default()
     }
 }
