@@ -193,3 +193,6 @@ pub(super) fn prefix(name: &Name) -> String {
 pub(super) fn cell_name(name: &Name, position: Position) -> String {
     format!("dead/{name}/{:016x}", position.number())
 }
+
+#[cfg(test)]
+mod tests;

@@ -286,3 +286,6 @@ impl Step<'_, '_> {
         self.draft.letters.insert(position, change);
     }
 }
+
+#[cfg(test)]
+mod tests;
