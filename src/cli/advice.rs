@@ -7,11 +7,6 @@ use tonic_types::StatusExt as _;
 use super::failure::Failure;
 use crate::api::reason;
 
-const SUBSCRIPTION_NOT_FOUND: &str = "SUBSCRIPTION_NOT_FOUND";
-const SUBSCRIPTION_EXISTS: &str = "SUBSCRIPTION_EXISTS";
-const TOO_MANY_SUBSCRIPTIONS: &str = "TOO_MANY_SUBSCRIPTIONS";
-const NOT_STORED: &str = "NOT_STORED";
-
 /// How the command fails: what is wrong, then what to do.
 pub(super) fn failure(error: &Error, subscription: &str) -> Failure {
     let Error::Refused(status) = error else {
@@ -42,16 +37,16 @@ fn remedy(status: &Status, subscription: &str) -> Option<String> {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.as_str());
     let text = match reason {
-        Some(SUBSCRIPTION_NOT_FOUND) => {
+        Some(reason::SUBSCRIPTION_NOT_FOUND) => {
             "`clerkcast subscription list` shows your subscriptions".to_owned()
         }
-        Some(SUBSCRIPTION_EXISTS) => format!(
+        Some(reason::SUBSCRIPTION_EXISTS) => format!(
             "`clerkcast subscription update {subscription}` changes settings; for another --order-by, delete it and create it with --after"
         ),
-        Some(TOO_MANY_SUBSCRIPTIONS) => {
+        Some(reason::TOO_MANY_SUBSCRIPTIONS) => {
             "delete one that is not needed, or raise --max-subscriptions".to_owned()
         }
-        Some(NOT_STORED) => "repeat the command".to_owned(),
+        Some(reason::NOT_STORED) => "repeat the command".to_owned(),
         Some(reason::NO_CREDENTIALS | reason::UNKNOWN_TOKEN) => {
             "pass --token, or set CLERKCAST_TOKEN".to_owned()
         }
