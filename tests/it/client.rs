@@ -17,7 +17,7 @@ async fn next_event(subscriber: &mut Subscriber) -> String {
 }
 
 /// A port that stays the same across restarts.
-fn free_port() -> String {
+pub(crate) fn free_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").to_string()
 }

@@ -1,6 +1,7 @@
 //! Subscriptions that the gateway keeps: the calls, with the real binary over gRPC.
 
 mod acknowledging;
+mod commands;
 mod letters;
 mod managing;
 mod operating;

@@ -2,7 +2,7 @@
 //! has it do.
 
 mod fake;
-mod work;
+pub(crate) mod work;
 
 use std::sync::Arc;
 use std::time::Duration;

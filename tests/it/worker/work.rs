@@ -12,14 +12,14 @@ use crate::harness::{PATIENCE, binary, eventually};
 use crate::log_file::LogFile;
 
 /// A command that works on a subscription, in a directory of its own; killed when dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     process: Child,
-    pub(super) directory: TempDir,
+    pub(crate) directory: TempDir,
     log: LogFile,
 }
 
 impl Process {
-    pub(super) fn start(server: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(server: &str, args: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let log = LogFile::new();
         let stdout = std::fs::File::create(directory.path().join("stdout")).expect("a file");
@@ -40,35 +40,35 @@ impl Process {
     }
 
     /// `clerkcast work crm FLAGS -- sh -c SCRIPT`.
-    pub(super) fn work(server: &str, flags: &[&str], script: &str) -> Self {
+    pub(crate) fn work(server: &str, flags: &[&str], script: &str) -> Self {
         let command = ["--", "sh", "-c", script];
         Self::start(server, &[&["work", "crm"], flags, &command].concat())
     }
 
-    pub(super) fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
     }
 
-    pub(super) fn write(&self, name: &str) {
+    pub(crate) fn write(&self, name: &str) {
         std::fs::write(self.directory.path().join(name), "").expect("written");
     }
 
-    pub(super) fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.log.text()
     }
 
     /// Waits until standard error has this text.
-    pub(super) async fn reports(&self, text: &str) {
+    pub(crate) async fn reports(&self, text: &str) {
         eventually(text, async || self.stderr().contains(text)).await;
     }
 
-    pub(super) fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.process.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status();
         assert!(status.expect("kill runs").success());
     }
 
-    pub(super) async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().expect("it was started") {
