@@ -50,12 +50,21 @@ pub(crate) fn toml_blocks() -> Vec<String> {
     blocks.map(str::to_owned).collect()
 }
 
-/// The commands of all `sh` blocks, with continued lines joined.
+/// The page whose commands `subscriptions::manual` runs.
+const SUBSCRIPTIONS: &str = "docs/subscriptions.md";
+
+/// The commands of all pages but [`SUBSCRIPTIONS`].
 pub(crate) fn commands() -> Vec<String> {
-    let manual = manual();
+    let pages = pages();
+    let pages = pages.iter().filter(|page| !page.ends_with(SUBSCRIPTIONS));
+    pages.flat_map(|page| commands_of(&text_of(page))).collect()
+}
+
+/// The commands of all `sh` blocks of a page, with continued lines joined.
+pub(crate) fn commands_of(page: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let mut inside = false;
-    for line in manual.replace("\\\n", " ").lines().map(str::trim) {
+    for line in page.replace("\\\n", " ").lines().map(str::trim) {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,

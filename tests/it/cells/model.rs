@@ -204,8 +204,7 @@ async fn check_round(
         }
     }
     for expected in expected {
-        // It was published before the swap was answered.
-        assert_eq!(published.try_recv(), Ok(expected));
+        assert_eq!(published.recv().await, Ok(expected));
     }
     assert!(published.is_empty());
 }

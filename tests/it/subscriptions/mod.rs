@@ -4,6 +4,7 @@ mod acknowledging;
 mod commands;
 mod letters;
 mod managing;
+mod manual;
 mod operating;
 mod owners;
 mod refusals;
