@@ -316,6 +316,36 @@ async fn durable_every_acknowledged_event_survives_a_power_cut() {
     cuts.end(images);
 }
 
+/// A killed process may have written what it did not sync. A start reads it, and reveals it: by
+/// the answer to a duplicate, say.
+#[tokio::test]
+async fn durable_a_start_syncs_what_the_process_before_it_wrote() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("trace");
+    let library = compile("trace", directory.path());
+    let gateway = Gateway::start_with(Options {
+        args: Vec::new(),
+        env: preloaded(&library, "CLERKCAST_TRACE", &path),
+    });
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    let mut gateway = gateway.restarted();
+    let again = gateway.post("msg_1", body("user.created", "user_1")).await;
+    assert_eq!(again.json()["duplicate"], true);
+    gateway.kill();
+    let entries = read_trace(&path);
+    let is_answer = |entry: &Entry| matches!(entry, Entry::Answer { .. });
+    let accepted = entries.iter().position(is_answer).expect("an answer");
+    let (_, since) = entries.split_at(accepted + 1);
+    let repeated = since.iter().position(is_answer).expect("another");
+    let is_sync = |entry: &Entry| matches!(entry, Entry::Sync { file: 'w', .. });
+    assert!(
+        since[..repeated].iter().any(is_sync),
+        "the duplicate was answered before the WAL was synced"
+    );
+}
+
 /// Of a process that seals every few records, what was not synced is often part of a segment.
 #[tokio::test(flavor = "multi_thread")]
 async fn same_answers_after_a_power_cut_while_sealing() {
@@ -344,21 +374,22 @@ async fn same_answers_after_a_power_cut_while_sealing() {
 /// Neither a swap that was stored nor one that found another revision is unsaid.
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_what_was_answered_survives_a_power_cut() {
-    let directory = TempDir::new().expect("a temporary directory");
-    let path = directory.path().join("trace");
-    let library = compile("trace", directory.path());
-    let env = preloaded(&library, "CLERKCAST_TRACE", &path);
-    let data_dir = directory.path().join("data");
-    let swapper = cells::start_swapper(&data_dir, env);
-    swapper.has_acknowledged(SWAPS_AND_EVENTS).await;
-    swapper.kill();
-    let entries = read_trace(&path);
-    let images = figure(Figure::PowerCutImages) / 3;
-    let mut cuts = PowerCuts::new(&entries, images);
-    while let Some(image) = cuts.next_image() {
-        cells::check(image.path(), &cuts.acknowledged).await;
+    for load in [cells::Load::BesideEvents, cells::Load::Alone] {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = directory.path().join("trace");
+        let library = compile("trace", directory.path());
+        let env = preloaded(&library, "CLERKCAST_TRACE", &path);
+        let swapper = cells::start_swapper(&directory.path().join("data"), load, env);
+        swapper.has_acknowledged(SWAPS_AND_EVENTS).await;
+        swapper.kill();
+        let entries = read_trace(&path);
+        let images = figure(Figure::PowerCutImages) / 3;
+        let mut cuts = PowerCuts::new(&entries, images);
+        while let Some(image) = cuts.next_image() {
+            cells::check(image.path(), &cuts.acknowledged).await;
+        }
+        cuts.end(images);
     }
-    cuts.end(images);
 }
 
 /// fsync would also write the file's modification time, by a commit of the file system's

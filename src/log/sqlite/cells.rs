@@ -268,6 +268,14 @@ mod tests {
                 };
                 current = swapped.map(revision).collect();
             }
+            let tenth = names.iter().zip(current).take(names.len() / 10);
+            let gone = tenth.map(|(name, expected)| Change {
+                name: name.clone(),
+                expected,
+                value: None,
+            });
+            let swapped = log.swap(gone.collect()).await;
+            assert!(matches!(swapped, Ok(Swapped::Stored(_))), "{swapped:?}");
             let reckoned = log.shared.cells.bytes();
             let sql = "SELECT sum(pgsize) FROM dbstat \
                        WHERE name IN ('cell', 'sqlite_autoindex_cell_1')";

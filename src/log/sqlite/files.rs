@@ -209,6 +209,17 @@ impl Files {
         })
     }
 
+    /// Makes durable what is in the WAL. A process that was killed may have written it without
+    /// having synced it. From now on it is read, and what is read must not vanish.
+    pub(super) fn sync_wal(&self) -> Result<(), OpenError> {
+        let path = &self.wal.path;
+        let synced = File::open(path).and_then(|wal| wal.sync_data());
+        synced.map_err(|source| OpenError::Directory {
+            path: path.clone(),
+            source,
+        })
+    }
+
     /// Their sizes, if each name still leads to the file that is open; else the name of one
     /// that does not. Contents that are overwritten in place are not noticed.
     pub(super) fn check(&self) -> Result<Sizes, &'static str> {

@@ -129,6 +129,7 @@ impl SqliteLog {
         files::close_to_others(&config.data_dir);
         let (connection, state) = schema::open_for_writing(&config.data_dir, is_declared)?;
         let files = Files::of(&config.data_dir, &connection, &lock)?;
+        files.sync_wal()?;
         let reading = Arc::new(RwLock::new(()));
         let readers = ReaderPool::open(&config.data_dir, Arc::clone(&reading))?;
         let (commands, queue) = sync_channel(QUEUE_REQUESTS_MAX);

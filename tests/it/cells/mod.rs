@@ -17,14 +17,14 @@ use prometheus_client::registry::Registry;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::conformance::cells::{list_all, put, stored_as, value};
+use crate::conformance::cells::{delete, list_all, put, stored, stored_as, value};
 use crate::conformance::{append, record};
 use crate::harness::eventually;
 use crate::preload::{compile, preloaded};
 use crate::reopen::AS_VERSION_4;
 use crate::soak::{Figure, figure};
 
-pub(crate) use process::{check, start_swapper};
+pub(crate) use process::{Load, check, start_swapper};
 
 fn open_counting(data_dir: &Path, registry: &mut Registry) -> SqliteLog {
     let config = Config {
@@ -161,6 +161,35 @@ async fn swapped_a_swap_that_fails_does_not_fail_the_events_beside_it() {
     log.close().await;
 }
 
+/// What retention cannot remove is not what it removes events for.
+#[tokio::test]
+async fn retention_by_size_does_not_count_cells() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let log = open(directory.path());
+    let mut revisions = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        revisions.push(stored_as(&log, name, None, &vec![0; 1 << 20]).await);
+    }
+    for number in 0..20 {
+        append(&log, record(&format!("msg_{number}"), "user.created", None)).await;
+    }
+    log.set_retention(None, Some(1 << 20));
+    log.apply_retention().await.expect("applied");
+    assert_eq!(log.bounds().trimmed.number(), 0);
+    // Nor does what was a cell, and is one no more.
+    stored(
+        &log,
+        vec![
+            delete("a", Some(revisions[0])),
+            delete("b", Some(revisions[1])),
+        ],
+    )
+    .await;
+    log.apply_retention().await.expect("applied");
+    assert_eq!(log.bounds().trimmed.number(), 0);
+    log.close().await;
+}
+
 #[tokio::test]
 async fn durable_a_log_of_schema_4_gets_cells() {
     let directory = TempDir::new().expect("a temporary directory");
@@ -242,12 +271,13 @@ async fn backup_has_the_cells_of_the_same_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn swapped_and_durable_through_kill_9_beside_events() {
+async fn swapped_and_durable_through_kill_9() {
     let directory = TempDir::new().expect("a temporary directory");
     let mut acknowledged = HashSet::new();
     let rounds = figure(Figure::CrashRounds);
     for round in 0..rounds {
-        let swapper = start_swapper(directory.path(), Vec::new());
+        let load = [Load::BesideEvents, Load::Alone][round % 2];
+        let swapper = start_swapper(directory.path(), load, Vec::new());
         // Varies where the kill falls.
         swapper.has_acknowledged(1 + (round * 97) % 400).await;
         acknowledged.extend(swapper.kill());
@@ -266,7 +296,11 @@ async fn durable_a_full_disk_refuses_swaps_until_there_is_room() {
     let control = directory.path().join("fault");
     let fail = |fault: &str| std::fs::write(&control, fault).expect("written");
     fail("");
-    let swapper = start_swapper(&data_dir, preloaded(&library, "CLERKCAST_FAULT", &control));
+    let swapper = start_swapper(
+        &data_dir,
+        Load::BesideEvents,
+        preloaded(&library, "CLERKCAST_FAULT", &control),
+    );
     let is_swap = |id: &&String| id.contains('=');
     let mut before = 0;
     for _ in 0..3 {

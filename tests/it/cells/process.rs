@@ -19,16 +19,42 @@ use crate::conformance::{everything_after, ids, read_all, record};
 
 /// Set for the processes that [`start_swapper`] starts.
 const DATA_DIR: &str = "CLERKCAST_TEST_CELLS_DIR";
+const LOAD: &str = "CLERKCAST_TEST_CELLS_LOAD";
 const SWAPPERS: usize = 6;
-const APPENDERS: usize = 4;
 /// Contents that stay for each swapper.
 const CONTENTS: u64 = 8;
 /// All swappers race for it.
 const SHARED: &str = "state/shared";
 
-/// Starts a process that swaps and appends.
-pub(crate) fn start_swapper(data_dir: &Path, mut env: Vec<(String, String)>) -> Child {
+/// What a swapping process does beside that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// It appends events.
+    BesideEvents,
+    /// Nothing: each commit is for the sake of swaps.
+    Alone,
+}
+
+impl Load {
+    fn name(self) -> &'static str {
+        match self {
+            Self::BesideEvents => "beside-events",
+            Self::Alone => "alone",
+        }
+    }
+
+    fn appenders(self) -> usize {
+        match self {
+            Self::BesideEvents => 4,
+            Self::Alone => 0,
+        }
+    }
+}
+
+/// Starts a process that swaps.
+pub(crate) fn start_swapper(data_dir: &Path, load: Load, mut env: Vec<(String, String)>) -> Child {
     env.push((DATA_DIR.to_owned(), data_dir.display().to_string()));
+    env.push((LOAD.to_owned(), load.name().to_owned()));
     let name = "cells::process::the_swapping_process_swaps_until_it_is_killed";
     Child::start(name, env)
 }
@@ -40,13 +66,15 @@ async fn the_swapping_process_swaps_until_it_is_killed() {
     let Some(data_dir) = std::env::var_os(DATA_DIR) else {
         return;
     };
+    let is_asked = |load: &Load| std::env::var(LOAD).is_ok_and(|name| name == load.name());
+    let load = [Load::BesideEvents, Load::Alone].into_iter().find(is_asked);
     let log = Arc::new(open(Path::new(&data_dir)));
     let numbers = Arc::new(AtomicU64::new(log.bounds().last.number() + 1));
     let mut working = JoinSet::new();
     for swapper in 0..SWAPPERS {
         working.spawn(swap_until_killed(Arc::clone(&log), swapper));
     }
-    for _ in 0..APPENDERS {
+    for _ in 0..load.expect("a load").appenders() {
         working.spawn(append_until_killed(Arc::clone(&log), Arc::clone(&numbers)));
     }
     working.join_all().await;
