@@ -47,13 +47,13 @@ pub fn problem(method: &str, encoded: &[u8]) -> Option<Problem> {
 fn refuse<R: Message + Default>(
     encoded: &[u8],
     filter: &[u32],
-    to_problem: impl FnOnce(R, Violations) -> Problem,
+    to_problem: impl FnOnce(&R, Violations) -> Problem,
 ) -> Option<Problem> {
     let mut sizes = Spec::default();
     let rest = count_within(encoded, filter, &mut sizes)?;
     let violations = sizes.check().err()?;
     let rest = R::decode(&*rest).ok()?;
-    Some(to_problem(rest, violations))
+    Some(to_problem(&rest, violations))
 }
 
 /// Counts the values of the filter in a message, and returns the rest of the message.

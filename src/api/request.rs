@@ -46,9 +46,9 @@ pub(super) fn subscribe(
 }
 
 /// What is wrong with a `SubscribeRequest` whose filter is.
-pub(super) fn refuse_subscribe(asked: proto::SubscribeRequest, filter: Violations) -> Problem {
+pub(super) fn refuse_subscribe(asked: &proto::SubscribeRequest, filter: Violations) -> Problem {
     let mut check = Check::beginning_with(filter);
-    check.stream(&asked);
+    check.stream(asked);
     check.problem()
 }
 
@@ -76,9 +76,9 @@ pub(super) fn list(
 }
 
 /// What is wrong with a `ListEventsRequest` whose filter is.
-pub(super) fn refuse_list(asked: proto::ListEventsRequest, filter: Violations) -> Problem {
+pub(super) fn refuse_list(asked: &proto::ListEventsRequest, filter: Violations) -> Problem {
     let mut check = Check::beginning_with(filter);
-    check.page(&asked);
+    check.page(asked);
     check.problem()
 }
 

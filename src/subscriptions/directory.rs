@@ -40,7 +40,8 @@ pub(super) struct Entry {
 struct Known {
     entry: Entry,
     read_at: Instant,
-    called_at: Instant,
+    /// Absent where it was only listed.
+    called_at: Option<Instant>,
     /// What the owner could receive when the handle last followed it; absent if it was removed.
     scope: Option<Scope>,
 }
@@ -85,7 +86,7 @@ impl Directory {
         if known.read_at.elapsed() >= FRESH_FOR {
             return None;
         }
-        known.called_at = Instant::now();
+        known.called_at = Some(Instant::now());
         self.follow_owner(known);
         Some(known.entry.clone())
     }
@@ -94,7 +95,7 @@ impl Directory {
     pub(super) async fn read(&self, name: &Name) -> Result<Option<Entry>, ReadError> {
         let entry = self.read_quietly(name).await?;
         if let Some(known) = self.known.lock().get_mut(name) {
-            known.called_at = Instant::now();
+            known.called_at = Some(Instant::now());
         }
         Ok(entry)
     }
@@ -170,11 +171,10 @@ impl Directory {
             ),
             definition: Arc::new(definition),
         };
-        let now = Instant::now();
         let known = Known {
             entry: entry.clone(),
-            read_at: now,
-            called_at: now,
+            read_at: Instant::now(),
+            called_at: None,
             scope,
         };
         all.insert(name.clone(), known);
@@ -206,7 +206,9 @@ impl Directory {
     fn active(&self) -> Vec<Name> {
         let known = self.known.lock();
         let is_active = |known: &&Known| {
-            known.called_at.elapsed() < ACTIVE_FOR || known.entry.running.worker_count() > 0
+            let called_at = known.called_at;
+            called_at.is_some_and(|called_at| called_at.elapsed() < ACTIVE_FOR)
+                || known.entry.running.worker_count() > 0
         };
         let active = known.values().filter(is_active);
         active.map(|known| known.entry.name.clone()).collect()

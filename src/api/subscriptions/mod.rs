@@ -8,7 +8,7 @@ mod request;
 
 use prost::Message as _;
 
-use super::filter::spec;
+use super::filter::{self, spec};
 use super::problem::Problem;
 use super::service::{Api, Call, FIELD_BYTES};
 use crate::access::audit::{self, Managed};
@@ -16,15 +16,15 @@ use crate::event::numbers::saturating;
 use crate::fanout::event_message;
 use crate::filter::AskedFilter;
 use crate::proto;
-use crate::subscriptions::{Error, LetterPage, Receive, Resolution};
+use crate::subscriptions::{Error, LetterPage, Overview, Receive, Resolution};
 
 pub use delivery::DeliveryStream;
 #[cfg(test)]
 pub(super) use request::{refusal_of_creation, refusal_of_update};
 pub(super) use request::{refuse_create, refuse_update};
 
-/// A page of dead letters ends before it reaches this; many clients take none above 4 MiB.
-const PAGE_BYTES_MAX: usize = 3 << 20;
+/// An answer ends, or is abridged, before it reaches this; many clients take none above 4 MiB.
+const ANSWER_BYTES_MAX: usize = 3 << 20;
 
 impl Api {
     /// Creates a subscription.
@@ -115,8 +115,7 @@ impl Api {
         let names = request::list(asked)?;
         let listed = self.subscriptions.list(&call.principal, &names).await;
         let overviews = listed.map_err(|error| self.refusal(call, &error))?;
-        let subscriptions = overviews.into_iter().map(message::subscription).collect();
-        Ok(proto::ListSubscriptionsResponse { subscriptions })
+        Ok(listing(overviews))
     }
 
     /// Moves a subscription to another place in the log.
@@ -174,7 +173,7 @@ impl Api {
     pub async fn acknowledge(
         &self,
         call: &Call,
-        asked: proto::AcknowledgeRequest,
+        asked: &proto::AcknowledgeRequest,
     ) -> Result<proto::AcknowledgeResponse, Problem> {
         let (name, reports) = request::acknowledge(asked)?;
         let settled = self
@@ -206,7 +205,7 @@ impl Api {
             asked.include_payload,
         );
         let page = listed.await.map_err(|error| self.refusal(call, &error))?;
-        let response = dead_letters(page).map_err(|error| self.refusal(call, &error))?;
+        let response = dead_letters(&page).map_err(|error| self.refusal(call, &error))?;
         let listed = Managed::DeadLettersListed {
             delivered: response.dead_letters.len(),
         };
@@ -253,8 +252,28 @@ impl Api {
     }
 }
 
+/// All subscriptions. Once their filters get large, those of the others are abridged, as in a list
+/// of subscribers; listing fewer of them by name shows them whole.
+fn listing(overviews: Vec<Overview>) -> proto::ListSubscriptionsResponse {
+    let mut response = proto::ListSubscriptionsResponse::default();
+    let mut bytes = 0;
+    for overview in overviews {
+        let abridged = AskedFilter::new(&overview.definition.settings.filter);
+        let mut subscription = message::subscription(overview);
+        let size = subscription.encoded_len() + FIELD_BYTES;
+        if bytes + size > ANSWER_BYTES_MAX {
+            subscription.filter = Some(filter::message(abridged.filter().clone()));
+            bytes += subscription.encoded_len() + FIELD_BYTES;
+        } else {
+            bytes += size;
+        }
+        response.subscriptions.push(subscription);
+    }
+    response
+}
+
 /// A page of dead letters, which ends where it gets large.
-fn dead_letters(page: LetterPage) -> Result<proto::ListDeadLettersResponse, Error> {
+fn dead_letters(page: &LetterPage) -> Result<proto::ListDeadLettersResponse, Error> {
     let mut response = proto::ListDeadLettersResponse::default();
     let mut bytes = 0;
     let mut last = None;
@@ -262,7 +281,7 @@ fn dead_letters(page: LetterPage) -> Result<proto::ListDeadLettersResponse, Erro
         let event = event_message(letter.record.view(), &page.view)?;
         let letter_message = message::dead_letter(letter, event);
         bytes += letter_message.encoded_len() + FIELD_BYTES;
-        if let (true, Some(last)) = (bytes > PAGE_BYTES_MAX, last) {
+        if let (true, Some(last)) = (bytes > ANSWER_BYTES_MAX, last) {
             response.next_page_token = message::page_token(last);
             return Ok(response);
         }
@@ -282,6 +301,6 @@ fn audit_of(call: &Call, subscription: &str, managed: Managed<'_>) {
 pub fn shown_creation(subscription: Option<proto::Subscription>) -> String {
     let subscription = subscription.unwrap_or_default();
     let filter = AskedFilter::new(&spec(subscription.filter));
-    let name = super::filter::shown_word(&subscription.name);
+    let name = filter::shown_word(&subscription.name);
     format!("name={name} {filter}")
 }

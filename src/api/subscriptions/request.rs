@@ -46,7 +46,7 @@ pub(super) fn create(
     let filter = spec(subscription.and_then(|subscription| subscription.filter.take()));
     check.filter_within(CREATED, &filter, names);
     let start = start(&mut check, asked.start.as_ref());
-    let (name, settings) = created(&mut check, asked.subscription.unwrap_or_default());
+    let (name, settings) = created(&mut check, &asked.subscription.unwrap_or_default());
     let Some(name) = name else {
         return Err(check.problem());
     };
@@ -64,18 +64,19 @@ pub(super) fn create(
 
 /// What is wrong with a `CreateSubscriptionRequest` whose filter is.
 pub(in crate::api) fn refuse_create(
-    asked: proto::CreateSubscriptionRequest,
+    asked: &proto::CreateSubscriptionRequest,
     filter: Violations,
 ) -> Problem {
     let mut check = Check::default();
     check.add_within(CREATED, filter);
     start(&mut check, asked.start.as_ref());
-    created(&mut check, asked.subscription.unwrap_or_default());
+    let subscription = asked.subscription.clone().unwrap_or_default();
+    created(&mut check, &subscription);
     check.problem()
 }
 
 /// The name and the settings of a subscription to create, but for its filter.
-fn created(check: &mut Check, asked: proto::Subscription) -> (Option<Name>, Settings) {
+fn created(check: &mut Check, asked: &proto::Subscription) -> (Option<Name>, Settings) {
     let name = subscription_name(check, "subscription.name", &asked.name);
     let order_by = order_by(check, asked.order_by);
     let on_expired = check.on_expired("subscription.on_expired", asked.on_expired);
@@ -115,11 +116,11 @@ pub(super) fn update(
 
 /// What is wrong with an `UpdateSubscriptionRequest` whose filter is.
 pub(in crate::api) fn refuse_update(
-    asked: proto::UpdateSubscriptionRequest,
+    asked: &proto::UpdateSubscriptionRequest,
     filter: Violations,
 ) -> Problem {
     let mut check = Check::beginning_with(filter);
-    updated(&mut check, &asked);
+    updated(&mut check, asked);
     subscription_name(&mut check, "name", &asked.name);
     check.problem()
 }
@@ -229,7 +230,7 @@ pub(super) fn receive(asked: proto::ReceiveRequest) -> Result<Reception, Problem
 
 /// Checks an `AcknowledgeRequest`. One wrong id refuses the whole call.
 pub(super) fn acknowledge(
-    asked: proto::AcknowledgeRequest,
+    asked: &proto::AcknowledgeRequest,
 ) -> Result<(Name, Vec<Report>), Problem> {
     let mut check = Check::default();
     let name = subscription_name(&mut check, "subscription", &asked.subscription);

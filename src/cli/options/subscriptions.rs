@@ -18,9 +18,10 @@ options! {
 impl SubscriptionOptions {
     /// The configuration of subscriptions.
     pub(super) fn config(self, check: &mut Check<'_>) -> Config {
+        let default = Config::default();
         let subscriptions_max = check.count("max_subscriptions", self.max_subscriptions);
         Config {
-            subscriptions_max: subscriptions_max.unwrap_or(Config::default().subscriptions_max),
+            subscriptions_max: subscriptions_max.unwrap_or(default.subscriptions_max),
         }
     }
 }

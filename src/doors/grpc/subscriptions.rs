@@ -73,7 +73,7 @@ impl SubscriptionService for Service {
         request: Request<proto::AcknowledgeRequest>,
     ) -> Result<Response<proto::AcknowledgeResponse>, Status> {
         let call = auth::call(request.extensions())?;
-        let answer = self.api.acknowledge(&call, request.into_inner()).await;
+        let answer = self.api.acknowledge(&call, request.get_ref()).await;
         answer.map(Response::new).map_err(status::render)
     }
 

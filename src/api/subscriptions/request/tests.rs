@@ -121,7 +121,7 @@ fn one_wrong_ack_id_refuses_the_whole_call() {
         extend_ack_ids: vec![String::new()],
         release_ack_ids: vec![text(6)],
     };
-    let refused = acknowledge(asked).expect_err("wrong");
+    let refused = acknowledge(&asked).expect_err("wrong");
     assert_eq!(
         fields(&refused),
         [
@@ -144,7 +144,7 @@ fn one_wrong_ack_id_refuses_the_whole_call() {
         ..proto::AcknowledgeRequest::default()
     };
     assert_eq!(
-        fields(&acknowledge(many).expect_err("too many")),
+        fields(&acknowledge(&many).expect_err("too many")),
         ["ack_ids"]
     );
 }
@@ -172,7 +172,7 @@ fn outcomes_are_read_as_they_are_meant() {
         extend_ack_ids: vec![text(4)],
         release_ack_ids: vec![text(5)],
     };
-    let (name, reports) = acknowledge(asked).expect("right");
+    let (name, reports) = acknowledge(&asked).expect("right");
     assert_eq!(name, crm);
     let outcomes: Vec<(u64, Outcome)> = reports
         .iter()
@@ -298,7 +298,7 @@ proptest! {
             retry_delay: duration,
             ..proto::Failure::default()
         };
-        let _read_or_refused = acknowledge(proto::AcknowledgeRequest {
+        let _read_or_refused = acknowledge(&proto::AcknowledgeRequest {
             subscription: "crm".to_owned(),
             failures: vec![failure],
             ..proto::AcknowledgeRequest::default()
