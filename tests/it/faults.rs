@@ -12,14 +12,14 @@ use crate::refused::refused_start;
 use crate::segments::{EVENTS_OF_TWO_SEGMENTS, cursors_by_filter, fill_with_rare, sealed};
 
 /// A gateway whose disk fails on demand.
-struct Faulty {
-    gateway: Gateway,
+pub(crate) struct Faulty {
+    pub(crate) gateway: Gateway,
     control: PathBuf,
     _directory: TempDir,
 }
 
 impl Faulty {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let library = compile("fault", directory.path());
         let control = directory.path().join("fault");
@@ -37,7 +37,7 @@ impl Faulty {
         }
     }
 
-    fn fail(&self, fault: &str) {
+    pub(crate) fn fail(&self, fault: &str) {
         std::fs::write(&self.control, fault).expect("written");
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use clerkcast::proto::{DESCRIPTORS, GetEventRequest, SubscribeRequest};
 
 use crate::harness::{Gateway, Stream};
+use crate::subscriptions;
 use crate::tls::Secured;
 use crate::voice::{COMMANDS, help_of};
 
@@ -102,6 +103,9 @@ async fn cause_traffic(gateway: &Gateway) -> Stream {
 async fn metrics_are_those_of_the_file() {
     let gateway = Gateway::start();
     let _open = cause_traffic(&gateway).await;
+    let mut caller = subscriptions::Caller::of(&gateway).await;
+    let created = caller.create(subscriptions::named("crm")).await;
+    created.expect("created");
     let mut metrics = declared(&gateway.admin_get("/metrics").await.text);
     let secured = Secured::start("");
     let of_tls = secured.gateway.admin_get("/metrics").await.text;

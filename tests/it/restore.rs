@@ -197,7 +197,7 @@ async fn reliable_a_cursor_of_a_run_that_the_backup_never_saw_is_refused() {
 }
 
 /// Ages all events by two hours while the gateway is stopped, and starts it again.
-async fn aged(gateway: Gateway) -> Gateway {
+pub(crate) async fn aged(gateway: Gateway) -> Gateway {
     let stopped = gateway.stopped();
     let database = rusqlite::Connection::open(stopped.database()).expect("opens");
     let age = "UPDATE record SET receive_time_ms = receive_time_ms - 7200000";

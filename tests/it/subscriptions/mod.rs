@@ -2,12 +2,14 @@
 
 mod acknowledging;
 mod commands;
+mod faults;
 mod letters;
 mod managing;
 mod manual;
 mod operating;
 mod owners;
 mod refusals;
+mod several;
 mod tools;
 
 use std::collections::HashMap;
