@@ -19,6 +19,7 @@
 
 mod backlog;
 mod backup;
+mod cells;
 mod fan_out;
 mod filters;
 mod growth;
@@ -33,7 +34,7 @@ mod support;
 
 use support::process;
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "ingest",
     "fan-out",
     "selective",
@@ -42,6 +43,7 @@ const TABLES: [&str; 12] = [
     "memory",
     "backlog",
     "backup",
+    "cells",
     "growth",
     "overload",
     "filters",
@@ -78,6 +80,7 @@ async fn main() {
             "memory" => memory::run().await,
             "backlog" => backlog::run().await,
             "backup" => backup::run().await,
+            "cells" => cells::run().await,
             "growth" => growth::run().await,
             "overload" => overload::run().await,
             "filters" => filters::run().await,
