@@ -64,9 +64,9 @@ pub trait Cells: fmt::Debug + Send + Sync + 'static {
     /// it is called, and does not end with its future.
     fn swap(&self, changes: Vec<Change>) -> BoxFuture<'static, Result<Swapped, AppendError>>;
 
-    /// Every change that is stored from now on, by this process or another, once it is durable.
-    /// A hint: a receiver that lags or whose connection is lost misses some, and reading is the
-    /// truth.
+    /// The changes that are stored from now on, by this process or another, once they are
+    /// durable. A hint: a receiver that lags or whose connection is lost misses some, one that
+    /// another has replaced already may be passed over, and reading is the truth.
     fn watch(&self) -> broadcast::Receiver<Changed>;
 }
 
