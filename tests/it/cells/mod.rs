@@ -24,6 +24,7 @@ use crate::preload::{compile, preloaded};
 use crate::reopen::AS_VERSION_4;
 use crate::soak::{Figure, figure};
 
+use process::SWAPPERS;
 pub(crate) use process::{Load, check, start_swapper};
 
 fn open_counting(data_dir: &Path, registry: &mut Registry) -> SqliteLog {
@@ -319,6 +320,42 @@ async fn durable_a_full_disk_refuses_swaps_until_there_is_room() {
     swapper.has_acknowledged(before + 50).await;
     let acknowledged: HashSet<String> = swapper.kill().into_iter().collect();
     check(&data_dir, &acknowledged).await;
+}
+
+/// What a failed fsync left on disk is not known, and no second one tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_a_failed_fsync_answers_no_swap_any_more() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let data_dir = directory.path().join("data");
+    let library = compile("fault", directory.path());
+    let control = directory.path().join("fault");
+    let fail = |fault: &str| std::fs::write(&control, fault).expect("written");
+    fail("");
+    let env = preloaded(&library, "CLERKCAST_FAULT", &control);
+    let swapper = start_swapper(&data_dir, Load::Alone, env);
+    swapper.has_acknowledged(50).await;
+    fail("fsync");
+    // What each has printed before that is noted then.
+    eventually("every swapper is refused", || async {
+        let refused = swapper.refused();
+        let is_refused = |it| {
+            refused
+                .iter()
+                .any(|id| id.starts_with(&format!("state/{it}=")))
+        };
+        (0..SWAPPERS).all(is_refused)
+    })
+    .await;
+    let acknowledged = swapper.acknowledged();
+    let refused = swapper.refused().len();
+    fail("");
+    eventually("they ask again", || async {
+        swapper.refused().len() >= refused + 100
+    })
+    .await;
+    assert_eq!(swapper.acknowledged(), acknowledged);
+    swapper.kill();
+    check(&data_dir, &acknowledged.into_iter().collect()).await;
 }
 
 /// Reads go past the writer, which waits here for a lock.

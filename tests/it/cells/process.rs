@@ -20,7 +20,7 @@ use crate::conformance::{everything_after, ids, read_all, record};
 /// Set for the processes that [`start_swapper`] starts.
 const DATA_DIR: &str = "CLERKCAST_TEST_CELLS_DIR";
 const LOAD: &str = "CLERKCAST_TEST_CELLS_LOAD";
-const SWAPPERS: usize = 6;
+pub(super) const SWAPPERS: usize = 6;
 /// Contents that stay for each swapper.
 const CONTENTS: u64 = 8;
 /// All swappers race for it.
