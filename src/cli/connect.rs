@@ -58,12 +58,12 @@ pub(super) struct ConnectionArgs {
 impl ConnectionArgs {
     /// The gateway, which is connected to when a call needs it.
     pub(super) fn gateway(&self) -> Result<Gateway, Failure> {
-        let mut gateway = Gateway::new(&self.server).map_err(usage)?;
+        let mut gateway = Gateway::new(&self.server).map_err(|error| usage(&error))?;
         if let Some(tls) = self.tls()? {
-            gateway = gateway.tls(tls).map_err(usage)?;
+            gateway = gateway.tls(tls).map_err(|error| usage(&error))?;
         }
         if let Some(token) = secrets::token(self.token.as_deref())? {
-            gateway = gateway.token(&token).map_err(usage)?;
+            gateway = gateway.token(&token).map_err(|error| usage(&error))?;
         }
         Ok(gateway)
     }
@@ -93,7 +93,7 @@ impl ConnectionArgs {
     }
 }
 
-fn usage(error: Error) -> Failure {
+fn usage(error: &Error) -> Failure {
     let flag = match error {
         Error::Token => "--token",
         Error::Tls(_) => "--ca-cert",

@@ -157,7 +157,7 @@ async fn set_paused(args: NamedArgs, paused: bool) -> Result<(), Failure> {
     };
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.update_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription);
+    print_changed(calls.answer(response)?.subscription.as_ref());
     Ok(())
 }
 
@@ -189,11 +189,11 @@ async fn seek(args: SeekArgs) -> Result<(), Failure> {
     };
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.seek_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription);
+    print_changed(calls.answer(response)?.subscription.as_ref());
     Ok(())
 }
 
 /// Prints a subscription as it is now.
-fn print_changed(subscription: Option<Subscription>) {
-    print!("{}", table::of(subscription.as_slice()));
+fn print_changed(subscription: Option<&Subscription>) {
+    print!("{}", table::of(subscription));
 }

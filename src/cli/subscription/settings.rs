@@ -141,7 +141,7 @@ pub(super) async fn create(args: &CreateArgs) -> Result<(), Failure> {
     };
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.create_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription);
+    print_changed(calls.answer(response)?.subscription.as_ref());
     Ok(())
 }
 
@@ -169,7 +169,7 @@ pub(super) async fn update(args: &UpdateArgs) -> Result<(), Failure> {
     }
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.update_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription);
+    print_changed(calls.answer(response)?.subscription.as_ref());
     Ok(())
 }
 

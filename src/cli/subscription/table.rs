@@ -20,8 +20,9 @@ const COLUMNS: [&str; 8] = [
 const NO_VALUE: &str = "-";
 
 /// A header and a line for each; below one that is stalled, the reason.
-pub(super) fn of(subscriptions: &[Subscription]) -> String {
-    let rows: Vec<[String; COLUMNS.len()]> = subscriptions.iter().map(cells).collect();
+pub(super) fn of<'a>(subscriptions: impl IntoIterator<Item = &'a Subscription>) -> String {
+    let subscriptions: Vec<&Subscription> = subscriptions.into_iter().collect();
+    let rows: Vec<[String; COLUMNS.len()]> = subscriptions.iter().copied().map(cells).collect();
     let header = COLUMNS.map(str::to_owned);
     let mut widths = header.each_ref().map(String::len);
     for row in &rows {
@@ -105,7 +106,7 @@ mod tests {
             ..Subscription::default()
         };
         assert_eq!(
-            of(&[crm, billing]),
+            of([&crm, &billing]),
             "\
 NAME            STATE    LAG   OUTSTANDING  RETRYING  BLOCKED  DEAD   EXPIRES
 crm             active   1200  0            0         0        0      2026-11-25T09:46:40Z
