@@ -267,9 +267,10 @@ async fn work_outlives_a_restart_of_the_gateway() {
     let mut work = Process::work(&format!("http://{address}"), &["--max", "2"], script);
     eventually("the command runs", async || !work.file("runs").is_empty()).await;
     gateway.kill();
-    work.reports("trying again").await;
-    let gateway = gateway.restarted();
+    work.reports("connection lost").await;
     work.write("go");
+    work.reports("acknowledgements are not answered").await;
+    let gateway = gateway.restarted();
     gateway
         .accept("msg_2", body("user.created", "user_1"))
         .await;
