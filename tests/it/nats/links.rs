@@ -1,5 +1,5 @@
-//! What lies between the servers of a cluster, and can be cut while their clients go on to
-//! reach them.
+//! What lies between the servers of a cluster, or between a gateway and its server, and can be
+//! cut while others go on to reach them.
 
 use std::net::TcpListener;
 
@@ -21,9 +21,7 @@ impl Links {
         let alone = watch::Sender::new(None);
         let ports = [0, 1, 2].map(|from| {
             [0, 1, 2].map(|to| {
-                let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-                let port = listener.local_addr().expect("bound").port();
-                listener.set_nonblocking(true).expect("a socket");
+                let (listener, port) = listen();
                 let cut = Cut {
                     alone: alone.subscribe(),
                     ends: [from, to],
@@ -88,4 +86,44 @@ async fn carry(listener: TcpListener, port: u16, cut: Cut) {
             }
         });
     }
+}
+
+/// The way of one client to a server.
+pub(crate) struct Link {
+    alone: watch::Sender<Option<usize>>,
+    port: u16,
+}
+
+impl Link {
+    /// To a server that listens on this port.
+    pub(crate) fn to(server: u16) -> Self {
+        let alone = watch::Sender::new(None);
+        let (listener, port) = listen();
+        let cut = Cut {
+            alone: alone.subscribe(),
+            ends: [0, 1],
+        };
+        tokio::spawn(carry(listener, server, cut));
+        Self { alone, port }
+    }
+
+    /// Where the client finds the server.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn cut(&self) {
+        self.alone.send_replace(Some(0));
+    }
+
+    pub(crate) fn mend(&self) {
+        self.alone.send_replace(None);
+    }
+}
+
+fn listen() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    listener.set_nonblocking(true).expect("a socket");
+    (listener, port)
 }

@@ -3,6 +3,7 @@
 mod away;
 mod cells;
 mod cluster;
+mod fleet;
 mod foreign;
 mod gateways;
 mod links;

@@ -131,6 +131,10 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.client_port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.client_port
+    }
+
     /// JetStream, as an operator uses it.
     pub(crate) async fn jetstream(&self) -> Context {
         let client = async_nats::connect(self.url()).await.expect("connects");
