@@ -20,6 +20,9 @@ use crate::log::{Change, Revision, Swapped};
 /// A change of settings is tried again for this long while other gateways change them too.
 const CONFLICTS_FOR: Duration = Duration::from_secs(5);
 
+/// A subscription that is this much older was there before, whatever the clocks of gateways show.
+const CREATED_BEFORE: Duration = Duration::from_secs(60);
+
 /// What a swap of the settings did.
 enum Stored {
     /// They are stored, with this revision; absent where they were deleted.
@@ -119,9 +122,15 @@ impl Subscriptions {
     /// be at the same time.
     async fn withdraw_beyond_limit(&self, entry: &Entry) -> Result<(), Error> {
         let limit = self.shared.config.subscriptions_max;
-        let order = |entry: &Entry| (entry.definition.create_time, entry.name.clone());
+        let own = &entry.definition;
+        // Where several gateways write, revisions grow from cell to cell. Settings that were
+        // changed a moment ago have a later one, but were there before.
+        let is_earlier = |other: &&Entry| {
+            other.revision < entry.revision
+                || other.definition.create_time.after(CREATED_BEFORE) < own.create_time
+        };
         let all = self.shared.directory.list().await?;
-        let earlier = all.iter().filter(|other| order(other) < order(entry));
+        let earlier = all.iter().filter(is_earlier);
         if earlier.count() < limit {
             return Ok(());
         }

@@ -19,7 +19,7 @@ use crate::memory_log::MemoryLog;
 
 /// How often a swap fails, in percent: as a whole, half of these are stored all the same.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     /// An error is answered.
     pub(super) lost_answers: u64,
     /// A conflict is answered that is none.
@@ -67,7 +67,7 @@ impl Faults {
 
 /// One gateway's way to a log that several share.
 #[derive(Debug)]
-pub(super) struct FaultyLog {
+pub(crate) struct FaultyLog {
     log: Arc<MemoryLog>,
     /// Up to here, retention has removed records.
     trimmed: Arc<AtomicU64>,
@@ -78,7 +78,7 @@ pub(super) struct FaultyLog {
 }
 
 impl FaultyLog {
-    pub(super) fn new(
+    pub(crate) fn new(
         (log, trimmed): (Arc<MemoryLog>, Arc<AtomicU64>),
         faults: Faults,
         seed: u64,

@@ -3,7 +3,7 @@
 
 mod client;
 mod crowd;
-mod faulty;
+pub(crate) mod faulty;
 mod letters;
 mod places;
 mod random;
