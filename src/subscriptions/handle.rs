@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join3};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::config::Config;
 use super::dead::sweep_dead_letters;
@@ -21,7 +21,8 @@ use super::shared::Surroundings;
 use crate::access::{Access, Principal};
 use crate::log::{Changed, Log};
 
-/// How often settings are read again, in case that no hint of a change came.
+/// How often settings are read again, in case that no hint of a change came, and a removal that
+/// failed is tried again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// A second look for what a deleted subscription left: another gateway may have been in the
 /// middle of a step, which takes at most five seconds.
@@ -158,11 +159,15 @@ fn nearest<'a>(asked: &Name, names: impl Iterator<Item = &'a Name>) -> Option<Na
         .cloned()
 }
 
-/// Follows what other gateways change, and removes what deleted subscriptions left.
-async fn keep(shared: Arc<Shared>, mut changes: broadcast::Receiver<Changed>) {
-    sweep(&shared).await;
-    let mut ticks = interval(REFRESH_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Follows what other gateways change, and removes what deleted subscriptions left: none of these
+/// waits for another, since removing may take long.
+async fn keep(shared: Arc<Shared>, changes: broadcast::Receiver<Changed>) {
+    join3(sweep(&shared), follow(&shared, changes), clean(&shared)).await;
+}
+
+/// Reads settings again that other gateways changed, when that is watched, and each second.
+async fn follow(shared: &Shared, mut changes: broadcast::Receiver<Changed>) {
+    let mut ticks = ticks();
     let mut is_watched = true;
     loop {
         tokio::select! {
@@ -177,13 +182,27 @@ async fn keep(shared: Arc<Shared>, mut changes: broadcast::Receiver<Changed>) {
                 }
                 Err(broadcast::error::RecvError::Closed) => is_watched = false,
             },
-            _ = ticks.tick() => {
-                shared.directory.refresh_active().await;
-                shared.remove_due().await;
-            }
-            () = shared.removals.added.notified() => shared.remove_due().await,
+            _ = ticks.tick() => shared.directory.refresh_active().await,
         }
     }
+}
+
+/// Removes what is left of subscriptions that this gateway deletes.
+async fn clean(shared: &Shared) {
+    let mut ticks = ticks();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.removals.added.notified() => {}
+        }
+        shared.remove_due().await;
+    }
+}
+
+fn ticks() -> Interval {
+    let mut ticks = interval(REFRESH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Removes what subscriptions left that were deleted before this gateway started, and what

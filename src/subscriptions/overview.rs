@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use tokio::time::timeout;
 
 use super::directory::Entry;
 use super::error::Error;
@@ -19,6 +20,11 @@ use crate::event::numbers::saturating;
 use crate::event::{Attributes, Cursor, IndexHint, Position, Run, UnixMillis};
 use crate::fanout::Lag;
 use crate::log::{Bounds, Payloads, Read, ReadError, Reader, RecordRef, Scan};
+
+/// Subscriptions that are looked up at once.
+const LOOKED_UP_AT_ONCE: usize = 8;
+/// For the log to answer what a scrape shows.
+const OBSERVED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A subscription, and where it is.
 #[derive(Clone, Debug)]
@@ -56,35 +62,56 @@ impl Subscriptions {
     }
 
     async fn overviews(&self, entries: &[Entry]) -> Result<Vec<Overview>, Error> {
+        let retain_for = self.retain_for().await?;
         let mut overviews = Vec::with_capacity(entries.len());
         for some in entries.chunks(LOOKED_UP_AT_ONCE) {
-            let looked_up = some.iter().map(|entry| self.overview(entry));
+            let looked_up = some.iter().map(|entry| async move {
+                let status = self.status(entry).await?;
+                self.overview_of(entry, status, retain_for).await
+            });
             overviews.extend(try_join_all(looked_up).await?);
         }
         Ok(overviews)
     }
 
-    /// Where a subscription is now.
+    /// A subscription, and where it is now.
     pub(super) async fn overview(&self, entry: &Entry) -> Result<Overview, Error> {
-        let surroundings = &self.shared.surroundings;
+        let status = self.status(entry).await?;
+        self.overview_at(entry, status).await
+    }
+
+    /// A subscription of this status.
+    pub(super) async fn overview_at(
+        &self,
+        entry: &Entry,
+        status: Status,
+    ) -> Result<Overview, Error> {
+        let retain_for = self.retain_for().await?;
+        self.overview_of(entry, status, retain_for).await
+    }
+
+    async fn status(&self, entry: &Entry) -> Result<Status, Error> {
         let status = Status::read(
             self.log(),
             &entry.name,
             &entry.definition,
-            surroundings.limits,
+            self.shared.surroundings.limits,
             self.shared.directory.now(),
         );
-        let status = status
-            .await
-            .map_err(|error| Error::of_step(&entry.name, error))?;
-        self.overview_of(entry, status).await
+        let status = status.await;
+        status.map_err(|error| Error::of_step(&entry.name, error))
     }
 
-    /// The same, where the status is known.
-    pub(super) async fn overview_of(
+    /// How long the log keeps events, if it does not keep them for ever.
+    async fn retain_for(&self) -> Result<Option<Duration>, Error> {
+        Ok(self.log().describe().await?.retain_for)
+    }
+
+    async fn overview_of(
         &self,
         entry: &Entry,
         status: Status,
+        retain_for: Option<Duration>,
     ) -> Result<Overview, Error> {
         let fanout = &self.shared.surroundings.fanout;
         let log: &dyn Read = fanout.log();
@@ -97,7 +124,6 @@ impl Subscriptions {
             bounds.trimmed
         };
         let oldest = first_received_after(log, handled).await?;
-        let retain_for = log.describe().await?.retain_for;
         Ok(Overview {
             name: entry.name.clone(),
             definition: Arc::clone(&entry.definition),
@@ -126,7 +152,8 @@ impl Subscriptions {
         lag(log.bounds(), position, oldest.unwrap_or(None))
     }
 
-    /// Brings the gauges up to date, with those of all subscriptions in the log.
+    /// Brings the gauges up to date, with those of all subscriptions in the log. They stay as they
+    /// were if the log does not answer within 2 s, so that a scrape never waits for long.
     pub async fn observe(&self) {
         let metrics = &self.shared.surroundings.metrics;
         let before = metrics.shown();
@@ -134,10 +161,14 @@ impl Subscriptions {
             let entries = self.shared.directory.list().await?;
             self.overviews(&entries).await
         };
-        let overviews = match observed.await {
-            Ok(overviews) => overviews,
-            Err(error) => {
+        let overviews = match timeout(OBSERVED_WITHIN, observed).await {
+            Ok(Ok(overviews)) => overviews,
+            Ok(Err(error)) => {
                 tracing::debug!(%error, "the gauges of subscriptions stay as they were");
+                return;
+            }
+            Err(_elapsed) => {
+                tracing::debug!("the gauges of subscriptions stay as they were: no answer in time");
                 return;
             }
         };
@@ -148,9 +179,6 @@ impl Subscriptions {
         metrics.observe(&before, &observed.collect::<Vec<_>>());
     }
 }
-
-/// Subscriptions that are looked up at once.
-const LOOKED_UP_AT_ONCE: usize = 8;
 
 impl Overview {
     fn observed(&self, now: UnixMillis) -> Observed {

@@ -245,7 +245,7 @@ impl WorkerStream {
     async fn complete(&mut self, frame: WorkerFrame) -> Result<StreamFrame, Error> {
         Ok(match frame {
             WorkerFrame::Started(status) => {
-                let overview = self.subscriptions.overview_of(&self.entry, *status).await?;
+                let overview = self.subscriptions.overview_at(&self.entry, *status).await?;
                 StreamFrame::Started(Box::new(overview), self.narrowed.take())
             }
             WorkerFrame::Delivery(delivery) => {
