@@ -106,7 +106,7 @@ async fn redelivered_a_released_event_comes_at_once_and_does_not_count() {
     assert_ne!(again.ack_id, first.ack_id);
     // Of the first delivery, nothing can be said any more.
     let lost = caller.settle(release).await.expect("answered");
-    assert_eq!(lost, [first.ack_id.clone()]);
+    assert_eq!(lost, std::slice::from_ref(&first.ack_id));
     let lost = caller.acknowledge("crm", &[&first.ack_id]).await;
     assert_eq!(lost.expect("answered"), [first.ack_id]);
 
