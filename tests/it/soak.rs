@@ -5,6 +5,8 @@
 pub(crate) enum Figure {
     /// `kill -9` under load.
     CrashRounds,
+    /// The same, with workers of a subscription.
+    SubscriptionCrashRounds,
     /// Images of a disk that lost power.
     PowerCutImages,
     /// Events of a log that is opened again: as many as a log gets in years.
@@ -19,6 +21,7 @@ pub(crate) enum Figure {
 fn figures(figure: Figure) -> (usize, usize) {
     match figure {
         Figure::CrashRounds => (30, 200),
+        Figure::SubscriptionCrashRounds => (20, 1_000),
         Figure::PowerCutImages => (60, 200),
         Figure::ReopenedEvents => (50_000, 10_000_000),
         Figure::FloodConnections => (1_500, 10_000),

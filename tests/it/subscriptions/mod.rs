@@ -2,15 +2,19 @@
 
 mod acknowledging;
 mod commands;
+mod crashing;
 mod faults;
+mod ledger;
 mod letters;
 mod managing;
 mod manual;
 mod operating;
 mod owners;
+mod poison;
 mod refusals;
 mod several;
 mod tools;
+mod unwell;
 
 use std::collections::HashMap;
 
