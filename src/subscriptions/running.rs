@@ -62,17 +62,15 @@ impl Running {
         }
     }
 
-    /// Has the next steps follow other settings, or what the owner may receive now.
+    /// Has the next steps follow other settings, or what the owner may receive now. Cheap where
+    /// nothing changed.
     pub fn follow(&self, definition: Definition, selection: Selection) {
-        self.shared.change_orders(|orders| {
-            orders.definition = Arc::new(definition);
-            orders.selection = Arc::new(selection);
-        });
+        self.shared.follow(definition, selection);
     }
 
     /// Notes that the subscription was deleted: its workers' streams end, and calls fail.
     pub fn note_deleted(&self) {
-        self.shared.change_orders(|orders| orders.is_deleted = true);
+        self.shared.note_deleted();
     }
 
     /// Workers connected here.

@@ -61,7 +61,7 @@ impl fmt::Debug for Clock {
 }
 
 /// What a subscription is for now: its settings, and what its owner may receive of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// The filter of the settings within the owner's scope; absent where nothing is left of it,
     /// or where the owner was removed.
@@ -122,8 +122,19 @@ impl Shared {
         self.orders.lock().clone()
     }
 
-    pub(super) fn change_orders(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut self.orders.lock());
+    /// Has the task follow other settings, or another policy of the owner's.
+    pub(super) fn follow(&self, definition: Definition, selection: Selection) {
+        let mut orders = self.orders.lock();
+        if *orders.definition != definition || *orders.selection != selection {
+            orders.definition = Arc::new(definition);
+            orders.selection = Arc::new(selection);
+            drop(orders);
+            self.seats.news.notify_one();
+        }
+    }
+
+    pub(super) fn note_deleted(&self) {
+        self.orders.lock().is_deleted = true;
         self.seats.news.notify_one();
     }
 

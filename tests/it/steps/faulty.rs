@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, watch};
 use super::random::Random;
 use crate::memory_log::MemoryLog;
 
-/// How often a swap fails, in percent: as a whole, half of these are stored all the same.
+/// How often a swap fails, in percent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     /// An error is answered.
@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(super) failed_reads: u64,
     /// An error is answered, and nothing is stored.
     pub(super) rejections: u64,
+    /// How many of the first three are stored all the same.
+    pub(super) stored: u64,
 }
 
 impl Faults {
@@ -42,6 +44,7 @@ impl Faults {
         cuts: 6,
         failed_reads: 3,
         rejections: 3,
+        stored: 50,
     };
 
     /// Nothing is stored.
@@ -52,6 +55,18 @@ impl Faults {
         cuts: 0,
         failed_reads: 0,
         rejections: 100,
+        stored: 0,
+    };
+
+    /// Everything is stored, and refused.
+    pub(super) const REFUSED: Self = Self {
+        lost_answers: 0,
+        refusals: 100,
+        silences: 0,
+        cuts: 0,
+        failed_reads: 0,
+        rejections: 0,
+        stored: 100,
     };
 
     /// Nothing is answered any more, as after a crash.
@@ -62,6 +77,7 @@ impl Faults {
         cuts: 0,
         failed_reads: 100,
         rejections: 0,
+        stored: 50,
     };
 }
 
@@ -153,7 +169,7 @@ impl Cells for FaultyLog {
         self.swaps.fetch_add(1, Ordering::Relaxed);
         let faults = *self.faults.lock();
         let (before, after) = (self.delay(), self.delay());
-        let is_stored = self.happens(50);
+        let is_stored = self.happens(faults.stored);
         let is_late = self.happens(50);
         let is_lost = self.happens(faults.lost_answers);
         let is_refused = self.happens(faults.refusals);

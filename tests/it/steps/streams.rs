@@ -302,6 +302,24 @@ async fn an_answer_is_an_error_until_the_step_is_stored_and_the_call_can_be_repe
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_that_was_stored_and_refused_is_recognized_by_its_writer() {
+    let world = world(asked(), &["a", "a"]).await;
+    let gateway = world.gateway();
+    gateway.log.set_faults(Faults::REFUSED);
+    let mut client = Client::open(&gateway.running, options(8)).await;
+    let began = Instant::now();
+    for number in 1..=2 {
+        let delivery = client.delivery().await;
+        assert_eq!(position(&delivery).number(), number);
+        assert_eq!(delivery.grant.attempt, 1);
+        client.settle(&delivery, Outcome::Done).await;
+    }
+    assert!(began.elapsed() < SECOND);
+    assert_eq!(gateway.log.swaps(), 3);
+    assert_eq!(world.status().await.counts.acknowledged, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_reads_nothing_once_it_is_not_used() {
     let world = world(asked(), &["a"]).await;
     let gateway = world.gateway();
