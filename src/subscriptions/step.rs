@@ -332,6 +332,9 @@ impl Task {
         self.shared.outstanding.send_replace(0);
         self.known = None;
         self.ahead.pause();
+        self.has_more = false;
+        self.moved_at = None;
+        self.fetch_at = None;
     }
 
     /// Whether the task has something to do by itself: for streams, and for the deliveries that

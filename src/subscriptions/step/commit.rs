@@ -39,6 +39,7 @@ impl Task {
     pub(super) async fn step(&mut self) -> Result<(), StepError> {
         let deadline = Instant::now() + STEP_PATIENCE;
         let mut conflicts = 0;
+        self.has_more = false;
         loop {
             let now = self.shared.surroundings.clock.now();
             let outcomes = self.queue.outcomes();
@@ -133,8 +134,11 @@ impl Task {
     /// Has the records read that a step lacked, unless some are being read.
     fn fetch_missing(&mut self, draft: &mut Draft) {
         let may_fetch = self.fetch_at.is_none_or(|at| Instant::now() >= at);
-        if self.fetch.is_none() && may_fetch && !draft.missing.is_empty() {
-            self.fetch_at = None;
+        if !may_fetch {
+            return;
+        }
+        self.fetch_at = None;
+        if self.fetch.is_none() && !draft.missing.is_empty() {
             let missing = std::mem::take(&mut draft.missing);
             self.fetch = Some(Box::pin(self.store.clone().fetch(missing)));
         }

@@ -67,11 +67,13 @@ impl Task {
         }
     }
 
-    /// Whether the walk reads on: for streams, while events can be handed out.
+    /// Whether the walk reads on: while events can be handed out. What retention took, or another
+    /// log, would be met again at once.
     pub(super) fn reads_on(&self) -> bool {
         let machine = self.known.as_ref().map(|known| &known.machine);
         self.ahead.has_room()
             && !self.shared.is_draining()
+            && self.obstacle().is_none()
             && machine.is_some_and(|machine| !machine.settings().paused)
     }
 

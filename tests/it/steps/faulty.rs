@@ -91,6 +91,7 @@ pub(crate) struct FaultyLog {
     random: Mutex<Random>,
     swaps: AtomicU64,
     reads: AtomicU64,
+    scans: AtomicU64,
 }
 
 impl FaultyLog {
@@ -106,6 +107,7 @@ impl FaultyLog {
             random: Mutex::new(Random::new(seed)),
             swaps: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            scans: AtomicU64::new(0),
         }
     }
 
@@ -121,6 +123,11 @@ impl FaultyLog {
     /// How often a cell was read.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How often the log was scanned.
+    pub(super) fn scans(&self) -> u64 {
+        self.scans.load(Ordering::Relaxed)
     }
 
     fn trimmed(&self) -> Position {
@@ -264,6 +271,8 @@ impl Read for FaultyLog {
         scan: Scan,
         reader: Box<dyn Reader>,
     ) -> BoxFuture<'_, Result<Position, ReadError>> {
+        let scans = self.scans.fetch_add(1, Ordering::Relaxed);
+        assert!(scans < 100_000, "the log is scanned without an end");
         let trimmed = self.trimmed();
         if trimmed > scan.after {
             return Box::pin(ready(Err(ReadError::Expired { trimmed })));

@@ -81,6 +81,27 @@ async fn retention_that_passes_the_frontier_stops_or_is_followed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_read_keeps_a_stopped_subscription_idle() {
+    let world = World::new(settings(on_expired(OnExpired::Fail)));
+    for number in 0..4_000 {
+        world.append(&format!("user_{number}")).await;
+    }
+    let gateway = world.gateway();
+    let mut client = Client::open(&gateway.running, options(8)).await;
+    client.delivery().await;
+    world.trim(Position::new(3_999));
+    sleep(Duration::from_secs(10)).await;
+    let (scans, swaps) = (gateway.log.scans(), gateway.log.swaps());
+    sleep(Duration::from_secs(60)).await;
+    assert!(gateway.log.scans() - scans < 20);
+    assert!(gateway.log.swaps() - swaps < 20);
+    assert!(matches!(
+        client.ending().await,
+        Err(StepError::Expired { .. })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
 async fn retention_that_takes_a_pending_event_stops_or_drops_it() {
     for policy in [OnExpired::Earliest, OnExpired::Latest, OnExpired::Fail] {
         let world = World::new(settings(on_expired(policy)));

@@ -320,6 +320,36 @@ async fn a_step_that_was_stored_and_refused_is_recognized_by_its_writer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_not_stored_is_given_again_at_once() {
+    let world = world(asked(), &["a"]).await;
+    let gateway = world.gateway();
+    gateway.log.set_faults(Faults::FULL);
+    let mut client = Client::open(&gateway.running, options(8)).await;
+    assert_eq!(client.deliveries().await.len(), 0);
+    assert!(gateway.log.swaps() > 1, "it is tried again and again");
+    gateway.log.set_faults(Faults::default());
+    let began = Instant::now();
+    let delivery = client.delivery().await;
+    assert!(began.elapsed() < SECOND);
+    assert_eq!(delivery.grant.attempt, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn elastic_what_another_gateway_freed_is_handed_out_at_once() {
+    let world = world(asked(), &["a", "a"]).await;
+    let gateways = [world.gateway(), world.gateway()];
+    let mut first = Client::open(&gateways[0].running, options(1)).await;
+    let held = first.delivery().await;
+    let mut second = Client::open(&gateways[1].running, options(1)).await;
+    assert_eq!(second.deliveries().await.len(), 0);
+    let began = Instant::now();
+    first.settle(&held, Outcome::Done).await;
+    let next = second.delivery().await;
+    assert_eq!(position(&next).number(), 2);
+    assert!(began.elapsed() < SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_reads_nothing_once_it_is_not_used() {
     let world = world(asked(), &["a"]).await;
     let gateway = world.gateway();
