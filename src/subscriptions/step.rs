@@ -335,6 +335,7 @@ impl Task {
         self.has_more = false;
         self.moved_at = None;
         self.fetch_at = None;
+        self.retry_at = None;
     }
 
     /// Whether the task has something to do by itself: for streams, and for the deliveries that

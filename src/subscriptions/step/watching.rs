@@ -137,10 +137,7 @@ impl Task {
         for at in [returned, moved, self.fetch_at].into_iter().flatten() {
             wake_at = wake_at.min(at);
         }
-        match self.retry_at {
-            Some(retry_at) => wake_at.max(retry_at),
-            None => wake_at,
-        }
+        self.retry_at.unwrap_or(wake_at)
     }
 
     /// How long a connection may leave its deliveries, before they are given back.

@@ -315,7 +315,7 @@ async fn a_step_that_was_stored_and_refused_is_recognized_by_its_writer() {
         client.settle(&delivery, Outcome::Done).await;
     }
     assert!(began.elapsed() < SECOND);
-    assert_eq!(gateway.log.swaps(), 3);
+    assert_eq!(gateway.log.swaps(), 4, "two leases, two acknowledgements");
     assert_eq!(world.status().await.counts.acknowledged, 2);
 }
 
