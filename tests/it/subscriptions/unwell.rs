@@ -138,7 +138,7 @@ async fn elastic_a_stopped_process_delays_no_other_worker() {
 async fn elastic_nothing_is_leased_into_a_window_that_is_full() {
     const EVENTS: usize = 600;
     let gateway = Gateway::start();
-    let filler = "x".repeat(2_000);
+    let filler = "x".repeat(20_000);
     for number in 0..EVENTS {
         let mut body: serde_json::Value =
             serde_json::from_str(&body("user.updated", &format!("user_{number}"))).expect("JSON");
@@ -157,7 +157,7 @@ async fn elastic_nothing_is_leased_into_a_window_that_is_full() {
     created.expect("created");
     let mut stuck = caller.receive(at_most(1000)).await.expect("opened");
     let _held = stuck.delivery().await;
-    // It is never read again. Its windows hold 64 KiB, and one step gives it 64 events.
+    // It is never read again. Its window holds 2 MiB, and a step gives it 256 KiB.
     let mut other = Caller::of(&gateway).await;
     let mut worker = other.receive(at_most(1000)).await.expect("opened");
     let mut handled = 0;
