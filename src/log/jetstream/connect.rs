@@ -89,7 +89,7 @@ pub(super) async fn connect(
     let deadline = Instant::now() + STARTED_WITHIN;
     let mut reason = "no answer".to_owned();
     loop {
-        let attempt = timeout_at(deadline, attempt(config, changed, choice)).await;
+        let attempt = timeout_at(deadline, Box::pin(attempt(config, changed, choice))).await;
         match attempt {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(Failed::ForGood(error))) => return Err(error),
