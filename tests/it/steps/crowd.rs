@@ -73,12 +73,13 @@ impl Crowd {
     async fn append(&self, events: usize) {
         for _ in 0..events {
             let user = format!("user_{}", self.below(USERS));
-            // Nothing can be delivered before it is noted.
-            let mut watcher = self.watcher.lock();
-            let appended = futures_util::FutureExt::now_or_never(self.world.append(&user));
-            let position = appended.expect("a log in memory");
-            watcher.note_appended(position, &user);
-            drop(watcher);
+            {
+                // Nothing can be delivered before it is noted.
+                let mut watcher = self.watcher.lock();
+                let appended = futures_util::FutureExt::now_or_never(self.world.append(&user));
+                let position = appended.expect("a log in memory");
+                watcher.note_appended(position, &user);
+            }
             sleep(Duration::from_millis(self.below(20))).await;
         }
     }
@@ -239,8 +240,7 @@ async fn run(seed: u64, faults: Faults, crashes: u64) -> usize {
     while let Some(ended) = workers.join_next().await {
         ended.expect("no law is broken");
     }
-    let deliveries = crowd.watcher.lock().deliveries;
-    deliveries
+    crowd.watcher.lock().deliveries
 }
 
 #[tokio::test(start_paused = true)]

@@ -229,11 +229,11 @@ async fn unblocked_a_key_that_fails_delays_no_other_and_stalls_at_the_limit() {
     assert_eq!(stall, Stall::Pending(40));
     assert!(stall.to_string().contains("40 events are pending"));
     // Retries go on, and once the cause is gone everything is worked off.
-    let mut last_cold = None;
-    while last_cold.is_none() || world.status().await.cursor < world.log.bounds().last {
+    let mut has_come_to_the_last = false;
+    while !has_come_to_the_last || world.status().await.cursor < world.log.bounds().last {
         let delivery = client.delivery().await;
         client.settle(&delivery, Outcome::Done).await;
-        last_cold = last_cold.or((position(&delivery) == world.log.bounds().last).then_some(()));
+        has_come_to_the_last |= position(&delivery) == world.log.bounds().last;
     }
     assert_eq!(world.status().await.stall, None);
 }
