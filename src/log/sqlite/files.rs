@@ -213,7 +213,10 @@ impl Files {
     /// having synced it. From now on it is read, and what is read must not vanish.
     pub(super) fn sync_wal(&self) -> Result<(), OpenError> {
         let path = &self.wal.path;
-        let synced = File::open(path).and_then(|wal| wal.sync_data());
+        let synced = File::open(path).and_then(|wal| match wal.metadata()?.len() {
+            0 => Ok(()),
+            _ => wal.sync_data(),
+        });
         synced.map_err(|source| OpenError::Directory {
             path: path.clone(),
             source,
