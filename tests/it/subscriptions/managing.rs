@@ -241,8 +241,8 @@ async fn a_sought_subscription_goes_on_from_the_new_place_on_open_streams() {
         .expect("stored");
     let second = worker.delivery().await;
     let earliest = To::StartPosition(StartPosition::Earliest.into());
-    let sought = seek(&mut caller, "crm", earliest).await;
-    assert_eq!(sought.outstanding_count, 0);
+    // The answer may come before or after the next delivery.
+    seek(&mut caller, "crm", earliest).await;
     let again = worker.delivery().await;
     assert_eq!((event_id(&again), again.attempt), ("msg_1", 1));
     // A delivery from before the seek is lost, be it for the first time or again.
