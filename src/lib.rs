@@ -27,7 +27,7 @@
 //!    `Event`, and finds the ids that filters look at. Decoding cannot fail.
 //! 3. [`log::Append::append`] commits event and payload in one transaction, together with
 //!    all other events that are waiting. Only then does the webhook answer 200. What finds
-//!    events by type or user is written later, once for thousands of them.
+//!    events by type or user is written later, once for hundreds of them.
 //! 4. The committed batch reaches the feed of [`fanout`], which puts it into the *ring*, the
 //!    newest events in memory, and wakes the subscribers whose filters match one of its events.
 //! 5. The first of these encodes one *frame* per event, a message as it is sent, for all of

@@ -23,7 +23,8 @@ const LENGTHS: [usize; 4] = [1_000, 100_000, 1_000_000, 10_000_000];
 const LENGTH_MAX: usize = 1_000_000;
 const LENGTH_SOAK_MAX: usize = 10_000_000;
 const ROUNDS: usize = 9;
-/// Where a log indexes its events in stretches of 4,096, each round waits for one.
+/// A log indexes its events in stretches of 512, and of 4,096 where those are complete: each round
+/// waits for them.
 const APPENDED: usize = 4_096;
 const LOOKUPS: usize = 200;
 const PAGE: usize = 100;

@@ -1,4 +1,4 @@
-//! A clock that does not leap: by it records are old, and leases run out.
+//! A clock that does not leap. It measures the age of records and the end of leases.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl SteadyClock {
         if leaps && !self.has_leapt.swap(leaps, Ordering::Relaxed) {
             tracing::warn!(
                 seconds = (shown.milliseconds() - counted.milliseconds()) / 1000,
-                "the clock jumped ahead; until the next start, retention and deadlines count the time since this start"
+                "the clock jumped ahead; until the next start, the gateway counts the time since this start"
             );
         }
         self.has_leapt.store(leaps, Ordering::Relaxed);

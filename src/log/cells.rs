@@ -38,6 +38,8 @@ pub const VALUE_BYTES_MAX: usize = 4 << 20;
 pub const SWAP_BYTES_MAX: usize = 16 << 20;
 /// The most changes in one swap.
 pub const SWAP_CHANGES_MAX: usize = 1_024;
+/// A receiver of changes that is more than this many behind misses some.
+pub const WATCHED_CHANGES_MAX: usize = 1_024;
 /// A page of a list ends with the cell that reaches this many bytes of names and values.
 pub const LIST_BYTES_MAX: usize = 4 << 20;
 
@@ -70,7 +72,7 @@ pub trait Cells: fmt::Debug + Send + Sync + 'static {
     fn watch(&self) -> broadcast::Receiver<Changed>;
 }
 
-/// Which of a name's values a value is. A later one is greater while the cell lives.
+/// The version of a cell's value. It grows while the cell lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(u64);
 

@@ -1,4 +1,5 @@
-//! The errors of the log: one enum for writers, one for readers, and what both say of cells.
+//! The errors of the log: one enum for writers, one for readers, and one for cells, which both
+//! include.
 
 use crate::event::Position;
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clerkcast::event::{Epoch, Position, Run, UnixMillis};
-use clerkcast::log::cells::{LIST_BYTES_MAX, check_changes, check_name, check_prefix};
+use clerkcast::log::cells::{
+    LIST_BYTES_MAX, WATCHED_CHANGES_MAX, check_changes, check_name, check_prefix,
+};
 use clerkcast::log::{
     Append, AppendError, Appended, Batch, Bounds, Cell, Cells, Change, Changed, DEDUPE_WINDOW,
     Description, Entry, Follower, Keep, Lineage, Predicate, Read, ReadError, Reader, Record,
@@ -19,8 +21,6 @@ use tokio::sync::{broadcast, watch};
 
 /// Batches kept for a follower that is late.
 const FOLLOWED_BATCHES_MAX: usize = 1024;
-/// Changes of cells kept for a watcher that is late.
-const WATCHED_CHANGES_MAX: usize = 1024;
 
 /// Where a log is kept: one that is opened there again is the same log.
 #[derive(Clone, Debug, Default)]

@@ -30,7 +30,9 @@ pub(super) enum Unusable {
 
 /// Finds the stream, or creates it.
 pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result<Info, Unusable> {
-    let found = find(context, &config.stream).await?;
+    let found = find(context, &config.stream)
+        .await
+        .map_err(Unusable::NotNow)?;
     if found.is_none() && config.missing == Missing::Refuse {
         return Err(Unusable::Absent);
     }
@@ -42,7 +44,7 @@ pub(super) async fn find_or_create(context: &Context, config: &Config) -> Result
 }
 
 /// Finds a stream by its name.
-pub(super) async fn find(context: &Context, name: &str) -> Result<Option<Info>, Unusable> {
+pub(super) async fn find(context: &Context, name: &str) -> Result<Option<Info>, String> {
     let error = match context.get_stream(name).await {
         Ok(stream) => return Ok(Some(stream.cached_info().clone())),
         Err(error) => error,
@@ -53,7 +55,7 @@ pub(super) async fn find(context: &Context, name: &str) -> Result<Option<Info>, 
         {
             Ok(None)
         }
-        _ => Err(Unusable::NotNow(error.to_string())),
+        _ => Err(error.to_string()),
     }
 }
 
@@ -63,7 +65,6 @@ pub(super) async fn create(
     config: &Config,
     settings: Settings,
 ) -> Result<Info, Unusable> {
-    let reserved = u64::try_from(settings.max_bytes).ok();
     let error = match context.create_stream(&settings).await {
         Ok(stream) => {
             tracing::info!(stream = %settings.name, replicas = settings.num_replicas, "stream created");
@@ -74,7 +75,7 @@ pub(super) async fn create(
     let description = error.to_string();
     Err(match error.kind() {
         CreateStreamErrorKind::JetStream(error) => {
-            not_created(context, config, reserved, error.error_code(), description).await
+            not_created(context, config, &settings, error.error_code(), description).await
         }
         _ => Unusable::NotNow(description),
     })
@@ -84,10 +85,11 @@ pub(super) async fn create(
 async fn not_created(
     context: &Context,
     config: &Config,
-    reserved: Option<u64>,
+    settings: &Settings,
     code: ErrorCode,
     description: String,
 ) -> Unusable {
+    let reserved = u64::try_from(settings.max_bytes).ok();
     let is_small = code == ErrorCode::STORAGE_RESOURCES_EXCEEDED
         || code == ErrorCode::CLUSTER_NO_PEERS && description.contains("insufficient storage");
     if let Some(bytes) = reserved.filter(|_| is_small) {
@@ -97,7 +99,7 @@ async fn not_created(
             return Unusable::Never(room::explain(room, bytes));
         }
     }
-    if reserved.is_none() && code == ErrorCode::STORAGE_RESOURCES_EXCEEDED {
+    if settings.name != config.stream && code == ErrorCode::STORAGE_RESOURCES_EXCEEDED {
         return Unusable::Never(room::explain_bucket(&config.stream));
     }
     match code {

@@ -11,10 +11,10 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params}
 use tokio::sync::broadcast;
 
 use crate::event::numbers::saturating;
-use crate::log::cells::{Cell, Change, Changed, LIST_BYTES_MAX, Revision, Swapped};
+use crate::log::cells::{
+    Cell, Change, Changed, LIST_BYTES_MAX, Revision, Swapped, WATCHED_CHANGES_MAX,
+};
 
-/// Changes kept for a watcher that is late; one that is later reads the cells.
-const WATCHED_CHANGES_MAX: usize = 1_024;
 /// What a row has beside name and value: the revision, and the lengths.
 const ROW_BYTES: u64 = 24;
 /// The least and the most of a row that lies in a page of its table, of 4 KiB. A longer row has
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cells_weigh_what_they_weigh() {
+    async fn the_estimated_size_of_cells_is_within_a_quarter_of_the_measured() {
         for value_bytes in [60, 300, 1_000, 2_300, 6_000, 23_000, 230_000] {
             let directory = tempfile::TempDir::new().expect("a temporary directory");
             let log = open(directory.path());

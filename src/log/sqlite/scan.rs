@@ -226,7 +226,7 @@ impl<'a, 'j, 'r> Rows<'a, 'j, 'r> {
         Ok(shown)
     }
 
-    /// Shows the rows at these positions, and takes those. Where there are several, one
+    /// Shows the rows at these positions, and empties the list. Where there are several, one
     /// statement finds them: starting one for each would take as long as finding its row.
     fn show_each(&mut self, positions: &mut Vec<Position>) -> rusqlite::Result<ControlFlow<()>> {
         let mut left = positions.as_slice();

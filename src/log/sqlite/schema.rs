@@ -137,7 +137,7 @@ CREATE TABLE cell (
     value BLOB NOT NULL
 ) STRICT;
 ";
-/// Its records have none.
+/// Records of schema 4 and before have no `object_id`.
 const FROM_VERSION_4: &str = "ALTER TABLE record ADD COLUMN object_id TEXT;";
 
 /// What the writer starts from.

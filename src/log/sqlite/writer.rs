@@ -353,7 +353,7 @@ impl Writer {
             }
             swaps.send(&metrics);
         };
-        if appends + others == 1 {
+        if appends + others <= 1 {
             send();
         } else {
             self.runtime.spawn(async move { send() });

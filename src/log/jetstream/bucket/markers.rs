@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// starts.
 const MARKERS_MAX: usize = 100_000;
 
-/// Markers that were seen, in the order of their sequences.
+/// Markers, in the order in which they were seen.
 #[derive(Debug, Default)]
 pub(in super::super) struct Markers {
     seen: VecDeque<(u64, Instant)>,

@@ -16,14 +16,12 @@ use self::key::Keys;
 use self::markers::Markers;
 use super::stream;
 use crate::event::Epoch;
-use crate::log::cells::Changed;
+use crate::log::cells::{Changed, WATCHED_CHANGES_MAX};
 
 pub(super) use settings::{HEADERS_BYTES_MAX, check, find_or_create, stream_name};
 
 /// Maximum number of swaps at once; more are refused as overload.
 const SWAPS_MAX: usize = 256;
-/// A receiver of changes that is this many behind misses some.
-const CHANGES_MAX: usize = 1_024;
 /// The header of a message that is not a value, as KV clients write it.
 pub(super) const OPERATION: &str = "KV-Operation";
 /// The value of that header in a marker of this gateway.
@@ -55,7 +53,7 @@ impl Bucket {
             epoch: stream::epoch(info),
             opened_at: last,
             last: AtomicU64::new(last),
-            changed: broadcast::Sender::new(CHANGES_MAX),
+            changed: broadcast::Sender::new(WATCHED_CHANGES_MAX),
             swaps: Semaphore::new(SWAPS_MAX),
             markers: Mutex::default(),
         }

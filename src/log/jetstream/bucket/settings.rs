@@ -23,7 +23,8 @@ pub(in super::super) async fn find_or_create(
     config: &Config,
 ) -> Result<Info, Unusable> {
     let settings = settings(config);
-    match stream::find(context, &settings.name).await? {
+    let found = stream::find(context, &settings.name).await;
+    match found.map_err(Unusable::NotNow)? {
         Some(info) => Ok(info),
         None => stream::create(context, config, settings).await,
     }

@@ -34,7 +34,7 @@ pub(super) async fn list(
         let reads = names
             .into_iter()
             .map(async |name| bucket.read(shared, &name).await);
-        let mut reads = stream::iter(reads).buffered(READS_MAX);
+        let mut reads = stream::iter(reads).buffered(READS_MAX.min(max - cells.len()));
         while let Some(read) = reads.try_next().await? {
             let Some(cell) = read else { continue };
             bytes += cell.name.len() + cell.value.len();

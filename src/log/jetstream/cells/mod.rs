@@ -14,7 +14,7 @@
 //! marker stays for a while, because a message that was given up may still arrive: it expects the
 //! subject as it was before, and must be refused.
 //!
-//! What the servers say is taken as follows:
+//! The servers' answers mean the following:
 //!
 //! * **An acknowledgement** is a change on a majority of the replicas.
 //! * **A refusal** is a conflict once it is known that another message is the last. It may be the

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::DeleteMessageErrorKind;
 use tokio::time::sleep;
 
@@ -38,17 +39,29 @@ async fn remove_due(shared: &Shared) -> Result<(), String> {
     let kept_for = shared.config.markers_kept_for;
     let take_due = || bucket.markers.lock().take_due(Instant::now(), kept_for);
     while let Some(sequence) = take_due() {
-        let stream = shared
-            .context
-            .get_stream_no_info(&bucket.stream)
-            .await
-            .map_err(|error| error.to_string())?;
+        // It is due again after as long as a new one.
+        let put_off = |reason| {
+            bucket.markers.lock().note(sequence, Instant::now());
+            Err(reason)
+        };
+        let stream = match shared.context.get_stream_no_info(&bucket.stream).await {
+            Ok(stream) => stream,
+            Err(error) => return put_off(error.to_string()),
+        };
         match stream.delete_message(sequence).await {
             Ok(_) => {}
-            // A value has replaced it, or another gateway has removed it.
-            Err(error) if matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)) => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error) if is_gone(&error.kind()) => {}
+            Err(error) => return put_off(error.to_string()),
         }
     }
     Ok(())
+}
+
+/// Whether a value has replaced the marker, or another gateway has removed it.
+fn is_gone(kind: &DeleteMessageErrorKind) -> bool {
+    let codes = [
+        ErrorCode::SEQUENCE_NOT_FOUND,
+        ErrorCode::STREAM_MESSAGE_DELETE_FAILED,
+    ];
+    matches!(kind, DeleteMessageErrorKind::JetStream(error) if codes.contains(&error.error_code()))
 }

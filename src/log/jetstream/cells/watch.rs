@@ -5,7 +5,6 @@
 //! announces is a hint, so it may be away for a while.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Message;
@@ -17,7 +16,7 @@ use tokio::time::sleep;
 use super::super::bucket::{Bucket, is_marker};
 use super::super::search;
 use super::super::shared::Shared;
-use super::super::stream::{self, Unusable};
+use super::super::stream;
 use crate::log::cells::{Changed, Revision};
 use crate::log::record::Writability;
 
@@ -123,12 +122,7 @@ impl Watcher<'_> {
     /// stand for other values.
     async fn check_identity(&mut self) -> Result<(), String> {
         let name = &self.bucket.stream;
-        let found = match stream::find(&self.shared.context, name).await {
-            Ok(found) => found,
-            Err(Unusable::NotNow(reason) | Unusable::Never(reason)) => return Err(reason),
-            Err(Unusable::Absent) => None,
-        };
-        let Some(info) = found else {
+        let Some(info) = stream::find(&self.shared.context, name).await? else {
             self.missing += 1;
             if self.missing >= MISSING_MAX {
                 self.fail(format!(
@@ -160,7 +154,7 @@ impl Watcher<'_> {
         }
         let sequence = info.stream_sequence;
         self.seen = self.seen.max(sequence);
-        self.bucket.last.fetch_max(sequence, Ordering::Relaxed);
+        self.bucket.note(sequence);
         let is_deletion = message.headers.as_ref().is_some_and(is_marker);
         if is_deletion {
             let now = Instant::now();

@@ -54,7 +54,7 @@ impl Pending {
         self.len() >= BATCH_LEN_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
-    /// Refuses the swaps, and is the rest from now on.
+    /// Refuses the swaps and keeps the records.
     pub(super) fn refuse_swaps(&mut self, error: &AppendError, metrics: &Metrics) {
         let swaps = std::mem::take(&mut self.swaps);
         self.bytes -= swaps.iter().map(Swap::bytes).sum::<usize>();
