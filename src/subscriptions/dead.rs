@@ -29,8 +29,12 @@ use crate::log::{Entry, Record};
 
 pub use list::list_dead_letters;
 pub(super) use list::{LettersAfter, read_page};
-pub use sweep::{delete_dead_letters, sweep_dead_letters};
+pub use sweep::sweep_dead_letters;
 
+/// What the names of all their cells begin with.
+pub(super) const PREFIX: &str = "dead/";
+/// Cells read at once.
+const CELLS_MAX: usize = 64;
 /// What is kept of a reason, in bytes.
 const REASON_BYTES_MAX: usize = 1 << 10;
 /// The reason of a letter whose last delivery was not heard of.
@@ -186,12 +190,12 @@ impl StoredLetter {
 
 /// The prefix of the cells of a subscription's letters.
 pub(super) fn prefix(name: &Name) -> String {
-    format!("dead/{name}/")
+    format!("{PREFIX}{name}/")
 }
 
 /// The name of a letter's cell.
 pub(super) fn cell_name(name: &Name, position: Position) -> String {
-    format!("dead/{name}/{:016x}", position.number())
+    format!("{}{:016x}", prefix(name), position.number())
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ impl Error {
             Self::Expired { .. } => "cursor_expired",
             Self::OtherLog { .. } | Self::AheadOfLog { .. } | Self::Seek(_) => "other_log",
             Self::Stream(fanout::Error::Draining) => "draining",
+            Self::Stream(fanout::Error::FiltersTooLarge { .. }) => "filters_too_large",
             Self::Stream(fanout::Error::PolicyChanged | fanout::Error::PrincipalRemoved)
             | Self::NotOwner { .. }
             | Self::NotAllowed { .. } => "access_ended",

@@ -208,32 +208,37 @@ fn ticks() -> Interval {
 /// Removes what subscriptions left that were deleted before this gateway started, and what
 /// gateways that stopped within a step left.
 async fn sweep(shared: &Shared) {
-    let log = &*shared.surroundings.log;
-    let swept = async {
-        for name in leftovers::names(log).await? {
-            match shared.directory.find(&name).await? {
-                None => leftovers::remove(log, &name).await?,
-                Some(entry) => {
-                    let first_generation = entry.definition.first_generation();
-                    let swept =
-                        sweep_dead_letters(log, &name, first_generation, shared.directory.now());
-                    swept.await.map_err(|error| Error::of_step(&name, error))?;
-                }
-            }
+    let names = match leftovers::names(&*shared.surroundings.log).await {
+        Ok(names) => names,
+        Err(error) => {
+            tracing::warn!(%error, "left cells of subscriptions cannot be listed; trying again at the next start");
+            return;
         }
-        Ok::<(), Error>(())
     };
-    if let Err(error) = swept.await {
-        tracing::warn!(%error, "what deleted subscriptions left cannot be removed; trying again at the next start");
+    for name in names {
+        if let Err(error) = sweep_one(shared, &name).await {
+            tracing::warn!(subscription = %name, %error, "left cells cannot be removed; trying again at the next start");
+        }
     }
+}
+
+async fn sweep_one(shared: &Shared, name: &Name) -> Result<(), Error> {
+    let log = &*shared.surroundings.log;
+    let Some(entry) = shared.directory.find(name).await? else {
+        return leftovers::remove(log, name).await;
+    };
+    let first_generation = entry.definition.first_generation();
+    let swept = sweep_dead_letters(log, name, first_generation, shared.directory.now());
+    swept.await.map_err(|error| Error::of_step(name, error))
 }
 
 impl Shared {
     async fn remove_due(&self) {
         for name in self.removals.due_now() {
+            let began = Instant::now();
             let removed = leftovers::remove(&*self.surroundings.log, &name).await;
             match removed {
-                Ok(()) => self.removals.finish(&name),
+                Ok(()) => self.removals.finish(&name, began),
                 Err(error) => {
                     tracing::debug!(subscription = %name, %error, "left cells not removed yet");
                 }
@@ -251,12 +256,11 @@ impl Removals {
         names.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Forgets what was due by now.
-    fn finish(&self, name: &Name) {
-        let now = Instant::now();
+    /// Forgets what was due when the removal began.
+    fn finish(&self, name: &Name, began: Instant) {
         let mut due = self.due.lock();
         if let Some(times) = due.get_mut(name) {
-            times.retain(|time| *time > now);
+            times.retain(|time| *time > began);
             if times.is_empty() {
                 due.remove(name);
             }

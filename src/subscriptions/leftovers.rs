@@ -16,9 +16,6 @@ const PAGE_CELLS: usize = 500;
 /// A page is tried again when another gateway has changed one of its cells.
 const CONFLICTS_MAX: usize = 10;
 
-const STATES: &str = "state/";
-const LETTERS: &str = "dead/";
-
 /// The generation of the state that an earlier life of the name left, if one did.
 pub(super) async fn last_generation(log: &dyn Log, name: &Name) -> Result<Option<u64>, Error> {
     let cell = log.read(&state_cell::cell_name(name)).await?;
@@ -58,16 +55,19 @@ pub(super) async fn remove(log: &dyn Log, name: &Name) -> Result<(), Error> {
 pub(super) async fn names(log: &dyn Log) -> Result<Vec<Name>, Error> {
     let mut names = Vec::new();
     let mut after = String::new();
-    while let Some(cell) = first(log, LETTERS, &after).await? {
-        let rest = cell.name.strip_prefix(LETTERS).unwrap_or_default();
+    while let Some(cell) = first(log, dead::PREFIX, &after).await? {
+        let rest = cell.name.strip_prefix(dead::PREFIX).unwrap_or_default();
         let name = rest.split('/').next().unwrap_or_default();
         // Past all letters of this name, which end in hex digits.
-        after = format!("{LETTERS}{name}/g");
+        after = format!("{}{name}/g", dead::PREFIX);
         names.extend(name.parse::<Name>());
     }
     after.clear();
-    while let Some(cell) = first(log, STATES, &after).await? {
-        let name = cell.name.strip_prefix(STATES).unwrap_or_default();
+    while let Some(cell) = first(log, state_cell::PREFIX, &after).await? {
+        let name = cell
+            .name
+            .strip_prefix(state_cell::PREFIX)
+            .unwrap_or_default();
         names.extend(name.parse::<Name>());
         after = cell.name;
     }

@@ -56,9 +56,7 @@ pub use ack_id::{AckId, InvalidAckId};
 pub use ask::Report;
 pub use cell::InvalidCell;
 pub use config::Config;
-pub use dead::{
-    DeadLetter, DeadLetterPage, delete_dead_letters, list_dead_letters, sweep_dead_letters,
-};
+pub use dead::{DeadLetter, DeadLetterPage, list_dead_letters, sweep_dead_letters};
 pub use delivery::{Condition, Delivery, ReceiveOptions, WorkerFrame};
 pub use error::Error;
 pub use handle::Subscriptions;

@@ -11,7 +11,6 @@
 
 mod lookup;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -170,7 +169,9 @@ impl ReadAhead {
             let candidate = Candidate::new(record.position, key);
             self.candidates.push_back(candidate);
             self.ahead_bytes += entry.bytes();
-            self.records.insert(record.position, record);
+            if let Some(kept) = self.records.insert(record.position, record) {
+                self.kept_bytes -= kept.entry.bytes();
+            }
         }
     }
 
@@ -183,9 +184,9 @@ impl ReadAhead {
 
     /// Keeps a record of an event that waits.
     pub(super) fn keep(&mut self, record: Record) {
-        if let Entry::Vacant(vacant) = self.records.entry(record.position) {
-            self.kept_bytes += record.entry.bytes();
-            vacant.insert(record);
+        if !self.records.contains_key(&record.position) {
+            *self.account(record.position) += record.entry.bytes();
+            self.records.insert(record.position, record);
         }
     }
 
@@ -231,10 +232,20 @@ impl ReadAhead {
         }
     }
 
-    /// Drops a record that is kept.
+    /// Drops a record.
     pub(super) fn discard(&mut self, position: Position) {
         if let Some(record) = self.records.remove(&position) {
-            self.kept_bytes = self.kept_bytes.saturating_sub(record.entry.bytes());
+            *self.account(position) -= record.entry.bytes();
+        }
+    }
+
+    /// What the bytes of a record count towards. A dead letter that is handed out again may also
+    /// be a candidate, after a seek to a place before it.
+    fn account(&mut self, position: Position) -> &mut usize {
+        let candidates = &self.candidates;
+        match candidates.binary_search_by_key(&position, |candidate| candidate.position) {
+            Ok(_) => &mut self.ahead_bytes,
+            Err(_) => &mut self.kept_bytes,
         }
     }
 }

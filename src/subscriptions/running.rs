@@ -183,7 +183,7 @@ impl Running {
 struct Search<'a> {
     log: &'a dyn Log,
     name: &'a Name,
-    /// Those still to be found; absent where all are.
+    /// The ids asked for; absent where all letters are.
     ids: Option<BTreeSet<String>>,
     /// The last cell that was read.
     after: String,

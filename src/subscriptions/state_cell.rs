@@ -15,9 +15,12 @@ pub(super) struct StateCell {
     pub(super) state: Option<State>,
 }
 
+/// What the names of all cells of states begin with.
+pub(super) const PREFIX: &str = "state/";
+
 /// The name of a subscription's cell.
 pub(super) fn cell_name(name: &Name) -> String {
-    format!("state/{name}")
+    format!("{PREFIX}{name}")
 }
 
 /// Reads the state of a subscription whose first state has this generation.

@@ -35,6 +35,7 @@ use super::machine::{Machine, OwnLeases, Stall};
 use super::metrics::NameMetrics;
 use super::reading::ReadAhead;
 use super::shared::{Orders, Shared, Surroundings};
+use super::state_cell::cell_name;
 use super::status::Status;
 use super::step_error::StepError;
 use crate::event::{Cursor, Position};
@@ -107,7 +108,7 @@ struct Task {
     has_more: bool,
     /// When the frontier moved first since it was stored.
     moved_at: Option<Instant>,
-    /// After an error, nothing is tried before this.
+    /// Nothing is tried before this, unless a call waits.
     retry_at: Option<Instant>,
     /// When nothing came of the last look for due events, the next is not before this.
     fetch_at: Option<Instant>,
@@ -137,6 +138,7 @@ impl Task {
             store: Store {
                 log: Arc::clone(&surroundings.log),
                 name: shared.name.clone(),
+                state_cell: cell_name(&shared.name),
             },
             changes: surroundings.log.watch(),
             ahead: ReadAhead::new(
@@ -190,6 +192,8 @@ impl Task {
         self.follow_orders();
         self.admit();
         self.step().await?;
+        // A seek moved the frontier out of what was read.
+        self.follow_orders();
         self.show();
         self.note_working();
         Ok(())
@@ -270,13 +274,12 @@ impl Task {
     }
 
     /// Shows streams and handles where the subscription is.
-    fn show(&mut self) {
+    fn show(&self) {
         if let Some(error) = self.obstacle() {
             self.shared.seats.end(&error);
         }
         let Some(known) = &self.known else { return };
         let machine = &known.machine;
-        self.holders.follow(machine.state());
         let outstanding = self.holders.len();
         self.shared.outstanding.send_if_modified(|shown| {
             let has_changed = *shown != outstanding;
@@ -325,7 +328,8 @@ impl Task {
 
     /// Answers calls and ends streams: there is nothing to wait for.
     fn end(&mut self, error: &StepError) {
-        self.queue.fail(error);
+        // With what was to be given back, which no longer matters.
+        std::mem::take(&mut self.queue).fail(error);
         self.shared.seats.void_deliveries();
         self.shared.seats.end(error);
         self.holders = Holders::default();

@@ -44,7 +44,7 @@ pub enum StepError {
     /// The gateway stops.
     #[error("the gateway is shutting down; call another, or this one once it is back")]
     Draining,
-    /// The filters of open streams and subscriptions would occupy too much memory.
+    /// The log could not be walked, or the filter is too large beside the others.
     #[error(transparent)]
     Walk(fanout::Error),
     /// A value that the gateways keep could not be read.

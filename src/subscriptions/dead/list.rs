@@ -1,6 +1,6 @@
 //! Dead letters in pages.
 
-use super::{DeadLetterPage, StoredLetter, cell_name, prefix};
+use super::{CELLS_MAX, DeadLetterPage, StoredLetter, cell_name, prefix};
 use crate::event::Position;
 use crate::log::{Log, Revision};
 use crate::subscriptions::name::Name;
@@ -9,8 +9,6 @@ use crate::subscriptions::step_error::StepError;
 
 /// A page ends with the letter that reaches this many bytes of bodies.
 const PAGE_BYTES_MAX: usize = 1 << 20;
-/// Cells read at once.
-const CELLS_MAX: usize = 64;
 
 /// Some of a subscription's letters, by their cells, in log order.
 #[derive(Debug)]

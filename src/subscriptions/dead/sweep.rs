@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{StoredLetter, prefix};
+use super::{CELLS_MAX, StoredLetter, prefix};
 use crate::event::UnixMillis;
 use crate::log::{Cell, Change, Log, Swapped};
 use crate::subscriptions::name::Name;
@@ -10,24 +10,14 @@ use crate::subscriptions::state_cell::read_state;
 use crate::subscriptions::step_error::StepError;
 
 /// Cells deleted at once.
-pub(in crate::subscriptions) const DELETED_MAX: usize = 500;
-/// Cells read at once.
-const CELLS_MAX: usize = 64;
+const DELETED_MAX: usize = 500;
 /// A letter that the state does not list may be one whose state is being written, until it is
 /// this old.
 const WRITTEN_FOR: Duration = Duration::from_secs(3600);
 
-/// Deletes the cells of all letters of a subscription that no longer exists. A cell that changes
-/// meanwhile stays.
-///
-/// # Errors
-/// If the cells cannot be read or deleted.
-pub async fn delete_dead_letters(log: &dyn Log, name: &Name) -> Result<(), StepError> {
-    delete_where(log, name, |_| true).await
-}
-
 /// Deletes the cells of letters that the state of a subscription does not list: a gateway
-/// stopped between two writes. Letters of the last hour stay.
+/// stopped between two writes. Letters of the last hour stay, and so does a cell that changes
+/// meanwhile.
 ///
 /// # Errors
 /// If the cells cannot be read or deleted.
@@ -47,14 +37,6 @@ pub async fn sweep_dead_letters(
             .is_some_and(|state| state.is_dead(letter.position));
         !is_listed && now.since(letter.dead_time) >= WRITTEN_FOR
     };
-    delete_where(log, name, is_left_over).await
-}
-
-async fn delete_where(
-    log: &dyn Log,
-    name: &Name,
-    is_deleted: impl Fn(&Cell) -> bool,
-) -> Result<(), StepError> {
     let prefix = prefix(name);
     let mut after = String::new();
     let mut changes = Vec::new();
@@ -62,7 +44,7 @@ async fn delete_where(
         let cells = log.list(&prefix, &after, CELLS_MAX).await?;
         let Some(last) = cells.last() else { break };
         after.clone_from(&last.name);
-        let deleted = cells.into_iter().filter(&is_deleted);
+        let deleted = cells.into_iter().filter(&is_left_over);
         changes.extend(deleted.map(|cell| Change {
             name: cell.name,
             expected: Some(cell.revision),

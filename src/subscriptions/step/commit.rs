@@ -11,7 +11,6 @@ use super::super::machine::{DueEvent, Grant, Outcome};
 use super::super::rooms::Rooms;
 use super::super::shared::random;
 use super::super::state::State;
-use super::super::state_cell::cell_name;
 use super::super::step_error::StepError;
 use super::draft::{Draft, Look, Materials, draft};
 use super::store::Prepared;
@@ -40,6 +39,7 @@ impl Task {
         let deadline = Instant::now() + STEP_PATIENCE;
         let mut conflicts = 0;
         self.has_more = false;
+        let late = |_| StepError::NotStored("the log does not answer".to_owned());
         loop {
             let now = self.shared.surroundings.clock.now();
             let outcomes = self.queue.outcomes();
@@ -51,7 +51,6 @@ impl Task {
             let first = outcomes.iter().map(|(ack_id, _)| ack_id.position);
             let change = self.queue.change();
             let prepare = self.store.prepare(request, first, change, epoch);
-            let late = |_| StepError::NotStored("the log does not answer".to_owned());
             let mut prepared = timeout_at(deadline, prepare).await.map_err(late)??;
             let has_unread = !prepared.reading.unread.is_empty();
             let Some(mut draft) = self.draft(&outcomes, &mut prepared, now) else {
@@ -61,7 +60,7 @@ impl Task {
             self.note_moved(&draft);
             if !draft.must_store && !self.must_store_move() {
                 if has_unread {
-                    self.fetch_at = Some(Instant::now() + FETCH_AGAIN);
+                    self.retry_at = Some(Instant::now() + FETCH_AGAIN);
                 }
                 return Ok(());
             }
@@ -92,7 +91,8 @@ impl Task {
                 sleep(CONFLICT_WAIT_MAX.mul_f64(share)).await;
             }
             if let Some(change) = self.queue.change_mut() {
-                self.store.refresh_dropped(change).await?;
+                let refresh = self.store.refresh_dropped(change);
+                timeout_at(deadline, refresh).await.map_err(late)??;
             }
             self.follow_orders();
         }
@@ -187,8 +187,9 @@ impl Task {
         number: u64,
         deadline: Instant,
     ) -> Result<Attempt, StepError> {
-        let state_cell = cell_name(&self.shared.name);
-        let index = changes.iter().position(|change| change.name == state_cell);
+        let index = changes
+            .iter()
+            .position(|change| change.name == self.store.state_cell);
         let mut swap = self.store.log.swap(changes);
         let swapped = loop {
             let reads_on = self.reads_on();

@@ -12,7 +12,7 @@ use super::super::machine::{Body, Cause, DueEvent, LetterChange, ReadRequest, Re
 use super::super::name::Name;
 use super::super::reading::{Found, look_up};
 use super::super::state::Lease;
-use super::super::state_cell::{StateCell, cell_name, read_state};
+use super::super::state_cell::{StateCell, read_state};
 use super::super::step_error::StepError;
 use crate::event::numbers::saturating;
 use crate::event::{Epoch, Position};
@@ -31,6 +31,8 @@ const STEP_BYTES_MAX: usize = 4 << 20;
 pub(super) struct Store {
     pub(super) log: Arc<dyn Log>,
     pub(super) name: Name,
+    /// The name of the state's cell.
+    pub(super) state_cell: String,
 }
 
 /// What was read for a step.
@@ -238,7 +240,7 @@ impl Store {
             }
         }
         written.push(Change {
-            name: cell_name(&self.name),
+            name: self.state_cell.clone(),
             expected: revision,
             value: Some(state.into()),
         });

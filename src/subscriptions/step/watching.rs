@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::machine::{Machine, OwnLeases};
-use super::super::state_cell::{StateCell, cell_name};
+use super::super::state_cell::StateCell;
 use super::super::status::first_state;
 use super::super::step_error::StepError;
 use super::{FETCH_AGAIN, Fetched, Known, LINGER, MOVED_MAX, NEWS_PATIENCE, STEP_PATIENCE, Task};
-use crate::event::UnixMillis;
+use crate::event::{Position, UnixMillis};
 use crate::fanout;
-use crate::log::Changed;
+use crate::log::{Changed, Log, Revision};
 
 impl Task {
     /// Waits until there may be something to do, and takes the calls that are there.
@@ -33,8 +34,20 @@ impl Task {
             self.last_used = Instant::now();
         }
         self.had_streams = has_streams;
-        while let Ok(changed) = self.changes.try_recv() {
-            self.note_changed(&changed);
+        self.take_changes();
+    }
+
+    /// Takes the changes that have come, so that none of them wakes the task again.
+    fn take_changes(&mut self) {
+        let known = self.known.as_ref().and_then(|known| known.revision);
+        loop {
+            match self.changes.try_recv() {
+                Ok(changed) => {
+                    self.is_stale |= is_news(&changed, &self.store.state_cell, known);
+                }
+                Err(TryRecvError::Lagged(_)) => self.is_stale = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
         }
     }
 
@@ -42,6 +55,8 @@ impl Task {
         let wake_at = self.wake_at();
         let reads_on = self.reads_on();
         let is_fetching = self.fetch.is_some();
+        let known = self.known.as_ref().and_then(|known| known.revision);
+        let changed = changed_elsewhere(&mut self.changes, &self.store.state_cell, known);
         let fetch = async {
             match &mut self.fetch {
                 Some(fetch) => fetch.await,
@@ -55,9 +70,8 @@ impl Task {
                 }
             }
             () = self.shared.seats.news.notified() => {}
-            changed = self.changes.recv() => match changed {
-                Ok(changed) => self.note_changed(&changed),
-                Err(RecvError::Lagged(_)) => self.is_stale = true,
+            changed = changed => match changed {
+                Ok(()) | Err(RecvError::Lagged(_)) => self.is_stale = true,
                 // The log is closed, which the next step finds out.
                 Err(RecvError::Closed) => sleep_until(wake_at).await,
             },
@@ -75,16 +89,6 @@ impl Task {
             && !self.shared.is_draining()
             && self.obstacle().is_none()
             && machine.is_some_and(|machine| !machine.settings().paused)
-    }
-
-    fn note_changed(&mut self, changed: &Changed) {
-        if *changed.name != *cell_name(&self.shared.name) {
-            return;
-        }
-        let known = self.known.as_ref().and_then(|known| known.revision);
-        // What this process wrote comes back too.
-        let is_known = changed.revision.is_some() && changed.revision <= known;
-        self.is_stale |= !is_known;
     }
 
     pub(super) fn note_read(&mut self, read: Result<(), fanout::Error>) {
@@ -222,8 +226,32 @@ impl Task {
         let (epoch, frontier) = (state.epoch(), state.frontier());
         self.is_ahead = epoch == log.epoch()
             && frontier > log.bounds().last
-            && frontier > log.confirmed_bounds(frontier).await?.last;
+            && frontier > confirmed_end(&**log, frontier).await?;
         self.must_check_end = false;
         Ok(())
     }
+}
+
+/// The end of the log, as the store has it now.
+async fn confirmed_end(log: &dyn Log, at_least: Position) -> Result<Position, StepError> {
+    let confirmed = timeout(STEP_PATIENCE, log.confirmed_bounds(at_least)).await;
+    let late = |_| StepError::NotStored("the log does not answer".to_owned());
+    Ok(confirmed.map_err(late)??.last)
+}
+
+/// Completes once another process may have changed the cell, whose `known` value is known.
+/// Changes of other cells, of which there may be many, are passed over here. Cancel-safe.
+async fn changed_elsewhere(
+    changes: &mut broadcast::Receiver<Changed>,
+    cell: &str,
+    known: Option<Revision>,
+) -> Result<(), RecvError> {
+    while !is_news(&changes.recv().await?, cell, known) {}
+    Ok(())
+}
+
+/// Whether a change is one of this cell by another process. What this one wrote comes back too.
+fn is_news(changed: &Changed, cell: &str, known: Option<Revision>) -> bool {
+    let is_known = changed.revision.is_some() && changed.revision <= known;
+    *changed.name == *cell && !is_known
 }

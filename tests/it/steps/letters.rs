@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clerkcast::event::Position;
-use clerkcast::log::Cells as _;
+use clerkcast::log::{Cells as _, Read as _};
 use clerkcast::subscriptions::{
-    AskedSettings, DeadLetter, Delivery, Letters, Limits, Outcome, Stall, delete_dead_letters,
-    list_dead_letters, sweep_dead_letters,
+    AskedSettings, DeadLetter, Delivery, Letters, Limits, Outcome, Stall, list_dead_letters,
+    sweep_dead_letters,
 };
 use tokio::time::sleep;
 
@@ -288,6 +288,40 @@ async fn left_over_letters_are_swept_and_those_that_count_stay() {
     sleep(Duration::from_secs(3601)).await;
     assert_eq!(count(world.now()).await, 1);
     assert_eq!(letters(&world).await.len(), 1);
-    delete_dead_letters(&*log, &name()).await.expect("deleted");
-    assert_eq!(count(world.now()).await, 0);
+}
+
+/// After a seek, an event can be a dead letter that is handed out again and lie ahead at the same
+/// time. Its bytes must count once, or there is no room to read on one day.
+#[tokio::test(start_paused = true)]
+async fn delivered_after_a_seek_to_before_letters_that_are_replayed() {
+    const LETTERS: u64 = 400;
+    let world = World::new(settings(asked(1)));
+    for number in 0..LETTERS {
+        let large = format!("user_{number}_{}", "x".repeat(4_000));
+        world.append(&large).await;
+    }
+    let gateway = world.gateway();
+    let mut client = Client::open(&gateway.running, options(64)).await;
+    let mut rejected = 0;
+    while rejected < LETTERS {
+        rejected += reject_all(&mut client).await.len() as u64;
+    }
+    drop(client);
+    let epoch = world.log.epoch();
+    let sought = gateway.running.seek(Position::START, epoch).await;
+    sought.expect("sought");
+    let replayed = gateway.running.replay(Letters::All).await;
+    assert_eq!(replayed.expect("replayed"), LETTERS);
+    let newest = world.append("user_new").await;
+    let mut client = Client::open(&gateway.running, options(2)).await;
+    let mut replays = 0;
+    loop {
+        let delivery = client.delivery().await;
+        client.settle(&delivery, Outcome::Done).await;
+        replays += u64::from(delivery.grant.replayed);
+        if position(&delivery) == newest {
+            break;
+        }
+    }
+    assert_eq!(replays, LETTERS);
 }
