@@ -1,4 +1,5 @@
-//! The audit trail: who was sent what, from where, for how long, and how much.
+//! The audit trail: who was sent what, from where, for how long and how much, and who changed
+//! which subscription.
 //!
 //! Its lines have the target `clerkcast::audit`, so that they can be kept apart from the
 //! others (`--log-level warn,clerkcast::audit=info`).
@@ -67,45 +68,35 @@ pub(crate) struct Worker<'a> {
     pub(crate) filter: &'a AskedFilter,
 }
 
+/// A line with what all lines of a worker have.
+macro_rules! worker_line {
+    ($stream:ident, $($field:tt)*) => {{
+        let Worker {
+            principal,
+            subscription,
+            worker,
+            peer,
+            filter,
+        } = $stream;
+        tracing::info!(
+            target: TARGET,
+            principal,
+            subscription,
+            worker,
+            peer,
+            %filter,
+            $($field)*
+        );
+    }};
+}
+
 pub(crate) fn worker_opened(stream: Worker<'_>) {
-    let Worker {
-        principal,
-        subscription,
-        worker,
-        peer,
-        filter,
-    } = stream;
-    tracing::info!(
-        target: TARGET,
-        principal,
-        subscription,
-        worker,
-        peer,
-        %filter,
-        "worker connected"
-    );
+    worker_line!(stream, "worker connected");
 }
 
 pub(crate) fn worker_closed(stream: Worker<'_>, reason: &str, held_for: Duration, delivered: u64) {
-    let Worker {
-        principal,
-        subscription,
-        worker,
-        peer,
-        filter,
-    } = stream;
-    tracing::info!(
-        target: TARGET,
-        principal,
-        subscription,
-        worker,
-        peer,
-        %filter,
-        reason,
-        seconds = held_for.as_secs_f64(),
-        delivered,
-        "worker left"
-    );
+    let seconds = held_for.as_secs_f64();
+    worker_line!(stream, reason, seconds, delivered, "worker left");
 }
 
 /// What a principal did to a subscription.

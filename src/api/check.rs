@@ -45,7 +45,7 @@ impl Check {
         if self.violations.reported.is_empty() {
             Ok(())
         } else {
-            Err(Problem::invalid(self.violations))
+            Err(self.problem())
         }
     }
 
@@ -90,7 +90,7 @@ impl Check {
         }
     }
 
-    /// A duration, of whose bounds its user knows. A negative one counts as none at all.
+    /// A duration, whose bounds are the caller's to check. A negative one counts as 0 s.
     pub(super) fn duration(
         &mut self,
         field: &str,
@@ -114,6 +114,18 @@ impl Check {
             Ok(size) => size.min(PAGE_SIZE_MAX),
             Err(_) => self.fail("page_size", "negative; 0 means 100", PAGE_SIZE_DEFAULT),
         }
+    }
+
+    /// The number that a page follows; absent for the first page.
+    pub(super) fn page_token(&mut self, token: &str) -> Option<u64> {
+        if token.is_empty() {
+            return None;
+        }
+        token.parse().ok().or_else(|| {
+            let description =
+                "not a page token: pass `next_page_token` of the page before unchanged";
+            self.fail("page_token", description, None)
+        })
     }
 
     pub(super) fn time(&mut self, field: &str, time: &prost_types::Timestamp) -> Start {
@@ -159,7 +171,7 @@ impl Check {
         self.fail("heartbeat_interval", description, HEARTBEAT_DEFAULT)
     }
 
-    /// The same filter, where it stands in a message in the request.
+    /// Checks a filter that stands in a message of the request.
     pub(super) fn filter_within(
         &mut self,
         field: &str,

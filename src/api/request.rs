@@ -107,14 +107,7 @@ pub(super) fn list_subscribers(
 ) -> Result<(usize, Option<u64>), Problem> {
     let mut check = Check::default();
     let most = check.page_size(asked.page_size);
-    let after = match asked.page_token.as_str() {
-        "" => None,
-        token => token.parse().ok().or_else(|| {
-            let description =
-                "not a page token: pass `next_page_token` of the page before unchanged";
-            check.fail("page_token", description, None)
-        }),
-    };
+    let after = check.page_token(&asked.page_token);
     check.done()?;
     Ok((most, after))
 }

@@ -4,8 +4,9 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::message;
+use crate::access::Principal;
 use crate::api::problem::Problem;
-use crate::api::service::{Api, Call};
+use crate::api::service::Api;
 use crate::api::{Frame, narrowed};
 use crate::fanout::{View, encoded_event};
 use crate::proto;
@@ -17,20 +18,24 @@ use crate::subscriptions::{Delivery, Name, StreamFrame, WorkerStream};
 #[derive(Debug)]
 pub struct DeliveryStream {
     api: Api,
-    call: Call,
+    principal: Principal,
     worker: WorkerStream,
 }
 
 impl DeliveryStream {
-    pub(super) fn new(api: Api, call: Call, worker: WorkerStream) -> Self {
-        Self { api, call, worker }
+    pub(super) fn new(api: Api, principal: Principal, worker: WorkerStream) -> Self {
+        Self {
+            api,
+            principal,
+            worker,
+        }
     }
 
     /// What comes next; nothing once the stream has ended as asked.
     pub async fn next(&mut self) -> Option<Result<Frame, Problem>> {
         Some(match self.worker.next().await? {
             Ok(frame) => Ok(self.encode(frame)),
-            Err(error) => Err(self.api.refusal(&self.call, &error)),
+            Err(error) => Err(self.api.refusal(&self.principal, &error)),
         })
     }
 

@@ -23,7 +23,8 @@ pub use delivery::DeliveryStream;
 pub(super) use request::{refusal_of_creation, refusal_of_update};
 pub(super) use request::{refuse_create, refuse_update};
 
-/// An answer ends, or is abridged, before it reaches this; many clients take none above 4 MiB.
+/// A page of dead letters ends before it reaches this, and a list of subscriptions abridges
+/// further filters. Many clients take no answer above 4 MiB.
 const ANSWER_BYTES_MAX: usize = 3 << 20;
 
 impl Api {
@@ -50,7 +51,7 @@ impl Api {
             .subscriptions
             .create(principal, &name, settings, start)
             .await;
-        let (overview, is_new) = created.map_err(|error| self.refusal(call, &error))?;
+        let (overview, is_new) = created.map_err(|error| self.refusal(&call.principal, &error))?;
         let created = Managed::Created {
             filter: &filter,
             start: &start,
@@ -75,7 +76,7 @@ impl Api {
         let known = self.fanout.known_names();
         let (name, settings) = request::update(asked, (&known, &principal.policy().scope))?;
         let updated = self.subscriptions.update(principal, &name, &settings).await;
-        let overview = updated.map_err(|error| self.refusal(call, &error))?;
+        let overview = updated.map_err(|error| self.refusal(&call.principal, &error))?;
         let filter = settings.filter.as_ref().map(AskedFilter::new);
         let updated = Managed::Updated {
             filter: filter.as_ref(),
@@ -98,7 +99,7 @@ impl Api {
     ) -> Result<proto::DeleteSubscriptionResponse, Problem> {
         let name = request::name("name", &asked.name)?;
         let deleted = self.subscriptions.delete(&call.principal, &name).await;
-        deleted.map_err(|error| self.refusal(call, &error))?;
+        deleted.map_err(|error| self.refusal(&call.principal, &error))?;
         audit_of(call, name.as_str(), Managed::Deleted);
         Ok(proto::DeleteSubscriptionResponse {})
     }
@@ -114,7 +115,7 @@ impl Api {
     ) -> Result<proto::ListSubscriptionsResponse, Problem> {
         let names = request::list(asked)?;
         let listed = self.subscriptions.list(&call.principal, &names).await;
-        let overviews = listed.map_err(|error| self.refusal(call, &error))?;
+        let overviews = listed.map_err(|error| self.refusal(&call.principal, &error))?;
         Ok(listing(overviews))
     }
 
@@ -130,7 +131,7 @@ impl Api {
     ) -> Result<proto::SeekSubscriptionResponse, Problem> {
         let (name, to) = request::seek(asked)?;
         let sought = self.subscriptions.seek(&call.principal, &name, to).await;
-        let overview = sought.map_err(|error| self.refusal(call, &error))?;
+        let overview = sought.map_err(|error| self.refusal(&call.principal, &error))?;
         audit_of(call, name.as_str(), Managed::Sought { to: &to });
         Ok(proto::SeekSubscriptionResponse {
             subscription: Some(message::subscription(overview)),
@@ -161,8 +162,12 @@ impl Api {
             includes_payload,
         };
         let opened = self.subscriptions.receive(&name, receive).await;
-        let worker = opened.map_err(|error| self.refusal(call, &error))?;
-        Ok(DeliveryStream::new(self.clone(), call.clone(), worker))
+        let worker = opened.map_err(|error| self.refusal(&call.principal, &error))?;
+        Ok(DeliveryStream::new(
+            self.clone(),
+            call.principal.clone(),
+            worker,
+        ))
     }
 
     /// Records what became of deliveries.
@@ -180,7 +185,7 @@ impl Api {
             .subscriptions
             .acknowledge(&call.principal, &name, reports)
             .await;
-        let lost = settled.map_err(|error| self.refusal(call, &error))?;
+        let lost = settled.map_err(|error| self.refusal(&call.principal, &error))?;
         let lost_ack_ids = lost.into_iter().map(|ack_id| ack_id.to_text(&name));
         Ok(proto::AcknowledgeResponse {
             lost_ack_ids: lost_ack_ids.collect(),
@@ -204,8 +209,11 @@ impl Api {
             letters_max,
             asked.include_payload,
         );
-        let page = listed.await.map_err(|error| self.refusal(call, &error))?;
-        let response = dead_letters(&page).map_err(|error| self.refusal(call, &error))?;
+        let page = listed
+            .await
+            .map_err(|error| self.refusal(&call.principal, &error))?;
+        let response =
+            dead_letters(&page).map_err(|error| self.refusal(&call.principal, &error))?;
         let listed = Managed::DeadLettersListed {
             delivered: response.dead_letters.len(),
         };
@@ -228,7 +236,7 @@ impl Api {
             .subscriptions
             .resolve(&call.principal, &name, letters, resolution)
             .await;
-        let count = resolved.map_err(|error| self.refusal(call, &error))?;
+        let count = resolved.map_err(|error| self.refusal(&call.principal, &error))?;
         let action = match resolution {
             Resolution::Replay => "replay",
             Resolution::Drop => "drop",
@@ -241,14 +249,6 @@ impl Api {
         Ok(proto::ResolveDeadLettersResponse {
             count: saturating(count),
         })
-    }
-
-    fn refusal(&self, call: &Call, error: &Error) -> Problem {
-        match error {
-            Error::Stream(error) => self.problem(error, &call.principal),
-            Error::Settings(errors) => request::bounds_problem(errors),
-            _ => problem::of(error, self.fanout.streams()),
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests about subscriptions, checked and in that room's words.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::api::check::Check;
@@ -25,6 +26,8 @@ const OUTSTANDING_MAX: usize = 1000;
 const REPORTS_MAX: usize = 1000;
 /// Of the reason of a failure; what is beyond is cut.
 const REASON_BYTES_MAX: usize = 1 << 10;
+/// Names in one call.
+const NAMES_MAX: usize = 1000;
 /// Ids of dead letters in one call.
 const EVENT_IDS_MAX: usize = 1000;
 
@@ -166,6 +169,11 @@ pub(super) fn name(field: &str, name: &str) -> Result<Name, Problem> {
 /// Checks a `ListSubscriptionsRequest`.
 pub(super) fn list(asked: &proto::ListSubscriptionsRequest) -> Result<Vec<Name>, Problem> {
     let mut check = Check::default();
+    if asked.names.len() > NAMES_MAX {
+        let description = "more than 1000 names; leave them out to list all";
+        check.fail("names", description, ());
+        return Err(check.problem());
+    }
     let names = asked.names.iter().enumerate();
     let names = names
         .filter_map(|(index, name)| subscription_name(&mut check, &format!("names[{index}]"), name))
@@ -251,7 +259,7 @@ pub(super) fn acknowledge(
     let mut ids = AckIds {
         name: &name,
         check: &mut check,
-        fields: HashMap::with_capacity(count),
+        places: HashMap::with_capacity(count),
     };
     let mut reports = Vec::with_capacity(count);
     for (list, texts, outcome) in [
@@ -260,14 +268,19 @@ pub(super) fn acknowledge(
         ("release_ack_ids", &asked.release_ack_ids, Outcome::Released),
     ] {
         for (index, text) in texts.iter().enumerate() {
-            let ack_id = ids.read(format!("{list}[{index}]"), text);
+            let field = "";
+            let ack_id = ids.read(Place { list, index, field }, text);
             reports.extend(ack_id.map(|ack_id| report(ack_id, outcome)));
         }
     }
     for (index, failure) in asked.failures.iter().enumerate() {
-        let field = format!("failures[{index}]");
-        let ack_id = ids.read(format!("{field}.ack_id"), &failure.ack_id);
-        let delay = retry_delay(ids.check, &field, failure.retry_delay);
+        let place = |field| Place {
+            list: "failures",
+            index,
+            field,
+        };
+        let ack_id = ids.read(place(".ack_id"), &failure.ack_id);
+        let delay = retry_delay(ids.check, place(".retry_delay"), failure.retry_delay);
         let outcome = if failure.dead {
             Outcome::Rejected
         } else {
@@ -298,18 +311,33 @@ fn reason(text: &str) -> String {
 
 fn retry_delay(
     check: &mut Check,
-    field: &str,
+    place: Place,
     asked: Option<prost_types::Duration>,
 ) -> Option<Duration> {
-    let field = format!("{field}.retry_delay");
-    let is_negative = asked
-        .as_ref()
-        .is_some_and(|asked| asked.seconds < 0 || asked.nanos < 0);
-    let delay = check.duration(&field, asked)?;
+    let asked = asked?;
+    let field = place.to_string();
+    let is_negative = asked.seconds < 0 || asked.nanos < 0;
+    let delay = check.duration(&field, Some(asked))?;
     if is_negative || delay > RETRY_DELAY_MOST {
         return check.fail(&field, "outside its bounds: from 0 s to 24 h", None);
     }
     Some(delay)
+}
+
+/// Where something stands in a request.
+#[derive(Clone, Copy)]
+struct Place {
+    list: &'static str,
+    index: usize,
+    /// A field of the element, with its dot; empty for the element itself.
+    field: &'static str,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { list, index, field } = self;
+        write!(formatter, "{list}[{index}]{field}")
+    }
 }
 
 /// Reads ack ids, each of which may stand in a call once.
@@ -317,20 +345,21 @@ struct AckIds<'a> {
     name: &'a Name,
     check: &'a mut Check,
     /// Where each id stands.
-    fields: HashMap<AckId, String>,
+    places: HashMap<AckId, Place>,
 }
 
 impl AckIds<'_> {
-    fn read(&mut self, field: String, text: &str) -> Option<AckId> {
+    fn read(&mut self, place: Place, text: &str) -> Option<AckId> {
+        let mut fail =
+            |description: String| self.check.fail(&place.to_string(), &description, None);
         let ack_id = match AckId::read(text, self.name) {
             Ok(ack_id) => ack_id,
-            Err(error) => return self.check.fail(&field, &error.to_string(), None),
+            Err(error) => return fail(error.to_string()),
         };
-        if let Some(first) = self.fields.get(&ack_id) {
-            let description = format!("stands in {first}, too; an id has one outcome");
-            return self.check.fail(&field, &description, None);
+        if let Some(first) = self.places.get(&ack_id) {
+            return fail(format!("stands in {first}, too; an id has one outcome"));
         }
-        self.fields.insert(ack_id, field);
+        self.places.insert(ack_id, place);
         Some(ack_id)
     }
 }
@@ -342,14 +371,7 @@ pub(super) fn list_dead_letters(
 ) -> Result<(Name, usize, Position), Problem> {
     let mut check = Check::default();
     let letters_max = check.page_size(asked.page_size);
-    let after = match asked.page_token.as_str() {
-        "" => Some(0),
-        token => token.parse::<u64>().ok(),
-    };
-    let after = after.unwrap_or_else(|| {
-        let description = "not a page token: pass `next_page_token` of the page before unchanged";
-        check.fail("page_token", description, 0)
-    });
+    let after = check.page_token(&asked.page_token).unwrap_or(0);
     let name = named(check, "subscription", &asked.subscription)?;
     Ok((name, letters_max, Position::new(after)))
 }

@@ -9,6 +9,7 @@ use tonic::body::Body;
 use super::calls::ConnectionCalls;
 use super::exposure::ExposedService;
 use super::front::Front;
+use super::path::service_of;
 
 /// The services, each with its exposure.
 #[derive(Clone)]
@@ -24,12 +25,8 @@ impl Dispatch {
         request: Request<Body>,
         connection: &ConnectionCalls,
     ) -> BoxFuture<'static, Response<Body>> {
-        let path = request.uri().path();
-        let name = path.trim_start_matches('/').split('/').next();
-        let found = self
-            .services
-            .iter()
-            .find(|service| name == Some(service.name));
+        let name = service_of(request.uri().path());
+        let found = self.services.iter().find(|service| name == service.name);
         match found {
             Some(service) => self.front.serve(service, request, connection),
             None => Box::pin(std::future::ready(self.front.refuse_unknown(&request))),

@@ -1,16 +1,67 @@
-//! Calls whose answer is a stream of frames.
+//! Calls whose answer is a stream of frames, beside the generated unary calls of their service.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use futures_util::future::BoxFuture;
 use http::{Request, Response, header};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::Streaming;
+use tonic::server::NamedService;
 use tonic_prost::ProstDecoder;
 
 use super::body::FrameBody;
 use super::calls::REQUEST_BYTES_MAX;
 use super::status;
-use crate::api::{Frame, Problem};
+use crate::api::{Api, Frame, Problem};
+
+/// Opens the stream that a request asks for.
+pub(super) type Open = fn(Api, Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Status>>;
+
+/// All calls of a service of which one is answered with a stream of frames.
+#[derive(Clone, Debug)]
+pub(super) struct Routes<U> {
+    pub(super) api: Api,
+    pub(super) unary: U,
+    /// Of the call that is answered with a stream.
+    pub(super) path: &'static str,
+    pub(super) open: Open,
+}
+
+impl<U: NamedService> NamedService for Routes<U> {
+    const NAME: &'static str = U::NAME;
+}
+
+impl<U> tower_service::Service<Request<Body>> for Routes<U>
+where
+    U: tower_service::Service<
+            Request<Body>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<'static, Result<Response<Body>, Infallible>>,
+        >,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.unary.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path() != self.path {
+            return self.unary.call(request);
+        }
+        let opening = (self.open)(self.api.clone(), request);
+        Box::pin(async move {
+            let opened = opening.await;
+            Ok(opened.unwrap_or_else(Status::into_http))
+        })
+    }
+}
 
 /// The message of a request.
 pub(super) async fn request<M>(request: Request<Body>) -> Result<M, Status>

@@ -16,6 +16,7 @@ mod flood;
 mod framed;
 mod front;
 mod metrics;
+mod path;
 mod receive;
 mod refusal;
 mod server;
@@ -38,9 +39,7 @@ use calls::{Calls, REQUEST_BYTES_MAX};
 use dispatch::Dispatch;
 use exposure::expose;
 use front::Front;
-use receive::SubscriptionRoutes;
 use refusal::Refusals;
-use subscribe::EventRoutes;
 
 pub use exposure::Exposure;
 pub use metrics::Metrics;
@@ -109,12 +108,12 @@ pub async fn serve(
             expose(
                 Exposure::Authenticated,
                 REQUEST_BYTES_MAX,
-                EventRoutes::new(api.clone()),
+                subscribe::routes(api.clone()),
             ),
             expose(
                 Exposure::Authenticated,
                 REQUEST_BYTES_MAX,
-                SubscriptionRoutes::new(api.clone()),
+                receive::routes(api.clone()),
             ),
             expose(
                 health_exposure,

@@ -9,6 +9,7 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use super::metrics::Metrics;
+use super::path::service_of;
 use crate::access::{Principal, audit};
 use crate::api;
 use crate::proto;
@@ -17,8 +18,6 @@ use crate::telemetry::LogLimit;
 
 /// What gRPC puts before each message: a flag, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
-/// What the paths of all methods of `SubscriptionService` begin with.
-const SUBSCRIPTIONS: &str = "/clerkcast.v1.SubscriptionService/";
 
 /// Counts and logs refusals; clones share what they know.
 #[derive(Clone, Debug)]
@@ -88,7 +87,7 @@ fn reason(status: &Status) -> String {
     }
 }
 
-/// What can be shown of a request: a filter, or the id of an event.
+/// What can be shown of a request: a filter, the id of an event, or the name of a subscription.
 fn what_was_asked(method: &str, asked: &[u8]) -> String {
     let message = asked.get(PREFIX_BYTES..).unwrap_or_default();
     let shown = match method {
@@ -102,9 +101,11 @@ fn what_was_asked(method: &str, asked: &[u8]) -> String {
             proto::CreateSubscriptionRequest::decode(message)
                 .map(|request| api::shown_creation(request.subscription))
         }
-        // The name is the first field of all others.
-        _ if method.starts_with(SUBSCRIPTIONS) => proto::DeleteSubscriptionRequest::decode(message)
-            .map(|request| format!("name={}", api::filter::shown_word(&request.name))),
+        // A name is the first field of all others. Of several, the last is shown.
+        _ if service_of(method) == proto::service::SUBSCRIPTION_SERVICE => {
+            proto::DeleteSubscriptionRequest::decode(message)
+                .map(|request| format!("name={}", api::filter::shown_word(&request.name)))
+        }
         _ => return String::new(),
     };
     shown.unwrap_or_else(|_| "(not a request)".to_owned())

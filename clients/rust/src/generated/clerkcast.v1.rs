@@ -1042,7 +1042,7 @@ pub struct DeleteSubscriptionResponse {}
 /// Which subscriptions to list.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSubscriptionsRequest {
-    /// Their names; empty means all of the caller's.
+    /// Their names, at most 1000; empty means all that the caller sees.
     #[prost(string, repeated, tag = "1")]
     pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
