@@ -34,8 +34,9 @@ pub enum Error {
     },
 }
 
-/// The status's message, and what caused it.
-pub(crate) fn reason(status: &Status) -> String {
+/// The status's message, and what caused it, each once.
+#[must_use]
+pub fn reason(status: &Status) -> String {
     let mut text = status.message().to_owned();
     if let Some(cause) = std::error::Error::source(status) {
         append(&mut text, cause);

@@ -28,7 +28,7 @@ mod silence;
 mod subscriber;
 mod worker;
 
-pub use error::Error;
+pub use error::{Error, reason};
 pub use gateway::{Authorized, Credentials, Gateway, with_scheme};
 pub use retry::Connection;
 pub use subscriber::Subscriber;

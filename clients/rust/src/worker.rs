@@ -22,6 +22,9 @@ use leases::Leases;
 use receiving::{Receiving, Shared};
 use settling::Settling;
 
+/// A longer time for one event is cut to this: clocks cannot count on without end.
+const HANDLING_MAX_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 pub use delivery::{Answer, Delivery, Failure, Settlement};
 
 /// A worker of a subscription that the gateway keeps.
@@ -144,7 +147,7 @@ impl Worker {
         Self {
             gateway,
             request,
-            handling_max,
+            handling_max: handling_max.min(HANDLING_MAX_MOST),
             watcher: Watcher(Arc::new(|_| {})),
             running: None,
         }

@@ -138,7 +138,11 @@ impl Receiving {
                 self.drain(&shared).await;
                 Ok(())
             }
-            error = &mut refused => error.map_or(Ok(()), Err),
+            error = &mut refused => {
+                // No outcome of it could be sent.
+                shared.give_back().await;
+                error.map_or(Ok(()), Err)
+            }
             ended = self.receive(&shared) => ended,
         };
         shared.end(ended).await;
@@ -191,9 +195,11 @@ impl Receiving {
     }
 
     fn delivery(&self, frame: v1::Delivery) -> Delivery {
+        let interval = interval(self.ack_deadline, time_left(frame.deadline));
         let lease = Lease {
-            interval: interval(self.ack_deadline, time_left(frame.deadline)),
-            until: Instant::now() + self.handling_max,
+            interval,
+            // Half of the lease is certain, also where it is not extended.
+            until: Instant::now() + self.handling_max.max(interval),
             is_lost: Arc::new(AtomicBool::new(false)),
         };
         Delivery::new(frame, lease, self.outbox.clone())

@@ -16,8 +16,11 @@ use crate::proto::v1;
 use crate::proto::v1::{AcknowledgeRequest, AcknowledgeResponse};
 use crate::retry::{Retry, Wait};
 
-/// As many as a call may have.
-const IDS_MAX: usize = 1000;
+/// Half of what a call may have: this many failures with the longest reasons stay below the
+/// 1 MiB that a gateway takes.
+const IDS_MAX: usize = 500;
+/// The gateway keeps as much of a reason.
+const REASON_BYTES_MAX: usize = 1 << 10;
 /// Shorter than half of the usual `ack_deadline`, so that an extension is repeated in time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last outcomes are repeated while the gateway does not answer.
@@ -204,9 +207,11 @@ fn add(request: &mut AcknowledgeRequest, outcome: &Outcome) {
 
 fn as_sent(ack_id: String, failure: &Failure) -> v1::Failure {
     let delay = failure.retry_delay;
+    let reason = &failure.reason;
+    let kept = reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX));
     v1::Failure {
         ack_id,
-        reason: failure.reason.clone(),
+        reason: kept.unwrap_or_default().to_owned(),
         retry_delay: delay.and_then(|delay| delay.try_into().ok()),
         dead: failure.dead,
     }
