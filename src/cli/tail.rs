@@ -124,7 +124,11 @@ async fn print_subscription(
             Err(error) => Err(Failure::failed(error)),
         }
     };
-    let stopped = worker.stop().await;
+    // Another Ctrl-C does not wait for a gateway that is away.
+    let stopped = tokio::select! {
+        stopped = worker.stop() => stopped,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
     ended?;
     stopped.map_err(|error| advice::failure(&error, subscription))
 }

@@ -122,13 +122,18 @@ pub(super) async fn run(args: WorkArgs) -> Result<(), Failure> {
         }
     };
     // What no command has begun with is given back at once; then commands that run are awaited.
+    let mut is_signaled = matches!(end, End::Interrupted | End::Terminated);
     let stopped = {
         let stopping = worker.stop();
         tokio::pin!(stopping);
         loop {
             tokio::select! {
                 stopped = &mut stopping => break stopped,
-                _ = signals.next() => crew.kill(),
+                _ = signals.next() => {
+                    if std::mem::replace(&mut is_signaled, true) {
+                        crew.kill();
+                    }
+                }
                 Some(handled) = crew.next() => {
                     let _reported_already = crew.note(handled);
                 }
