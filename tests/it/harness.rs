@@ -293,7 +293,7 @@ pub(crate) struct Poster {
 }
 
 impl Poster {
-    fn new(http: &str) -> Self {
+    pub(crate) fn new(http: &str) -> Self {
         Self {
             http: http.to_owned(),
             // The gateway closes a connection that has been idle for some seconds, perhaps just

@@ -1,4 +1,4 @@
-//! What a gateway logs.
+//! What a gateway, or another server of a test, logs.
 
 use std::fs::{File, OpenOptions};
 use std::process::Child;
@@ -39,7 +39,9 @@ impl LogFile {
             let text = self.text();
             let address = text.lines().find_map(|line| {
                 let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-                let is_it = line["message"].as_str()?.starts_with(message);
+                // Prometheus calls it `msg`.
+                let found = line["message"].as_str().or_else(|| line["msg"].as_str());
+                let is_it = found?.starts_with(message);
                 is_it.then(|| line["address"].as_str().map(str::to_owned))?
             });
             if let Some(address) = address {
@@ -47,7 +49,7 @@ impl LogFile {
             }
             assert!(
                 !has_ended && Instant::now() < deadline,
-                "the gateway did not start:\n{text}"
+                "the server did not start:\n{text}"
             );
             std::thread::sleep(POLL_INTERVAL);
         }

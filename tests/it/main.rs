@@ -22,6 +22,7 @@ mod copy;
 mod crash;
 mod decoding;
 mod dependencies;
+mod deployment;
 mod fanout;
 mod faults;
 mod fidelity;

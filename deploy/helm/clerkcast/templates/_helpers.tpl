@@ -1,0 +1,209 @@
+{{- define "clerkcast.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "clerkcast.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "clerkcast.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "clerkcast.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clerkcast.selector" -}}
+app.kubernetes.io/name: {{ include "clerkcast.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "clerkcast.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "clerkcast.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* What the gateway would refuse at its start, told before anything is installed. */}}
+{{- define "clerkcast.ensureStarts" -}}
+{{- $hasPrincipals := regexMatch "(?m)^\\s*(\\[\\[\\s*principals\\s*\\]\\]|principals\\s*=)" .Values.config -}}
+{{- if not (or $hasPrincipals .Values.grpc.allowAnonymous) -}}
+{{- fail "0.0.0.0:50051 is reachable from other machines, and no principals are configured: list [[principals]] in `config` (`clerkcast token new NAME` prints one), or set grpc.allowAnonymous to let every caller subscribe" -}}
+{{- end -}}
+{{- $hasSources := regexMatch "(?m)^\\s*(\\[\\[\\s*sources\\s*\\]\\]|sources\\s*=)" .Values.config -}}
+{{- if not (or $hasSources .Values.signingSecret.existingSecret) -}}
+{{- fail "no signing secret: name a Secret in signingSecret.existingSecret, or list [[sources]] in `config`" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The pod of either log, without its volume for the log. */}}
+{{- define "clerkcast.pod" -}}
+metadata:
+  labels:
+    {{- include "clerkcast.labels" . | nindent 4 }}
+  annotations:
+    checksum/config: {{ .Values.config | sha256sum }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  # Of these, 5 s let the load balancers notice, and up to 20 s end streams and webhooks.
+  terminationGracePeriodSeconds: 30
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    runAsGroup: 65532
+    fsGroup: 65532
+    fsGroupChangePolicy: OnRootMismatch
+    seccompProfile:
+      type: RuntimeDefault
+  containers:
+    - name: clerkcast
+      image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
+      args: [serve, --config, /etc/clerkcast/config.toml]
+      env:
+        - name: CLERKCAST_HTTP_LISTEN
+          value: 0.0.0.0:8080
+        - name: CLERKCAST_GRPC_LISTEN
+          value: 0.0.0.0:50051
+        - name: CLERKCAST_ADMIN_LISTEN
+          value: 0.0.0.0:9090
+        - name: CLERKCAST_LOG
+          value: {{ .Values.log }}
+        {{- if eq .Values.log "embedded" }}
+        - name: CLERKCAST_DATA_DIR
+          value: /var/lib/clerkcast
+        {{- else }}
+        - name: CLERKCAST_NATS_URL
+          value: {{ join "," .Values.nats.urls | quote }}
+        {{- if .Values.nats.credentialsSecret }}
+        - name: CLERKCAST_NATS_CREDENTIALS
+          value: /run/secrets/nats/nats.creds
+        {{- end }}
+        {{- end }}
+        {{- if .Values.grpc.allowAnonymous }}
+        - name: CLERKCAST_GRPC_ALLOW_ANONYMOUS
+          value: "true"
+        {{- end }}
+        {{- if .Values.signingSecret.existingSecret }}
+        - name: CLERK_WEBHOOK_SIGNING_SECRET_FILE
+          value: /run/secrets/clerk/{{ .Values.signingSecret.key }}
+        {{- end }}
+        {{- with .Values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports:
+        - name: webhooks
+          containerPort: 8080
+        - name: grpc
+          containerPort: 50051
+        - name: admin
+          containerPort: 9090
+      # A log that was not closed is recovered first, and a large stream is read to its end.
+      startupProbe:
+        httpGet: {path: /healthz, port: admin}
+        periodSeconds: 5
+        failureThreshold: 120
+      readinessProbe:
+        httpGet: {path: /readyz, port: admin}
+        periodSeconds: 5
+        failureThreshold: 2
+      livenessProbe:
+        httpGet: {path: /healthz, port: admin}
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      lifecycle:
+        preStop:
+          sleep:
+            seconds: 5
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+      {{- with .Values.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      volumeMounts:
+        - name: config
+          mountPath: /etc/clerkcast
+          readOnly: true
+        # SQLite sorts there.
+        - name: tmp
+          mountPath: /tmp
+        {{- if .Values.signingSecret.existingSecret }}
+        - name: signing-secret
+          mountPath: /run/secrets/clerk
+          readOnly: true
+        {{- end }}
+        {{- if eq .Values.log "embedded" }}
+        - name: data
+          mountPath: /var/lib/clerkcast
+        {{- else if .Values.nats.credentialsSecret }}
+        - name: nats-credentials
+          mountPath: /run/secrets/nats
+          readOnly: true
+        {{- end }}
+        {{- if .Values.backup.volume }}
+        - name: backup
+          mountPath: /backup
+        {{- end }}
+        {{- with .Values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    - name: config
+      configMap:
+        name: {{ include "clerkcast.fullname" . }}
+    - name: tmp
+      emptyDir:
+        sizeLimit: 1Gi
+    {{- if .Values.signingSecret.existingSecret }}
+    - name: signing-secret
+      secret:
+        secretName: {{ .Values.signingSecret.existingSecret }}
+        defaultMode: 0440
+    {{- end }}
+    {{- if and (eq .Values.log "nats") .Values.nats.credentialsSecret }}
+    - name: nats-credentials
+      secret:
+        secretName: {{ .Values.nats.credentialsSecret }}
+        defaultMode: 0440
+    {{- end }}
+    {{- with .Values.backup.volume }}
+    - name: backup
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .Values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if eq .Values.log "nats" }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "clerkcast.selector" . | nindent 10 }}
+  {{- end }}
+{{- end -}}
