@@ -92,6 +92,10 @@ pub trait Keep: fmt::Debug + Send + Sync + 'static {
     /// Removes what retention no longer keeps.
     fn apply_retention(&self) -> BoxFuture<'_, Result<(), AppendError>>;
 
+    /// Completes once the part of the log that writes, or follows other writers, has taken a turn.
+    /// Changes nothing, and completes also while the log refuses writes.
+    fn ping(&self) -> BoxFuture<'_, Result<(), AppendError>>;
+
     /// Commits what is queued, refuses the rest, and lets go of the store.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

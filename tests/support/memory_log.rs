@@ -365,6 +365,16 @@ impl Keep for MemoryLog {
         Box::pin(ready(Ok(())))
     }
 
+    fn ping(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        let is_closed = self.is_closed.load(Ordering::Relaxed);
+        let pong = if is_closed {
+            Err(AppendError::Closed)
+        } else {
+            Ok(())
+        };
+        Box::pin(ready(pong))
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.is_closed.store(true, Ordering::Relaxed);
         Box::pin(ready(()))

@@ -50,6 +50,7 @@ pub(super) async fn run(shared: Arc<Shared>, end: Position) {
     };
     let following = async {
         loop {
+            shared.followed.send_replace(());
             let reason = follower.follow().await;
             tracing::debug!(%reason, "the live consumer ended; starting another");
             follower.give_up_consumer();
@@ -128,6 +129,7 @@ impl Follower {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut behind_since_tick = None;
         loop {
+            self.shared.followed.send_replace(());
             tokio::select! {
                 message = messages.next() => {
                     let taken = self.take(message, &mut messages, &mut consumed).await;

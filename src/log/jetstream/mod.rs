@@ -134,6 +134,7 @@ impl JetStreamLog {
             searches: Searches::default(),
             choice,
             changed,
+            followed: watch::Sender::default(),
             closed: CancellationToken::new(),
             metrics,
         });
@@ -251,6 +252,17 @@ impl Keep for JetStreamLog {
         Box::pin(async move {
             self.shared.refresh().await?;
             Ok(())
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async move {
+            let mut followed = self.shared.followed.subscribe();
+            tokio::select! {
+                biased;
+                () = self.shared.closed.cancelled() => Err(AppendError::Closed),
+                turned = followed.changed() => turned.map_err(|_| AppendError::Closed),
+            }
         })
     }
 

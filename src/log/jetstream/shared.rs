@@ -12,7 +12,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Ticket};
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) choice: Arc<ServerChoice>,
     /// Notified when the stream should be checked now.
     pub(super) changed: Arc<Notify>,
+    /// Changes with each turn of the follower.
+    pub(super) followed: watch::Sender<()>,
     pub(super) closed: CancellationToken,
     pub(super) metrics: Metrics,
 }

@@ -43,6 +43,10 @@ pub(super) enum Command {
     /// The checkpoint thread moved nearly all of the WAL: move the rest, so that the
     /// next commit starts the WAL from its beginning instead of letting it grow.
     FinishCheckpoint,
+    /// Answered at once: the writer lives.
+    Ping {
+        answer: oneshot::Sender<()>,
+    },
     Close,
 }
 

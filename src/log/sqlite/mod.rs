@@ -80,6 +80,9 @@ pub const HAS_FDATASYNC: bool = cfg!(sqlite_fdatasync);
 
 /// Requests that wait for the writer; more are refused as overload.
 const QUEUE_REQUESTS_MAX: usize = 16_384;
+/// Delay of a ping that finds the queue full. A full queue alone does not mean that the writer
+/// is stuck.
+const PING_DELAY: Duration = Duration::from_millis(50);
 
 /// The embedded log. Dropping it without [`Keep::close`] loses nothing that was
 /// answered.
@@ -324,6 +327,21 @@ impl Keep for SqliteLog {
                 let step = receiver.await.map_err(|_| AppendError::Closed)??;
                 if step == retention::Step::Done {
                     return Ok(());
+                }
+            }
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async move {
+            loop {
+                let (answer, receiver) = oneshot::channel();
+                match self.send(Command::Ping { answer }) {
+                    Err(AppendError::Overloaded) => tokio::time::sleep(PING_DELAY).await,
+                    sent => {
+                        sent?;
+                        return receiver.await.map_err(|_| AppendError::Closed);
+                    }
                 }
             }
         })

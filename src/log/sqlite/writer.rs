@@ -139,6 +139,9 @@ impl Writer {
                     self.checkpoints.note_commit(&self.connection, &self.shared);
                 }
                 Some(Command::FinishCheckpoint) => self.finish_checkpoint(),
+                Some(Command::Ping { answer }) => {
+                    let _gone = answer.send(());
+                }
                 Some(Command::Close) => return self.close(),
                 None => {}
             }

@@ -375,7 +375,9 @@ pub(super) async fn a_closed_log_refuses<S: Store>() {
     let store = S::new(Retention::default());
     let log = store.open().await;
     append(&*log, record("msg_1", "user.created", None)).await;
+    assert!(log.ping().await.is_ok());
     log.close().await;
+    assert!(matches!(log.ping().await, Err(AppendError::Closed)));
     let refused = log.append(record("msg_2", "user.created", None)).await;
     assert!(matches!(refused, Err(AppendError::Closed)));
 }

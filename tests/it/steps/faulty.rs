@@ -310,6 +310,10 @@ impl Keep for FaultyLog {
         self.log.apply_retention()
     }
 
+    fn ping(&self) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.log.ping()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.log.close()
     }
