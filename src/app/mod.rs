@@ -9,6 +9,7 @@ pub mod file;
 mod open;
 mod reload;
 mod run;
+mod systemd;
 
 pub use announce::{announce, seconds, shown_duration};
 pub use certificates::Certificates;
@@ -19,3 +20,4 @@ pub use open::{Addresses, Gateway};
 pub(crate) use open::{open_embedded, open_log};
 pub use reload::{InForce, Reload, Reloaded, restart_to_take_up};
 pub use run::RunError;
+pub use systemd::{Recovery, ready};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::config::{Config, LogConfig};
 use super::controls::Controls;
 use super::file::{ConfiguredSources, Problem};
+use super::systemd::Reloading;
 use crate::access::{ANONYMOUS, AccessConfig, Policy, Replacement, audit};
 use crate::net::Renewal;
 use crate::telemetry::LevelControl;
@@ -62,6 +63,7 @@ impl Reload {
     where
         L: Fn(&str) -> Result<Reloaded, Vec<Problem>>,
     {
+        let mut reloading = Reloading::begin();
         let loaded = load(&self.in_force.text).and_then(|loaded| {
             let renewals = self.check(&loaded.config)?;
             Ok((loaded, renewals))
@@ -70,6 +72,7 @@ impl Reload {
             Ok((loaded, renewals)) => {
                 self.apply(loaded, renewals);
                 self.controls.metrics.note(true);
+                reloading.note_success();
             }
             Err(problems) => {
                 let messages: Vec<String> = problems.iter().map(Problem::to_string).collect();

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::announce::seconds;
 use super::controls::Controls;
 use super::open::Gateway;
+use super::systemd;
 use crate::access::Guard;
 use crate::api::Api;
 use crate::doors::grpc;
@@ -83,6 +84,7 @@ impl Gateway {
         let admin = tokio::spawn(ops::serve(self.admin, admin, CancellationToken::new()));
         let retention = tokio::spawn(keep_retention(log.clone()));
         let renewal = tokio::spawn(certificates.keep());
+        let watchdog = tokio::spawn(systemd::keep_watchdog(log.clone()));
 
         let outcome = tokio::select! {
             () = stop => Ok(()),
@@ -97,6 +99,7 @@ impl Gateway {
             reason = outcome.as_ref().err().map_or("signal", |_| "failure"),
             "draining"
         );
+        systemd::stopping(self.config.drain_timeout);
         drain.cancel();
         retention.abort();
         renewal.abort();
@@ -110,6 +113,7 @@ impl Gateway {
             tracing::warn!("some connections did not end within the deadline; closing them");
         }
         keeping.abort();
+        watchdog.abort();
         log.close().await;
         admin.abort();
         tracing::info!("stopped");

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::options::{Checked, ServeArgs, Settings, check, logging, refusal};
 use super::reload;
 use crate::app::file::{ConfiguredSources, Environment};
-use crate::app::{Gateway, InForce, LogConfig, Reload, announce, seconds};
+use crate::app::{Gateway, InForce, LogConfig, Recovery, Reload, announce, ready, seconds};
 use crate::log::sqlite::HAS_FDATASYNC;
 use crate::telemetry::{self, LevelControl};
 
@@ -47,12 +47,15 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
         },
         access: config.access.clone(),
     };
+    let recovery = Recovery::begin();
     let gateway = Box::pin(Gateway::open(config))
         .await
         .map_err(Failure::failed)?;
     let announced = announce(&gateway, loaded.file.as_deref()).await;
     announced.map_err(Failure::failed)?;
     let handle = Reload::new(in_force, gateway.controls(), level);
+    drop(recovery);
+    ready();
     let load = move |in_force: &str| loaded.reload(in_force);
     let reload = reload::on_hangup(hangups, load, handle);
     tracing::info!(after = seconds(starting.elapsed()), "ready");

@@ -59,6 +59,7 @@ mod soak;
 mod steps;
 mod subscribe;
 mod subscriptions;
+mod systemd;
 mod tail;
 mod tls;
 mod verify;
