@@ -5,11 +5,11 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use clerkcast::log::{Cells, Change, Entry, Log, Revision, Swapped};
+use clerkcast::log::{Cells, Entry, Log};
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
-use crate::support::disk_log::{self, DiskLog};
+use crate::support::disk_log::{self, DiskLog, swap};
 use crate::support::records::record;
 use crate::support::{Row, count, table};
 
@@ -47,7 +47,7 @@ impl Measured {
         let mut revision = current.map(|cell| cell.revision);
         let started = Instant::now();
         for _ in 0..swaps {
-            revision = swap(self.log(), name, revision, value).await;
+            revision = swap(self.log(), name, revision, value.clone()).await;
         }
         1e6 * started.elapsed().as_secs_f64() / count(swaps)
     }
@@ -73,30 +73,13 @@ impl Measured {
         for batch in batches {
             let appends: Vec<_> = batch.into_iter().map(|it| self.log().append(it)).collect();
             if let Some(value) = value {
-                revision = swap(self.log(), "state/batch", revision, value).await;
+                revision = swap(self.log(), "state/batch", revision, value.clone()).await;
             }
             for appended in join_all(appends).await {
                 appended.expect("durable");
             }
         }
         1e6 * started.elapsed().as_secs_f64() / count(BATCHES)
-    }
-}
-
-async fn swap(
-    log: &dyn Log,
-    name: &str,
-    expected: Option<Revision>,
-    value: &Bytes,
-) -> Option<Revision> {
-    let change = Change {
-        name: name.to_owned(),
-        expected,
-        value: Some(value.clone()),
-    };
-    match log.swap(vec![change]).await.expect("answered") {
-        Swapped::Stored(revisions) => revisions[0],
-        Swapped::Conflict(name) => panic!("{name} has no other writer"),
     }
 }
 

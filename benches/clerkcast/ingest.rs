@@ -9,13 +9,11 @@
 //! does, is in the last table, by the gateway's threads.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::support::disk_log::fdatasyncs;
 use crate::support::posts::{post_all, signed, user_created};
 use crate::support::process::{BARE_WEBHOOK, Server};
 use crate::support::{Row, count, table};
@@ -85,16 +83,4 @@ pub(crate) async fn run() {
         "verify and parse alone",
         &busy,
     );
-}
-
-/// Appends so many times to a file beside the log, waiting for the disk each time.
-fn fdatasyncs(directory: &Path, times: usize, bytes: usize) -> Duration {
-    let mut file = File::create(directory.join("floor")).expect("a file");
-    let filler = vec![b'x'; bytes];
-    let started = Instant::now();
-    for _ in 0..times {
-        file.write_all(&filler).expect("written");
-        file.sync_data().expect("synced");
-    }
-    started.elapsed()
 }

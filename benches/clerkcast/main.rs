@@ -7,7 +7,7 @@
 //! cargo bench -- ingest replay   some of them
 //! ```
 //!
-//! The table `nats` starts nats-servers, which `tests/tools/install` brings.
+//! The tables `nats` and `subscriptions` start nats-servers, which `tests/tools/install` brings.
 //!
 //! Clients run on the same machine and take their share of it, on both sides alike. Keep
 //! other work off the machine meanwhile.
@@ -30,11 +30,12 @@ mod nats;
 mod overload;
 mod replay;
 mod selective;
+mod subscriptions;
 mod support;
 
 use support::process;
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "ingest",
     "fan-out",
     "selective",
@@ -44,6 +45,7 @@ const TABLES: [&str; 13] = [
     "backlog",
     "backup",
     "cells",
+    "subscriptions",
     "growth",
     "overload",
     "filters",
@@ -81,6 +83,7 @@ async fn main() {
             "backlog" => backlog::run().await,
             "backup" => backup::run().await,
             "cells" => cells::run().await,
+            "subscriptions" => subscriptions::run().await,
             "growth" => growth::run().await,
             "overload" => overload::run().await,
             "filters" => filters::run().await,

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::support::clients::Clients;
 use crate::support::jetstream::{
-    BASELINE, BASELINE_SUBJECT, OUR_SUBJECT, OURS, Ordered, consumers, forget_consumers,
+    BASELINE, BASELINE_SUBJECT, OUR_SUBJECT, OURS, Ordered, consumers, forget_consumers, gateway,
     make_baseline, messages, publish_all, stored_record,
 };
 use crate::support::nats_server::NatsServers;
@@ -79,13 +79,6 @@ impl Stand {
             servers,
         }
     }
-}
-
-fn gateway(servers: &NatsServers, directory: &TempDir, replicas: &str) -> Server {
-    let args = ["--log", "nats", "--nats-url", &servers.url];
-    // The servers set it aside, once for each stream.
-    let retain = ["--retain-bytes", "4GiB", "--nats-replicas", replicas];
-    Server::gateway_with(directory.path(), &[args, retain].concat())
 }
 
 async fn ingest() {

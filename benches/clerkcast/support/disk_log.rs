@@ -1,12 +1,15 @@
 //! The embedded log on a real disk, filled without HTTP.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use clerkcast::event::{Cursor, Position};
 use clerkcast::log::sqlite::{self, SqliteLog};
-use clerkcast::log::{Entry, Log, Metrics};
+use clerkcast::log::{Change, Entry, Log, Metrics, Revision, Swapped};
 use futures_util::{StreamExt as _, stream};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -112,6 +115,36 @@ impl DiskLog {
     pub(crate) async fn close(self) {
         self.log.close().await;
     }
+}
+
+/// Replaces the value of a cell that has no other writer. Returns its new revision.
+pub(crate) async fn swap(
+    log: &dyn Log,
+    name: &str,
+    expected: Option<Revision>,
+    value: Bytes,
+) -> Option<Revision> {
+    let change = Change {
+        name: name.to_owned(),
+        expected,
+        value: Some(value),
+    };
+    match log.swap(vec![change]).await.expect("answered") {
+        Swapped::Stored(revisions) => revisions[0],
+        Swapped::Conflict(name) => panic!("{name} has no other writer"),
+    }
+}
+
+/// Appends so many times to a file beside the log, waiting for the disk each time.
+pub(crate) fn fdatasyncs(directory: &Path, times: usize, bytes: usize) -> Duration {
+    let mut file = File::create(directory.join("floor")).expect("a file");
+    let filler = vec![b'x'; bytes];
+    let started = Instant::now();
+    for _ in 0..times {
+        file.write_all(&filler).expect("written");
+        file.sync_data().expect("synced");
+    }
+    started.elapsed()
 }
 
 /// Bytes of all files of a log.

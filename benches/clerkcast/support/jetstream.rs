@@ -13,10 +13,12 @@ use async_nats::jetstream::stream::{Info, Stream};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::clients::Clients;
 use super::nats_server::NatsServers;
+use super::process::Server;
 
 /// The stream that a gateway makes by itself.
 pub(crate) const OURS: &str = "CLERKCAST";
@@ -25,8 +27,20 @@ pub(crate) const OUR_SUBJECT: &str = "clerk.default.user.created";
 pub(crate) const BASELINE: &str = "BASELINE";
 pub(crate) const BASELINE_SUBJECT: &str = "other.default.user.created";
 
+/// Numbers of fields of a stored record.
+const ID_FIELD: u32 = 1;
+const USER_ID_FIELD: u32 = 5;
+
 /// Of three, any may become the leader.
 const LEADERS_TRIED: usize = 100;
+
+/// A gateway that keeps its log on these servers.
+pub(crate) fn gateway(servers: &NatsServers, directory: &TempDir, replicas: &str) -> Server {
+    let args = ["--log", "nats", "--nats-url", &servers.url];
+    // The servers set it aside, once for each stream.
+    let retain = ["--retain-bytes", "4GiB", "--nats-replicas", replicas];
+    Server::gateway_with(directory.path(), &[args, retain].concat())
+}
 
 /// Makes a stream with the settings of the gateway's, led by the same server.
 pub(crate) async fn make_baseline(context: &Context) {
@@ -62,24 +76,33 @@ pub(crate) async fn stored_record(context: &Context) -> Bytes {
 
 /// Messages with ids that no message of this process had before.
 pub(crate) fn messages(count: usize, body: &Bytes) -> Vec<PublishMessage> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let messages = (0..count).map(|_| {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // As long as an id of Svix, and none of those that are posted.
-        let id = format!("msg_bench_{number:021}");
-        PublishMessage::build()
-            .header(NATS_MESSAGE_ID, format!("default/{id}").as_str())
-            .payload(with_id(body, &id))
+    (0..count).map(|_| message(body.to_vec())).collect()
+}
+
+/// The same, one for each of these users.
+pub(crate) fn messages_of(
+    users: impl Iterator<Item = String>,
+    body: &Bytes,
+) -> Vec<PublishMessage> {
+    let messages = users.map(|user_id| {
+        let mut body = body.to_vec();
+        prost::encoding::string::encode(USER_ID_FIELD, &user_id, &mut body);
+        message(body)
     });
     messages.collect()
 }
 
-/// The record with another id: of a field that comes twice, the last counts. A gateway takes
-/// for a record only what has the header's id.
-fn with_id(body: &Bytes, id: &str) -> Bytes {
-    let mut body = body.to_vec();
-    prost::encoding::string::encode(1, &id.to_owned(), &mut body);
-    body.into()
+/// A message with the record, which gets another id: of a field that comes twice, the last
+/// counts. A gateway takes for a record only what has the header's id.
+fn message(mut body: Vec<u8>) -> PublishMessage {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // As long as an id of Svix, and none of those that are posted.
+    let id = format!("msg_bench_{number:021}");
+    prost::encoding::string::encode(ID_FIELD, &id, &mut body);
+    PublishMessage::build()
+        .header(NATS_MESSAGE_ID, format!("default/{id}").as_str())
+        .payload(body.into())
 }
 
 /// Publishes each once, so many at a time, and returns how long it took until all were

@@ -106,7 +106,7 @@ fn tools() -> PathBuf {
     let installed = Command::new(root.join("tests/tools/install")).status();
     assert!(
         installed.expect("tests/tools/install runs").success(),
-        "without nats-server there is no table nats"
+        "without nats-server there is no baseline"
     );
     let directory = std::env::var_os("CLERKCAST_TEST_TOOLS").map(PathBuf::from);
     directory.unwrap_or_else(|| root.join("target/test-tools"))

@@ -78,7 +78,8 @@ impl Stopwatch {
         started.insert(id, Instant::now());
     }
 
-    fn stop(&self, frame: &[u8]) {
+    /// Notes how long ago the request was sent whose id a frame carries.
+    pub(crate) fn stop(&self, frame: &[u8]) {
         let now = Instant::now();
         let Some(id) = find_id(frame) else { return };
         let started = self.started.lock().get(id).copied();
@@ -95,7 +96,7 @@ impl Stopwatch {
 }
 
 /// Posts each request when it is due, and returns when all were answered.
-async fn post(
+pub(crate) async fn post(
     gateway: &Server,
     requests: &Arc<[Vec<u8>]>,
     per_second: f64,

@@ -133,6 +133,15 @@ impl Server {
         seconds
     }
 
+    /// Bytes that the process has had the kernel write to disks, in whole pages.
+    pub(crate) fn written_bytes(&self) -> usize {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.process.id()));
+        let io = io.expect("it runs");
+        let bytes = io.lines().find_map(|it| it.strip_prefix("write_bytes:"));
+        let bytes = bytes.expect("Linux counts").trim();
+        bytes.parse().expect("a number")
+    }
+
     /// Bytes of memory that the process occupies.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));

@@ -13,6 +13,11 @@ pub(crate) fn record(event_bytes: usize) -> Entry {
     let body = format!(
         r#"{{"type":"user.created","data":{{"id":"user_3ATV8zndaNuwl9Z3aLvmUEmOJSm","image_url":"{filler}"}}}}"#
     );
+    record_of(&body)
+}
+
+/// What the gateway makes of a body.
+pub(crate) fn record_of(body: &str) -> Entry {
     let envelope = Envelope {
         id: "msg_3ATV8zndaNuwl9Z3aLvmUEmOJSm",
         source: "default",
@@ -25,7 +30,7 @@ pub(crate) fn record(event_bytes: usize) -> Entry {
         receive_time: UnixMillis::now(),
         event: decoded.event,
         decoding: clerk::decoding(),
-        payload: Bytes::from(body),
+        payload: Bytes::copy_from_slice(body.as_bytes()),
     }
 }
 
