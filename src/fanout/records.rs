@@ -66,6 +66,13 @@ impl RecordWalk {
         self.walk.position()
     }
 
+    /// Whether it is past its history. What a dropped step has read of the log itself is read
+    /// again; a live walk reads only what is in memory.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.walk.is_live()
+    }
+
     /// Walks on to the next matching records. Returns none where the position alone may have
     /// moved, or nothing matched until `patience`. Cancel-safe.
     ///

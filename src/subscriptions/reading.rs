@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::key::{Key, KeySource};
 use super::machine::Candidate;
@@ -41,6 +42,9 @@ const BATCH: RecordBatch = RecordBatch {
 /// A walk that finds nothing returns after this long.
 const WALK_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A walk, and what its last step returned.
+type WalkStep = (RecordWalk, Result<Vec<Record>, fanout::Error>);
+
 /// What was read of the log and is not handed out.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
@@ -48,7 +52,9 @@ pub(super) struct ReadAhead {
     owner: String,
     order_by: OrderBy,
     filter: Option<Filter>,
+    /// Absent while it reads history.
     walk: Option<RecordWalk>,
+    reading: Option<AbortOnDropHandle<WalkStep>>,
     /// Everything that matches after here, up to `through`, is among the candidates.
     base: Position,
     through: Position,
@@ -67,6 +73,7 @@ impl ReadAhead {
             order_by,
             filter: None,
             walk: None,
+            reading: None,
             base: Position::START,
             through: Position::START,
             candidates: VecDeque::new(),
@@ -88,7 +95,7 @@ impl ReadAhead {
     ) -> Result<(), fanout::Error> {
         let is_within = self.base <= frontier && frontier <= self.through;
         let is_same = self.filter.as_ref() == filter;
-        if self.walk.is_some() == filter.is_some() && is_within && is_same {
+        if self.has_walk() == filter.is_some() && is_within && is_same {
             return Ok(());
         }
         self.restart(frontier);
@@ -106,6 +113,7 @@ impl ReadAhead {
     /// Forgets what was read. The walk begins again with the next [`Self::follow`].
     pub(super) fn restart(&mut self, frontier: Position) {
         self.walk = None;
+        self.reading = None;
         self.base = frontier;
         self.through = frontier;
         self.candidates.clear();
@@ -116,14 +124,18 @@ impl ReadAhead {
 
     /// Forgets what was read, where there is a walk.
     pub(super) fn pause(&mut self) {
-        if self.walk.is_some() {
+        if self.has_walk() {
             self.restart(self.base);
         }
     }
 
+    const fn has_walk(&self) -> bool {
+        self.walk.is_some() || self.reading.is_some()
+    }
+
     /// Whether there is room to read on.
     pub(super) fn has_room(&self) -> bool {
-        self.walk.is_some()
+        self.has_walk()
             && self.ahead_bytes < AHEAD_BYTES_MAX
             && self.candidates.len() < AHEAD_RECORDS_MAX
     }
@@ -139,15 +151,26 @@ impl ReadAhead {
     /// # Errors
     /// When retention removed what was not read, or the log cannot be read. The walk is over.
     pub(super) async fn read_on(&mut self) -> Result<(), fanout::Error> {
-        let Some(walk) = &mut self.walk else {
-            return std::future::pending().await;
+        if let Some(walk) = self.walk.take_if(|walk| !walk.is_live()) {
+            self.reading = Some(read_history(walk));
+        }
+        let read = match (&mut self.reading, &mut self.walk) {
+            (Some(reading), _) => {
+                let (walk, read) = finished(reading).await;
+                self.reading = None;
+                self.walk = Some(walk);
+                read
+            }
+            (None, Some(walk)) => walk.next(Instant::now() + WALK_PATIENCE).await,
+            (None, None) => std::future::pending().await,
         };
-        let read = walk.next(Instant::now() + WALK_PATIENCE).await;
-        let through = walk.position();
         match read {
             Ok(records) => {
                 self.take(records);
-                self.through = through;
+                self.through = self
+                    .walk
+                    .as_ref()
+                    .map_or(self.through, RecordWalk::position);
                 Ok(())
             }
             Err(error) => {
@@ -247,5 +270,28 @@ impl ReadAhead {
             Ok(_) => &mut self.ahead_bytes,
             Err(_) => &mut self.kept_bytes,
         }
+    }
+}
+
+/// Has a walk make a step in a task of its own. What a dropped step has read of history is lost,
+/// with its turn to read, and calls and swaps may come faster than a step ends.
+fn read_history(mut walk: RecordWalk) -> AbortOnDropHandle<WalkStep> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the handle aborts it, and it ends with the step"
+    )]
+    let step = tokio::spawn(async move {
+        let read = walk.next(Instant::now() + WALK_PATIENCE).await;
+        (walk, read)
+    });
+    AbortOnDropHandle::new(step)
+}
+
+async fn finished(reading: &mut AbortOnDropHandle<WalkStep>) -> WalkStep {
+    match reading.await {
+        Ok(step) => step,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime ends.
+        Err(_) => std::future::pending().await,
     }
 }

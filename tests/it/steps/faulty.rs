@@ -88,6 +88,7 @@ pub(crate) struct FaultyLog {
     /// Up to here, retention has removed records.
     trimmed: Arc<AtomicU64>,
     faults: Mutex<Faults>,
+    scan_delay: Mutex<Duration>,
     random: Mutex<Random>,
     swaps: AtomicU64,
     reads: AtomicU64,
@@ -104,6 +105,7 @@ impl FaultyLog {
             log,
             trimmed,
             faults: Mutex::new(faults),
+            scan_delay: Mutex::default(),
             random: Mutex::new(Random::new(seed)),
             swaps: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -113,6 +115,11 @@ impl FaultyLog {
 
     pub(super) fn set_faults(&self, faults: Faults) {
         *self.faults.lock() = faults;
+    }
+
+    /// Has each scan take this long.
+    pub(super) fn slow_scans(&self, delay: Duration) {
+        *self.scan_delay.lock() = delay;
     }
 
     /// How often cells were swapped.
@@ -277,7 +284,13 @@ impl Read for FaultyLog {
         if trimmed > scan.after {
             return Box::pin(ready(Err(ReadError::Expired { trimmed })));
         }
-        self.log.scan(scan, reader)
+        let delay = *self.scan_delay.lock();
+        Box::pin(async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            self.log.scan(scan, reader).await
+        })
     }
 
     fn find(

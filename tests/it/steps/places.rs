@@ -6,7 +6,7 @@ use clerkcast::event::{Epoch, Position};
 use clerkcast::fanout::OnExpired;
 use clerkcast::log::Read as _;
 use clerkcast::subscriptions::{AskedSettings, Limits, Outcome, Stall, StepError};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Client, FAILED, position, positions};
 use super::world::{World, options, settings, types};
@@ -78,6 +78,31 @@ async fn retention_that_passes_the_frontier_stops_or_is_followed() {
         let passed_over = world.status().await.counts.passed_over;
         assert_eq!(passed_over, expected - 1, "{policy:?}");
     }
+}
+
+/// Calls come faster than a page of history is read.
+#[tokio::test(start_paused = true)]
+async fn history_is_read_while_calls_keep_the_subscription_busy() {
+    const EVENTS: u64 = 1_000;
+    let world = World::new(settings(asked()));
+    for number in 0..EVENTS {
+        world.append(&format!("user_{number}")).await;
+    }
+    let gateway = world.gateway();
+    gateway.log.slow_scans(Duration::from_millis(50));
+    let mut client = Client::open(&gateway.running, options(1_000)).await;
+    let first = client.delivery().await;
+    let mut delivered = 1;
+    let scans = gateway.log.scans();
+    for _ in 0..1_000 {
+        client.settle(&first, Outcome::Extended).await;
+        while let Ok(delivery) = timeout(Duration::ZERO, client.delivery()).await {
+            client.settle(&delivery, Outcome::Done).await;
+            delivered += 1;
+        }
+    }
+    assert_eq!(delivered, EVENTS);
+    assert!(gateway.log.scans() - scans < 50);
 }
 
 #[tokio::test(start_paused = true)]
