@@ -32,6 +32,9 @@ pub(super) use lookup::{Found, look_up};
 pub(super) const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// And up to this many records.
 const AHEAD_RECORDS_MAX: usize = 2_000;
+/// Where other gateways moved the frontier at most this far ahead of the walk, the walk goes on: it
+/// reads faster than a subscription is worked off, while a new one would begin behind them again.
+const BEHIND_MAX: u64 = 2_000;
 /// Records of events that wait are kept up to this many bytes; others are read again.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 /// What the walk returns at once.
@@ -84,7 +87,7 @@ impl ReadAhead {
     }
 
     /// Follows the frontier of a stored state, with this filter from now on; without one,
-    /// nothing is read. Begins the walk again where the frontier moved out of what was read.
+    /// nothing is read. Begins the walk again where the frontier moved back, or far ahead.
     ///
     /// # Errors
     /// When the filter would be too much beside those of the other walks.
@@ -93,7 +96,7 @@ impl ReadAhead {
         frontier: Position,
         filter: Option<&Filter>,
     ) -> Result<(), fanout::Error> {
-        let is_within = self.base <= frontier && frontier <= self.through;
+        let is_within = self.base <= frontier && frontier.distance_from(self.through) <= BEHIND_MAX;
         let is_same = self.filter.as_ref() == filter;
         if self.has_walk() == filter.is_some() && is_within && is_same {
             return Ok(());
@@ -181,7 +184,10 @@ impl ReadAhead {
     }
 
     fn take(&mut self, records: Vec<Record>) {
-        for record in records {
+        // Other gateways may have been faster.
+        let base = self.base;
+        let ahead = records.into_iter().filter(|record| record.position > base);
+        for record in ahead {
             let entry = &record.entry;
             let source = KeySource {
                 position: record.position,

@@ -71,6 +71,23 @@ impl Client {
         deliveries
     }
 
+    /// The next delivery, if it comes in time, and those that are there with it.
+    pub(super) async fn deliveries_within(&mut self, patience: Duration) -> Vec<Delivery> {
+        let mut deliveries = Vec::new();
+        let mut patience = patience;
+        while let Ok(frame) = timeout(patience, self.worker.next()).await {
+            match frame {
+                Some(Ok(WorkerFrame::Delivery(delivery))) => {
+                    deliveries.push(*delivery);
+                    patience = Duration::ZERO;
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            }
+        }
+        deliveries
+    }
+
     /// How the stream ends, after what was given to it before.
     pub(super) async fn ending(&mut self) -> Result<(), StepError> {
         loop {

@@ -6,10 +6,11 @@ use clerkcast::event::{Epoch, Position};
 use clerkcast::fanout::OnExpired;
 use clerkcast::log::Read as _;
 use clerkcast::subscriptions::{AskedSettings, Limits, Outcome, Stall, StepError};
+use futures_util::future::join;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Client, FAILED, position, positions};
-use super::world::{World, options, settings, types};
+use super::world::{Gateway, World, options, settings, types};
 
 fn asked() -> AskedSettings {
     AskedSettings {
@@ -103,6 +104,34 @@ async fn history_is_read_while_calls_keep_the_subscription_busy() {
     }
     assert_eq!(delivered, EVENTS);
     assert!(gateway.log.scans() - scans < 50);
+}
+
+/// The other gateway moves the frontier faster than this one reads a page of history.
+#[tokio::test(start_paused = true)]
+async fn elastic_a_gateway_that_reads_slowly_gets_its_share() {
+    const EVENTS: u64 = 2_000;
+    let world = World::new(settings(asked()));
+    for number in 0..EVENTS {
+        world.append(&format!("user_{number}")).await;
+    }
+    let gateways = [world.gateway(), world.gateway()];
+    gateways[1].log.slow_scans(Duration::from_millis(50));
+    let work = async |gateway: &Gateway| {
+        let mut client = Client::open(&gateway.running, options(8)).await;
+        let mut delivered = 0;
+        loop {
+            let deliveries = client.deliveries_within(Duration::from_secs(1)).await;
+            if deliveries.is_empty() {
+                return delivered;
+            }
+            delivered += deliveries.len() as u64;
+            client.settle_all(&deliveries, Outcome::Done).await;
+        }
+    };
+    let [fast, slow] = &gateways;
+    let (fast, slow) = join(work(fast), work(slow)).await;
+    assert_eq!(fast + slow, EVENTS);
+    assert!(slow > EVENTS / 10, "{slow} of {EVENTS}");
 }
 
 #[tokio::test(start_paused = true)]
