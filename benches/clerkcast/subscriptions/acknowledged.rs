@@ -16,7 +16,10 @@ const EVENTS: usize = 20_000;
 const CREW: Crew = Crew {
     workers: 4,
     outstanding: 64,
+    calls: 1,
 };
+/// The same, with a call under way while another waits for the disk.
+const CREW_OF_TWO_CALLS: Crew = Crew { calls: 2, ..CREW };
 const GATEWAYS: usize = 3;
 
 pub(super) async fn run() {
@@ -40,15 +43,19 @@ async fn embedded(stand: &Stand) {
     let gateway = Server::gateway(directory.path());
     let mut confirmed = Row::new("beside double_ack");
     let mut unconfirmed = Row::new("beside acks without confirmation");
+    let mut of_two_calls = Row::new("two calls at once, beside double_ack");
     for _ in 0..ROUNDS {
         let ours = drain(&[&gateway], OrderBy::User, CREW, EVENTS).await;
-        confirmed.push(ours, baseline(stand, Acknowledgement::Confirmed).await);
+        let base = baseline(stand, Acknowledgement::Confirmed).await;
+        confirmed.push(ours, base);
+        let ours_of_two = drain(&[&gateway], OrderBy::User, CREW_OF_TWO_CALLS, EVENTS).await;
+        of_two_calls.push(ours_of_two, base);
         unconfirmed.push(ours, baseline(stand, Acknowledgement::Unconfirmed).await);
     }
     table(
         "subscriptions: acknowledged deliveries/s, 4 workers × 64 (goal: 2 or more, 0.5 or more)",
         "JetStream",
-        &[confirmed, unconfirmed],
+        &[confirmed, unconfirmed, of_two_calls],
     );
 }
 

@@ -16,6 +16,7 @@ const SUBSCRIPTIONS: usize = 10;
 const CREW: Crew = Crew {
     workers: 1,
     outstanding: 64,
+    calls: 1,
 };
 const CONNECTIONS: usize = 128;
 const REQUESTS: usize = 30_000;

@@ -21,6 +21,7 @@ const EVENTS_PER_SECOND: f64 = 200.0;
 const CREW: Crew = Crew {
     workers: 1,
     outstanding: 64,
+    calls: 1,
 };
 const RANKS: [(&str, f64); 2] = [("p50, µs", 0.5), ("p99, µs", 0.99)];
 

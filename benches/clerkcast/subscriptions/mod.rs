@@ -2,9 +2,10 @@
 //! consumer of JetStream, the disk and the gateway without subscriptions.
 //!
 //! The gateway and the servers of the baseline run in processes of their own, and all workers in
-//! this one. A worker acknowledges what it is handed, does nothing else with it, and has one call
-//! under way at a time. A message of the baseline holds a whole stored record, of which a
-//! worker of ours is handed the typed event.
+//! this one. A worker acknowledges what it is handed, and does nothing else with it. It has one
+//! call under way at a time, as `clerkcast_client::Worker` has, unless a row says otherwise. A
+//! message of the baseline holds a whole stored record, of which a worker of ours is handed the
+//! typed event.
 
 mod acknowledged;
 mod backlog;
@@ -24,6 +25,8 @@ struct Crew {
     workers: usize,
     /// Events that each may have and not have acknowledged.
     outstanding: usize,
+    /// Calls that each has under way.
+    calls: usize,
 }
 
 pub(crate) async fn run() {

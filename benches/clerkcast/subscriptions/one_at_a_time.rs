@@ -15,6 +15,7 @@ const EVENTS: usize = 2_000;
 const CREW: Crew = Crew {
     workers: 1,
     outstanding: 16,
+    calls: 1,
 };
 const SYNCS: usize = 1_000;
 /// A page of the log.

@@ -17,7 +17,7 @@ use clerkcast::proto::{
     Subscription,
 };
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
@@ -97,9 +97,13 @@ impl Created {
             let frames = caller.receive(&self.name, crew.outstanding).await;
             let (received, to_acknowledge) = mpsc::channel(crew.outstanding);
             tasks.spawn(receive(frames, received, Arc::clone(&observe)));
-            let name = self.name.clone();
-            let progress = Arc::clone(&progress);
-            tasks.spawn(acknowledge(caller, name, to_acknowledge, progress));
+            let to_acknowledge = Arc::new(Mutex::new(to_acknowledge));
+            for _ in 0..crew.calls {
+                let (caller, name) = (caller.clone(), self.name.clone());
+                let to_acknowledge = Arc::clone(&to_acknowledge);
+                let progress = Arc::clone(&progress);
+                tasks.spawn(acknowledge(caller, name, to_acknowledge, progress));
+            }
         }
         Workers { progress, tasks }
     }
@@ -153,11 +157,16 @@ async fn receive(mut frames: Streaming<Bytes>, received: mpsc::Sender<String>, o
 async fn acknowledge(
     caller: Caller,
     subscription: String,
-    mut received: mpsc::Receiver<String>,
+    received: Arc<Mutex<mpsc::Receiver<String>>>,
     progress: Arc<Progress>,
 ) {
     let mut ack_ids = Vec::new();
-    while received.recv_many(&mut ack_ids, ACK_IDS_MAX).await > 0 {
+    loop {
+        let mut next = received.lock().await;
+        if next.recv_many(&mut ack_ids, ACK_IDS_MAX).await == 0 {
+            return;
+        }
+        drop(next);
         let events = ack_ids.len();
         let request = AcknowledgeRequest {
             subscription: subscription.clone(),

@@ -14,6 +14,7 @@ const EVENTS: usize = 10_000;
 const CREW: Crew = Crew {
     workers: 1,
     outstanding: 64,
+    calls: 1,
 };
 
 pub(super) async fn run() {
