@@ -64,7 +64,16 @@ impl Value for Servers {
     fn read(text: &OsStr) -> Result<Self, String> {
         read_text(text, |text| {
             let servers = text.split(',').map(|url| url.trim().parse::<ServerUrl>());
-            servers.collect::<Result<_, _>>().map(Self)
+            let servers = servers.collect::<Result<Vec<_>, _>>()?;
+            let mut logins = servers.iter().filter_map(ServerUrl::login);
+            let first = logins.next();
+            if logins.any(|login| Some(login) != first) {
+                return Err(
+                    "the URLs hold different users, passwords or tokens, and the gateway shows the same to every server"
+                        .to_owned(),
+                );
+            }
+            Ok(Self(servers))
         })
     }
 }
@@ -118,10 +127,18 @@ impl NatsOptions {
                 None
             }
         };
+        let servers = self
+            .nats_url
+            .map_or(default.servers, |Servers(servers)| servers);
+        let has_login = servers.iter().any(|server| server.login().is_some());
+        if has_login && self.nats_credentials.is_some() {
+            check.refuse(
+                "nats_credentials",
+                "--nats-url holds a user or a token, and --nats-credentials is another one: leave one of them out",
+            );
+        }
         jetstream::Config {
-            servers: self
-                .nats_url
-                .map_or(default.servers, |Servers(servers)| servers),
+            servers,
             security: Security {
                 credentials: self.nats_credentials,
                 ca: self.nats_tls_ca,

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
 use async_nats::jetstream::{Context, ContextBuilder};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bucket;
-use super::config::{Config, Missing, Security, ServerUrl};
+use super::config::{Config, Login, Missing, Security, ServerUrl};
 use super::mismatches::Mismatches;
 use super::servers::ServerChoice;
 use super::stream::{self, Unusable};
@@ -43,6 +43,16 @@ pub enum OpenError {
         "cannot use NATS at {servers} within 10 s: {reason}; check that the servers run with JetStream on (`nats-server -js`), that --nats-url names them, and --nats-credentials and --nats-tls-…"
     )]
     Unreachable {
+        /// Their URLs.
+        servers: String,
+        /// The last error.
+        reason: String,
+    },
+    /// The servers answer, and do not let the gateway in.
+    #[error(
+        "NATS at {servers} refuses the gateway: {reason}; check the user and password or the token in --nats-url, or else --nats-credentials or --nats-tls-cert"
+    )]
+    Refused {
         /// Their URLs.
         servers: String,
         /// The last error.
@@ -87,21 +97,17 @@ pub(super) async fn connect(
     choice: &Arc<ServerChoice>,
 ) -> Result<Connected, OpenError> {
     let deadline = Instant::now() + STARTED_WITHIN;
-    let mut reason = "no answer".to_owned();
+    let mut last = Failed::ForNow("no answer".to_owned());
     loop {
         let attempt = timeout_at(deadline, Box::pin(attempt(config, changed, choice))).await;
         match attempt {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(Failed::ForGood(error))) => return Err(error),
-            Ok(Err(Failed::ForNow(why))) => reason = why,
+            Ok(Err(failed)) => last = failed,
             Err(_late) => {}
         }
         if Instant::now() + RECONNECT_DELAY_MAX >= deadline {
-            let servers = config.servers.iter().map(ServerUrl::to_string);
-            return Err(OpenError::Unreachable {
-                servers: servers.collect::<Vec<_>>().join(", "),
-                reason,
-            });
+            return Err(last.into_error(config));
         }
         sleep(RECONNECT_DELAY_MAX / 2).await;
     }
@@ -109,7 +115,31 @@ pub(super) async fn connect(
 
 enum Failed {
     ForNow(String),
+    /// Another server may have other users, or this one soon, while they are being changed.
+    Refused(String),
     ForGood(OpenError),
+}
+
+impl Failed {
+    fn of_connecting(error: &ConnectError) -> Self {
+        let reason = error.to_string();
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                Self::Refused(reason)
+            }
+            _ => Self::ForNow(reason),
+        }
+    }
+
+    fn into_error(self, config: &Config) -> OpenError {
+        let servers = config.servers.iter().map(ServerUrl::to_string);
+        let servers = servers.collect::<Vec<_>>().join(", ");
+        match self {
+            Self::ForNow(reason) => OpenError::Unreachable { servers, reason },
+            Self::Refused(reason) => OpenError::Refused { servers, reason },
+            Self::ForGood(error) => error,
+        }
+    }
 }
 
 async fn attempt(
@@ -120,14 +150,11 @@ async fn attempt(
     let options = options(config, changed, choice)
         .await
         .map_err(Failed::ForGood)?;
-    let servers = config
-        .servers
-        .iter()
-        .map(|ServerUrl(address)| address.clone());
+    let servers = config.servers.iter().map(|server| server.address.clone());
     let client = options
         .connect(servers.collect::<Vec<_>>())
         .await
-        .map_err(|error| Failed::ForNow(error.to_string()))?;
+        .map_err(|error| Failed::of_connecting(&error))?;
     let payload_max = client.max_payload();
     if payload_max < MESSAGE_BYTES_MAX {
         tracing::warn!(
@@ -170,7 +197,7 @@ async fn open_bucket(context: &Context, config: &Config) -> Result<Info, Failed>
             Failed::ForNow(reason) => {
                 Failed::ForNow(format!("the stream {name}, which holds cells: {reason}"))
             }
-            failed => failed,
+            failed @ (Failed::Refused(_) | Failed::ForGood(_)) => failed,
         })?;
     bucket::check(config, &info.config)
         .map_err(|mismatches| Failed::ForGood(OpenError::Mismatch(mismatches)))?;
@@ -219,6 +246,12 @@ async fn options(
         ca,
         certificate,
     } = &config.security;
+    // Those of a URL are the gateway's for every server, also for those that are discovered.
+    options = match config.servers.iter().find_map(ServerUrl::login).cloned() {
+        Some(Login::Token(token)) => options.token(token),
+        Some(Login::User { name, password }) => options.user_and_password(name, password),
+        None => options,
+    };
     if let Some(file) = credentials {
         options = options
             .credentials_file(file)

@@ -78,7 +78,7 @@ use servers::ServerChoice;
 use shared::{Shared, millis};
 use turns::Searches;
 
-pub use config::{Config, Missing, Security, ServerUrl, check_prefix};
+pub use config::{Config, Login, Missing, Security, ServerUrl, check_prefix};
 pub use connect::OpenError;
 pub use mismatches::Mismatches;
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::place::on;
 use super::server::Server;
-use crate::harness::{Gateway, SECRET, binary, body, from_earliest};
+use crate::harness::{Gateway, Options, SECRET, binary, body, from_earliest};
 use crate::tls::Authority;
 
 pub(super) fn write(directory: &Path, name: &str, text: &str) -> String {
@@ -92,6 +92,44 @@ async fn credentials_are_shown_and_a_wrong_file_is_named() {
         said.contains("cannot use the file of --nats-credentials: /does/not/exist"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_login_of_a_url_is_shown_to_the_servers_and_nowhere_else() {
+    let user = r#"user: "gate way", password: "p@ss,w%rd/""#;
+    let token = r#"token: "p@ss:w%rd""#;
+    for (accepted, login) in [
+        (user, "gate%20way:p%40ss%2Cw%25rd%2F"),
+        (token, "p%40ss%3Aw%25rd"),
+    ] {
+        let server = Server::start_with(format!("authorization {{ {accepted} }}\n"));
+        let port = server.port();
+        let url = format!("nats://127.0.0.1:{port},nats://{login}@127.0.0.1:{port}");
+        let args = ["--log", "nats", "--nats-url", &url, "--log-level"];
+        let mut options = Options::args(&args);
+        options.args.push("debug,async_nats=trace".to_owned());
+        let gateway = Gateway::start_with(options);
+        takes_events(&gateway).await;
+        let log = gateway.log_text();
+        assert!(log.contains("async_nats"), "{log}");
+        assert!(!log.contains("w%"), "{log}");
+
+        let output = tokio::task::spawn_blocking(move || {
+            binary()
+                .args(["serve", "--admin-listen", "127.0.0.1:0", "--log", "nats"])
+                .args(["--nats-url", &format!("nats://me:wr0ng@127.0.0.1:{port}")])
+                .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+                .output()
+        });
+        let output = output.await.expect("not canceled").expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let told =
+            format!("NATS at nats://127.0.0.1:{port} refuses the gateway: authorization violation");
+        assert!(said.contains(&told), "{said}");
+        assert!(said.contains("in --nats-url"), "{said}");
+        assert!(!said.contains("wr0ng"), "{said}");
+    }
 }
 
 const UNLIMITED: &str = r#""subs":-1,"data":-1,"payload":-1"#;

@@ -56,6 +56,13 @@ fn incompatible_flags_are_named() {
     let url = serve(&["--log", "nats", "--nats-url", "http://user:pa55@h"]);
     said(&url, 2, "write nats://HOST:PORT");
     assert!(!String::from_utf8_lossy(&url.stderr).contains("pa55"));
+    let two = "nats://me:pa55@127.0.0.1,nats://you:pa55@127.0.0.1";
+    let two = serve(&["--log", "nats", "--nats-url", two]);
+    said(&two, 2, "the URLs hold different users");
+    assert!(!String::from_utf8_lossy(&two.stderr).contains("pa55"));
+    let both = ["--nats-url", "nats://s3cr3t@h", "--nats-credentials", "x"];
+    let both = serve(&[&["--log", "nats"], &both[..]].concat());
+    said(&both, 2, "leave one of them out");
 }
 
 #[test]
