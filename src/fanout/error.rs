@@ -58,10 +58,10 @@ pub enum Error {
     #[error("the gateway's operator has removed the principal that this stream belongs to")]
     PrincipalRemoved,
     /// The principal may receive something else now.
-    #[error("the policy of this stream's principal has changed; reconnect with the same cursor")]
+    #[error("the caller's policy has changed; repeat the call, a Subscribe with its last cursor")]
     PolicyChanged,
     /// The gateway stops.
-    #[error("the gateway is shutting down; reconnect with the same cursor")]
+    #[error("the gateway is shutting down; repeat the call, a Subscribe with its last cursor")]
     Draining,
     /// The log could not be read.
     #[error(transparent)]

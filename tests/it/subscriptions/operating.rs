@@ -66,8 +66,12 @@ async fn a_gateway_that_stops_takes_the_acknowledgements_of_what_it_handed_out()
     let mut worker = caller.receive(request).await.expect("open");
     let (first, second) = (worker.delivery().await, worker.delivery().await);
     gateway.signal("-TERM");
-    let (code, reason, _) = refusal(&worker.ended().await);
+    let ended = worker.ended().await;
+    let (code, reason, _) = refusal(&ended);
     assert_eq!((code, &*reason), (Code::Unavailable, "DRAINING"));
+    // A worker has no cursor.
+    let told = "the gateway is shutting down; repeat the call, a Subscribe with its last cursor";
+    assert_eq!(ended.message(), told);
     // No new leases.
     let refused = caller.receive(worker_of("crm")).await.err();
     assert_eq!(refusal(&refused.expect("it stops")).1, "DRAINING");
