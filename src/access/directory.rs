@@ -278,6 +278,13 @@ impl Access {
         found.map(|(_, principal)| principal.clone())
     }
 
+    /// Whether the configuration lets more than one principal call, [`ANONYMOUS`] included.
+    #[must_use]
+    pub fn has_several_principals(&self) -> bool {
+        let directory = self.directory.read();
+        directory.principals.len() + usize::from(directory.anonymous.is_some()) > 1
+    }
+
     /// Authenticates the callers of `config` from now on. Principals that it changes or
     /// removes are revoked.
     pub fn replace(&self, config: AccessConfig) -> Replacement {

@@ -35,6 +35,16 @@ pub enum Error {
         "{0} subscriptions are in the log, which is the limit; delete one that is not needed, or raise --max-subscriptions"
     )]
     TooMany(usize),
+    /// As many subscriptions as one of several principals may have.
+    #[error(
+        "{limit} subscriptions are {principal}'s, which is the limit of one principal, half of --max-subscriptions; delete one that is not needed"
+    )]
+    TooManyOfPrincipal {
+        /// Whose they are.
+        principal: String,
+        /// How many it may have.
+        limit: usize,
+    },
     /// An operator asks for what stays the owner's.
     #[error(
         "{method} is for the owner of the subscription, which is {owner:?}; the policy of {principal} lets it list and change the subscriptions of others, and resolve their dead letters"
@@ -120,6 +130,7 @@ impl Error {
             Self::NotFound { .. }
             | Self::Exists { .. }
             | Self::TooMany(_)
+            | Self::TooManyOfPrincipal { .. }
             | Self::Settings(_)
             | Self::Stream(_) => "log_unreadable",
         }

@@ -51,10 +51,8 @@ impl Subscriptions {
             return self.created_before(caller, &existing, &settings).await;
         }
         ensure_receivable(caller, &settings.filter)?;
-        let limit = shared.config.subscriptions_max;
-        if shared.directory.list().await?.len() >= limit {
-            return Err(Error::TooMany(limit));
-        }
+        let others = shared.directory.list().await?;
+        self.ensure_room(caller, others.iter().map(|other| &*other.definition))?;
         let start = shared
             .surroundings
             .fanout
@@ -70,7 +68,7 @@ impl Subscriptions {
         match self.swap(name, None, Some(&definition)).await? {
             Stored::Yes(Some(revision)) => {
                 let entry = shared.directory.note(name, revision, definition);
-                self.withdraw_beyond_limit(&entry).await?;
+                self.withdraw_beyond_limit(caller, &entry).await?;
                 Ok((self.overview(&entry).await?, true))
             }
             Stored::Yes(None) | Stored::Conflict => match shared.directory.read(name).await? {
@@ -118,10 +116,38 @@ impl Subscriptions {
         Ok(least.map_or(now, |least| now.max(UnixMillis::new(least))))
     }
 
+    /// Refuses another subscription of the caller beside `others`, where they are as many as the
+    /// log keeps, or as one of several principals may have.
+    fn ensure_room<'a>(
+        &self,
+        caller: &Principal,
+        others: impl Iterator<Item = &'a Definition>,
+    ) -> Result<(), Error> {
+        let shared = &self.shared;
+        let limit = shared.config.subscriptions_max;
+        let own_limit = limit.div_ceil(2);
+        let (mut all, mut own) = (0, 0);
+        for other in others {
+            all += 1;
+            own += usize::from(other.owner == caller.name());
+        }
+        if all >= limit {
+            return Err(Error::TooMany(limit));
+        }
+        let is_exempt =
+            caller.policy().operates_all_subscriptions || !shared.access.has_several_principals();
+        if own >= own_limit && !is_exempt {
+            return Err(Error::TooManyOfPrincipal {
+                principal: caller.name().to_owned(),
+                limit: own_limit,
+            });
+        }
+        Ok(())
+    }
+
     /// Deletes a new subscription again if another gateway created the last one that there may
     /// be at the same time.
-    async fn withdraw_beyond_limit(&self, entry: &Entry) -> Result<(), Error> {
-        let limit = self.shared.config.subscriptions_max;
+    async fn withdraw_beyond_limit(&self, caller: &Principal, entry: &Entry) -> Result<(), Error> {
         let own = &entry.definition;
         // Where several gateways write, revisions grow from cell to cell. Settings that were
         // changed a moment ago have a later one, but were there before.
@@ -131,13 +157,13 @@ impl Subscriptions {
         };
         let all = self.shared.directory.list().await?;
         let earlier = all.iter().filter(is_earlier);
-        if earlier.count() < limit {
-            return Ok(());
-        }
-        if let Stored::Yes(_) = self.swap(&entry.name, Some(entry.revision), None).await? {
+        let room = self.ensure_room(caller, earlier.map(|other| &*other.definition));
+        if room.is_err()
+            && let Stored::Yes(_) = self.swap(&entry.name, Some(entry.revision), None).await?
+        {
             self.shared.directory.forget(&entry.name);
         }
-        Err(Error::TooMany(limit))
+        room
     }
 
     /// Changes settings.

@@ -33,6 +33,11 @@ impl Api {
             // Without RetryInfo: waiting does not help.
             Error::TooMany(limit) => new(Code::ResourceExhausted, reason::TOO_MANY_SUBSCRIPTIONS)
                 .with("limit", &limit.to_string()),
+            Error::TooManyOfPrincipal { principal, limit } => {
+                new(Code::ResourceExhausted, reason::TOO_MANY_SUBSCRIPTIONS)
+                    .with("principal", principal)
+                    .with("limit", &limit.to_string())
+            }
             Error::NotOwner {
                 principal, method, ..
             } => new(Code::PermissionDenied, reason::NOT_ALLOWED)

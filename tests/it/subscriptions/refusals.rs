@@ -125,6 +125,47 @@ async fn a_log_keeps_a_bounded_number_of_subscriptions_that_are_created_at_once(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_principals_leaves_room_for_the_others() {
+    let [owner, other, operator] = ["owner", "other", "operator"].map(new_token);
+    let operators = format!("{}\nall_subscriptions = true\n", operator.stanza);
+    // The file that is left must not look like the start of this one.
+    let config = format!("{}\n{operators}\n{}", other.stanza, owner.stanza);
+    let guarded = Guarded::start_with(&config, &["--max-subscriptions", "5"]);
+    let gateway = &guarded.gateway;
+    let mut caller = Caller::with(gateway, &owner).await;
+    let mut other = Caller::with(gateway, &other).await;
+    let mut operator = Caller::with(gateway, &operator).await;
+    for name in ["a", "b", "c"] {
+        caller.create(named(name)).await.expect("at most half");
+    }
+    let refused = caller.create(named("d")).await.expect_err("more than half");
+    let (code, reason, metadata) = refusal(&refused);
+    assert_eq!(code, Code::ResourceExhausted);
+    assert_eq!(reason, "TOO_MANY_SUBSCRIPTIONS");
+    assert_eq!(metadata["limit"], "3");
+    assert_eq!(metadata["principal"], "owner");
+    caller.create(named("c")).await.expect("there already");
+    other.create(named("d")).await.expect("room is left");
+    operator.create(named("e")).await.expect("room is left");
+    let full = operator.create(named("f")).await.expect_err("full");
+    assert_eq!(refusal(&full).2.get("principal"), None);
+
+    // The operator of all of them may have more than half.
+    for (name, other) in [("a", "f"), ("b", "g"), ("c", "h")] {
+        caller.delete(name).await.expect("deleted");
+        operator.create(named(other)).await.expect("room");
+    }
+    // So may the only one there is.
+    for name in ["d", "e", "f", "g", "h"] {
+        operator.delete(name).await.expect("deleted");
+    }
+    guarded.reloaded(&owner.stanza).await;
+    for name in ["a", "b", "c", "d", "e"] {
+        caller.create(named(name)).await.expect("all are its own");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_count_as_streams() {
     let token = new_token("owner");
     let guarded = Guarded::start_with(
