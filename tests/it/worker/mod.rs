@@ -10,6 +10,7 @@ use std::time::Duration;
 use clerkcast::proto::{AcknowledgeRequest, ReceiveRequest, SubscriptionState};
 use clerkcast_client::{Delivery, Error, Failure, Notice, Settlement, Worker};
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -243,4 +244,65 @@ async fn a_lost_outcome_and_a_lost_lease_are_reported() {
     // What is given back too late is in other hands, which is no news.
     assert_eq!(held.release().await, Settlement::Lost);
     assert!(!notices.lock().iter().any(|notice| notice.contains("\"b\"")));
+}
+
+#[tokio::test]
+async fn a_worker_that_extends_no_lease_is_handed_what_arrives() {
+    let fake = Fake::start().await;
+    let (mut worker, notices) = worker(&fake, request(), Duration::ZERO);
+    received(&fake, &mut worker, &notices, &["a", "b"]).await;
+    for _ in 0..2 {
+        let answer = next(&mut worker).await.acknowledge();
+        assert_eq!(answer.await, Settlement::Recorded);
+    }
+    fake.acknowledged(&["a", "b"]).await;
+    let calls = fake.calls();
+    let is_plain = |call: &AcknowledgeRequest| {
+        call.release_ack_ids.is_empty() && call.extend_ack_ids.is_empty()
+    };
+    assert!(calls.iter().all(is_plain), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_reason_is_cut_at_a_character_to_what_the_gateway_keeps() {
+    let fake = Fake::start().await;
+    let (mut worker, notices) = worker(&fake, request(), HANDLING_MAX);
+    received(&fake, &mut worker, &notices, &["a", "b"]).await;
+    let whole = "x".repeat(1024);
+    // Its 1024th byte is the first of two.
+    let long = format!("x{}", "é".repeat(600));
+    for reason in [&whole, &long] {
+        next(&mut worker).await.fail(reason.as_str());
+    }
+    let failures = fake.failed(&["a", "b"]).await;
+    assert_eq!(failures[0].reason, whole);
+    assert_eq!(failures[1].reason, format!("x{}", "é".repeat(511)));
+}
+
+#[tokio::test]
+async fn outcomes_are_settled_in_calls_that_the_gateway_takes() {
+    const EVENTS: usize = 1100;
+    let fake = Fake::start().await;
+    let (mut worker, notices) = worker(&fake, request(), HANDLING_MAX);
+    let ids: Vec<String> = (0..EVENTS).map(|number| number.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    received(&fake, &mut worker, &notices, &ids).await;
+    fake.hold_calls();
+    next(&mut worker).await.acknowledge();
+    eventually("the first call arrives", async || fake.calls().len() == 1).await;
+    let mut answers = Vec::new();
+    for _ in 1..EVENTS {
+        answers.push(next(&mut worker).await.fail("x".repeat(2000)));
+    }
+    fake.answer_calls();
+    for answer in answers {
+        assert_eq!(answer.await, Settlement::Recorded);
+    }
+    fake.failed(&ids[1..]).await;
+    let calls = fake.calls();
+    let sizes = calls.iter().map(|call| {
+        assert!(call.encoded_len() < 1 << 20, "a gateway refuses it");
+        call.failures.len()
+    });
+    assert_eq!(sizes.collect::<Vec<_>>(), [0, 500, 500, 99]);
 }

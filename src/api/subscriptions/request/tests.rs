@@ -256,6 +256,22 @@ fn dead_letters_are_resolved_by_their_ids_or_all_of_them() {
 }
 
 #[test]
+fn names_to_list_are_bounded_and_judged_one_by_one() {
+    let asked = |names: usize| proto::ListSubscriptionsRequest {
+        names: vec!["crm".to_owned(); names],
+    };
+    assert_eq!(list(&asked(0)).expect("all"), []);
+    assert_eq!(list(&asked(1000)).expect("right"), vec![crm(); 1000]);
+    let mut too_many = asked(1001);
+    // No name of too many is looked at.
+    too_many.names[0] = "-".to_owned();
+    assert_eq!(fields(&list(&too_many).expect_err("one more")), ["names"]);
+    let mut misnamed = asked(3);
+    misnamed.names[1] = "-".to_owned();
+    assert_eq!(fields(&list(&misnamed).expect_err("no name")), ["names[1]"]);
+}
+
+#[test]
 fn a_seek_says_where_to() {
     let asked = |to| proto::SeekSubscriptionRequest {
         name: "crm".to_owned(),
