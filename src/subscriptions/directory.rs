@@ -190,7 +190,7 @@ impl Directory {
 
     /// Reads the settings of a subscription again, if it is one that this gateway knows.
     pub(super) async fn refresh(&self, name: &Name) {
-        if self.known.lock().contains_key(name) {
+        if self.knows(name) {
             // What cannot be read now is read again in a second, or by the next call.
             let _unread = self.read_quietly(name).await;
         }
@@ -203,7 +203,8 @@ impl Directory {
         }
     }
 
-    fn active(&self) -> Vec<Name> {
+    /// Those that are in use.
+    pub(super) fn active(&self) -> Vec<Name> {
         let known = self.known.lock();
         let is_active = |known: &&Known| {
             let called_at = known.called_at;
@@ -212,6 +213,18 @@ impl Directory {
         };
         let active = known.values().filter(is_active);
         active.map(|known| known.entry.name.clone()).collect()
+    }
+
+    /// Hands a change of a state to the handle of its subscription, if this gateway has one.
+    pub(super) fn note_state_changed(&self, name: &Name, revision: Option<Revision>) {
+        if let Some(known) = self.known.lock().get(name) {
+            known.entry.running.note_changed(revision);
+        }
+    }
+
+    /// Whether this gateway knows a subscription of this name.
+    pub(super) fn knows(&self, name: &Name) -> bool {
+        self.known.lock().contains_key(name)
     }
 
     /// The handles of all that are known.

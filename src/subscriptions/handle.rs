@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join_all, join4};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
@@ -18,8 +18,9 @@ use super::leftovers;
 use super::name::Name;
 use super::settings::Definition;
 use super::shared::Surroundings;
+use super::state_cell;
 use crate::access::{Access, Principal};
-use crate::log::{Changed, Log};
+use crate::log::{Changed, Log, Revision};
 
 /// How often settings are read again, in case that no hint of a change came, and a removal that
 /// failed is tried again.
@@ -46,7 +47,15 @@ pub(super) struct Shared {
     pub(super) directory: Directory,
     /// One creation at a time, so that this gateway does not exceed the limit of subscriptions.
     pub(super) creating: tokio::sync::Mutex<()>,
+    resettings: Resettings,
     removals: Removals,
+}
+
+/// Subscriptions whose settings may have been changed, and are still to be read.
+#[derive(Debug, Default)]
+struct Resettings {
+    names: Mutex<BTreeSet<Name>>,
+    added: Notify,
 }
 
 /// Deleted subscriptions whose cells are still to be removed, and when.
@@ -73,6 +82,7 @@ impl Subscriptions {
             access,
             config,
             creating: tokio::sync::Mutex::default(),
+            resettings: Resettings::default(),
             removals: Removals::default(),
         });
         #[expect(
@@ -162,26 +172,36 @@ fn nearest<'a>(asked: &Name, names: impl Iterator<Item = &'a Name>) -> Option<Na
 /// Follows what other gateways change, and removes what deleted subscriptions left: none of these
 /// waits for another, since removing may take long.
 async fn keep(shared: Arc<Shared>, changes: broadcast::Receiver<Changed>) {
-    join3(sweep(&shared), follow(&shared, changes), clean(&shared)).await;
+    join4(
+        sweep(&shared),
+        hand_on(&shared, changes),
+        follow(&shared),
+        clean(&shared),
+    )
+    .await;
+}
+
+/// Hands each change of a cell to what it concerns. Waits for nothing else, and so seldom lags.
+async fn hand_on(shared: &Shared, mut changes: broadcast::Receiver<Changed>) {
+    loop {
+        match changes.recv().await {
+            Ok(Changed { name, revision }) => shared.note_changed(&name, revision),
+            Err(broadcast::error::RecvError::Lagged(_)) => shared.note_missed(),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
 }
 
 /// Reads settings again that other gateways changed, when that is watched, and each second.
-async fn follow(shared: &Shared, mut changes: broadcast::Receiver<Changed>) {
+async fn follow(shared: &Shared) {
     let mut ticks = ticks();
-    let mut is_watched = true;
     loop {
         tokio::select! {
-            changed = changes.recv(), if is_watched => match changed {
-                Ok(changed) => {
-                    if let Some(name) = name_of_cell(&changed.name) {
-                        shared.directory.refresh(&name).await;
-                    }
+            () = shared.resettings.added.notified() => {
+                for name in shared.resettings.take() {
+                    shared.directory.refresh(&name).await;
                 }
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    shared.directory.refresh_active().await;
-                }
-                Err(broadcast::error::RecvError::Closed) => is_watched = false,
-            },
+            }
             _ = ticks.tick() => shared.directory.refresh_active().await,
         }
     }
@@ -233,6 +253,24 @@ async fn sweep_one(shared: &Shared, name: &Name) -> Result<(), Error> {
 }
 
 impl Shared {
+    fn note_changed(&self, cell: &str, revision: Option<Revision>) {
+        if let Some(name) = state_cell::name_of_cell(cell) {
+            self.directory.note_state_changed(&name, revision);
+        } else if let Some(name) = name_of_cell(cell)
+            && self.directory.knows(&name)
+        {
+            self.resettings.add([name]);
+        }
+    }
+
+    /// Any cell may have been changed.
+    fn note_missed(&self) {
+        for running in self.directory.running() {
+            running.note_changed(None);
+        }
+        self.resettings.add(self.directory.active());
+    }
+
     async fn remove_due(&self) {
         for name in self.removals.due_now() {
             let began = Instant::now();
@@ -244,6 +282,17 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+impl Resettings {
+    fn add(&self, names: impl IntoIterator<Item = Name>) {
+        self.names.lock().extend(names);
+        self.added.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<Name> {
+        std::mem::take(&mut *self.names.lock())
     }
 }
 

@@ -25,6 +25,7 @@
 mod ack_id;
 mod ask;
 mod cell;
+mod changes;
 mod config;
 mod dead;
 mod delivery;

@@ -73,6 +73,13 @@ impl Running {
         self.shared.note_deleted();
     }
 
+    /// Notes that the cell of the state was changed, maybe by this gateway. Its new revision is
+    /// absent where it was deleted, or where changes were missed. A hint: without any, the state is
+    /// read again after 5 s.
+    pub fn note_changed(&self, revision: Option<Revision>) {
+        self.shared.state_changes.note(revision);
+    }
+
     /// Workers connected here.
     #[must_use]
     pub fn worker_count(&self) -> usize {

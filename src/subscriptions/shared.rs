@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ask::Ask;
+use super::changes::StateChanges;
 use super::machine::Limits;
 use super::metrics::Metrics;
 use super::name::Name;
@@ -85,6 +86,7 @@ pub(super) struct Shared {
     pub(super) surroundings: Surroundings,
     pub(super) seats: Arc<Seats>,
     orders: Mutex<Orders>,
+    pub(super) state_changes: StateChanges,
     /// The task's, while there is one.
     pub(super) asks: Mutex<Option<mpsc::Sender<Ask>>>,
     /// Deliveries to streams of this gateway that are not acknowledged.
@@ -111,6 +113,7 @@ impl Shared {
             surroundings,
             seats: Arc::default(),
             orders: Mutex::new(orders),
+            state_changes: StateChanges::default(),
             asks: Mutex::default(),
             outstanding: watch::Sender::new(0),
             writer: random(),

@@ -23,6 +23,11 @@ pub(super) fn cell_name(name: &Name) -> String {
     format!("{PREFIX}{name}")
 }
 
+/// The subscription whose state a cell of this name holds.
+pub(super) fn name_of_cell(cell: &str) -> Option<Name> {
+    cell.strip_prefix(PREFIX)?.parse().ok()
+}
+
 /// Reads the state of a subscription whose first state has this generation.
 pub(super) async fn read_state(
     log: &dyn Log,

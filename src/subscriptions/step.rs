@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -40,7 +39,7 @@ use super::status::Status;
 use super::step_error::StepError;
 use crate::event::{Cursor, Position};
 use crate::fanout;
-use crate::log::{Changed, Revision};
+use crate::log::Revision;
 
 use holders::Holders;
 use queue::Queue;
@@ -85,7 +84,6 @@ struct Task {
     asks: mpsc::Receiver<Ask>,
     queue: Queue,
     store: Store,
-    changes: broadcast::Receiver<Changed>,
     orders: Orders,
     /// Absent before it is read, and when it is unknown what is stored.
     known: Option<Known>,
@@ -140,7 +138,6 @@ impl Task {
                 name: shared.name.clone(),
                 state_cell: cell_name(&shared.name),
             },
-            changes: surroundings.log.watch(),
             ahead: ReadAhead::new(
                 surroundings.fanout.clone(),
                 definition.owner.clone(),

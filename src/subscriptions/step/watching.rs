@@ -1,9 +1,7 @@
-//! What a task waits for, and how it learns of other gateways' steps.
+//! What a task waits for, and how it follows the steps of other gateways.
 
 use std::time::Duration;
 
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::machine::{Machine, OwnLeases};
@@ -13,7 +11,7 @@ use super::super::step_error::StepError;
 use super::{FETCH_AGAIN, Fetched, Known, LINGER, MOVED_MAX, NEWS_PATIENCE, STEP_PATIENCE, Task};
 use crate::event::{Position, UnixMillis};
 use crate::fanout;
-use crate::log::{Changed, Log, Revision};
+use crate::log::{Log, Revision};
 
 impl Task {
     /// Waits until there may be something to do, and takes the calls that are there.
@@ -34,29 +32,19 @@ impl Task {
             self.last_used = Instant::now();
         }
         self.had_streams = has_streams;
-        self.take_changes();
+        self.is_stale |= self.shared.state_changes.take(self.known_revision());
     }
 
-    /// Takes the changes that have come, so that none of them wakes the task again.
-    fn take_changes(&mut self) {
-        let known = self.known.as_ref().and_then(|known| known.revision);
-        loop {
-            match self.changes.try_recv() {
-                Ok(changed) => {
-                    self.is_stale |= is_news(&changed, &self.store.state_cell, known);
-                }
-                Err(TryRecvError::Lagged(_)) => self.is_stale = true,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-            }
-        }
+    fn known_revision(&self) -> Option<Revision> {
+        self.known.as_ref().and_then(|known| known.revision)
     }
 
     async fn wait_for_news(&mut self) {
         let wake_at = self.wake_at();
         let reads_on = self.reads_on();
         let is_fetching = self.fetch.is_some();
-        let known = self.known.as_ref().and_then(|known| known.revision);
-        let changed = changed_elsewhere(&mut self.changes, &self.store.state_cell, known);
+        let known = self.known_revision();
+        let changed = self.shared.state_changes.made_elsewhere(known);
         let fetch = async {
             match &mut self.fetch {
                 Some(fetch) => fetch.await,
@@ -70,11 +58,7 @@ impl Task {
                 }
             }
             () = self.shared.seats.news.notified() => {}
-            changed = changed => match changed {
-                Ok(()) | Err(RecvError::Lagged(_)) => self.is_stale = true,
-                // The log is closed, which the next step finds out.
-                Err(RecvError::Closed) => sleep_until(wake_at).await,
-            },
+            () = changed => self.is_stale = true,
             read = self.ahead.read_on(), if reads_on => self.note_read(read),
             fetched = fetch, if is_fetching => self.note_fetched(fetched),
             () = sleep_until(wake_at) => {}
@@ -237,21 +221,4 @@ async fn confirmed_end(log: &dyn Log, at_least: Position) -> Result<Position, St
     let confirmed = timeout(STEP_PATIENCE, log.confirmed_bounds(at_least)).await;
     let late = |_| StepError::NotStored("the log does not answer".to_owned());
     Ok(confirmed.map_err(late)??.last)
-}
-
-/// Completes once another process may have changed the cell, whose `known` value is known.
-/// Changes of other cells, of which there may be many, are passed over here. Cancel-safe.
-async fn changed_elsewhere(
-    changes: &mut broadcast::Receiver<Changed>,
-    cell: &str,
-    known: Option<Revision>,
-) -> Result<(), RecvError> {
-    while !is_news(&changes.recv().await?, cell, known) {}
-    Ok(())
-}
-
-/// Whether a change is one of this cell by another process. What this one wrote comes back too.
-fn is_news(changed: &Changed, cell: &str, known: Option<Revision>) -> bool {
-    let is_known = changed.revision.is_some() && changed.revision <= known;
-    *changed.name == *cell && !is_known
 }

@@ -93,6 +93,7 @@ pub(crate) struct FaultyLog {
     swaps: AtomicU64,
     reads: AtomicU64,
     scans: AtomicU64,
+    watches: AtomicU64,
 }
 
 impl FaultyLog {
@@ -110,6 +111,7 @@ impl FaultyLog {
             swaps: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             scans: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
         }
     }
 
@@ -135,6 +137,11 @@ impl FaultyLog {
     /// How often the log was scanned.
     pub(super) fn scans(&self) -> u64 {
         self.scans.load(Ordering::Relaxed)
+    }
+
+    /// How often changes of cells were watched.
+    pub(crate) fn watches(&self) -> u64 {
+        self.watches.load(Ordering::Relaxed)
     }
 
     fn trimmed(&self) -> Position {
@@ -231,6 +238,7 @@ impl Cells for FaultyLog {
     }
 
     fn watch(&self) -> broadcast::Receiver<Changed> {
+        self.watches.fetch_add(1, Ordering::Relaxed);
         self.log.watch()
     }
 }

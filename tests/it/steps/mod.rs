@@ -9,4 +9,4 @@ mod places;
 mod random;
 mod streams;
 mod watcher;
-mod world;
+pub(crate) mod world;

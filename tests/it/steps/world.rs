@@ -9,12 +9,14 @@ use clerkcast::clerk;
 use clerkcast::event::{Attributes, Position, UnixMillis};
 use clerkcast::fanout::{self, Fanout};
 use clerkcast::filter::{Filter, Scope, Spec};
-use clerkcast::log::{Append as _, Appended, Entry, Log, Read as _};
+use clerkcast::log::{Append as _, Appended, Cells as _, Changed, Entry, Log, Read as _};
 use clerkcast::subscriptions::{
     AskedSettings, Clock, Definition, Limits, Metrics, Name, ReceiveOptions, Running, Selection,
     Settings, Status, Surroundings,
 };
 use prometheus_client::registry::Registry;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +27,8 @@ use crate::memory_log::{Memory, MemoryLog};
 const BEGAN: UnixMillis = UnixMillis::new(1_700_000_000_000);
 
 /// What all gateways of a test share.
-pub(super) struct World {
-    pub(super) log: Arc<MemoryLog>,
+pub(crate) struct World {
+    pub(crate) log: Arc<MemoryLog>,
     trimmed: Arc<AtomicU64>,
     began: Instant,
     pub(super) settings: Settings,
@@ -58,7 +60,7 @@ pub(super) fn options(outstanding_max: usize) -> ReceiveOptions {
 }
 
 impl World {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             log: Arc::new(MemoryLog::open(Memory::default(), None, None)),
             trimmed: Arc::default(),
@@ -69,7 +71,7 @@ impl World {
     }
 
     /// Appends an event of a user.
-    pub(super) async fn append(&self, user: &str) -> Position {
+    pub(crate) async fn append(&self, user: &str) -> Position {
         self.append_type("user.updated", user).await
     }
 
@@ -162,6 +164,7 @@ impl World {
         };
         let (definition, selection) = (self.definition(), self.selection());
         let running = Running::new(name(), definition, selection, surroundings);
+        tokio::spawn(hand_on(log.watch(), running.clone()));
         Gateway {
             log,
             running,
@@ -193,6 +196,19 @@ impl World {
     /// Retention removes everything up to here.
     pub(super) fn trim(&self, through: Position) {
         self.trimmed.store(through.number(), Ordering::Relaxed);
+    }
+}
+
+/// Hands changes of the state on, as a gateway does for all its subscriptions.
+async fn hand_on(mut changes: broadcast::Receiver<Changed>, running: Running) {
+    let cell = format!("state/{}", name());
+    loop {
+        match changes.recv().await {
+            Ok(changed) if *changed.name == *cell => running.note_changed(changed.revision),
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => running.note_changed(None),
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 

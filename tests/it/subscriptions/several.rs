@@ -8,17 +8,19 @@ use clerkcast::event::UnixMillis;
 use clerkcast::fanout::{self, Fanout, Start};
 use clerkcast::log::{Cells as _, Change};
 use clerkcast::subscriptions::{
-    self, AskedSettings, Clock, Error, Limits, Metrics, Name, Receive, ReceiveOptions, Settings,
-    StreamFrame, Subscriptions, Surroundings, WorkerStream,
+    self, AckId, AskedSettings, Clock, Error, Limits, Metrics, Name, Outcome, Receive,
+    ReceiveOptions, Report, Settings, StreamFrame, Subscriptions, Surroundings, WorkerStream,
 };
 use prometheus_client::registry::Registry;
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{PATIENCE, eventually};
 use crate::memory_log::{Memory, MemoryLog};
 use crate::steps::faulty::{Faults, FaultyLog};
+use crate::steps::world::World;
 
 /// A gateway, as far as subscriptions are concerned.
 struct Gateway {
@@ -118,6 +120,13 @@ async fn next(worker: &mut WorkerStream) -> Result<StreamFrame, Error> {
     next.expect("in time").expect("no end")
 }
 
+async fn delivered(worker: &mut WorkerStream) -> AckId {
+    match next(worker).await.expect("no error") {
+        StreamFrame::Delivery(delivery) => delivery.grant.ack_id,
+        frame => panic!("{frame:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_gateway_changes_the_others_obey() {
     let log = Arc::new(MemoryLog::open(Memory::default(), None, None));
@@ -147,6 +156,46 @@ async fn what_one_gateway_changes_the_others_obey() {
     assert!(matches!(ended, Error::Deleted(_)), "{ended:?}");
     let reports = one.subscriptions.acknowledge(&one.caller, &crm, Vec::new());
     assert!(matches!(reports.await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_one_gateway_reaches_the_others_by_one_watch_of_each() {
+    let world = World::new(Settings::default());
+    let [one, other] = [(); 2].map(|()| Gateway::start(&world.log, 100));
+    let mut workers = Vec::new();
+    for name in ["crm", "crm-eu", "crm-us"] {
+        one.create(name).await.expect("created");
+        let mut worker = one.receive(name).await;
+        let first = next(&mut worker).await.expect("no error");
+        assert!(matches!(first, StreamFrame::Started(..)), "{first:?}");
+        workers.push(worker);
+    }
+    for _ in 0..2 {
+        world.append("user_1").await;
+    }
+    // The second waits for the first, of each subscription.
+    let mut held = Vec::new();
+    for worker in &mut workers {
+        let ack_id = delivered(worker).await;
+        held.push((worker.name().clone(), ack_id));
+    }
+    let began = Instant::now();
+    for (name, ack_id) in held {
+        let report = Report {
+            ack_id,
+            outcome: Outcome::Done,
+            reason: String::new(),
+        };
+        let caller = &other.caller;
+        let acknowledged = other.subscriptions.acknowledge(caller, &name, vec![report]);
+        assert_eq!(acknowledged.await.expect("stored"), []);
+    }
+    for worker in &mut workers {
+        assert_eq!(delivered(worker).await.position.number(), 2);
+    }
+    // Without the hint, the states would be read again after 5 s.
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!((one.log.watches(), other.log.watches()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
