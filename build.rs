@@ -5,7 +5,10 @@
 //! server trait of each service, without the methods of [`OWN_BODY`]; and the names and
 //! numbers of the proto files that the code needs, as constants (`names.rs`).
 //!
-//! It also records how SQLite is compiled.
+//! It also records how SQLite is compiled, and of which commit the build is.
+
+#[path = "build/commit.rs"]
+mod commit;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -85,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(false)
         .compile_fds(descriptors)?;
     record_fdatasync();
-    Ok(())
+    record_commit()
 }
 
 /// Sets `sqlite_fdatasync` if SQLite is compiled to call fdatasync. `.cargo/config.toml` sees
@@ -98,6 +101,23 @@ fn record_fdatasync() {
     if flags.any(|flag| matches!(flag, "-DHAVE_FDATASYNC" | "-DHAVE_FDATASYNC=1")) {
         println!("cargo::rustc-cfg=sqlite_fdatasync");
     }
+}
+
+/// Sets `CLERKCAST_BUILD_COMMIT` to the commit: `CLERKCAST_COMMIT` where that is set, else what
+/// git knows in a release build, else `unknown`.
+fn record_commit() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build/commit.rs");
+    println!("cargo::rerun-if-env-changed=CLERKCAST_COMMIT");
+    let given = std::env::var("CLERKCAST_COMMIT").ok();
+    let package = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
+    let is_release = std::env::var("PROFILE")? == "release";
+    let found = commit::find(given.as_deref(), &package, is_release);
+    for file in found.files {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
+    let commit = found.commit.as_deref().unwrap_or("unknown");
+    println!("cargo::rustc-env=CLERKCAST_BUILD_COMMIT={commit}");
+    Ok(())
 }
 
 /// All `.proto` files below `directory`, sorted.

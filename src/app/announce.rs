@@ -7,10 +7,9 @@ use std::time::Duration;
 use super::config::LogConfig;
 use super::open::{Addresses, Gateway};
 use crate::access::{AccessConfig, audit};
+use crate::telemetry;
 use crate::webhook::{self, Source};
 
-/// The commit that this binary was built from.
-const COMMIT: Option<&str> = option_env!("CLERKCAST_COMMIT");
 /// The embedded log's file.
 const DATABASE: &str = "clerkcast.db";
 
@@ -76,8 +75,8 @@ async fn announce_start(gateway: &Gateway, file: Option<&Path>) {
     });
     let (retain_for, retain_bytes) = config.log.retention();
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        commit = COMMIT.unwrap_or("unknown"),
+        version = telemetry::VERSION,
+        commit = telemetry::COMMIT,
         config = file.map(|file| display(file.display())),
         log,
         data_dir = data_dir.map(|directory| display(directory.display())),

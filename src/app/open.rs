@@ -72,6 +72,7 @@ impl Gateway {
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         clerk::build_tables();
         let mut registry = Registry::with_prefix("clerkcast");
+        telemetry::register_build(&mut registry);
         telemetry::register_panics(&mut registry);
         let net_metrics = net::Metrics::register(&mut registry);
         let log_metrics = log::Metrics::register(&mut registry);

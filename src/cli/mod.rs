@@ -30,6 +30,8 @@ mod work;
 
 use clap::{Parser, Subcommand};
 
+use crate::telemetry;
+
 pub use failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -48,7 +50,7 @@ Exit codes: 0 success, 1 failure, 2 the command line or configuration is wrong, 
 /// A gRPC event-distribution gateway for Clerk: verified webhooks in, one durable
 /// ordered log, typed protobuf streams out.
 #[derive(Debug, Parser)]
-#[command(name = "clerkcast", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "clerkcast", version = telemetry::VERSION_AND_COMMIT, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+pub use super::optional_gauge::OptionalGauge;
+
 /// The name of a metric. The unit that it is declared with, if any, is appended to it.
 #[derive(Clone, Debug)]
 pub struct Name {
@@ -39,6 +41,11 @@ pub fn counter(registry: &mut Registry, name: impl Into<Name>, help: &str) -> Co
 /// Declares a number that rises and falls.
 pub fn gauge(registry: &mut Registry, name: impl Into<Name>, help: &str) -> Gauge {
     declare(registry, name, help, Gauge::default())
+}
+
+/// Declares a number that may be absent.
+pub fn optional_gauge(registry: &mut Registry, name: impl Into<Name>, help: &str) -> OptionalGauge {
+    declare(registry, name, help, OptionalGauge::default())
 }
 
 /// Declares a distribution over `buckets`, each given by its upper bound.
