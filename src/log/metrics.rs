@@ -11,7 +11,14 @@ use prometheus_client::registry::Registry;
 
 use super::cells::Swapped;
 use super::error::AppendError;
-use crate::telemetry::metrics::{counter, family, gauge, histogram};
+use crate::event::UnixMillis;
+use crate::event::numbers::saturating;
+use crate::telemetry::metrics::{OptionalGauge, counter, family, gauge, histogram, optional_gauge};
+
+const STORED: &str = "stored";
+const CONFLICT: &str = "conflict";
+const FAILED: &str = "failed";
+const SWAP_OUTCOMES: [&str; 3] = [STORED, CONFLICT, FAILED];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -34,9 +41,15 @@ pub struct Metrics {
     pub(super) records: Gauge,
     pub(super) tail_position: Gauge,
     pub(super) writable: Gauge,
-    pub(super) wal_bytes: Gauge,
-    pub(super) file_bytes: Gauge,
+    pub(super) wal_bytes: OptionalGauge,
+    pub(super) file_bytes: OptionalGauge,
     pub(super) used_bytes: Gauge,
+    pub(super) data_dir_free_bytes: OptionalGauge,
+    pub(super) data_dir_size_bytes: OptionalGauge,
+    oldest: OptionalGauge,
+    newest: OptionalGauge,
+    retain_seconds: Gauge,
+    retain_bytes: Gauge,
     pub(super) segments: Gauge,
     pub(super) unsealed_records: Gauge,
     pub(super) segment_build_seconds: Histogram,
@@ -45,8 +58,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the log's metrics.
+    /// Registers the log's metrics. Each outcome counts from 0.
     pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::declare(registry);
+        for outcome in SWAP_OUTCOMES {
+            let label = OutcomeLabel { outcome };
+            metrics.cell_swaps.get_or_create(&label).inc_by(0);
+        }
+        metrics
+    }
+
+    fn declare(registry: &mut Registry) -> Self {
         Self {
             committed: counter(registry, "log_committed_events", "Events made durable"),
             commit_seconds: histogram(
@@ -87,12 +109,12 @@ impl Metrics {
                 "log_writable",
                 "1 while the log takes writes, else 0",
             ),
-            wal_bytes: gauge(
+            wal_bytes: optional_gauge(
                 registry,
                 "log_wal_bytes",
                 "Bytes of the embedded log's WAL on disk, beside its file",
             ),
-            file_bytes: gauge(
+            file_bytes: optional_gauge(
                 registry,
                 "log_file_bytes",
                 "Bytes of the embedded log's file on disk, free pages included",
@@ -101,6 +123,36 @@ impl Metrics {
                 registry,
                 "log_used_bytes",
                 "Bytes that the log's events take up, which retention compares with its limit",
+            ),
+            data_dir_free_bytes: optional_gauge(
+                registry,
+                "data_dir_free_bytes",
+                "Bytes that the gateway may still write to the file system of its data directory",
+            ),
+            data_dir_size_bytes: optional_gauge(
+                registry,
+                "data_dir_size_bytes",
+                "Size of that file system",
+            ),
+            oldest: optional_gauge(
+                registry,
+                "log_oldest_timestamp_seconds",
+                "When the oldest event was received, in Unix time; absent while the log is empty",
+            ),
+            newest: optional_gauge(
+                registry,
+                "log_newest_timestamp_seconds",
+                "When the newest event was received, in Unix time; absent while the log is empty",
+            ),
+            retain_seconds: gauge(
+                registry,
+                "log_retain_seconds",
+                "Age at which retention removes events; 0 without a limit",
+            ),
+            retain_bytes: gauge(
+                registry,
+                "log_retain_bytes",
+                "Bytes of events beyond which retention removes the oldest; 0 without a limit",
             ),
             segments: gauge(
                 registry,
@@ -132,12 +184,27 @@ impl Metrics {
         }
     }
 
+    /// Notes what retention leaves.
+    pub(super) fn note_retention(&self, retain_for: Option<Duration>, retain_bytes: Option<u64>) {
+        let seconds = retain_for.unwrap_or_default().as_secs();
+        self.retain_seconds.set(saturating(seconds));
+        let bytes = retain_bytes.unwrap_or_default();
+        self.retain_bytes.set(saturating(bytes));
+    }
+
+    /// Notes when the oldest and the newest event were received; none where there is no event.
+    pub(super) fn note_ends(&self, ends: Option<(UnixMillis, UnixMillis)>) {
+        let seconds = |time: UnixMillis| time.milliseconds().div_euclid(1000);
+        self.oldest.set(ends.map(|(oldest, _)| seconds(oldest)));
+        self.newest.set(ends.map(|(_, newest)| seconds(newest)));
+    }
+
     /// Notes the answer to a swap of cells, and how long it took.
     pub(super) fn note_swap(&self, swapped: &Result<Swapped, AppendError>, took: Duration) {
         let outcome = match swapped {
-            Ok(Swapped::Stored(_)) => "stored",
-            Ok(Swapped::Conflict(_)) => "conflict",
-            Err(_) => "failed",
+            Ok(Swapped::Stored(_)) => STORED,
+            Ok(Swapped::Conflict(_)) => CONFLICT,
+            Err(_) => FAILED,
         };
         self.cell_swaps
             .get_or_create(&OutcomeLabel { outcome })

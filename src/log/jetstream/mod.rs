@@ -138,6 +138,10 @@ impl JetStreamLog {
             closed: CancellationToken::new(),
             metrics,
         });
+        let limits = &shared.config;
+        shared
+            .metrics
+            .note_retention(limits.retain_for, limits.retain_bytes);
         shared.note_state(&info.state);
         let last = shared.read_last().await?;
         if let Err(error) = monitor::count(&shared).await {

@@ -108,6 +108,11 @@ impl Shared {
         published.trim(Position::new(state.first_sequence.saturating_sub(1)), &[]);
         published.note_record_count(state.messages);
         self.metrics.used_bytes.set(saturating(state.bytes));
+        let oldest = millis(state.first_timestamp.unix_timestamp_nanos());
+        let newest = self.bounds().last_receive_time;
+        let has_records = state.messages > 0;
+        self.metrics
+            .note_ends(has_records.then_some((oldest, newest)));
     }
 
     /// Asks the stream's leader where it begins and ends. Returns the end.

@@ -214,7 +214,8 @@ impl Checkpoints {
     /// one had made the WAL take.
     pub(super) fn note_second(&mut self, connection: &Connection, shared: &Shared) {
         let result = checkpoint(connection, Mode::Noop).and_then(|wal| {
-            let is_large = shared.metrics.wal_bytes.get() > WAL_BYTES_MAX;
+            let wal_bytes = shared.metrics.wal_bytes.get();
+            let is_large = wal_bytes.is_some_and(|bytes| bytes > WAL_BYTES_MAX);
             if is_large && wal.left() <= LEFT_PAGES_MAX {
                 self.truncate(connection, shared)?;
             }

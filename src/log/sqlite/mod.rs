@@ -152,6 +152,7 @@ impl SqliteLog {
             metrics,
         });
         shared.note_index();
+        shared.note_retention();
         let to_writer = commands.clone();
         let nudge = move || {
             // A full queue means that the next batch asks again.
@@ -317,6 +318,8 @@ impl Keep for SqliteLog {
         let mut config = self.shared.config();
         config.retain_for = retain_for;
         config.retain_bytes = retain_bytes;
+        drop(config);
+        self.shared.note_retention();
     }
 
     fn apply_retention(&self) -> BoxFuture<'_, Result<(), AppendError>> {

@@ -107,6 +107,14 @@ impl Shared {
         self.show_index(&index);
     }
 
+    /// Shows the limits of retention that are in force.
+    pub(super) fn note_retention(&self) {
+        // Held until they are shown, so that no older ones are shown after them.
+        let config = self.config();
+        self.metrics
+            .note_retention(config.retain_for, config.retain_bytes);
+    }
+
     /// Notes what the index has and what it has not.
     pub(super) fn note_index(&self) {
         // Held until it is shown, so that none that is older is shown after it.

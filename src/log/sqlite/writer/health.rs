@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rustix::fs::StatVfs;
 
 use crate::event::numbers::saturating;
 use crate::log::error::AppendError;
@@ -71,7 +72,10 @@ impl Health {
         } else {
             checkpoints.note_second(connection, shared);
         }
-        note_used_bytes(connection, shared);
+        if let Err(error) = note_contents(connection, shared) {
+            tracing::debug!(%error, "cannot see what the log holds");
+        }
+        note_disk(shared);
         let interval = match shared.refusal() {
             Some(_) => PROBE_INTERVAL,
             None => LOOK_INTERVAL,
@@ -85,8 +89,9 @@ impl Health {
             return Err(error);
         }
         let sizes = self.files.check().map_err(|file| shared.fail_moved(file))?;
-        shared.metrics.file_bytes.set(saturating(sizes.database));
-        shared.metrics.wal_bytes.set(saturating(sizes.wal));
+        let metrics = &shared.metrics;
+        metrics.file_bytes.set(Some(saturating(sizes.database)));
+        metrics.wal_bytes.set(Some(saturating(sizes.wal)));
         Ok(())
     }
 
@@ -119,11 +124,25 @@ impl Health {
     }
 }
 
-fn note_used_bytes(connection: &Connection, shared: &Shared) {
-    match reader::used_bytes(connection) {
-        Ok(used) => {
-            shared.metrics.used_bytes.set(saturating(used));
-        }
-        Err(error) => tracing::debug!(%error, "cannot see how much of the log is in use"),
-    }
+fn note_contents(connection: &Connection, shared: &Shared) -> rusqlite::Result<()> {
+    let used = reader::used_bytes(connection)?;
+    let oldest = reader::oldest_receive_time(connection)?;
+    let newest = shared.bounds().last_receive_time;
+    shared.metrics.used_bytes.set(saturating(used));
+    shared
+        .metrics
+        .note_ends(oldest.map(|oldest| (oldest, newest)));
+    Ok(())
+}
+
+fn note_disk(shared: &Shared) {
+    let data_dir = shared.config().data_dir.clone();
+    let disk = rustix::fs::statvfs(&data_dir).ok();
+    let bytes = |blocks: fn(&StatVfs) -> u64| {
+        let disk = disk.as_ref()?;
+        Some(saturating(blocks(disk).saturating_mul(disk.f_frsize)))
+    };
+    let metrics = &shared.metrics;
+    metrics.data_dir_free_bytes.set(bytes(|disk| disk.f_bavail));
+    metrics.data_dir_size_bytes.set(bytes(|disk| disk.f_blocks));
 }
