@@ -36,6 +36,8 @@ pub struct Decoded {
     /// The encoded `Event`, without `receive_time` and `payload_json`. The encoder of frames
     /// adds them: the former is not known here, and not every subscriber wants the latter.
     pub event: Bytes,
+    /// When the event occurred, if the body says so.
+    pub occur_time: Option<UnixMillis>,
     /// Where the body departs from the proto files.
     pub drift: Vec<Drift>,
 }
@@ -72,6 +74,7 @@ pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
         None => transcoder.note(root("body"), DriftKind::UnexpectedValue),
     }
 
+    let occur_time = event.occur_time.as_ref().map(UnixMillis::from);
     event.user_id = attributes.user_id.unwrap_or_default();
     event.organization_id = attributes.organization_id.unwrap_or_default();
     event.session_id = attributes.session_id.unwrap_or_default();
@@ -91,6 +94,7 @@ pub fn decode(envelope: Envelope<'_>, body: &[u8]) -> Decoded {
             object_id: known(event.object_id),
         },
         event: encoded.freeze(),
+        occur_time,
         drift: transcoder.drift,
     }
 }

@@ -273,7 +273,8 @@ impl Target {
                 Page::Events(events),
             ) => {
                 let appends = events.into_iter().map(|event| {
-                    let append: Append<'_> = Box::pin(intake.submit(event));
+                    let submitting = intake.submit(event);
+                    let append: Append<'_> = Box::pin(async { Ok(submitting.await?.appended) });
                     append
                 });
                 append_all(appends, *appends_max, report).await

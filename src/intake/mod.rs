@@ -90,6 +90,15 @@ impl Pins {
     }
 }
 
+/// What became of an event that was taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// What the log did with it.
+    pub appended: Appended,
+    /// When it occurred, if its body says so.
+    pub occur_time: Option<UnixMillis>,
+}
+
 /// Decodes events and appends them to the log; clones share it.
 #[derive(Clone, Debug)]
 pub struct Intake {
@@ -109,7 +118,7 @@ impl Intake {
     ///
     /// # Errors
     /// When the body is of another instance, or the log does not take it.
-    pub async fn accept(&self, submission: Submission) -> Result<Appended, Error> {
+    pub async fn accept(&self, submission: Submission) -> Result<Accepted, Error> {
         self.submit(submission).await
     }
 
@@ -118,7 +127,7 @@ impl Intake {
     pub fn submit(
         &self,
         submission: Submission,
-    ) -> impl Future<Output = Result<Appended, Error>> + Send + use<'_> {
+    ) -> impl Future<Output = Result<Accepted, Error>> + Send + use<'_> {
         let envelope = clerk::Envelope {
             id: &submission.id,
             source: &submission.source,
@@ -143,7 +152,10 @@ impl Intake {
             if appended != Appended::Duplicate {
                 self.metrics.count_drift(event_type, &decoded.drift);
             }
-            Ok(appended)
+            Ok(Accepted {
+                appended,
+                occur_time: decoded.occur_time,
+            })
         }
     }
 }
@@ -240,7 +252,10 @@ mod tests {
         let body = r#"{"type":"user.deleted","data":{"id":"user_1"},"new_field":1}"#;
         for appended in [Appended::Committed(Position::new(1)), Appended::Duplicate] {
             let accepted = intake.accept(submission("default", "msg_1", body)).await;
-            assert_eq!(accepted.ok(), Some(appended));
+            assert_eq!(
+                accepted.map(|accepted| accepted.appended).ok(),
+                Some(appended)
+            );
         }
         let mut text = String::new();
         encode(&mut text, &registry).expect("encodes");

@@ -1,15 +1,17 @@
 //! What the webhook side counts.
 
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::response::Refusal;
+use super::response::{Receipt, Refusal};
 use crate::event::UnixMillis;
-use crate::telemetry::metrics::{counter, family, gauge, histogram};
+use crate::telemetry::metrics::{counter, family, gauge, histograms};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabel {
@@ -22,22 +24,85 @@ struct RejectedLabel {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// From 250 µs to 8 s.
+#[derive(Clone, Copy, Debug)]
+struct AnswerBuckets;
+
+impl MetricConstructor<Histogram> for AnswerBuckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(exponential_buckets(0.000_25, 2.0, 16))
+    }
+}
+
+/// Around what Svix's attempts wait: seconds, minutes, and up to the 28 h of its schedule.
+#[derive(Clone, Copy, Debug)]
+struct AgeBuckets;
+
+impl MetricConstructor<Histogram> for AgeBuckets {
+    fn new_metric(&self) -> Histogram {
+        const MINUTE: f64 = 60.0;
+        const HOUR: f64 = 60.0 * MINUTE;
+        let seconds = [0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+        let longer = [1.0, 5.0, 30.0].map(|minutes| minutes * MINUTE);
+        let longest = [2.0, 8.0, 28.0].map(|hours| hours * HOUR);
+        Histogram::new(seconds.into_iter().chain(longer).chain(longest))
+    }
+}
+
+/// The time to an answer, by what the answer is.
+#[derive(Clone, Debug)]
+struct AnswerSeconds {
+    accepted: Histogram,
+    duplicate: Histogram,
+    rejected: Histogram,
+    unavailable: Histogram,
+}
+
+impl AnswerSeconds {
+    fn register(registry: &mut Registry) -> Self {
+        let by_outcome = histograms(
+            registry,
+            ("webhook_answer", Unit::Seconds),
+            "Time from the headers of a delivery to its answer, by outcome: accepted, duplicate, rejected, unavailable (503)",
+            AnswerBuckets,
+        );
+        let of = |outcome| by_outcome.get_or_create_owned(&OutcomeLabel { outcome });
+        Self {
+            accepted: of("accepted"),
+            duplicate: of("duplicate"),
+            rejected: of("rejected"),
+            unavailable: of("unavailable"),
+        }
+    }
+}
+
 /// The metrics of one source's accepted deliveries, so that counting one looks up nothing.
 #[derive(Debug)]
 pub(super) struct SourceMetrics {
     accepted: Counter,
     duplicates: Counter,
     last_accepted: Gauge,
+    event_age: Histogram,
 }
 
 impl SourceMetrics {
-    pub(super) fn count_accepted(&self, duplicate: bool) {
-        if duplicate {
-            self.duplicates.inc();
-            return;
-        }
+    /// A delivery was accepted for the first time, this long after Clerk says that the event
+    /// occurred.
+    pub(super) fn count_accepted(&self, event_age: Option<Duration>) {
         self.accepted.inc();
         self.note_accepted();
+        if let Some(age) = event_age {
+            self.event_age.observe(age.as_secs_f64());
+        }
+    }
+
+    pub(super) fn count_duplicate(&self) {
+        self.duplicates.inc();
     }
 
     fn note_accepted(&self) {
@@ -50,12 +115,13 @@ impl SourceMetrics {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(super) received: Counter,
-    pub(super) answer_seconds: Histogram,
+    answer_seconds: AnswerSeconds,
     pub(super) in_flight_bytes: Gauge,
     pub(super) not_found: Counter,
     accepted: Family<SourceLabel, Counter>,
     duplicates: Family<SourceLabel, Counter>,
     last_accepted: Family<SourceLabel, Gauge>,
+    event_age: Family<SourceLabel, Histogram, AgeBuckets>,
     rejected: Family<RejectedLabel, Counter>,
 }
 
@@ -68,12 +134,7 @@ impl Metrics {
                 "webhook_received",
                 "Deliveries received, whatever became of them",
             ),
-            answer_seconds: histogram(
-                registry,
-                ("webhook_answer", Unit::Seconds),
-                "Time from the headers of a delivery to its answer",
-                exponential_buckets(0.000_25, 2.0, 16),
-            ),
+            answer_seconds: AnswerSeconds::register(registry),
             in_flight_bytes: gauge(
                 registry,
                 ("webhook_in_flight", Unit::Bytes),
@@ -93,6 +154,12 @@ impl Metrics {
                 registry,
                 "webhook_last_accepted_timestamp_seconds",
                 "When a source last delivered an event, in Unix time, or when the gateway started; alert on its age",
+            ),
+            event_age: histograms(
+                registry,
+                ("webhook_event_age", Unit::Seconds),
+                "Time from when an event occurred, as Clerk says, to its first accepted delivery, by source",
+                AgeBuckets,
             ),
             rejected: family(
                 registry,
@@ -119,6 +186,7 @@ impl Metrics {
             accepted: self.accepted.get_or_create_owned(&label),
             duplicates: self.duplicates.get_or_create_owned(&label),
             last_accepted: self.last_accepted.get_or_create_owned(&label),
+            event_age: self.event_age.get_or_create_owned(&label),
         };
         metrics.note_accepted();
         self.expect_reasons(source);
@@ -139,6 +207,18 @@ impl Metrics {
             let label = RejectedLabel { source, reason };
             self.rejected.get_or_create(&label).inc_by(0);
         }
+    }
+
+    /// Notes how long an answer took.
+    pub(super) fn note_answer(&self, answer: &Result<Receipt, Refusal>, took: Duration) {
+        let by_outcome = &self.answer_seconds;
+        let seconds = match answer {
+            Ok(receipt) if receipt.duplicate => &by_outcome.duplicate,
+            Ok(_) => &by_outcome.accepted,
+            Err(refusal) if refusal.is_temporary() => &by_outcome.unavailable,
+            Err(_) => &by_outcome.rejected,
+        };
+        seconds.observe(took.as_secs_f64());
     }
 
     pub(super) fn count_refused(&self, source: Option<&str>, refusal: &Refusal) {

@@ -172,10 +172,7 @@ async fn receive(
     let started = Instant::now();
     receiver.metrics.received.inc();
     let result = receiver.accept(&source, &peer, &headers, &mut body).await;
-    receiver
-        .metrics
-        .answer_seconds
-        .observe(started.elapsed().as_secs_f64());
+    receiver.metrics.note_answer(&result, started.elapsed());
     match result {
         Ok(receipt) => {
             tracing::debug!(
@@ -219,8 +216,15 @@ impl Receiver {
         peer.trust.grant();
         let id = verified.id.clone();
         let submission = verified.into_submission(source);
-        let duplicate = self.intake.accept(submission).await? == Appended::Duplicate;
-        metrics.count_accepted(duplicate);
+        let receive_time = submission.receive_time;
+        let accepted = self.intake.accept(submission).await?;
+        let duplicate = accepted.appended == Appended::Duplicate;
+        if duplicate {
+            metrics.count_duplicate();
+        } else {
+            let age = accepted.occur_time.map(|time| receive_time.since(time));
+            metrics.count_accepted(age);
+        }
         Ok(Receipt { id, duplicate })
     }
 

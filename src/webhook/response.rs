@@ -130,6 +130,13 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether the sender should try again: it is answered 503.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.status() == StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error {
@@ -159,7 +166,7 @@ impl IntoResponse for Refusal {
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.is_temporary() {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             headers.insert(header::RETRY_AFTER, seconds);
         }

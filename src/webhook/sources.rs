@@ -125,15 +125,15 @@ mod tests {
             (has_age, (0..9).find(|number| count(*number)))
         };
         let on_its_way = look_up().expect("accepted");
-        on_its_way.count_accepted(false);
+        on_its_way.count_accepted(None);
         sources.replace(&[source("eu"), source("us")]);
-        look_up().expect("accepted").count_accepted(false);
+        look_up().expect("accepted").count_accepted(None);
         assert_eq!(shown(), (true, Some(2)));
         sources.replace(&[source("us")]);
-        on_its_way.count_accepted(false);
+        on_its_way.count_accepted(None);
         assert_eq!(shown(), (false, Some(3)));
         sources.replace(&[source("eu")]);
-        look_up().expect("accepted").count_accepted(false);
+        look_up().expect("accepted").count_accepted(None);
         assert_eq!(shown(), (true, Some(4)));
     }
 }
