@@ -42,6 +42,17 @@ pub struct AccessConfig {
     pub anonymous: Option<Policy>,
 }
 
+impl AccessConfig {
+    /// The names of all, [`ANONYMOUS`] among them where such callers are let in.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let principals = self.principals.iter();
+        let anonymous = self.anonymous.as_ref().map(|_| ANONYMOUS);
+        principals
+            .map(|principal| principal.name.as_str())
+            .chain(anonymous)
+    }
+}
+
 /// What a caller shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Credentials<'a> {

@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 
 use super::certificates::Certificates;
 use crate::access::Access;
+use crate::doors::grpc;
 use crate::event::UnixMillis;
 use crate::fanout::Fanout;
 use crate::log::Keep;
@@ -21,6 +22,7 @@ pub struct Controls {
     pub(super) sources: webhook::Sources,
     pub(super) fanout: Fanout,
     pub(super) log: Arc<dyn Keep>,
+    pub(super) grpc_metrics: grpc::Metrics,
     pub(super) metrics: Metrics,
 }
 

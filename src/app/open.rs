@@ -44,7 +44,6 @@ pub struct Gateway {
     pub(super) webhook_metrics: webhook::Metrics,
     pub(super) intake: Intake,
     pub(super) access_metrics: access::Metrics,
-    pub(super) grpc_metrics: grpc::Metrics,
     pub(super) feed: JoinHandle<()>,
     pub(super) subscriptions: Subscriptions,
     /// Keeps what is known of subscriptions up to date.
@@ -122,8 +121,12 @@ impl Gateway {
             ),
             fanout,
             log: log.clone(),
+            grpc_metrics: grpc::Metrics::register(&mut registry),
             metrics: controls::Metrics::register(&mut registry),
         };
+        controls
+            .grpc_metrics
+            .expect_principals(config.access.names());
         let intake = Intake::new(log.clone(), pins, intake_metrics);
         Ok(Self {
             http: Listener::new("http", http, http_limits, net_metrics.clone()).with_tls(http_tls),
@@ -131,7 +134,6 @@ impl Gateway {
             admin: Listener::new("admin", admin, ops::limits(), net::Metrics::default()),
             log,
             access_metrics: access::Metrics::register(&mut registry),
-            grpc_metrics: grpc::Metrics::register(&mut registry),
             registry,
             controls,
             webhook_metrics,

@@ -126,6 +126,9 @@ impl Reload {
         controls.fanout.set_sources(names);
         controls.sources.replace(&latter.sources.sources);
         let widened = widened(&self.in_force.access, &latter.access);
+        controls
+            .grpc_metrics
+            .expect_principals(latter.access.names());
         let replacement = controls.access.replace(latter.access.clone());
         for renewal in renewals {
             renewal.put_in_force();

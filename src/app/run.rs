@@ -54,6 +54,7 @@ impl Gateway {
             certificates,
             sources,
             fanout,
+            grpc_metrics,
             ..
         } = self.controls;
         let webhooks = webhook::router(
@@ -66,7 +67,7 @@ impl Gateway {
         let services = grpc::Services {
             api: Api::new(fanout.clone(), subscriptions.clone()),
             guard: Guard::new(access, self.access_metrics),
-            metrics: self.grpc_metrics,
+            metrics: grpc_metrics,
             health: self.config.doors.health,
             reflection: self.config.doors.reflection,
         };

@@ -1,7 +1,7 @@
 //! The front of every service: who calls, how long its call may live, and a trace of
 //! what is refused.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -50,19 +50,24 @@ impl Front {
                 Ok(principal) => Some(principal),
                 Err(status) => {
                     refusals.count_unknown(&status);
+                    self.calls.count(request.uri().path(), status.code());
                     return Box::pin(std::future::ready(status.into_http()));
                 }
             },
         };
         let method = request.uri().path().to_owned();
-        let call = Call::open(&self.calls, connection, principal.clone(), kind(&method));
+        let kind = kind(&method);
+        let call = Call::open(&self.calls, connection, principal.clone(), kind, &method);
         let service = service.clone();
         Box::pin(async move {
             let asked = OnceLock::new();
             let peer = auth::peer(request.extensions());
-            let answer = call.answer(request, &asked, &service);
+            let answer = Arc::clone(&call).answer(request, &asked, &service);
             let response = answer.await.unwrap_or_else(Status::into_http);
             let status = Status::from_header_map(response.headers());
+            if let Some(status) = &status {
+                call.note_end(status.code());
+            }
             if let (Some(status), Some(principal)) = (status, &principal)
                 && status.code() != Code::Ok
             {
@@ -77,6 +82,7 @@ impl Front {
     /// that was built for another version.
     pub(super) fn refuse_unknown(&self, request: &Request<Body>) -> Response<Body> {
         let status = status::render(Problem::no_such_method());
+        self.calls.count(request.uri().path(), status.code());
         if let Ok(principal) = auth::authenticate(&self.guard, request) {
             let peer = auth::peer(request.extensions());
             let method = request.uri().path();

@@ -10,6 +10,7 @@
 mod auth;
 mod body;
 mod calls;
+mod code;
 mod dispatch;
 mod exposure;
 mod flood;

@@ -8,6 +8,7 @@ use prost::Message as _;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
+use super::code::code_name;
 use super::metrics::Metrics;
 use super::path::service_of;
 use crate::access::{Principal, audit};
@@ -109,28 +110,4 @@ fn what_was_asked(method: &str, asked: &[u8]) -> String {
         _ => return String::new(),
     };
     shown.unwrap_or_else(|_| "(not a request)".to_owned())
-}
-
-/// A code as gRPC's documents write it.
-fn code_name(code: tonic::Code) -> &'static str {
-    use tonic::Code;
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

@@ -13,16 +13,18 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 use super::connection::{self, Open, WAIT_MAX};
 use super::content::{self, Answer, Content};
 use super::kind::Kind;
+use super::outcome::Outcome;
 use super::shared::{Calls, SIDE_STREAMS_MAX, Unread};
 use super::{message, timeout};
 use crate::access::Principal;
 use crate::api::{Problem, oversized};
+use crate::doors::grpc::code::code_of;
 use crate::doors::grpc::exposure::{ExposedService, ServiceFn};
 use crate::doors::grpc::metrics::Unsent;
 use crate::doors::grpc::status;
@@ -54,6 +56,7 @@ pub(crate) struct Call {
     answered: Notify,
     /// Cancelled when an answer must give way to others.
     gives_way: Arc<CancellationToken>,
+    outcome: Outcome,
 }
 
 /// How the gateway ends a call.
@@ -66,12 +69,14 @@ pub(super) enum Ending {
 }
 
 impl Call {
-    /// Opens a call, whose stream the executor of its connection runs next.
+    /// Opens a call of the method at `path`, whose stream the executor of its connection runs
+    /// next.
     pub(crate) fn open(
         calls: &Calls,
         connection: &ConnectionCalls,
         principal: Option<Principal>,
         kind: Kind,
+        path: &str,
     ) -> Arc<Self> {
         let call = Arc::new(Self {
             calls: calls.clone(),
@@ -87,6 +92,7 @@ impl Call {
             taken: OnceLock::new(),
             answered: Notify::new(),
             gives_way: Arc::default(),
+            outcome: Outcome::new(calls.shared.metrics.calls(path)),
         });
         connection.hand_over(&call);
         call
@@ -298,6 +304,11 @@ impl Call {
         status::render(api.draining(self.principal.as_ref()))
     }
 
+    /// Notes the code that its answer ends with.
+    pub(crate) fn note_end(&self, code: Code) {
+        self.outcome.note(code);
+    }
+
     /// Completes when the gateway ends the call.
     pub(super) async fn ended(&self) -> Ending {
         let not_read = async {
@@ -315,6 +326,9 @@ impl Call {
 
     /// Takes back what is not sent yet, and all that the call holds.
     pub(super) fn end(&self, ending: &Ending) {
+        if let Ending::Over(status) = ending {
+            self.note_end(status.code());
+        }
         let mut content = self.content();
         let unsent = match &*content {
             Content::Answer(_) | Content::Stream(_) => std::mem::take(&mut *content),
@@ -354,12 +368,36 @@ impl HttpBody for CallBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let call = &self.get_mut().call;
-        let mut content = call.content();
+        let polled = call.poll_content(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    call.note_end(code_of(trailers));
+                }
+            }
+            Poll::Ready(Some(Err(status))) => call.note_end(status.code()),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(*self.call.content(), Content::Nothing)
+    }
+}
+
+impl Call {
+    /// The next frame of the answer.
+    fn poll_content(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut content = self.content();
         if let Content::Stream(body) = &mut *content {
             let polled = Pin::new(body).poll_frame(context);
             // The policy may have ended while the frames were taken: what they hold may
             // have been committed after that.
-            let Some(status) = call.revoked() else {
+            let Some(status) = self.revoked() else {
                 return polled;
             };
             if polled.is_pending() {
@@ -368,7 +406,7 @@ impl HttpBody for CallBody {
             }
             *content = Content::End(content::trailers(&status));
         }
-        if let (Content::Answer(_), Some(status)) = (&*content, call.revoked()) {
+        if let (Content::Answer(_), Some(status)) = (&*content, self.revoked()) {
             *content = Content::End(content::trailers(&status));
         }
         let frame = match std::mem::take(&mut *content) {
@@ -383,9 +421,5 @@ impl HttpBody for CallBody {
             Content::Stream(_) | Content::Nothing => None,
         };
         Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(*self.call.content(), Content::Nothing)
     }
 }

@@ -21,6 +21,7 @@ mod executor;
 mod kind;
 mod ledger;
 mod message;
+mod outcome;
 mod shared;
 mod timeout;
 

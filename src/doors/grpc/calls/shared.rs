@@ -7,6 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Code;
 
 use super::ledger::Ledger;
 use crate::api::Api;
@@ -53,6 +54,11 @@ impl Calls {
                 running: TaskTracker::new(),
             }),
         }
+    }
+
+    /// Counts a call that ended before it was open.
+    pub(crate) fn count(&self, path: &str, code: Code) {
+        self.shared.metrics.calls(path).count(code);
     }
 
     /// Completes when every call has ended, or at most [`END_TIMEOUT`] after the drain began.
