@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use crate::event::{Cursor, UnixMillis};
-use crate::fanout::{OnExpired, Start};
+use crate::fanout::{OnExpired, Start, UNNAMED};
 use crate::filter::{Filter, KnownNames, Scope, Spec, Violation, Violations};
 use crate::proto::{ExpiredCursorPolicy, StartPosition};
 
@@ -21,8 +21,6 @@ const NANOS: RangeInclusive<i32> = 0..=999_999_999;
 const HEARTBEAT_MAX: Duration = Duration::from_secs(86_400);
 /// A name is shown in logs and as a metric's label.
 const NAME_BYTES_MAX: usize = 100;
-/// Easier to see in a log line than nothing.
-const UNNAMED: &str = "unnamed";
 
 /// Collects what is wrong.
 #[derive(Default)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::entry::Lag;
 use super::frame::Frame;
-use super::registry::Lag;
 use crate::access::Narrowed;
 use crate::event::Cursor;
 

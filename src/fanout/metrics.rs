@@ -9,21 +9,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::registry::{State, SubscriberView};
+use super::entry::State;
+use super::registry::Observed;
+use super::series::SubscriberSeries;
 use crate::event::numbers::saturating;
 use crate::telemetry::metrics::{counter, family, gauge, histogram};
-
-/// Names of subscribers shown in metrics; they are the subscribers' own words.
-const NAMES_MAX: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SubscriberLabel {
-    subscriber: String,
 }
 
 /// Why a subscriber's stream ended.
@@ -72,8 +66,7 @@ struct EndingLabel {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     subscribers: Family<StateLabel, Gauge>,
-    lag_events: Family<SubscriberLabel, Gauge>,
-    lag_seconds: Family<SubscriberLabel, Gauge>,
+    series: SubscriberSeries,
     ended: Family<EndingLabel, Counter>,
     filter_bytes: Gauge,
     pub(super) delivered: Counter,
@@ -91,16 +84,7 @@ impl Metrics {
                 "subscribers",
                 "Open subscriptions, by what they are doing",
             ),
-            lag_events: family(
-                registry,
-                "subscriber_lag_events",
-                "Positions between a subscriber and the end of the log; of subscribers that share a name, the one furthest behind",
-            ),
-            lag_seconds: family(
-                registry,
-                ("subscriber_lag", Unit::Seconds),
-                "Time between the newest event and the one that a subscriber has reached",
-            ),
+            series: SubscriberSeries::register(registry),
             ended: family(
                 registry,
                 "subscriptions_ended",
@@ -148,33 +132,16 @@ impl Metrics {
         self.ended.get_or_create(&EndingLabel { reason })
     }
 
-    pub(super) fn observe(&self, subscribers: &[SubscriberView], filter_bytes: usize) {
+    pub(super) fn observe(&self, observed: Observed, filter_bytes: usize) {
         self.filter_bytes.set(saturating(filter_bytes));
-        for state in [State::CatchingUp, State::Live] {
-            let count = subscribers
-                .iter()
-                .filter(|view| view.state == state)
-                .count();
-            let gauge = self.subscribers.get_or_create(&StateLabel {
-                state: state.name(),
-            });
+        for (state, count) in [
+            (State::CatchingUp, observed.catching_up),
+            (State::Live, observed.live),
+        ] {
+            let state = state.name();
+            let gauge = self.subscribers.get_or_create(&StateLabel { state });
             gauge.set(saturating(count));
         }
-        self.lag_events.clear();
-        self.lag_seconds.clear();
-        for view in subscribers.iter().take(NAMES_MAX) {
-            let label = SubscriberLabel {
-                subscriber: view.name.clone(),
-            };
-            let (events, seconds) = (view.lag.events, view.lag.time.as_secs());
-            raise(&self.lag_events.get_or_create(&label), saturating(events));
-            raise(&self.lag_seconds.get_or_create(&label), saturating(seconds));
-        }
-    }
-}
-
-fn raise(gauge: &Gauge, value: i64) {
-    if value > gauge.get() {
-        gauge.set(value);
+        self.series.show(observed.pairs);
     }
 }

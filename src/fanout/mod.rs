@@ -21,6 +21,7 @@
 #![warn(clippy::indexing_slicing)]
 
 mod control;
+mod entry;
 mod error;
 mod feed;
 mod frame;
@@ -37,6 +38,8 @@ mod records;
 mod registry;
 mod request;
 mod ring;
+mod roster;
+mod series;
 mod sink;
 mod start;
 mod subscriber;
@@ -58,6 +61,7 @@ use hub::Hub;
 use start::starting_position;
 
 pub use control::{Control, Delivery};
+pub use entry::{Lag, State, SubscriberView};
 pub use error::Error;
 pub use frame::{Encoding, Event, Frame, Payload, View, encoded_event, event_message};
 pub use hub::Config;
@@ -65,8 +69,8 @@ pub use metrics::Metrics;
 pub use names::known_names;
 pub use read::{EventPage, ListRequest};
 pub use records::{RecordBatch, RecordWalk};
-pub use registry::{Lag, State, SubscriberPage, SubscriberView};
-pub use request::{OnExpired, Request, Start};
+pub use registry::SubscriberPage;
+pub use request::{OnExpired, Request, Start, UNNAMED};
 pub use subscriber::Subscriber;
 pub use worker::WorkerPlace;
 
@@ -207,9 +211,15 @@ impl Fanout {
 
     /// Brings the gauges up to date.
     pub fn observe(&self) {
-        let filter_bytes = self.hub.waiters.filter_bytes();
-        let metrics = &self.hub.metrics;
-        metrics.observe(&self.subscribers(), filter_bytes);
+        let Hub {
+            registry,
+            waiters,
+            log,
+            metrics,
+            ..
+        } = &*self.hub;
+        let observed = registry.observe(log.bounds(), |number| waiters.caught_up_to(number));
+        metrics.observe(observed, waiters.filter_bytes());
     }
 
     /// Where the log begins and ends, as cursors.

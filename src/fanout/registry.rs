@@ -3,70 +3,56 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::entry::{Lag, State, SubscriberEntry, SubscriberView};
 use super::error::Error;
-use super::request::Request;
+use super::roster::{Departure, Roster};
 use crate::access::Principal;
 use crate::event::{Position, UnixMillis};
-use crate::filter::{AskedFilter, Spec};
 use crate::log::Bounds;
 
-/// What a subscriber is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It is being sent history.
-    CatchingUp,
-    /// It is being sent events as they arrive.
-    Live,
+/// Maximum number of connected subscribers that are shown by name; the names are their own words.
+const PAIRS_SHOWN_MAX: usize = 1000;
+
+/// A subscriber by name, connected or away.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PairView {
+    pub(super) principal: String,
+    pub(super) name: String,
+    /// Its open streams.
+    pub(super) streams: usize,
+    /// Of the stream furthest behind; while it is away, of the last one.
+    pub(super) lag: Lag,
+    pub(super) last_seen: UnixMillis,
+    /// Events handed to its connections, also to former ones while it is remembered.
+    pub(super) delivered: u64,
 }
 
-impl State {
-    /// As it stands in metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::CatchingUp => "catching_up",
-            Self::Live => "live",
+impl PairView {
+    /// A connected subscriber, before its streams are counted.
+    fn connected((principal, name): (&str, &str), now: UnixMillis, delivered: u64) -> Self {
+        Self {
+            principal: principal.to_owned(),
+            name: name.to_owned(),
+            streams: 0,
+            lag: Lag::default(),
+            last_seen: now,
+            delivered,
         }
     }
 }
 
-/// A distance in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Lag {
-    /// An upper bound for the events still to be judged.
-    pub events: u64,
-    /// Between the receive times of the newest event and the one reached.
-    pub time: Duration,
-}
-
-/// A connected subscriber, as it is now.
-#[derive(Clone, Debug)]
-pub struct SubscriberView {
-    /// Its place in the order in which subscribers connected.
-    pub number: u64,
-    /// The name it gave itself.
-    pub name: String,
-    /// The principal that its credentials identify.
-    pub principal: String,
-    /// Where it connected from.
-    pub peer: String,
-    /// Its filter, as it asked for it.
-    pub filter: Spec,
-    /// What it is doing.
-    pub state: State,
-    /// How far behind it is.
-    pub lag: Lag,
-    /// Up to where it has been served.
-    pub position: Position,
-    /// Events handed to its connection.
-    pub delivered: u64,
-    /// When it connected.
-    pub connect_time: UnixMillis,
+/// What gauges show of subscribers.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    pub(super) catching_up: usize,
+    pub(super) live: usize,
+    /// The connected ones, then those that are away.
+    pub(super) pairs: Vec<PairView>,
 }
 
 /// Which subscribers to list.
@@ -94,100 +80,7 @@ struct Entries {
     workers: BTreeMap<u64, Principal>,
     /// How many streams each principal holds.
     streams: BTreeMap<String, usize>,
-}
-
-/// The part of a subscriber that others may look at while it runs.
-#[derive(Debug)]
-pub(super) struct SubscriberEntry {
-    name: String,
-    principal: Principal,
-    peer: String,
-    filter: AskedFilter,
-    connect_time: UnixMillis,
-    is_live: AtomicBool,
-    position: AtomicU64,
-    reached_time_ms: AtomicI64,
-    delivered: AtomicU64,
-}
-
-impl SubscriberEntry {
-    pub(super) fn new(request: &Request) -> Self {
-        Self {
-            name: request.name.clone(),
-            principal: request.principal.clone(),
-            peer: request.peer.clone(),
-            filter: request.asked_filter.clone(),
-            connect_time: UnixMillis::now(),
-            is_live: AtomicBool::new(false),
-            position: AtomicU64::new(0),
-            reached_time_ms: AtomicI64::new(0),
-            delivered: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn set_state(&self, state: State) {
-        self.is_live.store(state == State::Live, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_position(&self, position: Position) {
-        self.position.store(position.number(), Ordering::Relaxed);
-    }
-
-    pub(super) fn set_reached_time(&self, time: UnixMillis) {
-        self.reached_time_ms
-            .store(time.milliseconds(), Ordering::Relaxed);
-    }
-
-    pub(super) fn count_delivered(&self, events: u64) {
-        self.delivered.fetch_add(events, Ordering::Relaxed);
-    }
-
-    pub(super) fn delivered(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
-    }
-
-    fn position(&self) -> Position {
-        Position::new(self.position.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn lag(&self, bounds: Bounds) -> Lag {
-        let position = self.position();
-        let events = bounds.last.distance_from(position);
-        let reached = UnixMillis::new(self.reached_time_ms.load(Ordering::Relaxed));
-        let time = if events == 0 || reached == UnixMillis::default() {
-            Duration::ZERO
-        } else {
-            bounds.last_receive_time.since(reached)
-        };
-        Lag { events, time }
-    }
-}
-
-impl SubscriberEntry {
-    fn view(&self, number: u64, bounds: Bounds, caught_up_to: Option<Position>) -> SubscriberView {
-        let mut lag = self.lag(bounds);
-        if let Some(position) = caught_up_to {
-            // The last event that it was sent does not show how many it waits for.
-            lag.events = lag.events.min(bounds.last.distance_from(position));
-            lag.time = Duration::ZERO;
-        }
-        SubscriberView {
-            number,
-            name: self.name.clone(),
-            principal: self.principal.name().to_owned(),
-            peer: self.peer.clone(),
-            filter: self.filter.filter().clone(),
-            state: if self.is_live.load(Ordering::Relaxed) {
-                State::Live
-            } else {
-                State::CatchingUp
-            },
-            lag,
-            position: self.position().max(caught_up_to.unwrap_or_default()),
-            delivered: self.delivered(),
-            connect_time: self.connect_time,
-        }
-    }
+    roster: Roster,
 }
 
 impl Entries {
@@ -234,6 +127,9 @@ impl Registry {
     ) -> Result<(u64, Arc<SubscriberEntry>), Error> {
         let mut entries = self.lock();
         let number = entries.admit(&entry.principal, max)?;
+        if let Some(pair) = &entry.pair {
+            entries.roster.join(pair, Instant::now());
+        }
         let entry = Arc::new(entry);
         entries.connected.insert(number, Arc::clone(&entry));
         Ok((number, entry))
@@ -255,10 +151,24 @@ impl Registry {
         number
     }
 
+    /// Removes a subscriber that was served, and remembers how far it came.
+    pub(super) fn depart(&self, number: u64, bounds: Bounds, caught_up_to: Option<Position>) {
+        self.remove(number, |entry| Some(entry.departure(bounds, caught_up_to)));
+    }
+
+    /// Removes a worker, or a subscriber that was not served.
     pub(super) fn leave(&self, number: u64) {
+        self.remove(number, |_| None);
+    }
+
+    fn remove(&self, number: u64, departure: impl FnOnce(&SubscriberEntry) -> Option<Departure>) {
         let mut entries = self.lock();
         if let Some(entry) = entries.connected.remove(&number) {
             entries.forget(&entry.principal);
+            if let Some(pair) = &entry.pair {
+                let departure = departure(&entry);
+                entries.roster.leave(pair, departure, Instant::now());
+            }
         }
         if let Some(principal) = entries.workers.remove(&number) {
             entries.forget(&principal);
@@ -295,6 +205,52 @@ impl Registry {
         let views =
             wanted.map(|(number, entry)| entry.view(*number, bounds, caught_up_to(*number)));
         views.take(page.most).collect()
+    }
+
+    /// What gauges show. `caught_up_to` is as for [`Registry::views`].
+    pub(super) fn observe(
+        &self,
+        bounds: Bounds,
+        caught_up_to: impl Fn(u64) -> Option<Position>,
+    ) -> Observed {
+        let now = UnixMillis::now();
+        let mut entries = self.lock();
+        let Entries {
+            connected, roster, ..
+        } = &mut *entries;
+        let mut observed = Observed::default();
+        let mut pairs: BTreeMap<(&str, &str), PairView> = BTreeMap::new();
+        for (number, entry) in &*connected {
+            match entry.state() {
+                State::CatchingUp => observed.catching_up += 1,
+                State::Live => observed.live += 1,
+            }
+            let pair = (entry.principal.name(), entry.name.as_str());
+            if pairs.len() == PAIRS_SHOWN_MAX && !pairs.contains_key(&pair) {
+                continue;
+            }
+            let view = pairs.entry(pair).or_insert_with(|| {
+                let before = entry
+                    .pair
+                    .as_ref()
+                    .map(|pair| roster.delivered_before(pair));
+                PairView::connected(pair, now, before.unwrap_or_default())
+            });
+            view.streams += 1;
+            view.delivered += entry.delivered();
+            view.lag = view.lag.max(entry.lag_now(bounds, caught_up_to(*number)));
+        }
+        observed.pairs = pairs.into_values().collect();
+        let away = roster.away(Instant::now()).map(|(pair, last)| PairView {
+            principal: pair.principal.clone(),
+            name: pair.name.clone(),
+            streams: 0,
+            lag: Lag::between(bounds, last.position, last.reached_time),
+            last_seen: last.time,
+            delivered: last.delivered,
+        });
+        observed.pairs.extend(away);
+        observed
     }
 
     /// How many streams there are.

@@ -44,6 +44,9 @@ pub enum OnExpired {
     Latest,
 }
 
+/// The name of a subscriber that gives itself none: easier to see in a log line than nothing.
+pub const UNNAMED: &str = "unnamed";
+
 /// A stream to open.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -67,7 +70,7 @@ pub struct Request {
     pub heartbeat_interval: Duration,
     /// What of the events to send.
     pub view: View,
-    /// The subscriber's name for itself.
+    /// The subscriber's name for itself, or [`UNNAMED`].
     pub name: String,
     /// Where it connected from.
     pub peer: String,

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, Delivery};
+use super::entry::{State, SubscriberEntry};
 use super::error::Error;
 use super::hub::Hub;
 use super::metrics::Ending;
 use super::outbox::Outbox;
-use super::registry::{State, SubscriberEntry};
 use super::request::{Request, Start};
 use super::sink::FrameSink;
 use super::start::{end_of_history, starting_position};
@@ -267,7 +267,14 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.hub.registry.leave(self.number);
+        let Hub {
+            registry,
+            waiters,
+            log,
+            ..
+        } = &*self.hub;
+        let caught_up_to = waiters.caught_up_to(self.number);
+        registry.depart(self.number, log.bounds(), caught_up_to);
         let reason = self.ended.unwrap_or_else(|| self.dropped_because());
         self.hub.metrics.count_end(reason);
         audit::closed(
