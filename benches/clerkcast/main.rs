@@ -29,13 +29,14 @@ mod memory;
 mod nats;
 mod overload;
 mod replay;
+mod scrape;
 mod selective;
 mod subscriptions;
 mod support;
 
 use support::process;
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "ingest",
     "fan-out",
     "selective",
@@ -49,6 +50,7 @@ const TABLES: [&str; 14] = [
     "growth",
     "overload",
     "filters",
+    "scrape",
     "nats",
 ];
 
@@ -87,6 +89,7 @@ async fn main() {
             "growth" => growth::run().await,
             "overload" => overload::run().await,
             "filters" => filters::run().await,
+            "scrape" => scrape::run().await,
             "nats" => nats::run().await,
             other => unreachable!("{other} is not in TABLES"),
         }

@@ -46,6 +46,7 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Server {
@@ -65,6 +66,7 @@ impl Server {
             process,
             http: address,
             grpc: address,
+            admin: address,
         }
     }
 
@@ -99,12 +101,14 @@ impl Server {
         };
         let http = address("webhooks");
         let grpc = address("subscribers");
+        let admin = address("operators");
         // A pipe that nobody reads would fill up and stop it.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
             process,
             http,
             grpc,
+            admin,
         }
     }
 
