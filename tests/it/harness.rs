@@ -223,16 +223,8 @@ impl Gateway {
     }
 
     pub(crate) async fn admin_get(&self, path: &str) -> Answer {
-        let uri = format!("http://{}{path}", self.admin)
-            .parse()
-            .expect("a URI");
-        let response = self
-            .poster
-            .client
-            .get(uri)
-            .await
-            .expect("the admin port answers");
-        Answer::read(response).await.expect("a whole answer")
+        let answer = self.poster.get(&self.admin, path).await;
+        answer.expect("the admin port answers")
     }
 
     /// The value of one metric, given as it is exposed.
@@ -309,6 +301,13 @@ impl Poster {
         let headers = sign(SECRET, id, now_seconds(), &body);
         self.request("POST", "/webhooks/clerk", &headers, body)
             .await
+    }
+
+    /// Gets from another address; an error is a connection that failed or broke.
+    pub(crate) async fn get(&self, address: &str, path: &str) -> Result<Answer, String> {
+        let uri = format!("http://{address}{path}");
+        let response = self.client.get(uri.parse().expect("a URI")).await;
+        Answer::read(response.map_err(|error| error.to_string())?).await
     }
 
     /// Any request; an error is a connection that failed or broke.

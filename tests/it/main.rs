@@ -39,6 +39,7 @@ mod listing;
 mod log_file;
 #[path = "../support/memory_log.rs"]
 mod memory_log;
+mod metrics;
 mod nats;
 mod observability;
 mod operations;
@@ -63,6 +64,7 @@ mod systemd;
 mod tail;
 mod tls;
 mod verify;
+mod version;
 mod voice;
 mod wal;
 mod webhook;

@@ -225,11 +225,32 @@ async fn counters_exist_before_their_first_event() {
     for source in ["production", "staging"] {
         has(&format!("webhook_accepted_total{{source=\"{source}\"}}"));
         has(&format!("webhook_duplicates_total{{source=\"{source}\"}}"));
+        has(&format!(
+            "webhook_event_age_seconds_count{{source=\"{source}\"}}"
+        ));
     }
     for reason in ["no_credentials", "unknown_token", "unknown_certificate"] {
         has(&format!(
             "grpc_calls_unauthenticated_total{{reason=\"{reason}\"}}"
         ));
+    }
+    for reason in ["event_not_found", "not_allowed", "too_many_calls"] {
+        has(&format!(
+            "grpc_calls_refused_total{{principal=\"billing\",reason=\"{reason}\"}}"
+        ));
+    }
+    for method in ["Subscribe", "Receive", "GetEvent", "Check"] {
+        has(&format!(
+            "grpc_calls_total{{method=\"{method}\",code=\"OK\"}}"
+        ));
+    }
+    for outcome in ["accepted", "duplicate", "rejected", "unavailable"] {
+        has(&format!(
+            "webhook_answer_seconds_count{{outcome=\"{outcome}\"}}"
+        ));
+    }
+    for outcome in ["stored", "conflict", "failed"] {
+        has(&format!("cell_swaps_total{{outcome=\"{outcome}\"}}"));
     }
     for reason in ["client_left", "draining", "cursor_expired"] {
         has(&format!("subscriptions_ended_total{{reason=\"{reason}\"}}"));

@@ -56,7 +56,7 @@ async fn probes_and_metrics_show_what_happened() {
         ("clerkcast_log_writable", 1.0),
         ("clerkcast_subscribers{state=\"live\"}", 1.0),
         (
-            "clerkcast_subscriber_lag_events{subscriber=\"billing\"}",
+            "clerkcast_subscriber_lag_events{subscriber=\"billing\",principal=\"anonymous\"}",
             0.0,
         ),
         ("clerkcast_delivered_events_total", 1.0),

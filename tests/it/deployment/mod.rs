@@ -2,7 +2,7 @@
 
 mod chart;
 mod monitoring;
-mod prometheus;
+pub(crate) mod prometheus;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
