@@ -33,19 +33,26 @@ impl LogFile {
     }
 
     pub(crate) fn wait_for_address(&self, process: &mut Child, message: &str) -> String {
+        let line = self.wait_for_line(process, message);
+        line["address"].as_str().expect("an address").to_owned()
+    }
+
+    /// The first line whose message begins so.
+    pub(crate) fn wait_for_line(&self, process: &mut Child, message: &str) -> serde_json::Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let has_ended = process.try_wait().expect("it was started").is_some();
             let text = self.text();
-            let address = text.lines().find_map(|line| {
-                let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            let mut lines = text
+                .lines()
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_default());
+            let line = lines.find(|line| {
                 // Prometheus calls it `msg`.
                 let found = line["message"].as_str().or_else(|| line["msg"].as_str());
-                let is_it = found?.starts_with(message);
-                is_it.then(|| line["address"].as_str().map(str::to_owned))?
+                found.is_some_and(|found| found.starts_with(message))
             });
-            if let Some(address) = address {
-                return address;
+            if let Some(line) = line {
+                return line;
             }
             assert!(
                 !has_ended && Instant::now() < deadline,

@@ -42,6 +42,8 @@ impl Prometheus {
             .spawn()
             .expect("Debian's package prometheus");
         let address = log.wait_for_address(&mut process, "Listening on");
+        // Until then, it answers 503.
+        log.wait_for_line(&mut process, "Server is ready to receive web requests");
         Self {
             process,
             server: Poster::new(&address),
