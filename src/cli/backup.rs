@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use super::figures::{counted, size};
 use super::serve::stop_signal;
 use crate::log::sqlite::{BackedUp, Backup, BackupError};
 
@@ -122,42 +123,12 @@ fn print(args: &BackupArgs, backed_up: BackedUp, took: Duration) {
         return;
     }
     println!(
-        "{} events, {}, {}, cursor {newest}, epoch {}",
-        grouped(events),
+        "{}, {}, {}, cursor {newest}, epoch {}",
+        counted(events, "event"),
         size(bytes),
         seconds(took),
         newest.epoch
     );
-}
-
-/// `1,204,311`
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-/// `3.1 GB`
-fn size(bytes: u64) -> String {
-    let units = [
-        (1_000_000_000_000, "TB"),
-        (1_000_000_000, "GB"),
-        (1_000_000, "MB"),
-        (1_000, "kB"),
-    ];
-    for (unit, name) in units {
-        if bytes >= unit {
-            let tenths = bytes / (unit / 10);
-            return format!("{}.{} {name}", grouped(tenths / 10), tenths % 10);
-        }
-    }
-    format!("{bytes} B")
 }
 
 /// `74 s`, and `0.3 s`
@@ -196,13 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_printed_as_people_write_them() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_204_311), "1,204,311");
-        assert_eq!(size(999), "999 B");
-        assert_eq!(size(53_248), "53.2 kB");
-        assert_eq!(size(3_190_000_000), "3.1 GB");
+    fn a_time_is_printed_as_people_write_it() {
         assert_eq!(seconds(Duration::from_millis(74_200)), "74 s");
         assert_eq!(seconds(Duration::from_millis(320)), "0.3 s");
     }

@@ -6,11 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::figures::counted;
 use super::options::{
     Checked, Limit, Period, Printed, ServeArgs, Settings, Size, check_with_files, printed,
 };
 use crate::app::Config;
 use crate::app::file::{Environment, Place, Problem};
+use crate::event::numbers::saturating;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -172,15 +174,11 @@ impl Report {
 }
 
 fn summary(config: &Config) -> String {
-    let counted = |count: usize, what: &str| match count {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    };
     let (retain_for, retain_bytes) = config.log.retention();
     format!(
         "{}, {}, log {}, retain {} / {}, webhooks on {}, subscribers on {}",
-        counted(config.webhook.sources.len(), "source"),
-        counted(config.access.principals.len(), "principal"),
+        counted(saturating(config.webhook.sources.len()), "source"),
+        counted(saturating(config.access.principals.len()), "principal"),
         config.log,
         Limit(retain_for.map(Period)),
         Limit(retain_bytes.map(Size)),

@@ -1,11 +1,14 @@
-//! Events in the terminal.
+//! Events, as a command prints them.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use clerkcast_client::{Delivery, Subscriber};
 
 use super::failure::Failure;
+use super::figures::{counted, grouped};
+use super::table::{NO_VALUE, printable};
+use super::terminal::{Terminal, name_of};
 use super::{json, narrowing};
 use crate::proto::subscribe_response::Kind;
 use crate::proto::{ReceiveResponse, SubscribeResponse, receive_response};
@@ -15,20 +18,21 @@ use crate::{proto, webhook};
 const TYPES_SUMMED_MAX: usize = 2;
 
 /// How events are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Style {
     Json,
-    Plain,
-    Colored,
+    /// One line an event, as wide as it is, for files and programs.
+    Full,
+    /// One line an event, as wide as the terminal.
+    Fitted(Terminal),
 }
 
 impl Style {
     pub(super) fn new(json: bool) -> Self {
-        let wants_color = std::env::var_os("NO_COLOR").is_none();
-        match (json, std::io::stdout().is_terminal() && wants_color) {
+        match (json, Terminal::of_standard_output()) {
             (true, _) => Self::Json,
-            (false, true) => Self::Colored,
-            (false, false) => Self::Plain,
+            (false, Some(terminal)) => Self::Fitted(terminal),
+            (false, None) => Self::Full,
         }
     }
 }
@@ -85,7 +89,7 @@ impl Printer {
 
     /// Prints an event of a subscription; false once standard output is closed.
     pub(super) fn print_delivery(&mut self, delivery: &Delivery) -> Result<bool, Failure> {
-        let line = match self.style {
+        let line = match &self.style {
             Style::Json => json::line(&as_frame(delivery), "ReceiveResponse")?,
             _ => self.with_body(&delivery.event),
         };
@@ -113,7 +117,7 @@ impl Printer {
         let shown = types
             .iter()
             .take(TYPES_SUMMED_MAX)
-            .map(|(name, count)| format!("{count} {}", name_of(name)))
+            .map(|(name, count)| format!("{} {}", grouped(**count), printable(name_of(name))))
             .collect::<Vec<_>>()
             .join(", ");
         let of_types = if count == 0 {
@@ -121,16 +125,16 @@ impl Printer {
         } else {
             format!(" ({shown}{more})")
         };
-        let noun = if count == 1 { "event" } else { "events" };
+        let events = counted(count, "event");
         match self.cursor.as_str() {
-            "" => format!("{count} {noun}{of_types}"),
-            cursor => format!("{count} {noun}{of_types}; resume with --after {cursor}"),
+            "" => format!("{events}{of_types}"),
+            cursor => format!("{events}{of_types}; resume with --after {cursor}"),
         }
     }
 
     fn line(&mut self, frame: &SubscribeResponse) -> Result<Option<String>, Failure> {
         match &frame.kind {
-            Some(Kind::Event(_) | Kind::Gap(_)) if self.style == Style::Json => {
+            Some(Kind::Event(_) | Kind::Gap(_)) if matches!(self.style, Style::Json) => {
                 json::line(frame, "SubscribeResponse").map(Some)
             }
             Some(Kind::Event(event)) => Ok(Some(self.with_body(event))),
@@ -156,12 +160,20 @@ impl Printer {
     }
 
     fn with_body(&self, event: &proto::Event) -> String {
-        let summary = summary(event, self.style);
+        let summary = match &self.style {
+            Style::Fitted(terminal) => terminal.line(event),
+            Style::Full | Style::Json => full_line(event),
+        };
         match &event.payload_json {
             Some(body) if self.is_verbose => format!("{summary}\n{}", indented(body)),
             _ => summary,
         }
     }
+}
+
+/// Prints until standard output is closed.
+pub(super) fn print_lines(lines: impl IntoIterator<Item = String>) {
+    let _closed = lines.into_iter().try_for_each(|line| written(&line));
 }
 
 fn written(line: &str) -> std::io::Result<()> {
@@ -185,22 +197,14 @@ fn as_frame(delivery: &Delivery) -> ReceiveResponse {
 
 /// The body on lines of its own, with its keys in their order. A body that is not JSON, or is
 /// nested too deep to indent, stays as it is.
-fn indented(body: &str) -> String {
+pub(super) fn indented(body: &str) -> String {
     let pretty = webhook::pretty(body).unwrap_or_else(|| body.to_owned());
     let lines = pretty.lines().map(|line| format!("    {line}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn name_of(event_type: &str) -> &str {
-    if event_type.is_empty() {
-        "(no type)"
-    } else {
-        event_type
-    }
-}
-
-/// One line: the time, the type, the ids that the event concerns, and its own id.
-fn summary(event: &proto::Event, style: Style) -> String {
+/// The time, in UTC, the type, the ids that the event concerns, and its own id.
+fn full_line(event: &proto::Event) -> String {
     let time = event
         .occur_time
         .as_ref()
@@ -215,14 +219,8 @@ fn summary(event: &proto::Event, style: Style) -> String {
         .collect();
     if concerns.is_empty() {
         let object = Some(event.object_id.as_str()).filter(|id| !id.is_empty());
-        concerns.push(object.unwrap_or("-"));
+        concerns.push(object.unwrap_or(NO_VALUE));
     }
     let concerns = concerns.join(" ");
-    let Style::Colored = style else {
-        return format!("{time:<24} {name:<32} {concerns}  {}", event.id);
-    };
-    format!(
-        "\x1b[2m{time:<24}\x1b[0m \x1b[1;36m{name:<32}\x1b[0m {concerns}  \x1b[2m{}\x1b[0m",
-        event.id
-    )
+    format!("{time:<24} {name:<32} {concerns}  {}", event.id)
 }

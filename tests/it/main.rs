@@ -62,6 +62,7 @@ mod subscribe;
 mod subscriptions;
 mod systemd;
 mod tail;
+mod terminal;
 mod tls;
 mod verify;
 mod version;

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::table::to_the_second;
 use super::{Calls, DeadLetterAction};
 use crate::cli::connect::ConnectionArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json;
+use crate::cli::table::to_the_second;
 use crate::proto::{DeadLetter, ListDeadLettersRequest, ResolveDeadLettersRequest};
 
 /// As many as a call may have.

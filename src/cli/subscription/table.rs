@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use prost_types::Timestamp;
-
+use crate::cli::table::{NO_VALUE, aligned, to_the_second};
 use crate::proto::{Subscription, SubscriptionState};
 
 const COLUMNS: [&str; 8] = [
@@ -16,23 +15,21 @@ const COLUMNS: [&str; 8] = [
     "DEAD",
     "EXPIRES",
 ];
-/// What stands where there is no value.
-const NO_VALUE: &str = "-";
 
 /// A header and a line for each; below one that is stalled, the reason.
 pub(super) fn of<'a>(subscriptions: impl IntoIterator<Item = &'a Subscription>) -> String {
     let subscriptions: Vec<&Subscription> = subscriptions.into_iter().collect();
-    let rows: Vec<[String; COLUMNS.len()]> = subscriptions.iter().copied().map(cells).collect();
     let header = COLUMNS.map(str::to_owned);
-    let mut widths = header.each_ref().map(String::len);
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.len().max(*width);
-        }
+    let rows: Vec<_> = std::iter::once(header)
+        .chain(subscriptions.iter().copied().map(cells))
+        .collect();
+    let mut lines = aligned(&rows).into_iter();
+    let mut table = String::new();
+    if let Some(header) = lines.next() {
+        let _never_fails = writeln!(table, "{header}");
     }
-    let mut table = line(&header, &widths);
-    for (row, subscription) in rows.iter().zip(subscriptions) {
-        table += &line(row, &widths);
+    for (line, subscription) in lines.zip(subscriptions) {
+        let _never_fails = writeln!(table, "{line}");
         if !subscription.stall_reason.is_empty() {
             let _never_fails = writeln!(table, "  {}", subscription.stall_reason);
         }
@@ -65,21 +62,10 @@ fn state(state: SubscriptionState) -> &'static str {
     }
 }
 
-/// A time without its fraction.
-pub(super) fn to_the_second(time: Timestamp) -> String {
-    let whole = Timestamp { nanos: 0, ..time };
-    whole.to_string()
-}
-
-fn line(cells: &[String; COLUMNS.len()], widths: &[usize; COLUMNS.len()]) -> String {
-    let padded = cells.iter().zip(widths);
-    let padded = padded.map(|(cell, width)| format!("{cell:<width$}"));
-    let joined = padded.collect::<Vec<_>>().join("  ");
-    format!("{}\n", joined.trim_end())
-}
-
 #[cfg(test)]
 mod tests {
+    use prost_types::Timestamp;
+
     use super::*;
     use crate::proto::Lag;
 
