@@ -12,6 +12,7 @@ mod dev;
 mod failure;
 mod figures;
 mod input;
+mod inspect;
 mod json;
 mod narrowing;
 mod notices;
@@ -89,6 +90,14 @@ enum Command {
     ///
     /// Runs until interrupted. When the gateway is away, it tries again and goes on where it was.
     Tail(Box<tail::TailArgs>),
+    /// Print one event, found by its id.
+    Get(inspect::GetArgs),
+    /// Describe the log: its size, its ends, how long events are kept.
+    Info(inspect::InfoArgs),
+    /// List the event types of the catalog and of the log, and how many events are there of each.
+    Types(inspect::ListArgs),
+    /// List the subscribers that are connected to the gateway.
+    Subscribers(inspect::ListArgs),
     /// Manage subscriptions, which the gateway keeps for a group of workers.
     Subscription(subscription::SubscriptionArgs),
     /// Run a command for each event of a subscription.
@@ -139,6 +148,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dev(args) => dev::run(*args).await,
         Command::Send(args) => send::run(args).await,
         Command::Tail(args) => tail::run(*args).await,
+        Command::Get(args) => inspect::get(args).await,
+        Command::Info(args) => inspect::info(args).await,
+        Command::Types(args) => inspect::types(args).await,
+        Command::Subscribers(args) => inspect::subscribers(args).await,
         Command::Subscription(args) => subscription::run(args).await,
         Command::Work(args) => work::run(*args).await,
         Command::Verify(args) => verify::run(&args),

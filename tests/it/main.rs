@@ -33,6 +33,7 @@ mod guarantees;
 mod harness;
 mod hostile;
 mod index;
+mod inspect;
 mod interop;
 mod laws;
 mod listing;

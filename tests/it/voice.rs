@@ -3,11 +3,16 @@
 use crate::commands::{run, stderr, stdout};
 use crate::harness::SECRET;
 
-pub(crate) const COMMANDS: [&[&str]; 22] = [
+pub(crate) const COMMANDS: [&[&str]; 29] = [
     &["serve"],
     &["dev"],
     &["send"],
     &["tail"],
+    &["get"],
+    &["info"],
+    &["types"],
+    &["subscribers"],
+    &["subscription"],
     &["subscription", "create"],
     &["subscription", "update"],
     &["subscription", "list"],
@@ -22,7 +27,9 @@ pub(crate) const COMMANDS: [&[&str]; 22] = [
     &["verify"],
     &["copy"],
     &["backup"],
+    &["config"],
     &["config", "check"],
+    &["token"],
     &["token", "new"],
     &["token", "hash"],
     &[],
