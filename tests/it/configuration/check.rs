@@ -171,6 +171,36 @@ fn config_check_says_what_would_run() {
     );
 }
 
+#[test]
+fn config_check_prints_secrets_by_fingerprint_wherever_they_are() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let at = directory.path();
+    let secret = write(at, "secret", SECRET);
+    let config = format!(
+        "{}{}{}",
+        secret_of("a", SECRET),
+        source("b", "signing_secrets_env = [\"B_SECRET\"]"),
+        source("c", &format!("signing_secrets_file = [\"{secret}\"]")),
+    );
+    let file = write(at, "sources.toml", &config);
+    let output = check(|command| {
+        command
+            .args(["--print", &file])
+            .env("B_SECRET", OTHER_SECRET);
+    });
+    let printed = stdout(&output);
+    let fingerprint = |index: usize| {
+        let key = format!("sources[{index}].signing_secrets = ");
+        let line = printed.lines().find_map(|line| line.strip_prefix(&key));
+        line.unwrap_or_else(|| panic!("no {key}: {printed}"))
+    };
+    assert_eq!(fingerprint(0), "640bcf02 (file 3)");
+    assert_eq!(fingerprint(2), "640bcf02 (file 7)");
+    let of_environment = fingerprint(1);
+    assert!(of_environment.ends_with(" (file 4)") && !of_environment.contains("640bcf02"));
+    assert!(!printed.contains("plJ3nmyCDGB"), "{printed}");
+}
+
 fn serve_refuses(file: &Path) -> String {
     let (code, said) = refused_start(|command| {
         command.arg("--config").arg(file);
