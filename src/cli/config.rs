@@ -26,6 +26,7 @@ Examples:
 Exit codes: 0 serve would start with it, 2 it would not.";
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use clerkcast::proto::DESCRIPTORS;
 
-use crate::voice::{COMMANDS, help_of};
+use crate::voice::{COMMANDS, help_at};
 
 /// Compares with a file below `tests`. What differs is written, to be copied if it is right.
 #[track_caller]
@@ -26,12 +26,14 @@ pub(crate) fn hold(path: &str, found: &str) {
 
 #[test]
 fn the_help_of_every_command_is_that_of_its_file() {
-    let mut all = String::new();
-    for command in COMMANDS {
-        writeln!(all, "== clerkcast {} --help", command.join(" ")).expect("a string");
-        all += &help_of(command);
+    for columns in [80, 100] {
+        let mut all = String::new();
+        for command in COMMANDS {
+            writeln!(all, "== clerkcast {} --help", command.join(" ")).expect("a string");
+            all += &help_at(columns, command);
+        }
+        hold(&format!("golden/help-{columns}.txt"), &all);
     }
-    hold("golden/help.txt", &all);
 }
 
 #[test]

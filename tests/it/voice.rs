@@ -1,7 +1,7 @@
 //! What all commands have in common: their help, and how they fail.
 
 use crate::commands::{run, stderr, stdout};
-use crate::harness::SECRET;
+use crate::harness::{SECRET, binary};
 
 pub(crate) const COMMANDS: [&[&str]; 29] = [
     &["serve"],
@@ -36,18 +36,78 @@ pub(crate) const COMMANDS: [&[&str]; 29] = [
 ];
 
 pub(crate) fn help_of(command: &[&str]) -> String {
-    let help = run(&[command, &["--help"]].concat());
+    help_at(100, command)
+}
+
+/// The help in a terminal of this width.
+pub(crate) fn help_at(columns: usize, command: &[&str]) -> String {
+    let help = binary()
+        .args(command)
+        .arg("--help")
+        .env("COLUMNS", columns.to_string())
+        .output()
+        .expect("it runs");
     assert!(help.status.success(), "{command:?}");
     stdout(&help)
 }
 
+/// The lines below a heading.
+fn below<'a>(help: &'a str, heading: &str) -> Vec<&'a str> {
+    let lines = help.lines().skip_while(|line| *line != heading).skip(1);
+    lines
+        .take_while(|line| line.is_empty() || line.starts_with(' '))
+        .collect()
+}
+
+#[test]
+fn help_has_the_options_in_groups() {
+    let groups = [
+        ("Options:", "--config"),
+        ("Webhooks:", "--signing-secret"),
+        ("Subscribers:", "--max-subscribers"),
+        ("Log:", "--data-dir"),
+        ("NATS:", "--nats-url"),
+        ("TLS and ports:", "--grpc-tls-cert"),
+        ("Observability:", "--log-level"),
+    ];
+    for command in [&["serve"][..], &["dev"], &["config", "check"]] {
+        let help = help_of(command);
+        let headings = help
+            .lines()
+            .filter(|line| groups.iter().any(|(heading, _)| heading == line));
+        let headings: Vec<&str> = headings.collect();
+        assert_eq!(headings, groups.map(|(heading, _)| heading), "{help}");
+        for (heading, flag) in groups {
+            let options = below(&help, heading);
+            let starts = |line: &&str| line.trim_start().starts_with(&format!("{flag} "));
+            assert!(options.iter().any(starts), "{heading} {flag}: {help}");
+        }
+    }
+    let log = help_of(&["serve"]);
+    assert!(log.contains("- embedded: in a file under --data-dir\n"));
+    assert!(log.contains("- nats: in a stream of NATS JetStream that gateways share\n"));
+    for command in [
+        &["verify"][..],
+        &["backup"],
+        &["config"],
+        &["config", "check"],
+    ] {
+        assert!(help_of(command).contains("\nExamples:\n"), "{command:?}");
+    }
+}
+
 #[test]
 fn help_is_true() {
-    for command in COMMANDS {
-        let help = help_of(command);
+    for (columns, command) in COMMANDS.iter().flat_map(|it| [(80, it), (100, it)]) {
+        let help = help_at(columns, command);
         assert!(!help.contains("[`"), "{command:?}: {help}");
-        for line in help.lines().filter(|line| line.contains("::")) {
-            assert!(line.contains("clerkcast::webhook=debug"), "{line}");
+        for line in help.lines() {
+            let is_example = line.contains("clerkcast::webhook=debug");
+            assert!(is_example || !line.contains("::"), "{line}");
+            // Examples are to be pasted, with what cannot be broken.
+            let width = line.chars().count();
+            let has_blanks = line.trim().contains(' ');
+            assert!(width <= columns || !has_blanks, "{columns}: {line}");
         }
     }
     let (serve, dev, copy) = (help_of(&["serve"]), help_of(&["dev"]), help_of(&["copy"]));

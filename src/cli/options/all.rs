@@ -13,23 +13,32 @@ use super::subscriptions::SubscriptionOptions;
 use super::webhook::WebhookOptions;
 use crate::app::file::{Document, Key};
 
-const COMPONENTS: [&[Declaration]; 9] = [
-    WebhookOptions::KEYS,
-    PortOptions::KEYS,
-    LogOptions::KEYS,
-    RetentionOptions::KEYS,
-    NatsOptions::KEYS,
-    FanoutOptions::KEYS,
-    SubscriptionOptions::KEYS,
-    DoorOptions::KEYS,
-    LoggingOptions::KEYS,
+/// The options of each component, and their heading in the help, in the order of the help.
+const COMPONENTS: [(&str, &[Declaration]); 9] = [
+    ("Webhooks", WebhookOptions::KEYS),
+    ("Subscribers", DoorOptions::KEYS),
+    ("Subscribers", FanoutOptions::KEYS),
+    ("Subscribers", SubscriptionOptions::KEYS),
+    ("Log", LogOptions::KEYS),
+    ("Log", RetentionOptions::KEYS),
+    ("NATS", NatsOptions::KEYS),
+    ("TLS and ports", PortOptions::KEYS),
+    ("Observability", LoggingOptions::KEYS),
 ];
 
 /// All options, in the order of the help.
 pub static OPTIONS: LazyLock<Vec<Declaration>> = LazyLock::new(|| {
-    let mut options = COMPONENTS.concat();
-    options.sort_by_key(|option| option.order);
-    options
+    let mut all: Vec<Declaration> = Vec::new();
+    for groups in COMPONENTS.chunk_by(|(group, _), (next, _)| group == next) {
+        let options = groups.iter().flat_map(|(group, options)| {
+            let declared = options.iter();
+            declared.map(|option| Declaration { group, ..*option })
+        });
+        let mut options: Vec<Declaration> = options.collect();
+        options.sort_by_key(|option| option.order);
+        all.extend(options);
+    }
+    all
 });
 
 /// The options that the file may set.

@@ -12,7 +12,9 @@ pub struct Declaration {
     pub flag: &'static str,
     /// Its environment variable.
     pub variable: &'static str,
-    /// Where it stands in the help; smaller numbers come first.
+    /// Its heading in the help.
+    pub group: &'static str,
+    /// Where it stands below the heading; smaller numbers come first.
     pub order: usize,
     /// The type of a value.
     pub kind: Kind,
@@ -25,7 +27,7 @@ pub struct Declaration {
     pub at_reload: AtReload,
     /// Where it can be set.
     pub place: OptionPlace,
-    /// Its help.
+    /// Its help. The default stands at the end of the first line.
     pub help: &'static str,
 }
 
@@ -84,6 +86,7 @@ pub(super) const fn option(value_name: &'static str, help: &'static str) -> Decl
         key: "",
         flag: "",
         variable: "",
+        group: "",
         order: 0,
         kind: Kind::Text,
         value_name,

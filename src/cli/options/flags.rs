@@ -125,13 +125,18 @@ fn with_options(command: Command, is_wanted: fn(&Declaration) -> bool) -> Comman
 }
 
 fn as_flag(option: &'static Declaration) -> Arg {
+    let (first, rest) = match option.help.find('\n') {
+        Some(end) => option.help.split_at(end),
+        None => (option.help, ""),
+    };
     let help = match option.default {
         "" => option.help.to_owned(),
-        default => format!("{} [default: {default}]", option.help),
+        default => format!("{first} [default: {default}]{rest}"),
     };
     // Any text is accepted here, because the check reports its error together with all others.
     let flag = Arg::new(option.key)
         .long(option.flag)
+        .help_heading(option.group)
         .value_name(option.value_name)
         .value_parser(value_parser!(OsString))
         .hide_env_values(true)

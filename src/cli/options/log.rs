@@ -31,7 +31,7 @@ options! {
         ).with_default("./clerkcast-data");
         170 log: LogKind = option(
             "KIND",
-            "Where the log is: `embedded`, in a file under --data-dir, or `nats`, in a stream of NATS JetStream that gateways share",
+            "Where the log is\n- embedded: in a file under --data-dir\n- nats: in a stream of NATS JetStream that gateways share",
         ).with_default("embedded").in_place(OptionPlace::EverywhereAndCopy);
     }
 }
