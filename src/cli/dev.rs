@@ -8,7 +8,7 @@ use clerkcast_client::Subscriber;
 
 use super::failure::Failure;
 use super::options::{Checked, Origin, ServeArgs, Settings, check, refusal};
-use super::post::{Poster, new_id};
+use super::post::{Poster, Signer, new_id};
 use super::printer::{Printer, Style};
 use super::secrets;
 use super::send::sample_as_of_now;
@@ -250,6 +250,11 @@ or send it an event, or one of every type:
   {program} send user.created --url http://{http}{path}{flag}
   {program} send --url http://{http}{path}{flag}
 
+or let Clerk's own tool forward real ones (it prints a URL: add it as an endpoint in Clerk's
+dashboard, and start again with that endpoint's secret in CLERK_WEBHOOK_SIGNING_SECRET):
+
+  npx clerk webhooks listen --forward-to http://{http}{path}
+
 {arriving}
 "
     );
@@ -261,20 +266,18 @@ async fn post_samples(addresses: Addresses, secret: String) -> Result<(), Failur
     let Some(secret) = secrets.first() else {
         return Ok(());
     };
-    let poster = Poster::new(
-        &format!("http://{}{}", addresses.http, webhook::PATH),
-        secret,
-        None,
-    )?;
+    let signer = Signer::new(secret);
+    let url = format!("http://{}{}", addresses.http, webhook::PATH);
+    let poster = Poster::new(&url, None)?;
     let mut pace = tokio::time::interval(SAMPLE_INTERVAL);
     let shown = SAMPLES
         .iter()
         .filter(|sample| SAMPLE_TYPES.contains(&sample.event_type));
     for sample in shown.cycle() {
         pace.tick().await;
-        let answer = poster
-            .post(&new_id()?, sample_as_of_now(sample.body)?)
-            .await;
+        let body = sample_as_of_now(sample.body)?;
+        let headers = signer.headers(&new_id()?, &body)?;
+        let answer = poster.post(headers, body).await;
         if let Err(error) = answer {
             tracing::warn!(%error, "a sample was not accepted");
         }

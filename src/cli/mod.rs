@@ -8,6 +8,7 @@ mod backup;
 mod config;
 mod connect;
 mod copy;
+mod delivery;
 mod dev;
 mod failure;
 mod figures;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use axum::http::{Request, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use bytes::Bytes;
 use http_body_util::Full;
 use svix::webhooks::Webhook;
@@ -14,20 +14,15 @@ use crate::webhook::SigningSecret;
 
 const ID_ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Posts signed bodies to one URL.
+/// Posts to one URL.
 pub(super) struct Poster {
     url: Uri,
-    key: Webhook,
     client: HttpClient,
 }
 
 impl Poster {
     /// Trusts the system's authorities, or those in `authorities` (PEM).
-    pub(super) fn new(
-        url: &str,
-        secret: &SigningSecret,
-        authorities: Option<&Path>,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(url: &str, authorities: Option<&Path>) -> Result<Self, Failure> {
         let url: Uri = url
             .parse()
             .map_err(|error| Failure::Usage(format!("--url: {url:?}: {error}")))?;
@@ -38,30 +33,50 @@ impl Poster {
         }
         Ok(Self {
             url,
-            key: secret.webhook(),
             client: HttpClient::new(authorities).map_err(no_client)?,
         })
     }
 
-    /// Signs `body` with the present time as the delivery `id`, and posts it.
-    pub(super) async fn post(&self, id: &str, body: Bytes) -> Result<Answer, Failure> {
+    pub(super) async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.url.clone();
+        *request.headers_mut() = headers;
+        self.client.request(request).await.map_err(Failure::failed)
+    }
+}
+
+/// Signs with one secret.
+pub(super) struct Signer(Webhook);
+
+impl Signer {
+    pub(super) fn new(secret: &SigningSecret) -> Self {
+        Self(secret.webhook())
+    }
+
+    /// The headers of a delivery that is made now.
+    pub(super) fn headers(&self, id: &str, body: &[u8]) -> Result<HeaderMap, Failure> {
         let timestamp = UnixMillis::now().milliseconds().div_euclid(1000);
         let signature = self
-            .key
-            .sign(id, timestamp, &body)
+            .0
+            .sign(id, timestamp, body)
             .map_err(|_| Failure::Usage("the body is not UTF-8, and Svix signs text".to_owned()))?;
-        let request = Request::post(self.url.clone())
-            .header("content-type", "application/json")
-            .header(
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", "application/json"),
+            (
                 "user-agent",
                 concat!("clerkcast/", env!("CARGO_PKG_VERSION")),
-            )
-            .header("svix-id", id)
-            .header("svix-timestamp", timestamp)
-            .header("svix-signature", signature)
-            .body(Full::new(body))
-            .map_err(|error| Failure::Usage(format!("cannot send this: {error}")))?;
-        self.client.request(request).await.map_err(Failure::failed)
+            ),
+            ("svix-id", id),
+            ("svix-timestamp", &timestamp.to_string()),
+            ("svix-signature", &signature),
+        ] {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| Failure::Usage(format!("--id: {id:?} cannot be a header's value")))?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use clap::Args;
-use serde::Deserialize;
 use serde_json::json;
 
+use super::delivery::{self, Delivery};
 use super::failure::Failure;
+use super::figures::grouped;
 use super::input::read_input;
 use super::secrets::secrets_of;
+use super::table::printable;
+use crate::event::numbers::saturating;
 use crate::webhook::{Diagnosis, Rejection, Verifier, diagnose};
 
 pub(super) const EXAMPLES: &str = "\
@@ -20,8 +21,9 @@ Examples:
   CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerkcast verify --id msg_2xJk… --timestamp 1744276393 \\
       --signature 'v1,K5oZ…=' --payload body.json
       the three headers and the body, as your endpoint received them
-  npx clerk webhooks listen --json --forward-to http://127.0.0.1:3000/ | head -n 1 > delivery.json
-  CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerkcast verify --delivery delivery.json";
+  npx clerk webhooks listen --json --forward-to http://127.0.0.1:3000/ > deliveries.ndjson
+  CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerkcast verify --delivery deliveries.ndjson
+      each delivery that Clerk's own tool has recorded";
 
 /// Exit code 0 where the signature matches, 1 where it does not.
 #[derive(Clone, Debug, Args)]
@@ -51,32 +53,42 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "delivery")]
     payload: Option<PathBuf>,
 
-    /// Instead of the four: a line that `clerk webhooks listen --json` printed (an object
-    /// with `headers` and `body_b64`)
+    /// Instead of the four: the lines that `clerk webhooks listen --json` printed (objects with
+    /// `headers` and `body_b64`); `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "timestamp", "signature", "payload"])]
     delivery: Option<PathBuf>,
 
-    /// Print one JSON object
+    /// Print one JSON object; of each line of --delivery, one
     #[arg(long)]
     json: bool,
-}
-
-/// A delivery as Clerk's own tool prints it.
-#[derive(Deserialize)]
-struct Delivery {
-    headers: std::collections::HashMap<String, serde_json::Value>,
-    body_b64: String,
 }
 
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let secrets = secrets_of(args.secret.as_deref())?;
     let verifier = Verifier::new(&secrets);
-    let (headers, body) = args.delivery()?;
-    let verdict = judge(&verifier, &headers, &body);
-    verdict.print(args.json);
-    match verdict.rejection {
-        None => Ok(()),
-        Some(_) => Err(Failure::Failed("the delivery does not verify".to_owned())),
+    let deliveries = args.deliveries()?;
+    let mut refused = 0;
+    for (index, delivery) in deliveries.iter().enumerate() {
+        let verdict = judge(&verifier, &delivery.headers, &delivery.body);
+        refused += usize::from(verdict.rejection.is_some());
+        if args.json {
+            println!("{}", verdict.as_json(delivery.id()));
+            continue;
+        }
+        if deliveries.len() > 1 {
+            println!("delivery {}: {}", index + 1, printable(delivery.id()));
+        }
+        verdict.print();
+    }
+    match (refused, deliveries.len()) {
+        (0, _) => Ok(()),
+        (_, 1) => Err(Failure::Failed("the delivery does not verify".to_owned())),
+        (refused, all) => {
+            let [verified, all] = [all - refused, all].map(|count| grouped(saturating(count)));
+            Err(Failure::Failed(format!(
+                "{verified} of {all} deliveries verify"
+            )))
+        }
     }
 }
 
@@ -131,29 +143,32 @@ fn what_differs(body: &[u8]) -> &'static str {
 }
 
 impl Verdict {
-    fn print(&self, as_json: bool) {
-        let hint = self.diagnosis.as_ref().map(|found| found.hint.as_str());
-        if as_json {
-            let reason = self
-                .rejection
-                .map(|rejection| (rejection.name(), rejection.to_string()));
-            let line = json!({
-                "verified": self.rejection.is_none(),
-                "reason": reason.as_ref().map(|(name, _)| name),
-                "message": reason.as_ref().map(|(_, message)| message),
-                "hint": hint,
-                "hint_kind": self.diagnosis.as_ref().map(|found| found.kind.name()),
-                "note": self.note,
-                "too_old_or_new": self.age.map(|age| age.to_string()),
-            });
-            println!("{line}");
-            return;
-        }
+    fn hint(&self) -> Option<&str> {
+        self.diagnosis.as_ref().map(|found| found.hint.as_str())
+    }
+
+    fn as_json(&self, id: &str) -> serde_json::Value {
+        let reason = self
+            .rejection
+            .map(|rejection| (rejection.name(), rejection.to_string()));
+        json!({
+            "id": id,
+            "verified": self.rejection.is_none(),
+            "reason": reason.as_ref().map(|(name, _)| name),
+            "message": reason.as_ref().map(|(_, message)| message),
+            "hint": self.hint(),
+            "hint_kind": self.diagnosis.as_ref().map(|found| found.kind.name()),
+            "note": self.note,
+            "too_old_or_new": self.age.map(|age| age.to_string()),
+        })
+    }
+
+    fn print(&self) {
         match self.rejection {
             None => println!("verified: the secret made this signature"),
             Some(rejection) => println!("not verified: {rejection}"),
         }
-        if let Some(hint) = hint {
+        if let Some(hint) = self.hint() {
             println!("hint: {hint}");
         }
         if let Some(note) = self.note {
@@ -166,14 +181,10 @@ impl Verdict {
 }
 
 impl VerifyArgs {
-    fn delivery(&self) -> Result<(HeaderMap, Bytes), Failure> {
-        match &self.delivery {
-            Some(path) => parse_delivery(&read_input("--delivery", path)?),
-            None => self.delivery_in_parts(),
+    fn deliveries(&self) -> Result<Vec<Delivery>, Failure> {
+        if let Some(path) = &self.delivery {
+            return delivery::read(path);
         }
-    }
-
-    fn delivery_in_parts(&self) -> Result<(HeaderMap, Bytes), Failure> {
         let mut headers = HeaderMap::new();
         for (flag, name, text) in [
             ("--id", "svix-id", &self.id),
@@ -188,24 +199,10 @@ impl VerifyArgs {
             Some(path) => read_input("--payload", path)?,
             None => Vec::new(),
         };
-        Ok((headers, body.into()))
+        Ok(vec![Delivery {
+            event_type: String::new(),
+            headers,
+            body: body.into(),
+        }])
     }
-}
-
-fn parse_delivery(text: &[u8]) -> Result<(HeaderMap, Bytes), Failure> {
-    let to_failure = |what: &str| Failure::Usage(format!("--delivery: {what}"));
-    let delivery: Delivery = serde_json::from_slice(text)
-        .map_err(|_| to_failure("expected one JSON object with `headers` and `body_b64`"))?;
-    let body = STANDARD
-        .decode(delivery.body_b64)
-        .map_err(|_| to_failure("body_b64 is not base64"))?;
-    let headers = delivery.headers.iter().filter_map(|(name, value)| {
-        // Some tools print each header as a list.
-        let value = value
-            .as_str()
-            .or_else(|| value.as_array()?.first()?.as_str())?;
-        let name = HeaderName::from_bytes(name.to_lowercase().as_bytes()).ok()?;
-        Some((name, HeaderValue::from_str(value.trim()).ok()?))
-    });
-    Ok((headers.collect(), body.into()))
 }

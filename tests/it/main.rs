@@ -21,6 +21,7 @@ mod conformance;
 mod copy;
 mod crash;
 mod decoding;
+mod deliveries;
 mod dependencies;
 mod deployment;
 mod fanout;

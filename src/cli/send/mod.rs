@@ -1,22 +1,24 @@
-//! `clerkcast send`: sample events, or a file, signed and posted.
+//! `clerkcast send`: sample events, or a file, signed and posted; or recorded deliveries.
+
+mod message;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::failure::Failure;
-use super::input::read_input;
-use super::post::{Poster, new_id};
+use super::figures::grouped;
+use super::post::{Poster, Signer};
 use super::secrets::{no_secret, secrets_of};
-use crate::clerk::samples::SAMPLES;
-use crate::event::{Excerpt, UnixMillis};
-use crate::filter::nearest::Suggestions;
+use crate::event::numbers::saturating;
 use crate::net::Answer;
+use message::{Message, Outgoing};
+
+pub(super) use message::sample_as_of_now;
 
 /// The waits between attempts (Svix, "Retry Schedule").
 const RETRY_AFTER: [Duration; 7] = [
@@ -43,6 +45,11 @@ pub(super) struct SendArgs {
     /// Send this body instead, byte for byte; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with = "types")]
     file: Option<PathBuf>,
+
+    /// Post deliveries that `clerk webhooks listen --json` printed again, each with its own headers;
+    /// `-` reads standard input. A gateway refuses those that were signed more than 5 minutes ago
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["types", "file", "secret", "id"])]
+    delivery: Option<PathBuf>,
 
     /// Where to post to
     #[arg(
@@ -89,48 +96,68 @@ pub(super) struct SendArgs {
 }
 
 pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
-    let bodies = bodies(&args)?;
-    let secrets = secrets_of(args.secret.as_deref())?;
-    let secret = secrets.first().ok_or_else(no_secret)?;
-    let poster = Poster::new(&args.url, secret, args.ca_cert.as_deref())?;
-    let count = args.count.unwrap_or(bodies.len());
+    let messages = messages(&args)?;
+    let signer = match &args.delivery {
+        Some(_) => None,
+        None => Some(signer(&args)?),
+    };
+    let poster = Poster::new(&args.url, args.ca_cert.as_deref())?;
+    let count = args.count.unwrap_or(messages.len());
     let mut pace = pace(args.rate)?;
     if !(0.0..=1.0).contains(&args.retry_scale) {
         return Err(Failure::Usage(
             "--retry-scale: must be between 0 and 1".to_owned(),
         ));
     }
-    let mut refused = 0;
-    for body in bodies.iter().cycle().take(count) {
+    let mut accepted = 0;
+    for message in messages.iter().cycle().take(count) {
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        let id = match &args.id {
-            Some(id) => id.clone(),
-            None => new_id()?,
-        };
-        let answer = deliver(&args, &poster, &id, body.current()?).await?;
-        refused += usize::from(!answer.status.is_success());
-        print(&args, body.name(), &id, &answer);
+        let outgoing = message.deliver(signer.as_ref(), args.id.as_deref())?;
+        let answer = deliver(&args, &poster, &outgoing).await?;
+        accepted += usize::from(answer.status.is_success());
+        print(&args, message.name(), outgoing.id(), &answer);
     }
-    if refused > 0 {
-        return Err(Failure::Failed(format!(
-            "{refused} of {count} were not accepted"
-        )));
+    let outcome = outcome(accepted, count);
+    if accepted < count {
+        return Err(Failure::Failed(outcome));
     }
+    eprintln!("clerkcast: {outcome}");
     Ok(())
 }
 
-/// Posts a body, and with `--retry` posts it again as often as Svix does.
+fn messages(args: &SendArgs) -> Result<Vec<Message>, Failure> {
+    match (&args.delivery, &args.file) {
+        (Some(path), _) => message::recorded(path),
+        (None, Some(path)) => message::file(path),
+        (None, None) => message::samples(&args.types),
+    }
+}
+
+/// `1 of 1 was accepted`, `40 of 46 were accepted`
+fn outcome(accepted: usize, count: usize) -> String {
+    let verb = if count == 1 { "was" } else { "were" };
+    let [accepted, count] = [accepted, count].map(|number| grouped(saturating(number)));
+    format!("{accepted} of {count} {verb} accepted")
+}
+
+fn signer(args: &SendArgs) -> Result<Signer, Failure> {
+    let secrets = secrets_of(args.secret.as_deref())?;
+    let secret = secrets.first().ok_or_else(no_secret)?;
+    Ok(Signer::new(secret))
+}
+
+/// Posts a delivery, and with `--retry` posts it again as often as Svix does.
 async fn deliver(
     args: &SendArgs,
     poster: &Poster,
-    id: &str,
-    body: Bytes,
+    outgoing: &Outgoing<'_>,
 ) -> Result<Answer, Failure> {
     let mut waits = RETRY_AFTER.iter().filter(|_| args.retry);
     loop {
-        let outcome = poster.post(id, body.clone()).await;
+        let (headers, body) = outgoing.attempt()?;
+        let outcome = poster.post(headers, body).await;
         let (why, asked) = match &outcome {
             Ok(answer) if answer.status.is_success() => return outcome,
             Ok(answer) => (
@@ -148,89 +175,9 @@ async fn deliver(
             .unwrap_or_default()
             .clamp(*wait, 2 * *wait)
             .mul_f64(args.retry_scale);
+        let id = outgoing.id();
         eprintln!("clerkcast: {id}: {why}; trying again in {wait:?}");
         tokio::time::sleep(wait).await;
-    }
-}
-
-/// A body to send.
-enum Body {
-    Sample {
-        event_type: &'static str,
-        body: &'static str,
-    },
-    File(Bytes),
-}
-
-impl Body {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Sample { event_type, .. } => event_type,
-            Self::File(_) => "file",
-        }
-    }
-
-    /// The bytes to send: a sample with the present time, or a file as it is.
-    fn current(&self) -> Result<Bytes, Failure> {
-        match self {
-            Self::File(bytes) => Ok(bytes.clone()),
-            Self::Sample { body, .. } => sample_as_of_now(body),
-        }
-    }
-}
-
-/// The sample with the present as its `timestamp`.
-pub(super) fn sample_as_of_now(body: &str) -> Result<Bytes, Failure> {
-    let parsed: Result<serde_json::Value, _> = serde_json::from_str(body);
-    let mut event =
-        parsed.map_err(|error| Failure::Failed(format!("a sample is broken: {error}")))?;
-    event["timestamp"] = UnixMillis::now().milliseconds().into();
-    Ok(event.to_string().into())
-}
-
-fn bodies(args: &SendArgs) -> Result<Vec<Body>, Failure> {
-    if let Some(path) = &args.file {
-        let bytes = read_input("--file", path)?;
-        return Ok(vec![Body::File(bytes.into())]);
-    }
-    let all = ["*".to_owned()];
-    let asked = if args.types.is_empty() {
-        &all[..]
-    } else {
-        &args.types
-    };
-    let mut bodies = Vec::new();
-    for wanted in asked {
-        let before = bodies.len();
-        let matching = SAMPLES
-            .iter()
-            .filter(|sample| match wanted.strip_suffix('*') {
-                Some(prefix) => sample.event_type.starts_with(prefix),
-                None => sample.event_type == wanted,
-            });
-        bodies.extend(matching.map(|sample| Body::Sample {
-            event_type: sample.event_type,
-            body: sample.body,
-        }));
-        if bodies.len() == before {
-            return Err(Failure::Usage(format!(
-                "TYPE: no sample of type {}; {}",
-                Excerpt(wanted),
-                advice(wanted)
-            )));
-        }
-    }
-    Ok(bodies)
-}
-
-/// A suggestion in place of a type without a sample.
-fn advice(wanted: &str) -> String {
-    let suggestions = Suggestions::new(SAMPLES.iter().map(|sample| sample.event_type));
-    let samples = suggestions.allowed(|_| true);
-    let name = wanted.trim_end_matches('*').trim_end_matches('.');
-    match samples.nearest(name) {
-        Some(nearest) => format!("did you mean {nearest}?"),
-        None => format!("there are {}", samples.families()),
     }
 }
 
