@@ -5,6 +5,7 @@
 
 mod advice;
 mod backup;
+mod completions;
 mod config;
 mod connect;
 mod copy;
@@ -15,6 +16,7 @@ mod figures;
 mod input;
 mod inspect;
 mod json;
+mod manual;
 mod narrowing;
 mod notices;
 pub mod options;
@@ -33,7 +35,7 @@ mod token;
 mod verify;
 mod work;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::telemetry;
 
@@ -129,6 +131,11 @@ enum Command {
     Check(Box<config::CheckArgs>),
     /// Make the token that a subscriber shows, and what the gateway's configuration holds of it.
     Token(token::TokenArgs),
+    /// Print what makes a shell complete the command line.
+    Completions(completions::CompletionsArgs),
+    /// Write a manual page for each command.
+    #[command(hide = true)]
+    Man(manual::ManArgs),
 }
 
 impl Cli {
@@ -161,5 +168,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(args) => config::run(args),
         Command::Check(args) => config::run_check(*args),
         Command::Token(args) => token::run(&args),
+        Command::Completions(args) => {
+            completions::run(&args, &Cli::command());
+            Ok(())
+        }
+        Command::Man(args) => manual::run(&args, Cli::command()),
     }
 }

@@ -58,6 +58,7 @@ mod restore;
 mod retention;
 mod sealing;
 mod segments;
+mod shell;
 mod soak;
 mod steps;
 mod subscribe;

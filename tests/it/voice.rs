@@ -3,7 +3,7 @@
 use crate::commands::{run, stderr, stdout};
 use crate::harness::{SECRET, binary};
 
-pub(crate) const COMMANDS: [&[&str]; 29] = [
+pub(crate) const COMMANDS: [&[&str]; 31] = [
     &["serve"],
     &["dev"],
     &["send"],
@@ -32,6 +32,8 @@ pub(crate) const COMMANDS: [&[&str]; 29] = [
     &["token"],
     &["token", "new"],
     &["token", "hash"],
+    &["completions"],
+    &["man"],
     &[],
 ];
 
