@@ -136,6 +136,17 @@ impl Error {
         }
     }
 
+    /// Why a call that writes is not answered: a log that cannot be reached stores nothing.
+    #[must_use]
+    pub fn of_write(self) -> Self {
+        match self {
+            Self::Stream(fanout::Error::Log(error @ log::ReadError::Unreachable(_))) => {
+                Self::NotStored(error.to_string())
+            }
+            error => error,
+        }
+    }
+
     /// Why the subscription `name` did not answer a call, or ended a worker's stream.
     pub(super) fn of_step(name: &Name, error: StepError) -> Self {
         let name = name.clone();

@@ -51,7 +51,8 @@ impl Api {
             .subscriptions
             .create(principal, &name, settings, start)
             .await;
-        let (overview, is_new) = created.map_err(|error| self.refusal(&call.principal, &error))?;
+        let (overview, is_new) =
+            created.map_err(|error| self.refusal_of_write(&call.principal, error))?;
         let created = Managed::Created {
             filter: &filter,
             start: &start,
@@ -76,7 +77,7 @@ impl Api {
         let known = self.fanout.known_names();
         let (name, settings) = request::update(asked, (&known, &principal.policy().scope))?;
         let updated = self.subscriptions.update(principal, &name, &settings).await;
-        let overview = updated.map_err(|error| self.refusal(&call.principal, &error))?;
+        let overview = updated.map_err(|error| self.refusal_of_write(&call.principal, error))?;
         let filter = settings.filter.as_ref().map(AskedFilter::new);
         let updated = Managed::Updated {
             filter: filter.as_ref(),
@@ -99,7 +100,7 @@ impl Api {
     ) -> Result<proto::DeleteSubscriptionResponse, Problem> {
         let name = request::name("name", &asked.name)?;
         let deleted = self.subscriptions.delete(&call.principal, &name).await;
-        deleted.map_err(|error| self.refusal(&call.principal, &error))?;
+        deleted.map_err(|error| self.refusal_of_write(&call.principal, error))?;
         audit_of(call, name.as_str(), Managed::Deleted);
         Ok(proto::DeleteSubscriptionResponse {})
     }
@@ -131,7 +132,7 @@ impl Api {
     ) -> Result<proto::SeekSubscriptionResponse, Problem> {
         let (name, to) = request::seek(asked)?;
         let sought = self.subscriptions.seek(&call.principal, &name, to).await;
-        let overview = sought.map_err(|error| self.refusal(&call.principal, &error))?;
+        let overview = sought.map_err(|error| self.refusal_of_write(&call.principal, error))?;
         audit_of(call, name.as_str(), Managed::Sought { to: &to });
         Ok(proto::SeekSubscriptionResponse {
             subscription: Some(message::subscription(overview)),
@@ -185,7 +186,7 @@ impl Api {
             .subscriptions
             .acknowledge(&call.principal, &name, reports)
             .await;
-        let lost = settled.map_err(|error| self.refusal(&call.principal, &error))?;
+        let lost = settled.map_err(|error| self.refusal_of_write(&call.principal, error))?;
         let lost_ack_ids = lost.into_iter().map(|ack_id| ack_id.to_text(&name));
         Ok(proto::AcknowledgeResponse {
             lost_ack_ids: lost_ack_ids.collect(),
@@ -236,7 +237,7 @@ impl Api {
             .subscriptions
             .resolve(&call.principal, &name, letters, resolution)
             .await;
-        let count = resolved.map_err(|error| self.refusal(&call.principal, &error))?;
+        let count = resolved.map_err(|error| self.refusal_of_write(&call.principal, error))?;
         let action = match resolution {
             Resolution::Replay => "replay",
             Resolution::Drop => "drop",

@@ -7,6 +7,11 @@ use crate::api::service::Api;
 use crate::subscriptions::{Error, Name};
 
 impl Api {
+    /// Why a call of this principal's that writes is not answered.
+    pub(super) fn refusal_of_write(&self, principal: &Principal, error: Error) -> Problem {
+        self.refusal(principal, &error.of_write())
+    }
+
     /// Why a call of this principal's is not answered.
     pub(super) fn refusal(&self, principal: &Principal, error: &Error) -> Problem {
         let new = |code, reason| Problem::new(code, reason, &error.to_string());

@@ -1,6 +1,7 @@
 //! Workers of one subscription at three gateways, under load, while something breaks.
 
 mod ledger;
+mod majority;
 mod worker;
 
 use std::path::PathBuf;
@@ -44,11 +45,11 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 struct Fleet {
     gateways: Vec<Gateway>,
     clocks: [i64; 3],
-    /// Between the last gateway and NATS.
-    link: Link,
+    /// Between the last gateway and NATS; absent where there is more than one server.
+    link: Option<Link>,
     ledger: Arc<Mutex<Ledger>>,
-    _server: Server,
-    _directory: TempDir,
+    servers: Vec<Server>,
+    _directory: Option<TempDir>,
 }
 
 impl Fleet {
@@ -69,19 +70,42 @@ impl Fleet {
             if clocks[index] != 0 {
                 options.env = preloaded(&library, "CLERKCAST_CLOCK", &file);
             }
-            // Less than the servers have room for where disks are small.
-            let room = ["--retain-bytes", "256MiB"].map(str::to_owned);
-            options.args.extend(room);
-            Gateway::start_with(options)
+            start(options)
         });
         let fleet = Self {
             gateways: gateways.into(),
             clocks,
-            link,
+            link: Some(link),
             ledger: Arc::default(),
-            _server: server,
-            _directory: directory,
+            servers: vec![server],
+            _directory: Some(directory),
         };
+        fleet.created().await
+    }
+
+    /// Three gateways on a cluster of three servers, each of which has the whole stream.
+    async fn on_cluster() -> Self {
+        let servers = Server::cluster();
+        let gateways = [0, 1, 2].map(|first| {
+            let order = [first, (first + 1) % 3, (first + 2) % 3];
+            let mut options = on(&order.map(|index| &servers[index]));
+            let replicas = ["--nats-replicas", "3"].map(str::to_owned);
+            options.args.extend(replicas);
+            start(options)
+        });
+        let fleet = Self {
+            gateways: gateways.into(),
+            clocks: [0; 3],
+            link: None,
+            ledger: Arc::default(),
+            servers: servers.into(),
+            _directory: None,
+        };
+        fleet.created().await
+    }
+
+    /// The same fleet, with the subscription.
+    async fn created(self) -> Self {
         let create = CreateSubscriptionRequest {
             subscription: Some(Subscription {
                 name: NAME.to_owned(),
@@ -93,10 +117,10 @@ impl Fleet {
             }),
             start: Some(Start::StartPosition(StartPosition::Earliest.into())),
         };
-        let mut client = connect(&fleet.gateways[0].grpc).await;
+        let mut client = connect(&self.gateways[0].grpc).await;
         let created = client.create_subscription(create);
         created.await.expect("created");
-        fleet
+        self
     }
 
     /// Posts and works while `fault` happens, then holds what was seen to the laws.
@@ -176,7 +200,9 @@ impl Fleet {
     async fn is_accounted(&self, posted: usize) {
         eventually("all is acknowledged, and nothing is pending", || async {
             let mut client = connect(&self.gateways[0].grpc).await;
-            let listed = client.list_subscriptions(ListSubscriptionsRequest::default());
+            let listed = client.list_subscriptions(ListSubscriptionsRequest {
+                names: vec![NAME.to_owned()],
+            });
             let listed = listed.await.expect("listed").into_inner().subscriptions;
             let pending =
                 |it: &Subscription| it.outstanding_count + it.retrying_count + it.blocked_count;
@@ -188,6 +214,13 @@ impl Fleet {
         })
         .await;
     }
+}
+
+fn start(mut options: Options) -> Gateway {
+    // Less than the servers have room for where disks are small.
+    let room = ["--retain-bytes", "256MiB"].map(str::to_owned);
+    options.args.extend(room);
+    Gateway::start_with(options)
 }
 
 async fn connect(address: &str) -> SubscriptionServiceClient<Channel> {
@@ -240,9 +273,10 @@ async fn fleet_every_law_holds_when_a_gateway_is_paused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fleet_every_law_holds_when_a_gateway_is_cut_off_from_nats() {
     let fault = async |fleet: &mut Fleet| {
-        fleet.link.cut();
+        let link = fleet.link.as_ref().expect("one server");
+        link.cut();
         fleet.each_key_goes_on().await;
-        fleet.link.mend();
+        link.mend();
     };
     Fleet::start([0; 3]).await.survives(fault).await;
 }
