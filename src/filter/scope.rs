@@ -79,15 +79,6 @@ impl Scope {
 }
 
 impl Scope {
-    /// The scope that no event lies in.
-    #[must_use]
-    pub fn nothing() -> Self {
-        Self {
-            exclude_types: BTreeSet::from([TypePattern::everything()]),
-            ..Self::default()
-        }
-    }
-
     /// Whether an event may be received that `former` kept back. Types and sources are
     /// chosen apart from each other, so one of them is enough.
     #[must_use]

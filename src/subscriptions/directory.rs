@@ -262,7 +262,7 @@ impl Directory {
         let Some(owner) = owner else {
             let selection = Selection {
                 filter: None,
-                scope: Scope::nothing(),
+                scope: None,
             };
             return (selection, None);
         };
@@ -271,7 +271,7 @@ impl Directory {
         let within = asked.and_then(|filter| filter.within(&scope).ok());
         let selection = Selection {
             filter: within.map(|(filter, _)| filter),
-            scope: scope.clone(),
+            scope: Some(scope.clone()),
         };
         (selection, Some(scope))
     }

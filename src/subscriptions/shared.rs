@@ -68,7 +68,9 @@ pub struct Selection {
     /// or where the owner was removed.
     pub filter: Option<Filter>,
     /// What the owner may receive. Events outside are withdrawn, also those looked at before.
-    pub scope: Scope,
+    /// Absent where the owner was removed: nothing is handed out, and nothing is withdrawn, since
+    /// one of the same name may come and find it.
+    pub scope: Option<Scope>,
 }
 
 /// What a task follows.

@@ -105,14 +105,14 @@ impl Task {
         prepared: &mut Prepared,
         now: UnixMillis,
     ) -> Option<Draft> {
-        let may_give = !self.shared.is_draining() && self.obstacle().is_none();
+        let scope = self.orders.selection.scope.as_ref();
+        let may_give = scope.is_some() && !self.shared.is_draining() && self.obstacle().is_none();
         let (seats, holders) = (&self.shared.seats, &self.holders);
         let rooms = |state: &State| match may_give {
             true => Rooms::new(seats.rooms(&holders.out(state))),
             false => Rooms::default(),
         };
         let machine = &mut self.known.as_mut()?.machine;
-        let scope = &self.orders.selection.scope;
         let (candidates, through, records) = self.ahead.parts();
         let gone = &self.gone;
         let look = |due: DueEvent| look(due, records, gone, scope);
@@ -324,10 +324,12 @@ fn look(
     due: DueEvent,
     records: &BTreeMap<Position, Record>,
     gone: &BTreeSet<Position>,
-    scope: &Scope,
+    scope: Option<&Scope>,
 ) -> Look {
+    let may_receive =
+        |record: &Record| scope.is_some_and(|scope| scope.allows(record.entry.attributes.as_ref()));
     match records.get(&due.position) {
-        Some(record) if scope.allows(record.entry.attributes.as_ref()) => Look::Ready {
+        Some(record) if may_receive(record) => Look::Ready {
             bytes: record.entry.bytes(),
         },
         Some(_) => Look::Withheld,

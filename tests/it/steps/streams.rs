@@ -266,7 +266,7 @@ async fn what_the_owner_may_no_longer_receive_is_withdrawn() {
     let (filter, _) = all.within(&scope).expect("something is left");
     let selection = Selection {
         filter: Some(filter),
-        scope,
+        scope: Some(scope),
     };
     gateway.running.follow(world.definition(), selection);
     client.settle(&delivery, Outcome::Done).await;
@@ -276,6 +276,30 @@ async fn what_the_owner_may_no_longer_receive_is_withdrawn() {
     assert_eq!(client.deliveries().await.len(), 0);
     let counts = world.status().await.counts;
     assert_eq!((counts.acknowledged, counts.passed_over), (2, 1));
+}
+
+/// One of the same name may come and find what is pending.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_withdrawn_from_an_owner_that_is_removed() {
+    let world = world(asked(), &["a", "a", "b"]).await;
+    let gateway = world.gateway();
+    let mut client = Client::open(&gateway.running, options(8)).await;
+    let deliveries = client.deliveries().await;
+    assert_eq!(positions(&deliveries), [1, 3]);
+    let removed = Selection {
+        filter: None,
+        scope: None,
+    };
+    gateway.running.follow(world.definition(), removed);
+    client.settle(&deliveries[0], Outcome::Done).await;
+    client.settle(&deliveries[1], Outcome::Released).await;
+    assert_eq!(client.deliveries().await.len(), 0);
+    assert_eq!(world.status().await.counts.passed_over, 0);
+    let (definition, selection) = (world.definition(), world.selection());
+    gateway.running.follow(definition, selection);
+    let mut again = positions(&client.deliveries().await);
+    again.sort_unstable();
+    assert_eq!(again, [2, 3]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -123,7 +123,7 @@ impl World {
         let filter = Filter::compile_accepted(&self.settings.filter);
         Selection {
             filter,
-            scope: Scope::default(),
+            scope: Some(Scope::default()),
         }
     }
 

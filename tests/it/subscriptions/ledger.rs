@@ -55,6 +55,13 @@ impl Ledger {
         seen.is_held = true;
     }
 
+    /// An event was a dead letter, and its attempts are counted from 1 again.
+    pub(super) fn note_replayed(&mut self, id: &str) {
+        if let Some(seen) = self.events.get_mut(id) {
+            seen.attempt = 0;
+        }
+    }
+
     /// A worker is about to acknowledge an event.
     pub(super) fn note_acknowledging(&mut self, id: &str) {
         self.events.get_mut(id).expect("delivered").is_held = false;
@@ -65,5 +72,9 @@ impl Ledger {
         let seen = self.events.get_mut(id).expect("delivered");
         self.acknowledged += usize::from(!seen.is_acknowledged);
         seen.is_acknowledged = true;
+    }
+
+    pub(super) fn is_acknowledged(&self, id: &str) -> bool {
+        self.events.get(id).is_some_and(|seen| seen.is_acknowledged)
     }
 }

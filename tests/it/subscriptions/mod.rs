@@ -1,11 +1,13 @@
 //! Subscriptions that the gateway keeps: the calls, with the real binary over gRPC.
 
 mod acknowledging;
+mod changing;
 mod commands;
 mod crashing;
 mod faults;
 mod ledger;
 mod letters;
+mod load;
 mod managing;
 mod manual;
 mod operating;
