@@ -246,9 +246,9 @@ impl Machine {
             return None;
         }
         let mut pending = self.take(position)?;
-        let lease = Lease::new(self.state.next_lease);
+        let lease = Lease::new(self.state.next_lease).max(Lease::first_at(now));
         let deadline = now.after(self.settings.ack_deadline);
-        self.state.next_lease += 1;
+        self.state.next_lease = lease.number() + 1;
         self.own.note(lease, deadline);
         pending.deliveries = pending.deliveries.saturating_add(1);
         pending.lease = lease;

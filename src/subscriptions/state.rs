@@ -11,9 +11,22 @@ use crate::event::{Epoch, Position, UnixMillis};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease(u64);
 
+/// No step that takes a millisecond gives more than 2^10 leases.
+const LEASES_PER_MS_BITS: u32 = 10;
+/// Beyond this time, leases are counted from the one before.
+const FIRST_LEASE_MS_MAX: u64 = 1 << 49;
+
 impl Lease {
     /// Of an event that was never handed out.
     pub const NONE: Self = Self(0);
+
+    /// The first lease of a delivery at this time, if no later one was given. So a state that is
+    /// put back from a backup gives none of the leases that it gave since, which workers may
+    /// still report: their positions are those of other events now.
+    pub(super) fn first_at(now: UnixMillis) -> Self {
+        let milliseconds = u64::try_from(now.milliseconds()).unwrap_or(0);
+        Self(milliseconds.min(FIRST_LEASE_MS_MAX) << LEASES_PER_MS_BITS)
+    }
 
     /// The lease that a state knows by this number.
     #[must_use]
@@ -45,7 +58,7 @@ pub struct State {
     pub(super) generation: u64,
     /// Every event up to here was looked at.
     pub(super) frontier: Position,
-    /// The lease of the next delivery.
+    /// The lease of the next delivery, or a later one: see [`Lease::first_at`].
     pub(super) next_lease: u64,
     /// What is neither acknowledged nor dead, and dead letters that are handed out again.
     pub(super) pending: BTreeMap<Position, Pending>,

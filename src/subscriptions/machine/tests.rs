@@ -244,6 +244,20 @@ fn an_id_that_was_never_given_is_lost() {
     }
 }
 
+/// Another event may have its position when a log is put back from a backup.
+#[test]
+fn a_state_that_is_put_back_gives_no_lease_again() {
+    let mut machine = machine(Settings::default(), Limits::default());
+    advance(&mut machine, &events([1]), 1, at(0.0));
+    let mut restored = machine.clone();
+    let lost = lease(&mut machine, 1, at(1.0));
+    let given = lease(&mut restored, 1, at(2.0));
+    let late = settle(&mut restored, lost, Outcome::Done, at(3.0));
+    assert_eq!(late.answer, Answer::Lost);
+    let in_time = settle(&mut restored, given, Outcome::Done, at(3.0));
+    assert_eq!(in_time.answer, Answer::Recorded);
+}
+
 #[test]
 fn acknowledged_late_a_dead_letter_is_handled_after_all() {
     let settings = Settings {

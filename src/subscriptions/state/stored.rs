@@ -63,6 +63,7 @@ struct StoredPending {
     key: u64,
     #[prost(uint32, tag = "3")]
     deliveries: u32,
+    /// As states from before `lease_difference` have it.
     #[prost(uint64, tag = "4")]
     lease: u64,
     /// Of one that is with a worker, from `acknowledged_at`.
@@ -73,12 +74,15 @@ struct StoredPending {
     due_ms: Option<i64>,
     #[prost(bool, tag = "7")]
     replayed: bool,
+    /// From the state's next lease back to this one; 0 where it was never handed out.
+    #[prost(uint64, tag = "8")]
+    lease_difference: u64,
 }
 
 /// What a pending event takes, about.
 const PENDING_BYTES: usize = 24;
 /// The last number of [`StoredPending`].
-const LAST_FIELD_OF_PENDING: u32 = 7;
+const LAST_FIELD_OF_PENDING: u32 = 8;
 
 impl State {
     /// The value of the cell, as `writer` writes it in its `step`.
@@ -107,7 +111,7 @@ impl State {
         bytes.reserve(self.pending.len() * PENDING_BYTES);
         let mut before = self.frontier;
         for (position, pending) in &self.pending {
-            let stored = pending.to_stored(*position, before, self.acknowledged_at);
+            let stored = pending.to_stored(*position, before, self);
             let length = stored.encoded_len() + pending.unknown.len();
             encode_key(PENDING_FIELD, WireType::LengthDelimited, &mut bytes);
             encode_varint(length as u64, &mut bytes);
@@ -132,7 +136,7 @@ impl State {
             generation: stored.generation,
             frontier,
             next_lease: stored.next_lease,
-            pending: pending(bytes, frontier, acknowledged_at)?,
+            pending: pending(bytes, &stored)?,
             dead: dead(&stored.dead_differences)?,
             dead_bytes: stored.dead_bytes,
             acknowledged: stored.acknowledged,
@@ -191,8 +195,13 @@ impl State {
 }
 
 impl Pending {
-    fn to_stored(&self, position: Position, before: Position, base: UnixMillis) -> StoredPending {
+    fn to_stored(&self, position: Position, before: Position, state: &State) -> StoredPending {
+        let base = state.acknowledged_at;
         let difference = position.number().wrapping_sub(before.number());
+        let lease_difference = match self.lease {
+            Lease::NONE => 0,
+            lease => state.next_lease.saturating_sub(lease.number()),
+        };
         let from_base =
             |time: UnixMillis| Some(time.milliseconds().wrapping_sub(base.milliseconds()));
         let (until_ms, due_ms) = match self.standing {
@@ -204,36 +213,43 @@ impl Pending {
             difference: difference.cast_signed(),
             key: self.key.number(),
             deliveries: self.deliveries,
-            lease: self.lease.number(),
+            lease: 0,
             until_ms,
             due_ms,
             replayed: self.replayed,
+            lease_difference,
         }
     }
 
-    fn from_stored(stored: &StoredPending, base: UnixMillis, unknown: Vec<u8>) -> Self {
+    fn from_stored(
+        stored: &StoredPending,
+        state: &StoredState,
+        unknown: Vec<u8>,
+    ) -> Result<Self, InvalidCell> {
+        let base = UnixMillis::new(state.acknowledged_at_ms);
+        let lease = match stored.lease_difference {
+            0 => Some(stored.lease),
+            difference => state.next_lease.checked_sub(difference),
+        };
+        let lease = lease.ok_or(InvalidCell("a lease that was not given"))?;
         let time = |from_base: i64| UnixMillis::new(base.milliseconds().wrapping_add(from_base));
         let standing = match (stored.until_ms, stored.due_ms) {
             (Some(until), _) => Standing::Leased { until: time(until) },
             (None, Some(due)) => Standing::Waiting { due: time(due) },
             (None, None) => Standing::AT_ONCE,
         };
-        Self {
+        Ok(Self {
             key: Key::new(stored.key),
             deliveries: stored.deliveries,
-            lease: Lease::new(stored.lease),
+            lease: Lease::new(lease),
             standing,
             replayed: stored.replayed,
             unknown,
-        }
+        })
     }
 }
 
-fn pending(
-    bytes: &[u8],
-    frontier: Position,
-    base: UnixMillis,
-) -> Result<BTreeMap<Position, Pending>, InvalidCell> {
+fn pending(bytes: &[u8], state: &StoredState) -> Result<BTreeMap<Position, Pending>, InvalidCell> {
     let mut pending = BTreeMap::new();
     let mut before = None;
     for field in fields(bytes) {
@@ -245,6 +261,7 @@ fn pending(
         let stored =
             StoredPending::decode(content).map_err(|_| InvalidCell("not a pending event"))?;
         let difference = stored.difference.cast_unsigned();
+        let frontier = Position::new(state.frontier);
         let number = before.unwrap_or(frontier).number().wrapping_add(difference);
         let position = Position::new(number);
         if before.is_some_and(|before| position <= before) {
@@ -252,7 +269,7 @@ fn pending(
         }
         before = Some(position);
         let unknown = unknown_fields(content, LAST_FIELD_OF_PENDING)?;
-        pending.insert(position, Pending::from_stored(&stored, base, unknown));
+        pending.insert(position, Pending::from_stored(&stored, state, unknown)?);
     }
     Ok(pending)
 }
