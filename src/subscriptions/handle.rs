@@ -10,6 +10,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use super::ahead;
 use super::config::Config;
 use super::dead::sweep_dead_letters;
 use super::directory::{Directory, Entry, name_of_cell};
@@ -228,7 +229,11 @@ fn ticks() -> Interval {
 /// Removes what subscriptions left that were deleted before this gateway started, and what
 /// gateways that stopped within a step left.
 async fn sweep(shared: &Shared) {
-    let names = match leftovers::names(&*shared.surroundings.log).await {
+    let log = &*shared.surroundings.log;
+    if let Err(error) = ahead::mark_all(log, &shared.directory).await {
+        tracing::warn!(%error, "not every subscription could be compared with the end of the log; trying again at the next start");
+    }
+    let names = match leftovers::names(log).await {
         Ok(names) => names,
         Err(error) => {
             tracing::warn!(%error, "left cells of subscriptions cannot be listed; trying again at the next start");

@@ -23,6 +23,7 @@
 #![warn(clippy::indexing_slicing)]
 
 mod ack_id;
+mod ahead;
 mod ask;
 mod cell;
 mod changes;

@@ -149,6 +149,11 @@ impl State {
         self.frontier
     }
 
+    /// Notes that the positions are no longer those of the log.
+    pub(super) const fn leave_log(&mut self) {
+        self.epoch = Epoch::new(!self.epoch.number());
+    }
+
     /// How many events are acknowledged, dead, pending, passed over or dropped. Until the first
     /// seek, this is the number of matching events from the start to the frontier. A dead letter
     /// that is handed out again counts as dead.

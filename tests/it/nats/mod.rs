@@ -6,6 +6,7 @@ mod cluster;
 mod fleet;
 mod foreign;
 mod gateways;
+mod histories;
 mod links;
 mod log;
 pub(crate) mod place;
