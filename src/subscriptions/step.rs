@@ -24,9 +24,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::ask::Ask;
 use super::delivery::Condition;
@@ -98,7 +98,9 @@ struct Task {
     /// Of the state that was known last.
     generation: u64,
     ahead: ReadAhead,
-    fetch: Option<BoxFuture<'static, Result<Fetched, StepError>>>,
+    /// Goes on whatever this task waits for: half a read would keep other reads waiting, and the
+    /// next step's among them.
+    fetch: Option<AbortOnDropHandle<Result<Fetched, StepError>>>,
     /// Due events that the log no longer has.
     gone: BTreeSet<Position>,
     holders: Holders,

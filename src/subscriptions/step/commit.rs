@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::ack_id::AckId;
 use super::super::delivery::Delivery;
@@ -140,7 +141,9 @@ impl Task {
         self.fetch_at = None;
         if self.fetch.is_none() && !draft.missing.is_empty() {
             let missing = std::mem::take(&mut draft.missing);
-            self.fetch = Some(Box::pin(self.store.clone().fetch(missing)));
+            #[expect(clippy::disallowed_methods, reason = "the handle ends it when dropped")]
+            let fetch = tokio::spawn(self.store.clone().fetch(missing));
+            self.fetch = Some(AbortOnDropHandle::new(fetch));
         }
     }
 

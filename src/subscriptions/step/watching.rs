@@ -11,7 +11,7 @@ use super::super::step_error::StepError;
 use super::{FETCH_AGAIN, Fetched, Known, LINGER, MOVED_MAX, NEWS_PATIENCE, STEP_PATIENCE, Task};
 use crate::event::{Position, UnixMillis};
 use crate::fanout;
-use crate::log::{Log, Revision};
+use crate::log::{Log, ReadError, Revision};
 
 impl Task {
     /// Waits until there may be something to do, and takes the calls that are there.
@@ -47,7 +47,9 @@ impl Task {
         let changed = self.shared.state_changes.made_elsewhere(known);
         let fetch = async {
             match &mut self.fetch {
-                Some(fetch) => fetch.await,
+                Some(fetch) => fetch.await.unwrap_or_else(|panicked| {
+                    Err(ReadError::Unreadable(panicked.to_string()).into())
+                }),
                 None => std::future::pending().await,
             }
         };

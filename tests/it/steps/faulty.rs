@@ -12,10 +12,13 @@ use clerkcast::log::{
 };
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use super::random::Random;
 use crate::memory_log::MemoryLog;
+
+/// Cells that are read at once, as from a database; other reads wait their turn.
+const READS_AT_ONCE: usize = 4;
 
 /// How often a swap fails, in percent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,6 +93,7 @@ pub(crate) struct FaultyLog {
     faults: Mutex<Faults>,
     scan_delay: Mutex<Duration>,
     random: Mutex<Random>,
+    turns: Semaphore,
     swaps: AtomicU64,
     reads: AtomicU64,
     scans: AtomicU64,
@@ -108,6 +112,7 @@ impl FaultyLog {
             faults: Mutex::new(faults),
             scan_delay: Mutex::default(),
             random: Mutex::new(Random::new(seed)),
+            turns: Semaphore::new(READS_AT_ONCE),
             swaps: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             scans: AtomicU64::new(0),
@@ -169,6 +174,7 @@ impl Cells for FaultyLog {
         let delay = self.delay();
         let name = name.to_owned();
         Box::pin(async move {
+            let _turn = self.turns.acquire().await.expect("never closed");
             tokio::time::sleep(delay).await;
             if fails {
                 return Err(ReadError::Unreachable("away".to_owned()));

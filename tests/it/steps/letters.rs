@@ -94,6 +94,29 @@ async fn parked_after_exactly_so_many_deliveries_whole_and_beyond_retention() {
     assert_eq!(decoded, expected);
 }
 
+/// The reads of a step take turns with those of the letters that come next.
+#[tokio::test(start_paused = true)]
+async fn replayed_letters_are_acknowledged_in_time_while_others_are_read() {
+    const LETTERS: u64 = 300;
+    let world = World::new(settings(asked(1)));
+    for number in 0..LETTERS {
+        world.append(&format!("user_{number}")).await;
+    }
+    let gateway = world.gateway();
+    let mut client = Client::open(&gateway.running, options(1000)).await;
+    while world.status().await.counts.dead < LETTERS {
+        reject_all(&mut client).await;
+    }
+    let replayed = gateway.running.replay(Letters::All).await;
+    assert_eq!(replayed.expect("stored"), LETTERS);
+    for _ in 0..LETTERS {
+        let delivery = client.delivery().await;
+        client.settle(&delivery, Outcome::Done).await;
+    }
+    let counts = world.status().await.counts;
+    assert_eq!((counts.acknowledged, counts.dead), (LETTERS, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn parked_with_the_last_reason_cut_at_a_character() {
     let world = World::new(settings(asked(1)));

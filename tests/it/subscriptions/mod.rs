@@ -13,6 +13,7 @@ mod load;
 mod managing;
 mod manual;
 mod operating;
+mod outage;
 mod owners;
 mod poison;
 mod refusals;
