@@ -7,6 +7,7 @@ use clerkcast::proto::{
 
 use super::load::{Load, POISON, Record};
 use super::{Caller, named, seconds, until};
+use crate::access::{Guarded, new_token};
 use crate::harness::{Gateway, body, types};
 
 const CREATED: &str = "user.created";
@@ -80,7 +81,7 @@ fn is_delivered(record: &Record) {
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_delivered_and_parked_through_seeks_under_load() {
     let (gateway, mut caller) = gateway_with_poison().await;
-    let load = Load::start(&gateway, &[UPDATED]).await;
+    let load = Load::start(&gateway, None, &[UPDATED]).await;
     load.poison_is_rejected().await;
     load.goes_on().await;
     for round in 0..8 {
@@ -103,7 +104,7 @@ async fn acknowledged_delivered_and_parked_through_seeks_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_and_delivered_in_each_life_of_a_name_under_load() {
     let (gateway, mut caller) = gateway_with_poison().await;
-    let load = Load::start(&gateway, &[UPDATED]).await;
+    let load = Load::start(&gateway, None, &[UPDATED]).await;
     let mut lives = 1;
     load.poison_is_rejected().await;
     for _ in 0..5 {
@@ -132,10 +133,15 @@ async fn acknowledged_and_delivered_in_each_life_of_a_name_under_load() {
     }
 }
 
-/// Holds what was seen to the types that were in force, one set after the other.
-fn only_in_force(record: &Record, in_force: &[&[&str]]) {
+/// Holds what was seen to the types that were in force, one set after the other: `since` is how
+/// many changes were answered before an event could be looked at.
+fn only_in_force(
+    record: &Record,
+    in_force: &[&[&str]],
+    since: impl Fn(&super::load::Seen) -> usize,
+) {
     for seen in &record.seen {
-        let (first, last) = (record.posted[&seen.id].after, seen.before);
+        let (first, last) = (since(seen), seen.before);
         let allowed = in_force[first..=last]
             .iter()
             .any(|types| types.contains(&&*seen.event_type));
@@ -152,7 +158,8 @@ fn delivered_what_was_in_force(record: &Record, in_force: &[&[&str]]) {
     for (id, posted) in &record.posted {
         let types = &in_force[posted.after..];
         if types.iter().all(|types| types.contains(&posted.event_type)) {
-            assert!(record.last_life().is_acknowledged(id), "{id}");
+            let is_acknowledged = record.last_life().is_acknowledged(id);
+            assert!(is_acknowledged || record.unknown.contains(id), "{id}");
         }
     }
 }
@@ -169,7 +176,7 @@ async fn delivered_and_accounted_while_the_filter_changes_under_load() {
         ..crm()
     };
     caller.create(filtered).await.expect("created");
-    let mut load = Load::start(&gateway, ALL).await;
+    let mut load = Load::start(&gateway, None, ALL).await;
     for filter in &filters[1..] {
         load.goes_on().await;
         let request = caller.request(proto::UpdateSubscriptionRequest {
@@ -184,9 +191,58 @@ async fn delivered_and_accounted_while_the_filter_changes_under_load() {
     load.stop_posting().await;
     let last = all_is_handled(&mut caller).await;
     let record = load.end().await;
-    only_in_force(&record, &filters);
+    only_in_force(&record, &filters, |seen| record.posted[&seen.id].after);
     delivered_what_was_in_force(&record, &filters);
     assert_eq!((last.dead_count, record.lives()), (0, 1));
     assert_eq!(count(last.acknowledged_count), record.acknowledged());
     assert_eq!(record.refusals, [].into(), "streams go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delivered_and_accounted_while_the_owner_is_narrowed_and_removed_under_load() {
+    const NARROW: &[&str] = &[CREATED, UPDATED];
+    const NONE: &[&str] = &[];
+    let policies = [ALL, NARROW, ALL, NONE, ALL, NARROW, NONE, NARROW, ALL];
+    let [owner, operator] = ["owner", "operator"].map(new_token);
+    let config = |policy: &[&str]| {
+        let owned = match policy.len() {
+            3 => owner.stanza.clone(),
+            2 => format!("{}\nexclude_types = [\"user.deleted\"]", owner.stanza),
+            _ => String::new(),
+        };
+        format!("{owned}\n{}\nall_subscriptions = true\n", operator.stanza)
+    };
+    let guarded = Guarded::start(&config(policies[0]));
+    let gateway = &guarded.gateway;
+    let mut as_owner = Caller::with(gateway, &owner).await;
+    as_owner.create(crm()).await.expect("created");
+    let mut as_operator = Caller::with(gateway, &operator).await;
+    let mut load = Load::start(gateway, Some(&owner), ALL).await;
+    for (before, policy) in policies.iter().zip(&policies[1..]) {
+        if before.is_empty() {
+            load.is_kept_out().await;
+        } else {
+            load.goes_on().await;
+        }
+        load.during(guarded.reloaded(&config(policy))).await;
+    }
+    load.goes_on().await;
+    load.stop_posting().await;
+    let last = all_is_handled(&mut as_operator).await;
+    let record = load.end().await;
+    only_in_force(&record, &policies, |seen| seen.opened_after);
+    let while_it_was_there: Vec<&[&str]> = policies
+        .iter()
+        .map(|policy| if policy.is_empty() { ALL } else { policy })
+        .collect();
+    delivered_what_was_in_force(&record, &while_it_was_there);
+    assert_eq!((last.dead_count, record.lives()), (0, 1));
+    let stored = count(last.acknowledged_count);
+    let answered = record.acknowledged();
+    assert!(answered <= stored && stored <= answered + record.unknown.len());
+    let refusals: Vec<&str> = record.refusals.keys().map(String::as_str).collect();
+    assert_eq!(
+        refusals,
+        ["POLICY_CHANGED", "PRINCIPAL_REMOVED", "UNKNOWN_TOKEN"]
+    );
 }

@@ -1,6 +1,6 @@
 //! Posters and workers of one subscription, while an operator changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::ledger::Ledger;
 use super::{Caller, Worker, event_id, refusal, worker_of};
+use crate::access::Token;
 use crate::harness::{Gateway, Poster, body, eventually};
 
 const POSTERS: usize = 4;
@@ -39,6 +40,8 @@ pub(super) struct Posted {
 pub(super) struct Seen {
     pub(super) id: String,
     pub(super) event_type: String,
+    /// Changes that were answered before the worker's stream was opened.
+    pub(super) opened_after: usize,
     /// Changes that had begun when it was delivered.
     pub(super) before: usize,
 }
@@ -52,6 +55,9 @@ pub(super) struct Record {
     lives: BTreeMap<u64, Ledger>,
     /// Why streams ended and calls were refused, and how often.
     pub(super) refusals: BTreeMap<String, usize>,
+    /// Acknowledgements whose call ended with an error: stored or not, as with any call that a
+    /// change of the policy ends.
+    pub(super) unknown: BTreeSet<String>,
     /// Rejections of the poison that were recorded.
     pub(super) rejected: usize,
     /// Changes that were begun, and that were answered.
@@ -83,11 +89,12 @@ impl Record {
         *self.refusals.entry(reason).or_default() += 1;
     }
 
-    fn note_delivered(&mut self, life: u64, delivery: &Delivery) {
+    fn note_delivered(&mut self, life: u64, opened_after: usize, delivery: &Delivery) {
         let event = delivery.event.as_ref().expect("an event");
         self.seen.push(Seen {
             id: event.id.clone(),
             event_type: event.r#type.clone(),
+            opened_after,
             before: self.begun,
         });
         let ledger = self.ledger(life);
@@ -111,7 +118,11 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) async fn start(gateway: &Gateway, types: &'static [&'static str]) -> Self {
+    pub(super) async fn start(
+        gateway: &Gateway,
+        token: Option<&Token>,
+        types: &'static [&'static str],
+    ) -> Self {
         let mut load = Self {
             record: Arc::default(),
             is_posted: CancellationToken::new(),
@@ -135,7 +146,10 @@ impl Load {
             load.posters.spawn(posting);
         }
         for _ in 0..WORKERS {
-            let caller = Caller::of(gateway).await;
+            let caller = match token {
+                Some(token) => Caller::with(gateway, token).await,
+                None => Caller::of(gateway).await,
+            };
             let record = Arc::clone(&load.record);
             let worker = Working { caller, record };
             load.workers.spawn(worker.work(load.is_over.clone()));
@@ -158,6 +172,16 @@ impl Load {
             self.record.lock().rejected > 0
         })
         .await;
+    }
+
+    /// Waits until workers are refused, again and again.
+    pub(super) async fn is_kept_out(&self) {
+        let refused = || {
+            let record = self.record.lock();
+            record.refusals.get("UNKNOWN_TOKEN").copied().unwrap_or(0)
+        };
+        let enough = refused() + ENOUGH;
+        eventually("workers are refused", || async { refused() >= enough }).await;
     }
 
     /// Makes a change.
@@ -212,11 +236,12 @@ impl Working {
     /// Connects again and again.
     async fn work(mut self, is_over: CancellationToken) {
         while !is_over.is_cancelled() {
+            let opened_after = self.record.lock().answered;
             match self.caller.receive(worker_of("crm")).await {
                 Ok(worker) => {
                     tokio::select! {
                         () = is_over.cancelled() => {}
-                        () = self.follow(worker) => {}
+                        () = self.follow(worker, opened_after) => {}
                     }
                 }
                 Err(status) => self.record.lock().note_refused(&status),
@@ -225,10 +250,10 @@ impl Working {
         }
     }
 
-    async fn follow(&mut self, mut worker: Worker) {
+    async fn follow(&mut self, mut worker: Worker, opened_after: usize) {
         loop {
             match worker.next().await {
-                Ok(Some(Kind::Delivery(delivery))) => self.handle(&delivery).await,
+                Ok(Some(Kind::Delivery(delivery))) => self.handle(&delivery, opened_after).await,
                 Ok(Some(Kind::Started(_) | Kind::Heartbeat(_))) => {}
                 Ok(None) => panic!("it ended with OK"),
                 Err(status) => return self.record.lock().note_refused(&status),
@@ -236,7 +261,7 @@ impl Working {
         }
     }
 
-    async fn handle(&mut self, delivery: &Delivery) {
+    async fn handle(&mut self, delivery: &Delivery, opened_after: usize) {
         let name = "crm".parse().expect("a name");
         let life = AckId::read(&delivery.ack_id, &name)
             .expect("an id")
@@ -245,7 +270,7 @@ impl Working {
         let is_rejected = id == POISON && !delivery.replayed;
         let void_through = {
             let mut record = self.record.lock();
-            record.note_delivered(life, delivery);
+            record.note_delivered(life, opened_after, delivery);
             record.ledger(life).note_acknowledging(id);
             record.void_through
         };
@@ -275,7 +300,10 @@ impl Working {
                 }
             }
             Ok(lost) => assert_eq!(lost, std::slice::from_ref(&delivery.ack_id)),
-            Err(status) => record.note_refused(&status),
+            Err(status) => {
+                record.note_refused(&status);
+                record.unknown.insert(id.to_owned());
+            }
         }
     }
 }
