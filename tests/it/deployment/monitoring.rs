@@ -1,13 +1,15 @@
-//! The alert rules and the dashboard: their own tests, by `promtool`, and a Prometheus that
-//! scrapes a gateway.
+//! The alert rules and the dashboard: their own tests, by `promtool`; the metrics that they
+//! name; and each query of the dashboard, run by a Prometheus that scrapes a gateway.
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Instant;
 
 use super::prometheus::Prometheus;
 use super::{deploy, printed, root, text_of};
-use crate::harness::{Gateway, eventually};
+use crate::harness::{Gateway, PATIENCE, POLL_INTERVAL, body, from_earliest};
 use crate::interop::tools;
+use crate::subscriptions::{Caller, named};
 
 fn promtool(args: &[&str]) -> String {
     // Installs it.
@@ -63,8 +65,45 @@ fn every_alert_has_an_entry_in_the_runbook() {
     }
 }
 
+#[test]
+fn every_metric_that_the_rules_and_the_dashboard_name_exists() {
+    let exposed = text_of(&root().join("tests/fixtures/metrics.txt"));
+    let exposed = metrics_in(&exposed);
+    let mut named = metrics_in(&text_of(&deploy("prometheus/rules.yml")));
+    for (_, expression) in queries() {
+        named.append(&mut metrics_in(&expression));
+    }
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<_> = named.difference(&exposed).collect();
+    assert!(missing.is_empty(), "no gateway exposes {missing:?}");
+}
+
+/// The words that are names of metrics. A histogram goes by its own name.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let names = words.filter(|word| word.starts_with("clerkcast_") || word.starts_with("process_"));
+    names
+        .map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned())
+        .collect()
+}
+
 fn dashboard() -> serde_json::Value {
     serde_json::from_str(&text_of(&deploy("grafana/clerkcast.json"))).expect("JSON")
+}
+
+/// The expressions of the dashboard's panels, each with its panel's title.
+fn queries() -> Vec<(String, String)> {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut queries = Vec::new();
+    for panel in panels {
+        let title = panel["title"].as_str().expect("a title");
+        for target in panel["targets"].as_array().expect("targets") {
+            let expression = target["expr"].as_str().expect("an expression");
+            queries.push((title.to_owned(), expression.to_owned()));
+        }
+    }
+    queries
 }
 
 #[test]
@@ -83,14 +122,54 @@ fn the_dashboard_is_one_that_grafana_can_import() {
     assert_eq!(variables, [Some("datasource"), Some("job"), Some("source")]);
 }
 
-#[tokio::test]
-async fn prometheus_scrapes_a_gateway() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_of_the_dashboard_returns_a_series() {
     let gateway = Gateway::start();
+    let mut caller = Caller::of(&gateway).await;
+    caller.create(named("crm")).await.expect("created");
+    let mut request = from_earliest();
+    request.subscriber_name = "billing".to_owned();
+    let mut stream = gateway.subscribe(request).await;
+    let mut worker = caller.worker("crm").await;
+    gateway
+        .accept("msg_first", body("user.created", "user_1"))
+        .await;
+    stream.next_event().await;
+    worker.delivery().await;
     let prometheus = Prometheus::scraping(&gateway.admin);
-    let prometheus = &prometheus;
-    eventually("a scrape", || async {
-        let scraped = prometheus.query("clerkcast_log_writable == 1").await;
-        !scraped.is_empty()
-    })
-    .await;
+    let mut missing = queries();
+    let deadline = Instant::now() + PATIENCE;
+    for number in 0.. {
+        // A delivery that is accepted, and one that is not.
+        let id = format!("msg_{number}");
+        gateway.accept(&id, body("user.updated", "user_1")).await;
+        let unsigned = gateway
+            .request("POST", "/webhooks/clerk", &[], "{}".into())
+            .await;
+        assert_eq!(unsigned.expect("answered").status, 400);
+        missing = unanswered_of(&prometheus, missing).await;
+        if missing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no series for {missing:#?}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// The queries that return no series yet.
+async fn unanswered_of(
+    prometheus: &Prometheus,
+    queries: Vec<(String, String)>,
+) -> Vec<(String, String)> {
+    let mut unanswered = Vec::new();
+    for (title, expression) in queries {
+        let asked = expression
+            .replace("$__rate_interval", "10s")
+            .replace("$job", ".+")
+            .replace("$source", ".+");
+        if prometheus.query(&asked).await.is_empty() {
+            unanswered.push((title, expression));
+        }
+    }
+    unanswered
 }
