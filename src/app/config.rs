@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::otlp::OtlpConfig;
 use crate::access::AccessConfig;
 use crate::doors::grpc::Exposure;
 use crate::net::CertificateFiles;
@@ -37,6 +38,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The log level.
     pub log_level: Level,
+    /// Where traces are sent, if they are.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// A public port.
@@ -97,6 +100,7 @@ impl Default for Config {
             admin: SocketAddr::new(loopback, 9090),
             drain_timeout: DRAIN_TIMEOUT,
             log_level: Level::default(),
+            otlp: None,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What the process reports about itself: log lines, metrics, its version, and a count of panics.
+//! What the process reports about itself: log lines, metrics, traces, its version, and a count of
+//! panics.
 //!
 //! Every module may use this one, which uses no other but [`crate::event`].
 
@@ -8,6 +9,7 @@ pub mod metrics;
 mod optional_gauge;
 mod panics;
 mod process;
+pub mod traces;
 mod version;
 
 pub use init::{Level, LevelControl, LogFormat, init};

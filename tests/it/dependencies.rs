@@ -22,19 +22,23 @@ const LICENSES: [&str; 8] = [
 ];
 
 /// Crates in several versions, and which crate holds on to the older one.
-const SEVERAL: [(&str, &str); 12] = [
+const SEVERAL: [(&str, &str); 13] = [
     ("base64", "0.23: pem, of rcgen, in tests alone"),
     ("bit-vec", "0.9: yasna, of rcgen, in tests alone"),
     ("cpufeatures", "0.2: sha2 and curve25519-dalek, of nkeys"),
     ("foldhash", "0.1: hashbrown 0.15"),
-    ("getrandom", "0.2: ring, and rand_core 0.6"),
+    (
+        "getrandom",
+        "0.2: ring, and rand_core 0.6; 0.3: rand_core 0.9",
+    ),
     (
         "hashbrown",
         "0.15: petgraph, of prost-build, in builds alone",
     ),
     ("prettyplease", "0.2: tonic-build, in builds alone"),
-    ("rand", "0.8: nkeys"),
-    ("rand_core", "0.6: nkeys"),
+    ("rand", "0.8: nkeys; 0.9: opentelemetry_sdk"),
+    ("rand_chacha", "0.3: rand 0.8; 0.9: rand 0.9"),
+    ("rand_core", "0.6: nkeys; 0.9: rand 0.9"),
     ("syn", "2: derives, among them prost's, in builds alone"),
     ("synstructure", "0.13: asn1-rs, in builds alone"),
     ("untrusted", "0.7: aws-lc-rs"),

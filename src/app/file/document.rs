@@ -34,6 +34,8 @@ pub enum Kind {
     Text,
     /// A whole number.
     Number,
+    /// A number that may have a fraction.
+    Fraction,
     /// `true` or `false`.
     Switch,
 }
@@ -102,6 +104,7 @@ struct Node {
 enum Value {
     Text(String),
     Number(i64),
+    Fraction(String),
     Switch(bool),
     List(Vec<Node>),
     Table(Table),
@@ -243,10 +246,12 @@ impl Document {
 fn text_of(option: &Key, node: &Node) -> Result<String, String> {
     match (option.kind, &node.value) {
         (Kind::Text, Value::Text(text)) => Ok(text.clone()),
-        (Kind::Number, Value::Number(number)) => Ok(number.to_string()),
+        (Kind::Number | Kind::Fraction, Value::Number(number)) => Ok(number.to_string()),
+        (Kind::Fraction, Value::Fraction(text)) => Ok(text.clone()),
         (Kind::Switch, Value::Switch(switch)) => Ok(switch.to_string()),
         (Kind::Text, other) => Err(type_error(other, "a string")),
         (Kind::Number, other) => Err(type_error(other, "a whole number")),
+        (Kind::Fraction, other) => Err(type_error(other, "a number")),
         (Kind::Switch, other) => Err(type_error(other, "true or false")),
     }
 }
@@ -401,6 +406,7 @@ fn type_error(found: &Value, expected: &str) -> String {
     let found = match found {
         Value::Text(_) => "a string",
         Value::Number(_) => "a number",
+        Value::Fraction(_) => "a fraction",
         Value::Switch(_) => "true or false",
         Value::List(_) => "a sequence",
         Value::Table(_) => "a table",
@@ -454,7 +460,7 @@ impl Lines {
                 Value::List(items.iter().map(|item| self.node(item)).collect())
             }
             DeValue::Table(table) => Value::Table(self.table_of(String::new(), line, table)),
-            DeValue::Float(_) => Value::Other("a fraction"),
+            DeValue::Float(fraction) => Value::Fraction(fraction.as_str().to_owned()),
             DeValue::Datetime(_) => Value::Other("a time"),
         };
         Node { line, value }

@@ -37,7 +37,8 @@ pub enum Environment {
 
 impl Environment {
     /// The variable's value; an empty one, as from `${X:-}`, counts as not set.
-    pub(super) fn get(self, name: &str) -> Option<OsString> {
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<OsString> {
         match self {
             Self::OfProcess => std::env::var_os(name).filter(|value| !value.is_empty()),
             Self::LeftOut => None,

@@ -10,11 +10,12 @@ use super::logging::LoggingOptions;
 use super::nats::NatsOptions;
 use super::ports::PortOptions;
 use super::subscriptions::SubscriptionOptions;
+use super::traces::TraceOptions;
 use super::webhook::WebhookOptions;
 use crate::app::file::{Document, Key};
 
 /// The options of each component, and their heading in the help, in the order of the help.
-const COMPONENTS: [(&str, &[Declaration]); 9] = [
+const COMPONENTS: [(&str, &[Declaration]); 10] = [
     ("Webhooks", WebhookOptions::KEYS),
     ("Subscribers", DoorOptions::KEYS),
     ("Subscribers", FanoutOptions::KEYS),
@@ -24,6 +25,7 @@ const COMPONENTS: [(&str, &[Declaration]); 9] = [
     ("NATS", NatsOptions::KEYS),
     ("TLS and ports", PortOptions::KEYS),
     ("Observability", LoggingOptions::KEYS),
+    ("Observability", TraceOptions::KEYS),
 ];
 
 /// All options, in the order of the help.

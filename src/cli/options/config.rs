@@ -12,6 +12,7 @@ use super::nats;
 use super::ports::PortOptions;
 use super::settings::Settings;
 use super::subscriptions::SubscriptionOptions;
+use super::traces::TraceOptions;
 use super::webhook::WebhookOptions;
 use crate::app::file::{Problem, check_principals};
 use crate::app::{Config, LogConfig};
@@ -122,6 +123,7 @@ fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {
         doors,
         access,
         log_level,
+        otlp: TraceOptions::read(check).config(check),
         ..Config::default()
     };
     PortOptions::read(check).config(check, &mut config);

@@ -147,7 +147,7 @@ fn as_flag(option: &'static Declaration) -> Arg {
     };
     match option.kind {
         Kind::Switch => flag.num_args(0..=1).default_missing_value("true"),
-        Kind::Text | Kind::Number => flag,
+        Kind::Text | Kind::Number | Kind::Fraction => flag,
     }
 }
 

@@ -6,6 +6,7 @@ use super::all::parse;
 use super::config::{Checked, check};
 use super::restart::{but_for, options_to_restart_for};
 use super::settings::{Given, Settings};
+use super::traces::add_standard_endpoint;
 use crate::app::file::{self, Environment, Problem};
 use crate::app::{Reloaded, restart_to_take_up};
 
@@ -36,14 +37,16 @@ impl Loaded {
         };
         let name = file.as_ref().map(|path| path.display().to_string());
         let document = parse(&name.unwrap_or_default(), &text);
+        let mut settings = Settings {
+            given,
+            document,
+            environment,
+        };
+        add_standard_endpoint(&mut settings);
         Ok(Self {
             file,
             text,
-            settings: Settings {
-                given,
-                document,
-                environment,
-            },
+            settings,
         })
     }
 
@@ -90,12 +93,14 @@ impl Loaded {
         };
         let text = file::read_again(path, in_force).map_err(|problem| vec![problem])?;
         let document = parse(&path.display().to_string(), &text);
+        let mut settings = Settings {
+            document,
+            ..self.settings.clone()
+        };
+        add_standard_endpoint(&mut settings);
         Ok(Self {
             text,
-            settings: Settings {
-                document,
-                ..self.settings.clone()
-            },
+            settings,
             file: self.file.clone(),
         })
     }

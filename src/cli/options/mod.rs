@@ -29,6 +29,7 @@ mod restart;
 mod settings;
 mod size;
 mod subscriptions;
+mod traces;
 mod value;
 mod webhook;
 

@@ -103,6 +103,8 @@ fn other_value(key: &str, directory: &str) -> String {
         "http_allow_from" | "http_trusted_proxies" => "\"10.0.0.0/8\"".to_owned(),
         "log_format" => "\"text\"".to_owned(),
         "log_level" => "\"debug\"".to_owned(),
+        "otlp_endpoint" => "\"http://127.0.0.1:4\"".to_owned(),
+        "otlp_sample_ratio" => "0.5".to_owned(),
         other => panic!("give {other} a value here"),
     }
 }
