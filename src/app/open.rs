@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificates::Certificates;
 use super::config::{Config, LogConfig};
 use super::controls::{self, Controls};
+use super::otlp;
 use crate::access::{self, Access};
 use crate::clerk::{self, catalog};
 use crate::doors::grpc;
@@ -25,6 +26,7 @@ use crate::log::sqlite::{self, SqliteLog};
 use crate::log::{self, Log};
 use crate::net::{self, Listener};
 use crate::subscriptions::{self, Clock, Subscriptions, Surroundings};
+use crate::telemetry::traces::Traces;
 use crate::{fanout, intake, ops, telemetry, webhook};
 
 /// File descriptors for everything but connections on the two public ports.
@@ -48,6 +50,7 @@ pub struct Gateway {
     pub(super) subscriptions: Subscriptions,
     /// Keeps what is known of subscriptions up to date.
     pub(super) keeping: JoinHandle<()>,
+    pub(super) traces: Traces,
     pub(super) drain: CancellationToken,
     pub(super) recovered_in: Duration,
 }
@@ -87,6 +90,7 @@ impl Gateway {
         let grpc = bind("--grpc-listen", config.grpc.listen).await?;
         let grpc_limits = grpc::limits(grpc_connections);
         let admin = bind("--admin-listen", config.admin).await?;
+        let traces = otlp::traces(config.otlp.as_ref(), &mut registry).await?;
         let drain = CancellationToken::new();
         let (fanout, feed) = Fanout::start(
             log.clone(),
@@ -141,6 +145,7 @@ impl Gateway {
             feed,
             subscriptions,
             keeping,
+            traces,
             drain,
             recovered_in,
             config,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   stop:  not ready ─► streams end with UNAVAILABLE ─► webhooks in flight are answered,
-//!          and workers acknowledge what they have ─► log closed ─► exit 0          (a deadline, and a second signal, cut it short)
+//!          and workers acknowledge what they have ─► log closed ─► traces sent (1 s) ─► exit 0          (a deadline, and a second signal, cut it short)
 //! ```
 
 use std::future::Future;
@@ -49,6 +49,7 @@ impl Gateway {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (log, drain, feed) = (self.log, self.drain, self.feed);
         let (subscriptions, keeping) = (self.subscriptions, self.keeping);
+        let traces = self.traces;
         let Controls {
             access,
             certificates,
@@ -62,12 +63,14 @@ impl Gateway {
             sources,
             self.intake,
             self.webhook_metrics,
+            traces.clone(),
             drain.clone(),
         );
         let services = grpc::Services {
             api: Api::new(fanout.clone(), subscriptions.clone()),
             guard: Guard::new(access, self.access_metrics),
             metrics: grpc_metrics,
+            traces: traces.clone(),
             health: self.config.doors.health,
             reflection: self.config.doors.reflection,
         };
@@ -116,6 +119,7 @@ impl Gateway {
         keeping.abort();
         watchdog.abort();
         log.close().await;
+        traces.flush().await;
         admin.abort();
         tracing::info!("stopped");
         outcome

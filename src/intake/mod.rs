@@ -22,6 +22,7 @@ use parking_lot::RwLock;
 use crate::clerk;
 use crate::event::UnixMillis;
 use crate::log::{Append, Entry};
+use crate::telemetry::traces::{Attribute, Trace};
 
 pub use crate::log::{AppendError, Appended};
 pub use metrics::Metrics;
@@ -99,6 +100,16 @@ pub struct Accepted {
     pub occur_time: Option<UnixMillis>,
 }
 
+/// An event, decoded.
+struct Decoded {
+    /// Its declared type.
+    event_type: &'static str,
+    occur_time: Option<UnixMillis>,
+    drift: Vec<clerk::Drift>,
+    /// What the log takes, unless the body is of another instance.
+    entry: Result<Entry, Error>,
+}
+
 /// Decodes events and appends them to the log; clones share it.
 #[derive(Clone, Debug)]
 pub struct Intake {
@@ -115,11 +126,20 @@ impl Intake {
     }
 
     /// Decodes an event and makes it durable, unless its source and id are in the log already.
+    /// Both are steps of the trace.
     ///
     /// # Errors
     /// When the body is of another instance, or the log does not take it.
-    pub async fn accept(&self, submission: Submission) -> Result<Accepted, Error> {
-        self.submit(submission).await
+    pub async fn accept(
+        &self,
+        submission: Submission,
+        trace: &mut Trace,
+    ) -> Result<Accepted, Error> {
+        trace.step("decode");
+        let decoded = self.decode(submission);
+        trace.set(Attribute::EventType(decoded.event_type));
+        trace.step("append");
+        self.append(decoded).await
     }
 
     /// The same, but for the order: an event that is submitted before another one is before it
@@ -128,6 +148,10 @@ impl Intake {
         &self,
         submission: Submission,
     ) -> impl Future<Output = Result<Accepted, Error>> + Send + use<'_> {
+        self.append(self.decode(submission))
+    }
+
+    fn decode(&self, submission: Submission) -> Decoded {
         let envelope = clerk::Envelope {
             id: &submission.id,
             source: &submission.source,
@@ -136,25 +160,41 @@ impl Intake {
         let decoded = clerk::decode(envelope, &submission.body);
         let instance_id = decoded.attributes.instance_id.as_deref();
         let check = self.pins.check(&submission.source, instance_id);
-        let event_type = clerk::catalog::label(&decoded.attributes.event_type);
-        let appending = check.map(|()| {
-            self.log.append(Entry {
+        Decoded {
+            event_type: clerk::catalog::label(&decoded.attributes.event_type),
+            occur_time: decoded.occur_time,
+            drift: decoded.drift,
+            entry: check.map(|()| Entry {
                 id: submission.id,
                 attributes: decoded.attributes,
                 receive_time: submission.receive_time,
                 event: decoded.event,
                 decoding: clerk::decoding(),
                 payload: submission.body,
-            })
-        });
+            }),
+        }
+    }
+
+    /// Hands the event to the log at once, and returns what waits for the answer.
+    fn append(
+        &self,
+        decoded: Decoded,
+    ) -> impl Future<Output = Result<Accepted, Error>> + Send + use<'_> {
+        let Decoded {
+            event_type,
+            occur_time,
+            drift,
+            entry,
+        } = decoded;
+        let appending = entry.map(|entry| self.log.append(entry));
         async move {
             let appended = appending?.await?;
             if appended != Appended::Duplicate {
-                self.metrics.count_drift(event_type, &decoded.drift);
+                self.metrics.count_drift(event_type, &drift);
             }
             Ok(Accepted {
                 appended,
-                occur_time: decoded.occur_time,
+                occur_time,
             })
         }
     }
@@ -209,7 +249,7 @@ mod tests {
             let body = serde_json::json!({"type": "ping", "instance_id": instance_id});
             let id = log.0.lock().len().to_string();
             let submission = submission(source, &id, &body.to_string());
-            intake.accept(submission).await
+            intake.accept(submission, &mut Trace::default()).await
         };
         pin(Some("ins_1"));
         for (source, instance_id) in [
@@ -251,7 +291,9 @@ mod tests {
         let intake = Intake::new(log, Pins::default(), metrics);
         let body = r#"{"type":"user.deleted","data":{"id":"user_1"},"new_field":1}"#;
         for appended in [Appended::Committed(Position::new(1)), Appended::Duplicate] {
-            let accepted = intake.accept(submission("default", "msg_1", body)).await;
+            let accepted = intake
+                .accept(submission("default", "msg_1", body), &mut Trace::default())
+                .await;
             assert_eq!(
                 accepted.map(|accepted| accepted.appended).ok(),
                 Some(appended)

@@ -28,7 +28,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::intake::{Appended, Intake};
 use crate::net::Peer;
 use crate::telemetry::LogLimit;
+use crate::telemetry::traces::{Attribute, Trace, Traces};
 
 use body::BodyReader;
 use paths::{is_below_webhooks, source_of};
@@ -51,6 +52,9 @@ pub use secret::{InvalidSecret, SigningSecret};
 pub use server::{limits, serve};
 pub use sources::{Source, Sources};
 pub use verify::{SignatureHeaders, Verified, Verifier};
+
+/// The name of a delivery's trace.
+const TRACE: &str = "POST /webhooks/clerk/{source}";
 
 /// How to receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +89,7 @@ pub fn router(
     sources: Sources,
     intake: Intake,
     metrics: Metrics,
+    traces: Traces,
     drain: CancellationToken,
 ) -> Router {
     let receiver = Arc::new(Receiver {
@@ -98,6 +103,7 @@ pub fn router(
         refusals_logged: LogLimit::default(),
         intake,
         metrics,
+        traces,
         drain,
     });
     let default = || {
@@ -147,6 +153,7 @@ struct Receiver {
     refusals_logged: LogLimit,
     intake: Intake,
     metrics: Metrics,
+    traces: Traces,
     drain: CancellationToken,
 }
 
@@ -171,8 +178,14 @@ async fn receive(
     let Path(source) = source.unwrap_or_else(|_| Path(String::new()));
     let started = Instant::now();
     receiver.metrics.received.inc();
-    let result = receiver.accept(&source, &peer, &headers, &mut body).await;
+    let mut trace = receiver.traces.begin(TRACE);
+    let accepting = receiver.accept(&source, &peer, &headers, &mut body, &mut trace);
+    let result = accepting.await;
     receiver.metrics.note_answer(&result, started.elapsed());
+    let (outcome, status) = outcome(&result);
+    trace.set(Attribute::Outcome(outcome));
+    trace.set(Attribute::HttpStatus(status.as_u16()));
+    trace.end();
     match result {
         Ok(receipt) => {
             tracing::debug!(
@@ -191,6 +204,16 @@ async fn receive(
     }
 }
 
+/// What became of a delivery, and the status that it is answered with.
+fn outcome(result: &Result<Receipt, Refusal>) -> (&'static str, StatusCode) {
+    match result {
+        Ok(receipt) if receipt.duplicate => ("duplicate", StatusCode::OK),
+        Ok(_) => ("accepted", StatusCode::OK),
+        Err(refusal) if refusal.is_temporary() => ("unavailable", refusal.status()),
+        Err(refusal) => ("rejected", refusal.status()),
+    }
+}
+
 impl Receiver {
     async fn accept(
         &self,
@@ -198,8 +221,10 @@ impl Receiver {
         peer: &Peer,
         headers: &HeaderMap,
         body: &mut Body,
+        trace: &mut Trace,
     ) -> Result<Receipt, Refusal> {
         self.sources.check(source)?;
+        trace.set(Attribute::Source(source));
         if self.drain.is_cancelled() {
             return Err(Refusal::Draining);
         }
@@ -207,6 +232,7 @@ impl Receiver {
         // A body whose headers are refused need not arrive.
         SignatureHeaders::read(headers)?;
         let (body, _in_flight) = self.bodies.read(body).await?;
+        trace.step("verify");
         // Only now: the source may have been replaced while the body was on its way.
         let (verified, metrics) = self.sources.with(source, |accepted| {
             let judged = accepted.verifier.verify(headers, body.clone());
@@ -214,10 +240,12 @@ impl Receiver {
             Ok((verified, Arc::clone(&accepted.metrics)))
         })?;
         peer.trust.grant();
+        trace.trust(headers);
+        trace.set(Attribute::MessageId(&verified.id));
         let id = verified.id.clone();
         let submission = verified.into_submission(source);
         let receive_time = submission.receive_time;
-        let accepted = self.intake.accept(submission).await?;
+        let accepted = self.intake.accept(submission, trace).await?;
         let duplicate = accepted.appended == Appended::Duplicate;
         if duplicate {
             metrics.count_duplicate();

@@ -11,6 +11,7 @@ use clerkcast::fanout::{Config, Fanout, Metrics};
 use clerkcast::log::Log;
 use clerkcast::net::{self, Listener};
 use clerkcast::subscriptions::{self, Clock, Limits, Subscriptions, Surroundings};
+use clerkcast::telemetry::traces::Traces;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -62,6 +63,7 @@ impl Served {
             api: Api::new(fanout, subscriptions),
             guard: Guard::new(access, access::Metrics::register(&mut Registry::default())),
             metrics: grpc::Metrics::register(&mut Registry::default()),
+            traces: Traces::default(),
             health: Exposure::Public,
             reflection: Exposure::Public,
         };

@@ -11,10 +11,12 @@ use tonic::{Code, Status};
 use super::calls::{Call, Calls, ConnectionCalls, Kind};
 use super::exposure::{ExposedService, Exposure};
 use super::refusal::Refusals;
+use super::traced::CallTrace;
 use super::{auth, status};
 use crate::access::Guard;
 use crate::api::Problem;
 use crate::proto::method::{event_service, subscription_service};
+use crate::telemetry::traces::Traces;
 
 /// Health watches, and reflection in both versions.
 const SIDE_STREAMS: [&str; 3] = [
@@ -29,6 +31,7 @@ pub(super) struct Front {
     pub(super) guard: Guard,
     pub(super) calls: Calls,
     pub(super) refusals: Refusals,
+    pub(super) traces: Traces,
 }
 
 impl Front {
@@ -55,6 +58,8 @@ impl Front {
                 }
             },
         };
+        let known = principal.as_ref();
+        let trace = known.and_then(|known| CallTrace::begin(&self.traces, &request, known));
         let method = request.uri().path().to_owned();
         let kind = kind(&method);
         let call = Call::open(&self.calls, connection, principal.clone(), kind, &method);
@@ -74,7 +79,10 @@ impl Front {
                 let asked = asked.get().map_or(&[][..], |asked| asked);
                 refusals.note(principal, &peer, &method, &status, asked);
             }
-            response
+            match trace {
+                Some(trace) => trace.end_with(response),
+                None => response,
+            }
         })
     }
 

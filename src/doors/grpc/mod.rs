@@ -25,6 +25,7 @@ mod service;
 mod status;
 mod subscribe;
 mod subscriptions;
+mod traced;
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -36,6 +37,7 @@ use crate::access::Guard;
 use crate::api::Api;
 use crate::net::{Limits, Listener};
 use crate::proto;
+use crate::telemetry::traces::Traces;
 use calls::{Calls, REQUEST_BYTES_MAX};
 use dispatch::Dispatch;
 use exposure::expose;
@@ -71,6 +73,8 @@ pub struct Services {
     pub guard: Guard,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where the traces of calls go.
+    pub traces: Traces,
     /// Who may call `grpc.health.v1`.
     pub health: Exposure,
     /// Who may ask for reflection.
@@ -91,6 +95,7 @@ pub async fn serve(
         api,
         guard,
         metrics,
+        traces,
         health: health_exposure,
         reflection: reflection_exposure,
     } = services;
@@ -104,6 +109,7 @@ pub async fn serve(
             guard,
             calls: calls.clone(),
             refusals: Refusals::new(metrics),
+            traces,
         },
         services: [
             expose(
