@@ -71,7 +71,7 @@ pub(crate) fn start_unsealed() -> (Gateway, TempDir) {
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clerkcast"));
     for (name, _) in std::env::vars() {
-        if name.starts_with("CLERK") {
+        if name.starts_with("CLERK") || name.starts_with("OTEL") {
             command.env_remove(name);
         }
     }

@@ -67,6 +67,7 @@ mod systemd;
 mod tail;
 mod terminal;
 mod tls;
+mod traces;
 mod verify;
 mod version;
 mod voice;
