@@ -33,6 +33,7 @@ mod scrape;
 mod selective;
 mod subscriptions;
 mod support;
+mod traces;
 
 use support::process;
 
@@ -52,6 +53,7 @@ const TABLES: [&str; 15] = [
     "filters",
     "scrape",
     "nats",
+    "traces",
 ];
 
 #[tokio::main]
@@ -91,6 +93,7 @@ async fn main() {
             "filters" => filters::run().await,
             "scrape" => scrape::run().await,
             "nats" => nats::run().await,
+            "traces" => traces::run().await,
             other => unreachable!("{other} is not in TABLES"),
         }
     }
