@@ -33,7 +33,8 @@ pub(crate) async fn run() {
     }
     let mut rows = Vec::new();
     for (connections, requests) in CASES {
-        let mut of_case = RANKS.map(|(name, _)| Row::new(format!("{connections} connections, {name}")));
+        let mut of_case =
+            RANKS.map(|(name, _)| Row::new(format!("{connections} connections, {name}")));
         for _ in 0..ROUNDS {
             let base = answer_times(&plain, connections, requests, &body).await;
             let ours = answer_times(&traced, connections, requests, &body).await;
