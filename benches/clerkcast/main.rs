@@ -37,7 +37,7 @@ mod traces;
 
 use support::process;
 
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "ingest",
     "fan-out",
     "selective",
