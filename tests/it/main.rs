@@ -59,6 +59,7 @@ mod retention;
 mod sealing;
 mod segments;
 mod shell;
+mod snippets;
 mod soak;
 mod steps;
 mod subscribe;

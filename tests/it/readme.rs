@@ -42,12 +42,42 @@ pub(crate) fn manual() -> String {
     texts.join("\n")
 }
 
-/// All `toml` blocks.
-pub(crate) fn toml_blocks() -> Vec<String> {
-    let manual = manual();
-    let blocks = manual.split("```toml\n").skip(1);
-    let blocks = blocks.filter_map(|rest| rest.split("```").next());
-    blocks.map(str::to_owned).collect()
+/// The blocks of the README, of `docs` and of the benches, each with its language.
+fn all_blocks() -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    for page in pages() {
+        let text = text_of(&page);
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            let Some(language) = line.trim_start().strip_prefix("```") else {
+                continue;
+            };
+            let block = lines.by_ref().take_while(|line| line.trim() != "```");
+            let block: Vec<&str> = block.collect();
+            blocks.push((language.to_owned(), block.join("\n")));
+        }
+    }
+    blocks
+}
+
+/// The languages of all blocks.
+pub(crate) fn languages() -> BTreeSet<String> {
+    let blocks = all_blocks().into_iter();
+    blocks.map(|(language, _)| language).collect()
+}
+
+/// All blocks in this language.
+pub(crate) fn blocks(language: &str) -> Vec<String> {
+    let blocks = all_blocks().into_iter();
+    let blocks = blocks.filter(|(of_block, _)| of_block == language);
+    blocks.map(|(_, block)| format!("{block}\n")).collect()
+}
+
+/// The first `toml` block that has this in it.
+pub(crate) fn toml_block(part: &str) -> String {
+    let blocks = blocks("toml");
+    let block = blocks.into_iter().find(|block| block.contains(part));
+    block.unwrap_or_else(|| panic!("no toml block has {part}"))
 }
 
 /// The page whose commands `subscriptions::manual` runs.
@@ -78,8 +108,8 @@ pub(crate) fn commands_of(page: &str) -> Vec<String> {
 
 /// The reasons of the table of gRPC's errors: what stands in its second column.
 fn documented_reasons() -> BTreeSet<String> {
-    let manual = manual();
-    let section = manual.split("### gRPC\n").nth(1).expect("the section");
+    let readme = text_of(&pages()[0]);
+    let section = readme.split("### gRPC\n").nth(1).expect("the section");
     let rows = section
         .lines()
         .skip_while(|line| !line.starts_with("| code | `reason` |"));
@@ -212,6 +242,11 @@ async fn back_up(gateway: &Gateway, words: &[String]) {
     assert_eq!(again.json()["duplicate"], true);
 }
 
+/// Whether a command belongs to the README's example of a gateway in production.
+fn is_of_production(command: &str) -> bool {
+    command.contains("/etc/clerkcast") || command.contains("clerkcast.internal")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_works() {
     let gateway = Gateway::start();
@@ -223,6 +258,8 @@ async fn every_command_of_the_readme_works() {
     for command in commands() {
         let words = words(&command);
         match words[0].as_str() {
+            // `snippets::production` runs these.
+            _ if is_of_production(&command) => {}
             "clerkcast" if words[1] == "tail" && !command.contains("--until-caught-up") => {
                 let mut args = words[1..].to_vec();
                 args.push("--until-caught-up".to_owned());
@@ -256,13 +293,22 @@ async fn every_command_of_the_readme_works() {
                         .is_some()
                 );
             }
-            // `commands::dev_…` runs the first; this is the second; the harness serves.
+            // `commands::dev_…` runs the first; this is the second.
             "cargo" => {
                 assert!(["cargo run -- dev --samples", "cargo test"].contains(&command.as_str()))
             }
-            serve if serve.starts_with("CLERK_WEBHOOK_SIGNING_SECRET=") => {
-                assert_eq!(words[2], "serve")
+            "git" => {
+                let address = env!("CARGO_PKG_REPOSITORY");
+                assert_eq!(command, format!("git clone {address} && cd clerkcast"));
             }
+            // `snippets::clerk_cli` holds it against Clerk's CLI.
+            "npx" => assert!(command.ends_with("/webhooks/clerk"), "{command}"),
+            // The harness serves, and `commands::dev_…` runs the other.
+            secret if secret.starts_with("CLERK_WEBHOOK_SIGNING_SECRET=") => {
+                assert!(["serve", "dev"].contains(&words[2].as_str()), "{command}")
+            }
+            // `snippets::operating` renders the chart.
+            "helm" => assert!(command.contains(" deploy/helm/clerkcast "), "{command}"),
             // `nats::readme` runs it, and the gateway beside it.
             "nats-server" => {}
             other => panic!("no test runs {other}"),
@@ -276,7 +322,7 @@ async fn every_command_of_the_readme_works() {
 #[tokio::test]
 async fn the_configuration_file_of_the_readme_is_accepted() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), &toml_blocks()[0]).expect("written");
+    std::fs::write(file.path(), toml_block("CLERK_PROD_SECRETS")).expect("written");
     let gateway = Gateway::start_with(Options {
         args: vec!["--config".to_owned(), file.path().display().to_string()],
         env: vec![("CLERK_PROD_SECRETS".to_owned(), OTHER_SECRET.to_owned())],
@@ -300,6 +346,9 @@ fn every_flag_and_default_of_the_readme_is_that_of_serve() {
         .output()
         .expect("it runs");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let lines = help.lines().filter(|line| line.starts_with("      --"));
+    let options = lines.filter_map(|line| line.split_whitespace().next());
+    let options: Vec<String> = options.map(str::to_owned).collect();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let manual = manual();
     let table = manual
@@ -310,6 +359,8 @@ fn every_flag_and_default_of_the_readme_is_that_of_serve() {
         .lines()
         .skip(2)
         .take_while(|line| line.starts_with('|'));
+    let rows: Vec<&str> = rows.collect();
+    let rows_text = rows.join("\n");
     let mut flags = 0;
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -333,6 +384,13 @@ fn every_flag_and_default_of_the_readme_is_that_of_serve() {
         }
     }
     assert!(flags > 12, "the table was found");
+    for flag in options {
+        let is_listed = rows_text.contains(&format!("`{flag}`"));
+        assert!(
+            is_listed || ["--config", "--help"].contains(&flag.as_str()),
+            "no row has {flag}"
+        );
+    }
 }
 
 /// The anchor that a heading gets.

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Gateway, Options, SECRET, binary, body, eventually, from_earliest};
-use crate::readme::toml_blocks;
+use crate::readme::toml_block;
 use crate::refused;
 
 /// An authority that vouches for servers and clients.
@@ -343,7 +343,6 @@ fn an_unusable_certificate_is_reported_at_start_with_its_file() {
 /// Its principals and its TLS, together and with certificates that are there.
 #[tokio::test]
 async fn the_security_configuration_of_the_readme_is_accepted() {
-    let blocks = toml_blocks();
     let directory = TempDir::new().expect("a temporary directory");
     let authority = Authority::new();
     let (certificate, key) = authority.issue_server();
@@ -357,8 +356,9 @@ async fn the_security_configuration_of_the_readme_is_accepted() {
         std::fs::write(directory.path().join(name), text).expect("written");
     }
     let there = directory.path().display().to_string();
-    let tls = blocks[2].replace("/etc/clerkcast", &there);
-    let principals = blocks[1].replace("# client_certificate", "client_certificate");
+    let tls = toml_block("grpc_tls_client_ca").replace("/etc/clerkcast", &there);
+    let principals =
+        toml_block("name = \"billing\"").replace("# client_certificate", "client_certificate");
     let file = directory.path().join("clerkcast.toml");
     std::fs::write(&file, format!("{tls}\n{principals}")).expect("written");
     let secured = Secured {

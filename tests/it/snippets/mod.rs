@@ -1,0 +1,64 @@
+//! What stands in the blocks of the README and of the pages under `docs`, other than the
+//! commands that `readme` runs: each is run or compiled as it stands there.
+
+mod clerk_cli;
+mod operating;
+mod production;
+mod reference;
+mod subscribing;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::readme::{blocks, languages};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).expect("a page")
+}
+
+/// The only block of the pages in this language.
+fn only_block(language: &str) -> String {
+    let mut blocks = blocks(language);
+    assert_eq!(blocks.len(), 1, "{language}: {blocks:#?}");
+    blocks.remove(0)
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    stdout
+}
+
+#[track_caller]
+fn printed(command: &mut Command) -> String {
+    succeeded(&command.output().expect("it runs"))
+}
+
+/// A block in another language needs a test of its own.
+#[test]
+fn a_test_runs_the_blocks_of_every_language() {
+    let tested = [
+        ("bash", "subscriptions::manual"),
+        ("conf", "nats::readme, nats::cells::permissions"),
+        ("ini", "no test: additions to the unit"),
+        ("json", "snippets::subscribing"),
+        ("nginx", "no test: nginx is not among the tools"),
+        ("python", "snippets::subscribing"),
+        ("rust", "snippets::subscribing, subscriptions::manual"),
+        ("sh", "readme, subscriptions::manual"),
+        ("text", "nothing to run"),
+        ("toml", "configuration::check"),
+        ("ts", "snippets::subscribing"),
+        ("yaml", "snippets::operating"),
+    ];
+    for language in languages() {
+        let has_test = tested.iter().any(|(tested, _)| *tested == language);
+        assert!(has_test, "no test runs the blocks in {language:?}");
+    }
+}
