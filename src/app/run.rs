@@ -49,6 +49,7 @@ impl Gateway {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let (log, drain, feed) = (self.log, self.drain, self.feed);
         let (subscriptions, keeping) = (self.subscriptions, self.keeping);
+        subscriptions.compare_with_log().await;
         let traces = self.traces;
         let Controls {
             access,

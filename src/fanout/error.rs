@@ -58,10 +58,10 @@ pub enum Error {
     #[error("the gateway's operator has removed the principal that this stream belongs to")]
     PrincipalRemoved,
     /// The principal may receive something else now.
-    #[error("the caller's policy has changed; repeat the call, a Subscribe with its last cursor")]
+    #[error("the caller's policy has changed; repeat the call (Subscribe: from its last cursor)")]
     PolicyChanged,
     /// The gateway stops.
-    #[error("the gateway is shutting down; repeat the call, a Subscribe with its last cursor")]
+    #[error("the gateway is shutting down; repeat the call (Subscribe: from its last cursor)")]
     Draining,
     /// The log could not be read.
     #[error(transparent)]

@@ -37,7 +37,7 @@ pub enum Error {
     TooMany(usize),
     /// As many subscriptions as one of several principals may have.
     #[error(
-        "{limit} subscriptions are {principal}'s, which is the limit of one principal, half of --max-subscriptions; delete one that is not needed"
+        "{principal} has {limit} subscriptions, which is the limit of one principal (half of --max-subscriptions); delete one that is not needed"
     )]
     TooManyOfPrincipal {
         /// Whose they are.

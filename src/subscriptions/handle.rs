@@ -8,7 +8,7 @@ use futures_util::future::{join_all, join4};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use super::ahead;
 use super::config::Config;
@@ -26,6 +26,8 @@ use crate::log::{Changed, Log, Revision};
 /// How often settings are read again, in case that no hint of a change came, and a removal that
 /// failed is tried again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// For comparing all subscriptions with the end of the log, before webhooks are taken.
+const COMPARE_PATIENCE: Duration = Duration::from_secs(20);
 /// A second look for what a deleted subscription left: another gateway may have been in the
 /// middle of a step, which takes at most five seconds.
 const SECOND_LOOK_AFTER: Duration = Duration::from_secs(10);
@@ -92,6 +94,18 @@ impl Subscriptions {
         )]
         let keeping = tokio::spawn(keep(Arc::clone(&shared), changes));
         (Self { shared }, keeping)
+    }
+
+    /// Looks whether the log lost events that subscriptions have handled. Has to end before new
+    /// events take their positions; it gives up after a while.
+    pub async fn compare_with_log(&self) {
+        let log = &*self.shared.surroundings.log;
+        let marked = ahead::mark_all(log, &self.shared.directory);
+        if timeout(COMPARE_PATIENCE, marked).await.is_err() {
+            tracing::warn!(
+                "not every subscription could be compared with the end of the log in time; trying again at the next start"
+            );
+        }
     }
 
     /// Completes once nothing that workers of this gateway were sent is outstanding.
@@ -229,11 +243,7 @@ fn ticks() -> Interval {
 /// Removes what subscriptions left that were deleted before this gateway started, and what
 /// gateways that stopped within a step left.
 async fn sweep(shared: &Shared) {
-    let log = &*shared.surroundings.log;
-    if let Err(error) = ahead::mark_all(log, &shared.directory).await {
-        tracing::warn!(%error, "not every subscription could be compared with the end of the log; trying again at the next start");
-    }
-    let names = match leftovers::names(log).await {
+    let names = match leftovers::names(&*shared.surroundings.log).await {
         Ok(names) => names,
         Err(error) => {
             tracing::warn!(%error, "left cells of subscriptions cannot be listed; trying again at the next start");

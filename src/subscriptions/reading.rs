@@ -157,23 +157,24 @@ impl ReadAhead {
         if let Some(walk) = self.walk.take_if(|walk| !walk.is_live()) {
             self.reading = Some(read_history(walk));
         }
-        let read = match (&mut self.reading, &mut self.walk) {
+        let (read, through) = match (&mut self.reading, &mut self.walk) {
             (Some(reading), _) => {
                 let (walk, read) = finished(reading).await;
+                let through = walk.position();
                 self.reading = None;
                 self.walk = Some(walk);
-                read
+                (read, through)
             }
-            (None, Some(walk)) => walk.next(Instant::now() + WALK_PATIENCE).await,
+            (None, Some(walk)) => {
+                let read = walk.next(Instant::now() + WALK_PATIENCE).await;
+                (read, walk.position())
+            }
             (None, None) => std::future::pending().await,
         };
         match read {
             Ok(records) => {
                 self.take(records);
-                self.through = self
-                    .walk
-                    .as_ref()
-                    .map_or(self.through, RecordWalk::position);
+                self.through = through;
                 Ok(())
             }
             Err(error) => {
@@ -293,9 +294,10 @@ fn read_history(mut walk: RecordWalk) -> AbortOnDropHandle<WalkStep> {
     AbortOnDropHandle::new(step)
 }
 
-async fn finished(reading: &mut AbortOnDropHandle<WalkStep>) -> WalkStep {
-    match reading.await {
-        Ok(step) => step,
+/// Waits for a task of the caller's own, whose panic is the caller's.
+pub(super) async fn finished<T>(task: &mut AbortOnDropHandle<T>) -> T {
+    match task.await {
+        Ok(output) => output,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime ends.
         Err(_) => std::future::pending().await,

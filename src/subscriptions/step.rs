@@ -98,8 +98,8 @@ struct Task {
     /// Of the state that was known last.
     generation: u64,
     ahead: ReadAhead,
-    /// Goes on whatever this task waits for: half a read would keep other reads waiting, and the
-    /// next step's among them.
+    /// A task of its own, because a read that is not polled keeps its turn, and the reads of the
+    /// next step would wait for it.
     fetch: Option<AbortOnDropHandle<Result<Fetched, StepError>>>,
     /// Due events that the log no longer has.
     gone: BTreeSet<Position>,

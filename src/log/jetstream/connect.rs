@@ -246,7 +246,7 @@ async fn options(
         ca,
         certificate,
     } = &config.security;
-    // Those of a URL are the gateway's for every server, also for those that are discovered.
+    // The client shows the login of a URL to every server, also to discovered ones.
     options = match config.servers.iter().find_map(ServerUrl::login).cloned() {
         Some(Login::Token(token)) => options.token(token),
         Some(Login::User { name, password }) => options.user_and_password(name, password),

@@ -116,7 +116,11 @@ impl Task {
         let machine = &mut self.known.as_mut()?.machine;
         let (candidates, through, records) = self.ahead.parts();
         let gone = &self.gone;
-        let look = |due: DueEvent| look(due, records, gone, scope);
+        let look = |due: DueEvent| match scope {
+            Some(scope) => look(due, records, gone, scope),
+            // Without an owner, nothing is handed out and nothing is withdrawn.
+            None => Look::Missing,
+        };
         let materials = Materials {
             now,
             outcomes,
@@ -327,12 +331,10 @@ fn look(
     due: DueEvent,
     records: &BTreeMap<Position, Record>,
     gone: &BTreeSet<Position>,
-    scope: Option<&Scope>,
+    scope: &Scope,
 ) -> Look {
-    let may_receive =
-        |record: &Record| scope.is_some_and(|scope| scope.allows(record.entry.attributes.as_ref()));
     match records.get(&due.position) {
-        Some(record) if may_receive(record) => Look::Ready {
+        Some(record) if scope.allows(record.entry.attributes.as_ref()) => Look::Ready {
             bytes: record.entry.bytes(),
         },
         Some(_) => Look::Withheld,

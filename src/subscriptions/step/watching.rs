@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::super::ahead::is_ahead;
 use super::super::machine::{Machine, OwnLeases};
+use super::super::reading::finished;
 use super::super::state_cell::StateCell;
 use super::super::status::first_state;
 use super::super::step_error::StepError;
 use super::{FETCH_AGAIN, Fetched, Known, LINGER, MOVED_MAX, NEWS_PATIENCE, STEP_PATIENCE, Task};
-use crate::event::{Position, UnixMillis};
+use crate::event::UnixMillis;
 use crate::fanout;
-use crate::log::{Log, ReadError, Revision};
+use crate::log::Revision;
 
 impl Task {
     /// Waits until there may be something to do, and takes the calls that are there.
@@ -47,9 +49,7 @@ impl Task {
         let changed = self.shared.state_changes.made_elsewhere(known);
         let fetch = async {
             match &mut self.fetch {
-                Some(fetch) => fetch.await.unwrap_or_else(|panicked| {
-                    Err(ReadError::Unreadable(panicked.to_string()).into())
-                }),
+                Some(fetch) => finished(fetch).await,
                 None => std::future::pending().await,
             }
         };
@@ -207,20 +207,9 @@ impl Task {
         let Some(known) = self.known.as_ref().filter(|_| is_due) else {
             return Ok(());
         };
-        let log = &self.shared.surroundings.log;
-        let state = known.machine.state();
-        let (epoch, frontier) = (state.epoch(), state.frontier());
-        self.is_ahead = epoch == log.epoch()
-            && frontier > log.bounds().last
-            && frontier > confirmed_end(&**log, frontier).await?;
+        let log = &*self.shared.surroundings.log;
+        self.is_ahead = is_ahead(log, known.machine.state()).await?;
         self.must_check_end = false;
         Ok(())
     }
-}
-
-/// The end of the log, as the store has it now.
-async fn confirmed_end(log: &dyn Log, at_least: Position) -> Result<Position, StepError> {
-    let confirmed = timeout(STEP_PATIENCE, log.confirmed_bounds(at_least)).await;
-    let late = |_| StepError::NotStored("the log does not answer".to_owned());
-    Ok(confirmed.map_err(late)??.last)
 }

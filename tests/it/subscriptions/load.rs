@@ -239,10 +239,7 @@ impl Working {
             let opened_after = self.record.lock().answered;
             match self.caller.receive(worker_of("crm")).await {
                 Ok(worker) => {
-                    tokio::select! {
-                        () = is_over.cancelled() => {}
-                        () = self.follow(worker, opened_after) => {}
-                    }
+                    self.follow(worker, opened_after, &is_over).await;
                 }
                 Err(status) => self.record.lock().note_refused(&status),
             }
@@ -250,9 +247,19 @@ impl Working {
         }
     }
 
-    async fn follow(&mut self, mut worker: Worker, opened_after: usize) {
+    async fn follow(
+        &mut self,
+        mut worker: Worker,
+        opened_after: usize,
+        is_over: &CancellationToken,
+    ) {
         loop {
-            match worker.next().await {
+            // What was delivered is handled to the end.
+            let next = tokio::select! {
+                () = is_over.cancelled() => return,
+                next = worker.next() => next,
+            };
+            match next {
                 Ok(Some(Kind::Delivery(delivery))) => self.handle(&delivery, opened_after).await,
                 Ok(Some(Kind::Started(_) | Kind::Heartbeat(_))) => {}
                 Ok(None) => panic!("it ended with OK"),

@@ -70,7 +70,7 @@ async fn a_gateway_that_stops_takes_the_acknowledgements_of_what_it_handed_out()
     let (code, reason, _) = refusal(&ended);
     assert_eq!((code, &*reason), (Code::Unavailable, "DRAINING"));
     // A worker has no cursor.
-    let told = "the gateway is shutting down; repeat the call, a Subscribe with its last cursor";
+    let told = "the gateway is shutting down; repeat the call (Subscribe: from its last cursor)";
     assert_eq!(ended.message(), told);
     // No new leases.
     let refused = caller.receive(worker_of("crm")).await.err();
