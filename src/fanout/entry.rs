@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::request::{Request, UNNAMED};
+use super::request::Request;
 use super::roster::{Departure, Pair};
 use crate::access::Principal;
 use crate::event::{Position, UnixMillis};
@@ -92,9 +92,7 @@ pub struct SubscriberView {
 /// The part of a subscriber that others may look at while it runs.
 #[derive(Debug)]
 pub(super) struct SubscriberEntry {
-    pub(super) name: String,
-    /// What it is remembered by; absent where it gave itself no name.
-    pub(super) pair: Option<Pair>,
+    pub(super) pair: Pair,
     pub(super) principal: Principal,
     peer: String,
     filter: AskedFilter,
@@ -107,13 +105,11 @@ pub(super) struct SubscriberEntry {
 
 impl SubscriberEntry {
     pub(super) fn new(request: &Request) -> Self {
-        let pair = Pair {
-            principal: request.principal.name().to_owned(),
-            name: request.name.clone(),
-        };
         Self {
-            name: request.name.clone(),
-            pair: Some(pair).filter(|pair| pair.name != UNNAMED),
+            pair: Pair {
+                principal: request.principal.name().to_owned(),
+                name: request.name.clone(),
+            },
             principal: request.principal.clone(),
             peer: request.peer.clone(),
             filter: request.asked_filter.clone(),
@@ -178,7 +174,8 @@ impl SubscriberEntry {
         }
     }
 
-    /// Its end. What is received from now on is what one that had come to the end lags behind by.
+    /// Returns where it ended. A subscriber that had reached the end of the log lags behind what
+    /// is received after it left.
     pub(super) fn departure(&self, bounds: Bounds, caught_up_to: Option<Position>) -> Departure {
         let time = UnixMillis::now();
         let position = self.position().max(caught_up_to.unwrap_or_default());
@@ -205,7 +202,7 @@ impl SubscriberEntry {
     ) -> SubscriberView {
         SubscriberView {
             number,
-            name: self.name.clone(),
+            name: self.pair.name.clone(),
             principal: self.principal.name().to_owned(),
             peer: self.peer.clone(),
             filter: self.filter.filter().clone(),

@@ -15,7 +15,8 @@ use crate::access::Principal;
 use crate::event::{Position, UnixMillis};
 use crate::log::Bounds;
 
-/// Maximum number of connected subscribers that are shown by name; the names are their own words.
+/// Maximum number of connected subscribers with series; further ones have none. Subscribers choose
+/// their names, so they need a bound.
 const PAIRS_SHOWN_MAX: usize = 1000;
 
 /// A subscriber by name, connected or away.
@@ -127,9 +128,7 @@ impl Registry {
     ) -> Result<(u64, Arc<SubscriberEntry>), Error> {
         let mut entries = self.lock();
         let number = entries.admit(&entry.principal, max)?;
-        if let Some(pair) = &entry.pair {
-            entries.roster.join(pair, Instant::now());
-        }
+        entries.roster.join(&entry.pair, Instant::now());
         let entry = Arc::new(entry);
         entries.connected.insert(number, Arc::clone(&entry));
         Ok((number, entry))
@@ -165,10 +164,8 @@ impl Registry {
         let mut entries = self.lock();
         if let Some(entry) = entries.connected.remove(&number) {
             entries.forget(&entry.principal);
-            if let Some(pair) = &entry.pair {
-                let departure = departure(&entry);
-                entries.roster.leave(pair, departure, Instant::now());
-            }
+            let departure = departure(&entry);
+            entries.roster.leave(&entry.pair, departure, Instant::now());
         }
         if let Some(principal) = entries.workers.remove(&number) {
             entries.forget(&principal);
@@ -225,16 +222,12 @@ impl Registry {
                 State::CatchingUp => observed.catching_up += 1,
                 State::Live => observed.live += 1,
             }
-            let pair = (entry.principal.name(), entry.name.as_str());
+            let pair = (entry.principal.name(), entry.pair.name.as_str());
             if pairs.len() == PAIRS_SHOWN_MAX && !pairs.contains_key(&pair) {
                 continue;
             }
             let view = pairs.entry(pair).or_insert_with(|| {
-                let before = entry
-                    .pair
-                    .as_ref()
-                    .map(|pair| roster.delivered_before(pair));
-                PairView::connected(pair, now, before.unwrap_or_default())
+                PairView::connected(pair, now, roster.delivered_before(&entry.pair))
             });
             view.streams += 1;
             view.delivered += entry.delivered();

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use super::request::UNNAMED;
 use crate::event::{Position, UnixMillis};
 
 /// How long a subscriber is remembered after its last stream.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// Subscribers that are remembered; beyond, the one that has been away longest is forgotten.
+/// Subscribers that are remembered. Beyond, one of the principal with the most is forgotten, the
+/// one that has been away longest: names of one principal cost the others nothing.
 const REMEMBERED_MAX: usize = 1000;
 
 /// A named subscriber of a principal.
@@ -114,7 +116,8 @@ impl Roster {
         if present.streams == 0 {
             let former = present.former;
             self.present.remove(pair);
-            if let Some(away) = former {
+            // An operator cannot tell which one without a name is away.
+            if let Some(away) = former.filter(|_| pair.name != UNNAMED) {
                 self.remember(pair, away);
             }
         }
@@ -124,7 +127,22 @@ impl Roster {
         self.numbers.insert(pair.clone(), away.number);
         self.away.insert(away.number, (pair.clone(), away));
         if self.away.len() > self.remembered_max {
-            self.forget_oldest();
+            self.forget_one_of_the_most();
+        }
+    }
+
+    fn forget_one_of_the_most(&mut self) {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for (pair, _) in self.away.values() {
+            *counts.entry(&pair.principal).or_default() += 1;
+        }
+        let most = counts.values().max();
+        let has_the_most = |pair: &Pair| counts.get(pair.principal.as_str()) == most;
+        let mut oldest = self.away.iter();
+        let found = oldest.find(|(_, (pair, _))| has_the_most(pair));
+        let number = found.map(|(number, _)| *number);
+        if let Some((pair, _)) = number.and_then(|number| self.away.remove(&number)) {
+            self.numbers.remove(&pair);
         }
     }
 
@@ -200,15 +218,23 @@ mod tests {
         last: Option<(Instant, Departure)>,
     }
 
-    /// What is forgotten: the old, and those away longest beyond the bound.
+    /// What is forgotten: the old, and beyond the bound those of the principal with the most.
     fn forget(list: &mut Vec<Known>, now: Instant) {
         let left = |known: &Known| known.last.map(|(then, _)| then);
         list.retain(|known| {
             known.streams > 0 || left(known).is_some_and(|then| now < then + 24 * HOUR)
         });
         while list.iter().filter(|known| known.streams == 0).count() > MAX {
+            let count_of = |principal: usize| {
+                let away = list.iter().filter(|known| known.streams == 0);
+                away.filter(|known| known.pair % 2 == principal).count()
+            };
+            let counts = [count_of(0), count_of(1)];
+            let most = counts[0].max(counts[1]);
             // The list is in the order of departures.
-            let oldest = list.iter().position(|known| known.streams == 0);
+            let oldest = list
+                .iter()
+                .position(|known| known.streams == 0 && counts[known.pair % 2] == most);
             list.remove(oldest.expect("there is one"));
         }
     }

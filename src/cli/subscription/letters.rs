@@ -6,6 +6,7 @@ use super::{Calls, DeadLetterAction};
 use crate::cli::connect::ConnectionArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json;
+use crate::cli::printer::print_lines;
 use crate::cli::table::to_the_second;
 use crate::proto::{DeadLetter, ListDeadLettersRequest, ResolveDeadLettersRequest};
 
@@ -64,10 +65,10 @@ pub(super) async fn list(args: DeadArgs) -> Result<(), Failure> {
         let response = calls.client.list_dead_letters(request.clone()).await;
         let page = calls.answer(response)?;
         for letter in &page.dead_letters {
-            match args.json {
-                true => println!("{}", json::line(letter, "DeadLetter")?),
-                false => println!("{}", line(letter)),
-            }
+            print_lines([match args.json {
+                true => json::line(letter, "DeadLetter")?,
+                false => line(letter),
+            }]);
             count += 1;
         }
         if page.next_page_token.is_empty() {

@@ -10,6 +10,7 @@ use tonic::{Response, Status};
 
 use super::connect::ConnectionArgs;
 use super::failure::Failure;
+use super::printer::print_lines;
 use super::selection::Place;
 use super::{advice, json};
 use crate::proto::seek_subscription_request::To;
@@ -138,13 +139,14 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
     let response = calls.client.list_subscriptions(request).await;
     let subscriptions = calls.answer(response)?.subscriptions;
     if args.json {
-        for subscription in &subscriptions {
-            println!("{}", json::line(subscription, "Subscription")?);
-        }
+        let lines = subscriptions
+            .iter()
+            .map(|subscription| json::line(subscription, "Subscription"));
+        print_lines(lines.collect::<Result<Vec<_>, _>>()?);
     } else if subscriptions.is_empty() {
         eprintln!("clerkcast: no subscriptions; `clerkcast subscription create NAME` creates one");
     } else {
-        print!("{}", table::of(&subscriptions));
+        print_lines(table::of(&subscriptions).lines().map(str::to_owned));
     }
     Ok(())
 }
