@@ -13,12 +13,12 @@ const DIGITS: usize = 8;
 pub(crate) struct Found {
     /// Absent where it is not known.
     pub(crate) commit: Option<String>,
-    /// Those after whose change the commit is another.
+    /// Files that change when the commit does.
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// The commit that `given` names, or that the repository has checked out whose top directory is
-/// `package`. A directory inside another repository, such as a home directory under git, is of
+/// Returns the commit that `given` names, else the one checked out in the repository whose top
+/// directory is `package`. A directory inside another repository, such as a home directory under git, is of
 /// no known commit.
 pub(crate) fn find(given: Option<&str>, package: &Path, is_release: bool) -> Found {
     let given = given.map(str::trim).filter(|given| !given.is_empty());
@@ -28,9 +28,12 @@ pub(crate) fn find(given: Option<&str>, package: &Path, is_release: bool) -> Fou
             files: Vec::new(),
         };
     }
+    if !is_release {
+        return Found::default();
+    }
     let top = git(package, &["rev-parse", "--show-toplevel"]).map(PathBuf::from);
     let is_ours = top.is_some_and(|top| top.canonicalize().ok() == package.canonicalize().ok());
-    if !is_release || !is_ours {
+    if !is_ours {
         return Found::default();
     }
     let commit = git(package, &["rev-parse", "--verify", "HEAD"]);
@@ -40,7 +43,7 @@ pub(crate) fn find(given: Option<&str>, package: &Path, is_release: bool) -> Fou
     }
 }
 
-/// A whole hash is cut.
+/// Cuts a hash to [`DIGITS`], and leaves out characters that a version should not hold.
 fn shorten(commit: &str) -> String {
     let is_hash = commit.len() >= DIGITS && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || "._-+".contains(*c);

@@ -73,11 +73,13 @@ impl Gateway {
     /// When the data directory, a certificate or an address cannot be used.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
         clerk::build_tables();
-        let mut registry = Registry::with_prefix("clerkcast");
-        telemetry::register_build(&mut registry);
-        telemetry::register_panics(&mut registry);
-        let net_metrics = net::Metrics::register(&mut registry);
-        let log_metrics = log::Metrics::register(&mut registry);
+        let mut registry = Registry::default();
+        telemetry::register_process(&mut registry);
+        let own = registry.sub_registry_with_prefix("clerkcast");
+        telemetry::register_build(own);
+        telemetry::register_panics(own);
+        let net_metrics = net::Metrics::register(own);
+        let log_metrics = log::Metrics::register(own);
         let mut certificates = Certificates::default();
         let http_tls = certificates.load("http", &config.http.tls, b"http/1.1", &net_metrics)?;
         let grpc_tls = certificates.load("grpc", &config.grpc.tls, b"h2", &net_metrics)?;
@@ -90,12 +92,12 @@ impl Gateway {
         let grpc = bind("--grpc-listen", config.grpc.listen).await?;
         let grpc_limits = grpc::limits(grpc_connections);
         let admin = bind("--admin-listen", config.admin).await?;
-        let traces = otlp::traces(config.otlp.as_ref(), &mut registry).await?;
+        let traces = otlp::traces(config.otlp.as_ref(), own).await?;
         let drain = CancellationToken::new();
         let (fanout, feed) = Fanout::start(
             log.clone(),
             config.fanout.clone(),
-            fanout::Metrics::register(&mut registry),
+            fanout::Metrics::register(own),
             drain.clone(),
         );
         let access = Access::new(config.access.clone());
@@ -106,14 +108,14 @@ impl Gateway {
                 fanout: fanout.clone(),
                 clock: Clock::new(move || clock.now()),
                 limits: subscriptions::Limits::default(),
-                metrics: subscriptions::Metrics::register(&mut registry),
+                metrics: subscriptions::Metrics::register(own),
                 drain: drain.clone(),
             },
             access.clone(),
             config.subscriptions.clone(),
         );
-        let webhook_metrics = webhook::Metrics::register(&mut registry);
-        let intake_metrics = intake::Metrics::register(&mut registry);
+        let webhook_metrics = webhook::Metrics::register(own);
+        let intake_metrics = intake::Metrics::register(own);
         let pins = intake::Pins::default();
         let controls = Controls {
             access,
@@ -125,8 +127,8 @@ impl Gateway {
             ),
             fanout,
             log: log.clone(),
-            grpc_metrics: grpc::Metrics::register(&mut registry),
-            metrics: controls::Metrics::register(&mut registry),
+            grpc_metrics: grpc::Metrics::register(own),
+            metrics: controls::Metrics::register(own),
         };
         controls
             .grpc_metrics
@@ -137,7 +139,7 @@ impl Gateway {
             grpc: Listener::new("grpc", grpc, grpc_limits, net_metrics).with_tls(grpc_tls),
             admin: Listener::new("admin", admin, ops::limits(), net::Metrics::default()),
             log,
-            access_metrics: access::Metrics::register(&mut registry),
+            access_metrics: access::Metrics::register(own),
             registry,
             controls,
             webhook_metrics,

@@ -86,7 +86,7 @@ mod sending {
     use tonic::transport::{ClientTlsConfig, Endpoint};
 
     use super::{Metrics, OtlpConfig, OtlpEndpoint, Traces};
-    use crate::telemetry::traces;
+    use crate::telemetry::{VERSION, traces};
 
     const SERVICE_NAME: Key = Key::from_static_str("service.name");
     /// How the SDK names a service that the environment does not name.
@@ -120,7 +120,7 @@ mod sending {
         let endpoint = if uri.scheme() == Some(&Scheme::HTTPS) {
             let tls = ClientTlsConfig::new().with_native_roots();
             let secured = endpoint.tls_config(tls);
-            secured.map_err(|error| error.to_string())?
+            secured.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?
         } else {
             endpoint
         };
@@ -141,7 +141,7 @@ mod sending {
             .get(&SERVICE_NAME)
             .map(|name| name.to_string());
         let is_named = name.is_some_and(|name| !name.starts_with(UNNAMED));
-        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let version = KeyValue::new("service.version", VERSION);
         let resource = Resource::builder().with_attribute(version);
         match is_named {
             true => resource.build(),

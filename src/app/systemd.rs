@@ -49,15 +49,15 @@ impl Recovery {
             }
         };
         let spawn = || thread::Builder::new().name("recovery".into()).spawn(extend);
-        let extending = env::var_os("NOTIFY_SOCKET").map(|_| spawn());
+        let extending = env::var_os("NOTIFY_SOCKET").and_then(|_| {
+            let spawned = spawn().inspect_err(
+                |error| tracing::warn!(%error, "cannot ask systemd for more time to start"),
+            );
+            spawned.ok()
+        });
         Self {
             ended: Some(ended),
-            extending: extending.and_then(|spawned| {
-                let spawned = spawned.inspect_err(
-                    |error| tracing::warn!(%error, "cannot ask systemd for more time to start"),
-                );
-                spawned.ok()
-            }),
+            extending,
         }
     }
 }
@@ -87,7 +87,7 @@ impl Reloading {
             Ok(now) => send(&[NotifyState::Reloading, now]),
             Err(error) => tracing::warn!(%error, "cannot notify systemd of a reload"),
         }
-        Self("ready; configuration not taken, the former stays in force")
+        Self("ready; the new configuration was refused, the old one stays in force")
     }
 
     /// Notes that the configuration is in force.

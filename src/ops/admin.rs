@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::fanout::Fanout;
 use crate::log::Writability;
 use crate::subscriptions::Subscriptions;
-use crate::telemetry;
 
 /// The state that the probes report.
 pub struct Probes {
@@ -38,28 +37,17 @@ impl fmt::Debug for Probes {
     }
 }
 
-/// What the admin HTTP service answers from.
-#[derive(Debug)]
-struct Admin {
-    probes: Probes,
-    /// The metrics of the process, whose names have no prefix.
-    process: Registry,
-}
-
 /// Builds the admin HTTP service.
 pub fn router(probes: Probes) -> Router {
-    let mut process = Registry::default();
-    telemetry::register_process(&mut process);
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
-        .with_state(Arc::new(Admin { probes, process }))
+        .with_state(Arc::new(probes))
 }
 
 /// Ready means: send webhooks here. A gateway whose log cannot be written is not ready.
-async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
-    let probes = &admin.probes;
+async fn readiness(State(probes): State<Arc<Probes>>) -> Response {
     let reason = if probes.drain.is_cancelled() {
         Some("shutting down".to_owned())
     } else {
@@ -80,22 +68,13 @@ async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    admin.probes.fanout.observe();
-    admin.probes.subscriptions.observe().await;
-    let Ok(text) = admin.exposition() else {
+async fn metrics(State(probes): State<Arc<Probes>>) -> Response {
+    probes.fanout.observe();
+    probes.subscriptions.observe().await;
+    let mut text = String::new();
+    if encode(&mut text, &probes.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
+    }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
-}
-
-impl Admin {
-    fn exposition(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode_registry(&mut text, &self.process)?;
-        encode_registry(&mut text, &self.probes.registry)?;
-        encode_eof(&mut text)?;
-        Ok(text)
-    }
 }

@@ -42,8 +42,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// Reads the line. The name of the program stands in parentheses, and may have any of them
-    /// in it.
+    /// Reads the line. The name of the program stands in parentheses, and may itself contain
+    /// parentheses.
     fn parse(line: &str) -> Option<Self> {
         let (_, fields) = line.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_ascii_whitespace().collect();

@@ -123,7 +123,7 @@ async fn systemd_sees_the_states_in_order() {
             "RELOADING=1",
             "MONOTONIC_USEC",
             "READY=1",
-            "STATUS=ready; configuration not taken, the former stays in force",
+            "STATUS=ready; the new configuration was refused, the old one stays in force",
             "STOPPING=1",
             "EXTEND_TIMEOUT_USEC=30000000",
             "STATUS=draining",

@@ -11,8 +11,7 @@ use tonic::{Code, Status};
 use super::calls::{Call, Calls, ConnectionCalls, Kind};
 use super::exposure::{ExposedService, Exposure};
 use super::refusal::Refusals;
-use super::traced::CallTrace;
-use super::{auth, status};
+use super::{auth, status, traced};
 use crate::access::Guard;
 use crate::api::Problem;
 use crate::proto::method::{event_service, subscription_service};
@@ -59,10 +58,12 @@ impl Front {
             },
         };
         let known = principal.as_ref();
-        let trace = known.and_then(|known| CallTrace::begin(&self.traces, &request, known));
+        let trace = known.map(|known| traced::begin(&self.traces, &request, known));
+        let trace = trace.unwrap_or_default();
         let method = request.uri().path().to_owned();
         let kind = kind(&method);
-        let call = Call::open(&self.calls, connection, principal.clone(), kind, &method);
+        let caller = principal.clone();
+        let call = Call::open(&self.calls, connection, caller, kind, &method, trace);
         let service = service.clone();
         Box::pin(async move {
             let asked = OnceLock::new();
@@ -79,10 +80,7 @@ impl Front {
                 let asked = asked.get().map_or(&[][..], |asked| asked);
                 refusals.note(principal, &peer, &method, &status, asked);
             }
-            match trace {
-                Some(trace) => trace.end_with(response),
-                None => response,
-            }
+            response
         })
     }
 

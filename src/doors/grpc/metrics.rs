@@ -30,7 +30,7 @@ const OTHER_SERVICES: [(&str, &str); 5] = [
         "ServerReflectionInfo",
     ),
 ];
-/// What a method is counted as that there is not.
+/// The label of every method that does not exist.
 const UNKNOWN_METHOD: &str = "other";
 /// Reasons for which a caller is not known.
 const UNKNOWN_CALLER: [&str; 3] = [
@@ -38,7 +38,7 @@ const UNKNOWN_CALLER: [&str; 3] = [
     reason::UNKNOWN_TOKEN,
     reason::UNKNOWN_CERTIFICATE,
 ];
-/// Codes that need no reason.
+/// Codes whose problems have no reason; the code is the label.
 const WITHOUT_REASON: [Code; 2] = [Code::Unimplemented, Code::DeadlineExceeded];
 
 /// Why an answer was made and not sent.

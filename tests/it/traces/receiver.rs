@@ -136,8 +136,7 @@ impl Receiver {
         &self.taken
     }
 
-    /// Waits until this many spans are here, and takes them: the ones without a parent among
-    /// them first, each followed by its children.
+    /// Waits until this many spans are here, and takes them, in the order in which they arrived.
     pub(crate) async fn spans(&self, count: usize) -> Vec<Span> {
         eventually("the spans arrive", || async {
             self.taken.spans.lock().len() >= count

@@ -28,6 +28,7 @@ use crate::doors::grpc::code::code_of;
 use crate::doors::grpc::exposure::{ExposedService, ServiceFn};
 use crate::doors::grpc::metrics::Unsent;
 use crate::doors::grpc::status;
+use crate::telemetry::traces::Trace;
 
 /// For a request to arrive and be answered; not for the stream that answers it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -77,6 +78,7 @@ impl Call {
         principal: Option<Principal>,
         kind: Kind,
         path: &str,
+        trace: Trace,
     ) -> Arc<Self> {
         let call = Arc::new(Self {
             calls: calls.clone(),
@@ -92,7 +94,7 @@ impl Call {
             taken: OnceLock::new(),
             answered: Notify::new(),
             gives_way: Arc::default(),
-            outcome: Outcome::new(calls.shared.metrics.calls(path)),
+            outcome: Outcome::new(calls.shared.metrics.calls(path), trace),
         });
         connection.hand_over(&call);
         call
