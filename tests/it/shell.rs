@@ -67,6 +67,8 @@ fn each_shell_has_completions_of_all_commands() {
 
 /// The page as a reader of 80 columns sees it.
 fn shown(page: &Path) -> String {
+    // Installs `man`.
+    crate::interop::tools();
     let output = Command::new("man")
         .args(["--warnings", "-l"])
         .arg(page)

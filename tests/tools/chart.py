@@ -4,7 +4,7 @@ Helm is its own library, so neither the `helm` binary nor a cluster is needed. E
 linted, rendered, and validated strictly for the newest versions of Kubernetes. What the chart
 must refuse is refused with the right words.
 
-    target/test-tools/venv/bin/python tests/tools/chart.py deploy/helm/clerkcast OUT
+    target/test-tools/checks/bin/python tests/tools/chart.py deploy/helm/clerkcast OUT
 
 OUT receives, for each case, the configuration and the environment that the gateway would
 have (`CASE.toml`, `CASE.env`), for `clerkcast config check`.

@@ -98,7 +98,7 @@ fn differing<'a>(one: &'a str, other: &str) -> BTreeSet<&'a str> {
 fn what_changed_of_the_metrics_is_in_the_changelog() {
     let changelog = text_of("CHANGELOG.md");
     let unreleased = changelog.split("\n## ").nth(1).expect("a section");
-    assert!(unreleased.starts_with("Unreleased"), "{unreleased}");
+    assert!(unreleased.starts_with("[Unreleased]"), "{unreleased}");
     let now = text_of("tests/fixtures/metrics.txt");
     let released = text_of("tests/fixtures/released/metrics.txt");
     let mut changed = differing(&now, &released);

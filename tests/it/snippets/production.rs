@@ -82,15 +82,15 @@ async fn the_production_example_of_the_readme_serves() {
             .collect()
     };
     // The unit for systemd has the same variable, and the chart.
-    let serve = command("CLERK_WEBHOOK_SIGNING_SECRET_FILE=");
-    let [variable, program, command_of, flag, config_of] = &serve[..] else {
+    let with_secret = "CLERK_WEBHOOK_SIGNING_SECRET_FILE=/etc/clerkcast/signing-secret clerkcast";
+    let serve = command(&format!("{with_secret} serve"));
+    let [_, _, command_of, flag, config_of] = &serve[..] else {
         panic!("{serve:?}");
     };
-    assert_eq!(program, "clerkcast");
+    let mut check = command(&format!("{with_secret} config check"));
+    let variable = check.remove(0).replace("/etc/clerkcast", &here);
     let (name, secret) = variable.split_once('=').expect("a variable");
-    let mut check = binary();
-    check.args(moved(command("clerkcast config check")));
-    let checked = printed(check.env(name, secret.replace("/etc/clerkcast", &here)));
+    let checked = printed(binary().args(moved(check)).env(name, secret));
     assert!(
         checked.starts_with("ok: 1 source, 1 principal, "),
         "{checked}"
