@@ -11,6 +11,7 @@ mod architecture;
 mod backup;
 mod calls;
 mod cells;
+mod changelog;
 mod child;
 mod churn;
 mod client;

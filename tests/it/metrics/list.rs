@@ -1,7 +1,6 @@
 //! The list of the metrics, which alerts and dashboards depend on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use clerkcast::proto::{GetEventRequest, SubscribeRequest};
 
@@ -9,11 +8,6 @@ use crate::golden::hold;
 use crate::harness::{Gateway, Stream, eventually};
 use crate::subscriptions;
 use crate::tls::Secured;
-
-fn text_of(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(root.join(path)).expect(path)
-}
 
 /// Each metric as `NAME TYPE LABEL…`, by its name. A counter's has `_total` at its end, and
 /// a histogram's is without `_bucket`, `_sum` and `_count`.
@@ -84,37 +78,6 @@ async fn metrics_are_those_of_the_file() {
     hold("fixtures/metrics.txt", &lines);
 }
 
-/// Metrics of one list that the other has not, or has in another form.
-fn differing<'a>(one: &'a str, other: &str) -> BTreeSet<&'a str> {
-    let others: BTreeSet<&str> = other.lines().collect();
-    let differing = one.lines().filter(|line| !others.contains(line));
-    differing
-        .filter_map(|line| line.split(' ').next())
-        .collect()
-}
-
-/// A release copies `tests/fixtures/metrics.txt` to `tests/fixtures/released/metrics.txt`.
-#[test]
-fn what_changed_of_the_metrics_is_in_the_changelog() {
-    let changelog = text_of("CHANGELOG.md");
-    let unreleased = changelog.split("\n## ").nth(1).expect("a section");
-    assert!(unreleased.starts_with("[Unreleased]"), "{unreleased}");
-    let now = text_of("tests/fixtures/metrics.txt");
-    let released = text_of("tests/fixtures/released/metrics.txt");
-    let mut changed = differing(&now, &released);
-    changed.extend(differing(&released, &now));
-    let is_missing = |name: &&str| {
-        let name = name.strip_prefix("clerkcast_").unwrap_or(name);
-        let is_named = |name: &str| unreleased.contains(&format!("`{name}`"));
-        !is_named(name) && !is_named(&format!("clerkcast_{name}"))
-    };
-    let missing: Vec<&str> = changed.into_iter().filter(is_missing).collect();
-    assert!(
-        missing.is_empty(),
-        "CHANGELOG.md names these nowhere under Unreleased, though they have changed since the last release: {missing:?}"
-    );
-}
-
 #[test]
 fn a_list_has_names_types_and_labels() {
     let exposition = "# HELP a_seconds A.\n# TYPE a_seconds histogram\n# UNIT a_seconds seconds\n\
@@ -122,8 +85,4 @@ fn a_list_has_names_types_and_labels() {
         # HELP b B.\n# TYPE b counter\nb_total{y=\"1,{z=\\\"\",x=\"}\"} 1\n# EOF\n";
     let list: Vec<String> = listed(exposition).into_values().collect();
     assert_eq!(list, ["a_seconds histogram source", "b_total counter x y"]);
-    assert_eq!(
-        differing("a gauge\nb gauge x\n", "a gauge\nb gauge\n"),
-        BTreeSet::from(["b"])
-    );
 }
