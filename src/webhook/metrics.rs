@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::response::{Receipt, Refusal};
+use super::response::{Outcome, Refusal};
 use crate::event::UnixMillis;
 use crate::telemetry::metrics::{counter, family, gauge, histograms};
 
@@ -71,12 +71,24 @@ impl AnswerSeconds {
             "Time from the headers of a delivery to its answer, by outcome: accepted, duplicate, rejected, unavailable (503)",
             AnswerBuckets,
         );
-        let of = |outcome| by_outcome.get_or_create_owned(&OutcomeLabel { outcome });
+        let of = |outcome: Outcome| {
+            let outcome = outcome.name();
+            by_outcome.get_or_create_owned(&OutcomeLabel { outcome })
+        };
         Self {
-            accepted: of("accepted"),
-            duplicate: of("duplicate"),
-            rejected: of("rejected"),
-            unavailable: of("unavailable"),
+            accepted: of(Outcome::Accepted),
+            duplicate: of(Outcome::Duplicate),
+            rejected: of(Outcome::Rejected),
+            unavailable: of(Outcome::Unavailable),
+        }
+    }
+
+    fn of(&self, outcome: Outcome) -> &Histogram {
+        match outcome {
+            Outcome::Accepted => &self.accepted,
+            Outcome::Duplicate => &self.duplicate,
+            Outcome::Rejected => &self.rejected,
+            Outcome::Unavailable => &self.unavailable,
         }
     }
 }
@@ -210,15 +222,8 @@ impl Metrics {
     }
 
     /// Notes how long an answer took.
-    pub(super) fn note_answer(&self, answer: &Result<Receipt, Refusal>, took: Duration) {
-        let by_outcome = &self.answer_seconds;
-        let seconds = match answer {
-            Ok(receipt) if receipt.duplicate => &by_outcome.duplicate,
-            Ok(_) => &by_outcome.accepted,
-            Err(refusal) if refusal.is_temporary() => &by_outcome.unavailable,
-            Err(_) => &by_outcome.rejected,
-        };
-        seconds.observe(took.as_secs_f64());
+    pub(super) fn note_answer(&self, outcome: Outcome, took: Duration) {
+        self.answer_seconds.of(outcome).observe(took.as_secs_f64());
     }
 
     pub(super) fn count_refused(&self, source: Option<&str>, refusal: &Refusal) {

@@ -47,6 +47,7 @@ pub use metrics::Metrics;
 pub use networks::{AllowList, InvalidNetwork, Networks};
 pub use paths::{DEFAULT_SOURCE, PATH, path};
 pub use rejection::{BodyFault, Rejection};
+use response::Outcome;
 pub use response::{Receipt, Refusal};
 pub use secret::{InvalidSecret, SigningSecret};
 pub use server::{limits, serve};
@@ -181,9 +182,12 @@ async fn receive(
     let mut trace = receiver.traces.begin(TRACE);
     let accepting = receiver.accept(&source, &peer, &headers, &mut body, &mut trace);
     let result = accepting.await;
-    receiver.metrics.note_answer(&result, started.elapsed());
-    let (outcome, status) = outcome(&result);
-    trace.set(Attribute::Outcome(outcome));
+    let outcome = Outcome::of(&result);
+    receiver.metrics.note_answer(outcome, started.elapsed());
+    let status = result
+        .as_ref()
+        .map_or_else(Refusal::status, |_| StatusCode::OK);
+    trace.set(Attribute::Outcome(outcome.name()));
     trace.set(Attribute::HttpStatus(status.as_u16()));
     trace.end();
     match result {
@@ -201,16 +205,6 @@ async fn receive(
             let is_known = receiver.sources.check(&source).is_ok();
             receiver.refuse(&refusal, is_known.then_some(source.as_str()))
         }
-    }
-}
-
-/// What became of a delivery, and the status that it is answered with.
-fn outcome(result: &Result<Receipt, Refusal>) -> (&'static str, StatusCode) {
-    match result {
-        Ok(receipt) if receipt.duplicate => ("duplicate", StatusCode::OK),
-        Ok(_) => ("accepted", StatusCode::OK),
-        Err(refusal) if refusal.is_temporary() => ("unavailable", refusal.status()),
-        Err(refusal) => ("rejected", refusal.status()),
     }
 }
 

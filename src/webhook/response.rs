@@ -128,12 +128,41 @@ impl Refusal {
             Self::Busy | Self::Draining | Self::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
-}
 
-impl Refusal {
     /// Whether the sender should try again: it is answered 503.
     pub(super) fn is_temporary(&self) -> bool {
         self.status() == StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Accepted,
+    Duplicate,
+    Rejected,
+    /// Answered 503.
+    Unavailable,
+}
+
+impl Outcome {
+    pub(super) fn of(answer: &Result<Receipt, Refusal>) -> Self {
+        match answer {
+            Ok(receipt) if receipt.duplicate => Self::Duplicate,
+            Ok(_) => Self::Accepted,
+            Err(refusal) if refusal.is_temporary() => Self::Unavailable,
+            Err(_) => Self::Rejected,
+        }
+    }
+
+    /// As metrics and traces have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Rejected => "rejected",
+            Self::Unavailable => "unavailable",
+        }
     }
 }
 
