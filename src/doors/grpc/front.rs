@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 
 use super::calls::{Call, Calls, ConnectionCalls, Kind};
 use super::exposure::{ExposedService, Exposure};
+use super::path::{HEALTH_WATCH, REFLECTION, REFLECTION_ALPHA};
 use super::refusal::Refusals;
 use super::{auth, status, traced};
 use crate::access::Guard;
@@ -18,11 +19,7 @@ use crate::proto::method::{event_service, subscription_service};
 use crate::telemetry::traces::Traces;
 
 /// Health watches, and reflection in both versions.
-const SIDE_STREAMS: [&str; 3] = [
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
+const SIDE_STREAMS: [&str; 3] = [HEALTH_WATCH, REFLECTION, REFLECTION_ALPHA];
 
 /// Puts services behind it; clones share what they know.
 #[derive(Clone, Debug)]

@@ -11,24 +11,19 @@ use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
 use super::code::{CODES, code_name};
+use super::path::{HEALTH_WATCH, REFLECTION, REFLECTION_ALPHA, method_of};
 use crate::api::reason;
 use crate::event::numbers::saturating;
 use crate::proto;
 use crate::telemetry::metrics::{family, gauge};
 
 /// Methods of the services that other crates answer.
-const OTHER_SERVICES: [(&str, &str); 5] = [
-    ("/grpc.health.v1.Health/Check", "Check"),
-    ("/grpc.health.v1.Health/List", "List"),
-    ("/grpc.health.v1.Health/Watch", "Watch"),
-    (
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        "ServerReflectionInfo",
-    ),
-    (
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        "ServerReflectionInfo",
-    ),
+const OTHER_METHODS: [&str; 5] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    HEALTH_WATCH,
+    REFLECTION,
+    REFLECTION_ALPHA,
 ];
 /// The label of every method that does not exist.
 const UNKNOWN_METHOD: &str = "other";
@@ -199,8 +194,8 @@ fn methods(calls: &Family<CallLabel, Counter>) -> HashMap<String, Arc<MethodCall
             methods.insert(path, MethodCalls::new(method.name(), calls));
         }
     }
-    for (path, name) in OTHER_SERVICES {
-        methods.insert(path.to_owned(), MethodCalls::new(name, calls));
+    for path in OTHER_METHODS {
+        methods.insert(path.to_owned(), MethodCalls::new(method_of(path), calls));
     }
     methods
 }

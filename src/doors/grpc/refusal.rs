@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 
 use super::code::code_name;
 use super::metrics::Metrics;
-use super::path::service_of;
+use super::path::{method_of, service_of};
 use crate::access::{Principal, audit};
 use crate::api;
 use crate::proto;
@@ -56,11 +56,10 @@ impl Refusals {
         let Some(unlogged) = self.lines_of(principal.name()).admit() else {
             return;
         };
-        let name = method.rsplit('/').next().unwrap_or_default();
         audit::refused(&audit::Refusal {
             principal: principal.name(),
             peer,
-            method: api::filter::shown_word(name),
+            method: api::filter::shown_word(method_of(method)),
             code: code_name(status.code()),
             reason: &reason,
             asked: &what_was_asked(method, asked),
