@@ -30,11 +30,17 @@ pub(crate) fn tools() -> &'static Path {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
+pub(crate) fn succeeded(output: &Output) -> String {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stdout}\n{stderr}");
     stdout
+}
+
+/// What a command printed, which has to succeed.
+#[track_caller]
+pub(crate) fn printed(command: &mut Command) -> String {
+    succeeded(&command.output().expect("it runs"))
 }
 
 /// Each type as a realistic sample, with every field of `shapes.tsv` at once, with zeros

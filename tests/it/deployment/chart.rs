@@ -5,9 +5,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{deploy, printed, root, text_of};
+use super::{deploy, root, text_of};
 use crate::harness::{SECRET, binary};
-use crate::interop::tools;
+use crate::interop::{printed, tools};
 
 #[test]
 fn the_chart_renders_for_both_logs_and_the_gateway_accepts_what_it_renders() {

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::prometheus::Prometheus;
-use super::{deploy, printed, root, text_of};
+use super::{deploy, root, text_of};
 use crate::harness::{Gateway, PATIENCE, POLL_INTERVAL, body, from_earliest};
-use crate::interop::tools;
+use crate::interop::{printed, tools};
 use crate::subscriptions::{Caller, named};
 
 fn promtool(args: &[&str]) -> String {

@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{page, printed, succeeded};
+use super::page;
 use crate::harness::{OTHER_SECRET, SECRET, binary};
-use crate::interop::tools;
+use crate::interop::{printed, succeeded, tools};
 use crate::readme::{commands, words};
 
 /// Clerk's CLI, with a home of its own and without telemetry.

@@ -8,7 +8,6 @@ mod reference;
 mod subscribing;
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use crate::readme::{blocks, languages};
 
@@ -25,19 +24,6 @@ fn only_block(language: &str) -> String {
     let mut blocks = blocks(language);
     assert_eq!(blocks.len(), 1, "{language}: {blocks:#?}");
     blocks.remove(0)
-}
-
-#[track_caller]
-fn succeeded(output: &Output) -> String {
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stdout}\n{stderr}");
-    stdout
-}
-
-#[track_caller]
-fn printed(command: &mut Command) -> String {
-    succeeded(&command.output().expect("it runs"))
 }
 
 /// A block in another language needs a test of its own.

@@ -9,9 +9,9 @@ use clerkcast::proto::GetLogInfoRequest;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{page, printed, root, succeeded};
+use super::{page, root};
 use crate::harness::{Gateway, SECRET, binary, body};
-use crate::interop::tools;
+use crate::interop::{printed, succeeded, tools};
 use crate::readme::{blocks, commands_of, words};
 
 fn file_in(directory: &Path) -> std::path::PathBuf {

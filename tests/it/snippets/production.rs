@@ -4,9 +4,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::printed;
 use crate::access::new_token;
 use crate::harness::{Gateway, Options, SECRET, binary};
+use crate::interop::printed;
 use crate::readme::{blocks, commands, toml_block, words};
 use crate::tls::Authority;
 

@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, channel};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{only_block, page, printed, root};
+use super::{only_block, page, root};
 use crate::harness::{Gateway, PATIENCE, SECRET, binary, body};
-use crate::interop::tools;
+use crate::interop::{printed, tools};
 
 /// A subscriber in a process of its own, and the lines that it prints.
 struct Subscriber {
