@@ -109,7 +109,10 @@ pub(crate) fn commands_of(page: &str) -> Vec<String> {
 /// The reasons of the table of gRPC's errors: what stands in its second column.
 fn documented_reasons() -> BTreeSet<String> {
     let readme = text_of(&pages()[0]);
-    let section = readme.split("### gRPC\n").nth(1).expect("the section");
+    let section = readme
+        .split("## Errors over gRPC\n")
+        .nth(1)
+        .expect("the section");
     let rows = section
         .lines()
         .skip_while(|line| !line.starts_with("| code | `reason` |"));

@@ -4,8 +4,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), clerkcast_client::Error> {
-//! use clerkcast_client::Subscriber;
-//! use clerkcast_client::proto::v1::{SubscribeRequest, subscribe_response::Kind};
+//! use clerkcast_client::{Subscriber, proto::v1::{SubscribeRequest, subscribe_response::Kind}};
 //!
 //! let mut subscriber = Subscriber::new("http://127.0.0.1:50051", SubscribeRequest::default())?;
 //! while let Some(frame) = subscriber.next().await? {

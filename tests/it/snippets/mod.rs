@@ -26,12 +26,20 @@ fn only_block(language: &str) -> String {
     blocks.remove(0)
 }
 
+/// The `yaml` block of the pages that has this in it.
+fn yaml(part: &str) -> String {
+    let blocks = blocks("yaml");
+    let block = blocks.into_iter().find(|block| block.contains(part));
+    block.unwrap_or_else(|| panic!("no block with {part}"))
+}
+
 /// A block in another language needs a test of its own.
 #[test]
 fn a_test_runs_the_blocks_of_every_language() {
     let tested = [
         ("bash", "subscriptions::manual"),
         ("conf", "nats::readme, nats::cells::permissions"),
+        ("go", "snippets::subscribing"),
         ("ini", "no test: additions to the unit"),
         ("json", "snippets::subscribing"),
         ("nginx", "no test: nginx is not among the tools"),
@@ -41,7 +49,7 @@ fn a_test_runs_the_blocks_of_every_language() {
         ("text", "nothing to run"),
         ("toml", "configuration::check"),
         ("ts", "snippets::subscribing"),
-        ("yaml", "snippets::operating"),
+        ("yaml", "snippets::operating, snippets::subscribing"),
     ];
     for language in languages() {
         let has_test = tested.iter().any(|(tested, _)| *tested == language);

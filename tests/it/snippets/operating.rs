@@ -9,10 +9,10 @@ use clerkcast::proto::GetLogInfoRequest;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{page, root};
+use super::{page, root, yaml};
 use crate::harness::{Gateway, SECRET, binary, body};
 use crate::interop::{printed, succeeded, tools};
-use crate::readme::{blocks, commands_of, words};
+use crate::readme::{commands_of, words};
 
 fn file_in(directory: &Path) -> std::path::PathBuf {
     let mut entries = std::fs::read_dir(directory).expect("a directory");
@@ -45,13 +45,6 @@ fn read_yaml(program: &str, text: &str) -> Value {
     drop(input);
     let output = process.wait_with_output().expect("it ends");
     serde_json::from_str(&succeeded(&output)).expect("JSON")
-}
-
-/// The block of the pages that has this in it.
-fn yaml(part: &str) -> String {
-    let blocks = blocks("yaml");
-    let block = blocks.into_iter().find(|block| block.contains(part));
-    block.unwrap_or_else(|| panic!("no block with {part}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The README's subscribers in TypeScript, Python and Rust, and the event that it shows.
+//! The README's subscribers in TypeScript, Python, Go and Rust, and the event that it shows.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{only_block, page, root};
+use super::{only_block, page, root, yaml};
 use crate::harness::{Gateway, PATIENCE, SECRET, binary, body};
 use crate::interop::{printed, tools};
 
@@ -157,6 +157,84 @@ async fn the_python_of_the_readme_subscribes_and_resumes() {
         command
     };
     subscribes_and_resumes(here, prepare, command).await;
+}
+
+/// What an editor adds around the snippet.
+const GO_AROUND: [&str; 2] = [
+    r#"package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	pb "example.com/crm/gen/clerkcast/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+func main() {
+"#,
+    "}\n",
+];
+
+/// Go with the sources of Debian's packages and those below `path`.
+fn go(path: &Path) -> Command {
+    let root = tools().join("go");
+    let mut go = Command::new(root.join("usr/lib/go-1.24/bin/go"));
+    let sources = root.join("usr/share/gocode");
+    go.env(
+        "GOPATH",
+        format!("{}:{}", path.display(), sources.display()),
+    );
+    go.env("GOROOT", root.join("usr/lib/go-1.24"));
+    go.env("GOCACHE", root.join("cache"));
+    // No module is asked for, and no C compiler.
+    go.envs([
+        ("GO111MODULE", "off"),
+        ("GOTOOLCHAIN", "local"),
+        ("CGO_ENABLED", "0"),
+    ]);
+    go
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_of_the_readme_subscribes_and_resumes() {
+    let path = TempDir::new().expect("a temporary directory");
+    let module = path.path().join("src/example.com/crm");
+    std::fs::create_dir_all(&module).expect("made");
+    symlink(root().join("proto"), module.join("proto")).expect("linked");
+    write(&module, "buf.gen.yaml", &yaml("go_package_prefix"));
+    let compilers = tools().join("go/usr/bin");
+    let search = std::env::var("PATH").expect("a search path");
+    let mut buf = Command::new(tools().join("venv/bin/buf"));
+    buf.args(["generate", "proto"]).current_dir(&module);
+    printed(buf.env("PATH", format!("{}:{search}", compilers.display())));
+    let prepare = |grpc: &str| {
+        let snippet = only_block("go").replace("localhost:50051", grpc);
+        let [before, after] = GO_AROUND;
+        write(
+            &module,
+            "subscribe.go",
+            &format!("{before}{snippet}{after}"),
+        );
+        // Code that gofmt would change is not how Go is written.
+        let indented: String = snippet.lines().map(|line| format!("\t{line}\n")).collect();
+        let gofmt = tools().join("go/usr/lib/go-1.24/bin/gofmt");
+        let formatted = printed(Command::new(gofmt).arg(module.join("subscribe.go")));
+        assert_eq!(formatted, format!("{before}{indented}{after}"));
+        printed(go(path.path()).args(["vet", "."]).current_dir(&module));
+        printed(
+            go(path.path())
+                .args(["build", "-o", "subscribe"])
+                .current_dir(&module),
+        );
+    };
+    let command = || Command::new(module.join("subscribe"));
+    subscribes_and_resumes(&module, prepare, command).await;
 }
 
 /// Lines of code without those that a page leaves out.
