@@ -31,10 +31,8 @@ impl Poster {
                 "--url: {url}: write the whole URL, such as http://127.0.0.1:8080/webhooks/clerk"
             )));
         }
-        Ok(Self {
-            url,
-            client: HttpClient::new(authorities).map_err(no_client)?,
-        })
+        let client = HttpClient::new(&url, authorities).map_err(no_client)?;
+        Ok(Self { url, client })
     }
 
     pub(super) async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
-use hyper::{Request, StatusCode};
+use hyper::http::uri::Scheme;
+use hyper::{Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 /// Maximum time for an answer, as Svix waits for an endpoint (Svix, "Retries").
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,6 +54,9 @@ pub enum ClientError {
         /// What is wrong with it.
         cause: String,
     },
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(rustls::Error),
     /// The connection failed or broke.
     #[error("cannot reach {url}: {cause}")]
     Unreachable {
@@ -70,17 +74,19 @@ pub enum ClientError {
 }
 
 impl HttpClient {
-    /// Trusts the system's authorities, or those in `authorities` (PEM).
+    /// A client for `url`, which trusts the system's authorities, or those in `authorities`
+    /// (PEM). For plain HTTP, the system needs none.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn new(authorities: Option<&Path>) -> Result<Self, ClientError> {
+    pub fn new(url: &Uri, authorities: Option<&Path>) -> Result<Self, ClientError> {
         let builder = HttpsConnectorBuilder::new();
         let builder = match authorities {
-            None => builder
+            Some(path) => builder.with_tls_config(trusting(authorities_in(path)?)?),
+            None if url.scheme() == Some(&Scheme::HTTPS) => builder
                 .with_native_roots()
                 .map_err(ClientError::SystemAuthorities)?,
-            Some(path) => builder.with_tls_config(trusting(path)?),
+            None => builder.with_tls_config(trusting(RootCertStore::empty())?),
         };
         let connector = builder.https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new())
@@ -126,14 +132,13 @@ impl HttpClient {
     }
 }
 
-fn trusting(authorities: &Path) -> Result<ClientConfig, ClientError> {
+fn authorities_in(path: &Path) -> Result<RootCertStore, ClientError> {
     let invalid = |cause: &dyn std::fmt::Display| ClientError::Authorities {
-        path: authorities.to_owned(),
+        path: path.to_owned(),
         cause: cause.to_string(),
     };
     let mut roots = RootCertStore::empty();
-    let certificates =
-        CertificateDer::pem_file_iter(authorities).map_err(|error| invalid(&error))?;
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| invalid(&error))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| invalid(&error))?;
         roots.add(certificate).map_err(|error| invalid(&error))?;
@@ -141,10 +146,14 @@ fn trusting(authorities: &Path) -> Result<ClientConfig, ClientError> {
     if roots.is_empty() {
         return Err(invalid(&"holds no certificate in PEM"));
     }
+    Ok(roots)
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, ClientError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| invalid(&error))?;
+        .map_err(ClientError::Tls)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Gateway, Options, SECRET, binary, body, eventually, from_earliest};
+use crate::interop::succeeded;
 use crate::readme::toml_block;
 use crate::refused;
 
@@ -269,6 +270,62 @@ async fn send_and_tail_speak_tls_and_show_certificates() {
 
     let metric = "clerkcast_tls_certificate_expiry_timestamp_seconds{port=\"grpc\"}";
     assert!(secured.gateway.metric(metric).await > 1e9);
+}
+
+/// As in a minimal container, which has no file of authorities.
+#[tokio::test]
+async fn a_machine_without_authorities_needs_those_that_it_is_given() {
+    let run = |args: &[&str]| {
+        let mut command = binary();
+        command.args(args);
+        command
+            .env("SSL_CERT_FILE", "/nonexistent")
+            .env("SSL_CERT_DIR", "/nonexistent");
+        command.output().expect("it runs")
+    };
+    let plain = Gateway::start();
+    let url = plain.webhook_url();
+    succeeded(&run(&[
+        "send",
+        "user.created",
+        "--secret",
+        SECRET,
+        "--url",
+        &url,
+    ]));
+
+    let secured =
+        Secured::start("[[principals]]\nname = \"billing\"\nclient_certificate = \"*\"\n");
+    let url = format!("https://{}/webhooks/clerk", secured.gateway.http);
+    let send = ["send", "user.created", "--secret", SECRET, "--url", &url];
+    let failed = run(&send);
+    let told = String::from_utf8_lossy(&failed.stderr);
+    assert!(
+        told.contains("cannot read the system's certificates"),
+        "{told}"
+    );
+    let ca = secured.file("ca.pem").display().to_string();
+    succeeded(&run(&[&send[..], &["--ca-cert", &ca]].concat()));
+
+    let (certificate, key) = secured.authority.issue(Vec::new(), "anyone");
+    std::fs::write(secured.file("client.pem"), certificate).expect("written");
+    std::fs::write(secured.file("client.key"), key).expect("written");
+    let path = |name: &str| secured.file(name).display().to_string();
+    let [certificate, key] = ["client.pem", "client.key"].map(path);
+    let server = format!("https://{}", secured.gateway.grpc);
+    let info = [
+        "info",
+        "--server",
+        &server,
+        "--client-cert",
+        &certificate,
+        "--client-key",
+        &key,
+    ];
+    let failed = run(&info);
+    let told = String::from_utf8_lossy(&failed.stderr);
+    assert!(told.contains("--ca-cert"), "{told}");
+    succeeded(&run(&[&info[..], &["--ca-cert", &ca]].concat()));
 }
 
 /// Plain text to a port that speaks TLS is no more than a failed handshake.
