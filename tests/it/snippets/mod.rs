@@ -4,6 +4,7 @@
 mod clerk_cli;
 mod operating;
 mod production;
+mod proxies;
 mod reference;
 mod subscribing;
 
@@ -42,7 +43,7 @@ fn a_test_runs_the_blocks_of_every_language() {
         ("go", "snippets::subscribing"),
         ("ini", "no test: additions to the unit"),
         ("json", "snippets::subscribing"),
-        ("nginx", "no test: nginx is not among the tools"),
+        ("nginx", "snippets::proxies"),
         ("python", "snippets::subscribing"),
         ("rust", "snippets::subscribing, subscriptions::manual"),
         ("sh", "readme, subscriptions::manual"),
