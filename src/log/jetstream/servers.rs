@@ -4,12 +4,15 @@
 //! read for them. A client that asks for another connection must not come back to the same
 //! server by chance.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::{Event, ReconnectToServer, Server, ServerAddr};
 use parking_lot::Mutex;
+
+/// So many errors are logged for one connection; they can hold words of a server.
+const REPORTED_MAX: usize = 16;
 
 /// The order in which servers are tried, and what is logged about it.
 #[derive(Debug, Default)]
@@ -19,8 +22,8 @@ pub(super) struct ServerChoice {
     hasher: RandomState,
     /// Whether the gateway gives up the connection on purpose, which deserves no warning.
     is_moving: AtomicBool,
-    /// The last error that a server reported.
-    reported: Mutex<Option<String>>,
+    /// The errors that were logged since the last connection was made.
+    reported: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,9 +63,12 @@ impl ServerChoice {
         self.is_moving.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a change of the connection: one line per change, however often servers are
-    /// tried meanwhile.
+    /// Reports a change of the connection: one line per change, and one per kind of error,
+    /// however often servers are tried meanwhile.
     pub(super) fn note(&self, event: &Event) {
+        if matches!(event, Event::Connected) {
+            self.reported.lock().clear();
+        }
         let is_moving = self.is_moving.load(Ordering::Relaxed);
         match event {
             Event::Connected if is_moving => {
@@ -79,22 +85,21 @@ impl ServerChoice {
             Event::ServerError(error) if self.is_new(error.to_string()) => {
                 tracing::warn!(%error, "NATS reports an error");
             }
+            Event::ClientError(error) if self.is_new(error.to_string()) => {
+                tracing::warn!(%error, "cannot connect to NATS; trying again");
+            }
             _ => tracing::debug!(?event, "the connection to NATS changed"),
         }
     }
 
     fn is_new(&self, error: String) -> bool {
         let mut reported = self.reported.lock();
-        let is_new = reported.as_ref() != Some(&error);
-        *reported = Some(error);
-        is_new
+        reported.len() < REPORTED_MAX && reported.insert(error)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::place::on;
 use super::server::Server;
-use crate::harness::{Gateway, Options, SECRET, binary, body, from_earliest};
+use crate::harness::{Gateway, Options, SECRET, binary, body, eventually, from_earliest};
 use crate::tls::Authority;
 
 pub(super) fn write(directory: &Path, name: &str, text: &str) -> String {
@@ -130,6 +130,40 @@ async fn the_login_of_a_url_is_shown_to_the_servers_and_nowhere_else() {
         assert!(said.contains("in --nats-url"), "{said}");
         assert!(!said.contains("wr0ng"), "{said}");
     }
+}
+
+/// Whoever looks for the reason of an outage finds it in the log, and not once for each attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_not_taken_any_more_is_logged_once() {
+    let authorization =
+        |password: &str| format!("authorization {{ user: gateway, password: {password} }}\n");
+    let mut server = Server::start_with(authorization("former"));
+    let url = format!("nats://gateway:former@127.0.0.1:{}", server.port());
+    let gateway = Gateway::start_with(Options::args(&[
+        "--log",
+        "nats",
+        "--nats-url",
+        &url,
+        "--log-level",
+        "debug",
+    ]));
+    takes_events(&gateway).await;
+    server.run_with(authorization("new"));
+    let told = "authorization violation";
+    let has_logged = |text: &'static str, times: usize| {
+        let gateway = &gateway;
+        eventually(text, move || async move {
+            gateway.log_text().matches(text).count() >= times
+        })
+    };
+    has_logged(told, 3).await;
+    let log = gateway.log_text();
+    let warnings = log.lines().filter(|line| line.contains("\"WARN\""));
+    let refused: Vec<_> = warnings.filter(|line| line.contains(told)).collect();
+    assert_eq!(refused.len(), 1, "{log}");
+    assert!(refused[0].contains("cannot connect to NATS"), "{log}");
+    server.run_with(authorization("former"));
+    has_logged("\"connected to NATS\"", 2).await;
 }
 
 const UNLIMITED: &str = r#""subs":-1,"data":-1,"payload":-1"#;

@@ -177,6 +177,13 @@ impl Server {
         self.client_port = port_of(&ports, "nats").expect("a port for clients");
     }
 
+    /// Starts it again with other lines of configuration.
+    pub(crate) fn run_with(&mut self, more: String) {
+        self.kill();
+        self.more = more;
+        self.run();
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
