@@ -348,6 +348,21 @@ async fn headers_for_the_receiver_reach_it_and_no_log_line() {
 }
 
 #[tokio::test]
+async fn traces_are_compressed_where_the_standard_variable_asks_for_it() {
+    let receiver = Receiver::start();
+    let mut options = Options::args(&["--otlp-endpoint", &receiver.url()]);
+    let variable = "OTEL_EXPORTER_OTLP_COMPRESSION".to_owned();
+    options.env.push((variable, "gzip".to_owned()));
+    let gateway = Gateway::start_with(options);
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    receiver.spans(4).await;
+    let metadata = receiver.taken().metadata.lock()[0].clone();
+    assert_eq!(metadata.get("grpc-encoding").expect("compressed"), "gzip");
+}
+
+#[tokio::test]
 async fn traces_go_over_tls_to_a_receiver_that_the_system_trusts() {
     let authority = Authority::new();
     let receiver = Receiver::start_with_tls(authority.issue_server());

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
@@ -103,8 +104,9 @@ impl Receiver {
                 let tls = ServerTlsConfig::new().identity(identity);
                 server = server.tls_config(tls).expect("a certificate");
             }
+            let service = TraceServiceServer::new(service);
             let serving = server
-                .add_service(TraceServiceServer::new(service))
+                .add_service(service.accept_compressed(CompressionEncoding::Gzip))
                 .serve_with_incoming(TcpListenerStream::new(listener));
             serving.await.expect("it serves");
         });
