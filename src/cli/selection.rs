@@ -6,6 +6,8 @@ use clap::Args;
 use prost_types::Timestamp;
 
 use super::failure::Failure;
+use crate::clerk::catalog::CATALOG;
+use crate::filter::KnownNames;
 use crate::proto::{EventFilter, StartPosition};
 
 /// Filters; without any, all events.
@@ -52,7 +54,14 @@ pub(super) const FILTER_ARGS: [&str; 7] = [
 ];
 
 impl FilterArgs {
+    /// The filter. Says on standard error which patterns match nothing that is known.
     pub(super) fn filter(&self) -> EventFilter {
+        let declared = CATALOG.iter().map(|kind| kind.name);
+        let known = KnownNames::new(declared, [], &[]);
+        let patterns = self.types.iter().chain(&self.exclude_types);
+        for doubt in patterns.filter_map(|pattern| known.doubt(pattern)) {
+            eprintln!("clerkcast: {doubt}");
+        }
         EventFilter {
             types: self.types.clone(),
             exclude_types: self.exclude_types.clone(),

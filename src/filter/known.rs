@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::nearest::{Allowed, Suggestions};
 use super::pattern::Patterns;
 use super::scope::Scope;
+use crate::event::Excerpt;
 
 /// A type of which the log has counted events.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,24 @@ impl KnownNames {
         }
     }
 
+    /// What is doubtful about a pattern, which may be meant for types to come and is therefore
+    /// not refused: that it begins no type that is known.
+    #[must_use]
+    pub fn doubt(&self, pattern: &str) -> Option<String> {
+        let prefix = pattern.strip_suffix('*')?;
+        let declared = self.declared_types.iter().copied();
+        let mut types = declared.chain(self.logged_types.keys().map(String::as_str));
+        if types.any(|name| name.starts_with(prefix)) {
+            return None;
+        }
+        let nearest = self.allowed(&Scope::default()).nearest(pattern);
+        let suggestion = nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+        Some(format!(
+            "{} matches no type that is known{suggestion}",
+            Excerpt(pattern)
+        ))
+    }
+
     /// Whether there is such a type. Of types that only the log has, those that may be
     /// received within `scope`.
     pub(super) fn has_type(&self, name: &str, scope: &Scope) -> bool {
@@ -115,5 +134,29 @@ impl KnownNames {
                 && !exclude_types.matches(name)
                 && (self.declared_types.contains(name) || self.is_logged(name, scope))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_begins_no_known_type_is_doubtful() {
+        let logged = [LoggedType {
+            source: "default",
+            event_type: Some("invoice.paid"),
+        }];
+        let known = KnownNames::new(["user.created", "user.updated"], [], &logged);
+        for fine in ["*", "u*", "user.*", "user.c*", "invoice.*", "usr.created"] {
+            assert_eq!(known.doubt(fine), None, "{fine}");
+        }
+        let doubt = known.doubt("usr.*").expect("a doubt");
+        assert_eq!(
+            doubt,
+            "usr.* matches no type that is known; did you mean user.*?"
+        );
+        let doubt = known.doubt("zebra.*").expect("a doubt");
+        assert_eq!(doubt, "zebra.* matches no type that is known");
     }
 }

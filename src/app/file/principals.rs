@@ -191,6 +191,9 @@ fn read_policy(
     let lists = ["types", "exclude_types", "sources"].map(|key| fields.texts(key));
     check_names(fields, &lists, known);
     let [types, exclude_types, sources] = lists;
+    let doubts = types.iter().chain(&exclude_types);
+    let doubts = doubts.filter_map(|pattern| known.doubt(&pattern.value));
+    warnings.extend(doubts.map(|doubt| format!("principal {principal}: {doubt}")));
     let removed = fields.texts("redact");
     let granted = fields.texts("grant");
     let redaction = read_redaction(fields, &removed, &granted);
