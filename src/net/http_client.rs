@@ -108,7 +108,7 @@ impl HttpClient {
                     .await
                     .map_err(|error| ClientError::Unreachable {
                         url: url.clone(),
-                        cause: with_causes(&error),
+                        cause: cause_of(&error),
                     })?;
             let status = response.status();
             let retry_after = response
@@ -155,6 +155,17 @@ fn trusting(roots: RootCertStore) -> Result<ClientConfig, ClientError> {
         .with_safe_default_protocol_versions()
         .map_err(ClientError::Tls)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn cause_of(error: &dyn std::error::Error) -> String {
+    let text = with_causes(error);
+    if text.contains("received corrupt message") {
+        "this port does not speak TLS: use http://".to_owned()
+    } else if text.contains("CaUsedAsEndEntity") {
+        "it shows the certificate of an authority (CA:TRUE) as its own: make it with basicConstraints CA:FALSE".to_owned()
+    } else {
+        text
+    }
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

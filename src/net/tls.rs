@@ -36,6 +36,9 @@ pub enum TlsError {
     /// A file holds no certificate.
     #[error("{}: holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
     NoCertificate(PathBuf),
+    /// A file holds no private key.
+    #[error("{}: holds no private key in PEM (-----BEGIN PRIVATE KEY-----)", .0.display())]
+    NoKey(PathBuf),
     /// The certificate cannot be used.
     #[error("{} with {}: {error}", certificate.display(), key.display())]
     Unusable {
@@ -52,6 +55,18 @@ pub enum TlsError {
         path: PathBuf,
         reason: String,
     },
+}
+
+impl TlsError {
+    /// The file that it is about.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::File { path, .. } | Self::Authorities { path, .. } => path,
+            Self::NoCertificate(path) | Self::NoKey(path) => path,
+            Self::Unusable { certificate, .. } => certificate,
+        }
+    }
 }
 
 /// TLS on one port; clones share the certificate in force.
@@ -105,12 +120,21 @@ impl Renewal {
 }
 
 impl CertificateFiles {
-    /// Reads the files without using them.
+    /// Reads the files without using them. Returns a warning, if they deserve one.
     ///
     /// # Errors
     /// As [`Tls::load`].
-    pub fn check(&self) -> Result<(), TlsError> {
-        load(self, b"").map(|_| ())
+    pub fn check(&self) -> Result<Option<String>, TlsError> {
+        let loaded = load(self, b"")?;
+        let leaf = loaded.source.chain.first();
+        let leaf = leaf.map(|leaf| X509Certificate::from_der(leaf));
+        let is_authority = matches!(leaf, Some(Ok((_, leaf))) if leaf.is_ca());
+        Ok(is_authority.then(|| {
+            format!(
+                "{} is the certificate of an authority (CA:TRUE), and many clients refuse that of a server; make it with basicConstraints CA:FALSE",
+                self.certificate.display()
+            )
+        }))
     }
 }
 
@@ -195,9 +219,12 @@ impl Tls {
 
 fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::File {
-        path: files.key.clone(),
-        error,
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::NoKey(files.key.clone()),
+        error => TlsError::File {
+            path: files.key.clone(),
+            error,
+        },
     })?;
     let unusable = |error| TlsError::Unusable {
         certificate: files.certificate.clone(),

@@ -272,6 +272,38 @@ async fn send_and_tail_speak_tls_and_show_certificates() {
     assert!(secured.gateway.metric(metric).await > 1e9);
 }
 
+#[test]
+fn the_file_that_cannot_be_used_is_that_of_its_option() {
+    let directory = TempDir::new().expect("a temporary directory");
+    write_pair(directory.path(), Authority::new().issue_server());
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let [pair, key] = [path("server.pem"), path("server.key")];
+    for (certificate, key, option, told) in [
+        (&pair, &pair, "grpc_tls_key", "holds no private key in PEM"),
+        (
+            &key,
+            &path("none"),
+            "grpc_tls_cert",
+            "holds no certificate in PEM",
+        ),
+        (&pair, &path("none"), "grpc_tls_key", "No such file"),
+    ] {
+        let mut check = binary();
+        check.args(["config", "check", "--json", "--grpc-tls-cert", certificate]);
+        check.args(["--grpc-tls-key", key]);
+        check.env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET);
+        let checked = check.output().expect("it runs");
+        let json: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+        let error = &json["errors"][0];
+        assert_eq!(error["key"], option, "{json}");
+        let message = error["message"].as_str().expect("text");
+        assert!(
+            message.contains(told) && !message.contains(", --grpc-tls"),
+            "{message}"
+        );
+    }
+}
+
 /// As in a minimal container, which has no file of authorities.
 #[tokio::test]
 async fn a_machine_without_authorities_needs_those_that_it_is_given() {

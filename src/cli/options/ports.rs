@@ -133,11 +133,13 @@ impl CertificateOptions {
                 return None;
             }
         };
-        if let Err(error) = files.check() {
-            check.refuse(
-                &option("cert"),
-                format!("--{port}-tls-cert, --{port}-tls-key: {error}"),
-            );
+        match files.check() {
+            Ok(warning) => check.report.warnings.extend(warning),
+            Err(error) if error.file() == files.key => check.refuse(&option("key"), error),
+            Err(error) if Some(error.file()) == files.client_ca.as_deref() => {
+                check.refuse(&option("client_ca"), error);
+            }
+            Err(error) => check.refuse(&option("cert"), error),
         }
         Some(files)
     }

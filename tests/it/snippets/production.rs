@@ -1,12 +1,13 @@
 //! The README's example of a gateway in production, with certificates made for the test.
 
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::access::new_token;
 use crate::harness::{Gateway, Options, SECRET, binary};
-use crate::interop::printed;
+use crate::interop::{printed, succeeded};
 use crate::readme::{blocks, commands, toml_block, words};
 use crate::tls::Authority;
 
@@ -55,6 +56,60 @@ fn every_configuration_of_the_pages_passes_the_check() {
         check.env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET);
         let checked = printed(check.env("CLERK_PROD_SECRETS", SECRET));
         assert!(checked.contains("ok: "), "{block}\n{checked}");
+    }
+}
+
+/// The manual's command that makes a certificate, for this directory and this machine.
+fn make_certificate(directory: &Path, leave_out: Option<&str>) {
+    let words = command("openssl req ");
+    let here = directory.display().to_string();
+    let mut args: Vec<String> = words[1..]
+        .iter()
+        .map(|word| word.replace("/etc/clerkcast", &here))
+        .map(|word| word.replace("clerkcast.internal", "localhost"))
+        .collect();
+    if let Some(extension) = leave_out {
+        let at = args.iter().position(|word| word.starts_with(extension));
+        let at = at.expect("it is in the command");
+        args.drain(at - 1..=at);
+    }
+    printed(Command::new("openssl").args(args));
+}
+
+#[test]
+fn the_certificate_of_the_manual_is_accepted_and_that_of_an_authority_explained() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let [certificate, key] = [path("grpc.pem"), path("grpc.key")];
+    let options = Options::args(&[
+        "--grpc-tls-cert",
+        &certificate,
+        "--grpc-tls-key",
+        &key,
+        "--http-tls-cert",
+        &certificate,
+        "--http-tls-key",
+        &key,
+    ]);
+    let call = |gateway: &Gateway| {
+        let port = |address: &str| address.rsplit_once(':').expect("a port").1.to_owned();
+        let server = format!("https://localhost:{}", port(&gateway.grpc));
+        let url = format!("https://localhost:{}/webhooks/clerk", port(&gateway.http));
+        let info = ["info", "--server", &server, "--ca-cert", &certificate];
+        let send = ["send", "user.created", "--secret", SECRET, "--url", &url];
+        let send = [&send[..], &["--ca-cert", &certificate]].concat();
+        [&info[..], &send].map(|args| binary().args(args).output().expect("it runs"))
+    };
+    make_certificate(directory.path(), None);
+    for output in call(&Gateway::start_with(options.clone())) {
+        succeeded(&output);
+    }
+    make_certificate(directory.path(), Some("basicConstraints"));
+    let gateway = Gateway::start_with(options);
+    assert!(gateway.log_text().contains("CA:TRUE"));
+    for output in call(&gateway) {
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("basicConstraints CA:FALSE"), "{told}");
     }
 }
 

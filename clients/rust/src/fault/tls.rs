@@ -11,6 +11,14 @@ use super::{Fault, causes};
 pub(super) fn fault(error: &rustls::Error) -> Fault {
     use AlertDescription::{CloseNotify, InternalError, UserCanceled};
     match error {
+        // As `openssl req -x509` makes one by default.
+        rustls::Error::InvalidCertificate(reason)
+            if reason.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            Fault::Tls(
+                "the gateway shows the certificate of an authority (CA:TRUE) as its own: make it with basicConstraints CA:FALSE".to_owned(),
+            )
+        }
         rustls::Error::InvalidCertificate(_) => Fault::Tls(format!(
             "the gateway's certificate does not verify ({error}): name the authority that vouches for it (--ca-cert FILE), or the gateway as its certificate does"
         )),
