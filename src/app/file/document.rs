@@ -57,6 +57,8 @@ pub struct Document {
     pub(super) problems: Vec<Problem>,
     /// Whether it is TOML.
     pub(super) is_toml: bool,
+    /// The options that a file may set.
+    known: Vec<&'static str>,
 }
 
 /// The document of a gateway without a file.
@@ -70,6 +72,7 @@ impl Default for Document {
             anonymous: None,
             problems: Vec::new(),
             is_toml: true,
+            known: Vec::new(),
         }
     }
 }
@@ -128,6 +131,7 @@ impl Document {
         let mut document = Self {
             name: name.to_owned(),
             is_toml: errors.is_empty(),
+            known: keys.iter().map(|key| key.name).collect(),
             ..Self::default()
         };
         if document.is_toml {
@@ -383,10 +387,16 @@ impl Fields<'_> {
     fn refuse_unknown(&mut self) {
         let table = self.table;
         for (key, node) in &table.fields {
-            if !self.known.contains(&key.as_str()) {
-                let message = unknown(key, self.known.iter().copied());
-                self.refuse_at(node.line, key, message);
+            if self.known.contains(&key.as_str()) {
+                continue;
             }
+            let message = if self.document.known.contains(&key.as_str()) {
+                // TOML gives a table all lines up to the next one.
+                format!("`{key}` is an option of the gateway: write it above the first [[table]]")
+            } else {
+                unknown(key, self.known.iter().copied())
+            };
+            self.refuse_at(node.line, key, message);
         }
     }
 }

@@ -47,6 +47,7 @@ token_hash = \"sha256:00\"
 types = [\"user.craeted\", \"user.*\", \"sesion.ended\"]
 redact = [\"data.private_metdata\"]
 payload = \"no\"
+data_dir = \"/var/lib/clerkcast\"
 ";
 
 #[test]
@@ -84,6 +85,11 @@ fn config_check_reports_all_errors() {
             "did you mean data.private_metadata?",
         ),
         (24, "principals[0].payload", "expected true or false"),
+        (
+            25,
+            "principals[0].data_dir",
+            "write it above the first [[table]]",
+        ),
     ];
     let printed = check(|command| {
         command.arg(&file);
@@ -118,6 +124,27 @@ fn config_check_reports_all_errors() {
     for told in [lines, json.to_string()] {
         assert!(!told.contains("C2FVsBQIhrsc"), "{told}");
     }
+}
+
+/// A pattern may be meant for types that Clerk adds, and is no error.
+#[test]
+fn config_check_doubts_patterns_that_match_nothing() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let doubtful = format!("{BILLING}types = [\"usr.*\", \"user.*\", \"*\"]\n");
+    let file = write(directory.path(), "doubtful.toml", &doubtful);
+    let checked = check(|command| {
+        command.args(["--json", "--config", &file]);
+    });
+    let json: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+    assert_eq!(json["ok"], true, "{json}");
+    let warnings = json["warnings"].as_array().expect("a list");
+    let doubts: Vec<_> = warnings
+        .iter()
+        .filter_map(|warning| warning.as_str())
+        .filter(|warning| warning.contains("matches no type"))
+        .collect();
+    let doubt = "principal billing: usr.* matches no type that is known; did you mean user.*?";
+    assert_eq!(doubts, [doubt]);
 }
 
 #[test]
