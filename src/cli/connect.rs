@@ -1,6 +1,7 @@
 //! The gateway that a command calls, and what is shown to it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use clerkcast_client::{Connection, Error, Gateway, with_scheme};
@@ -103,11 +104,24 @@ fn usage(error: &Error) -> Failure {
 }
 
 /// Reports on standard error when the connection is lost, and when it is open again.
-pub(super) fn report_connection(connection: &Connection) {
-    match connection {
-        Connection::Open => eprintln!("clerkcast: connected"),
-        Connection::Lost { reason, retry_in } => {
-            eprintln!("clerkcast: connection lost ({reason}); trying again in {retry_in:?}");
+#[derive(Debug, Default)]
+pub(super) struct ConnectionReporter {
+    was_open: AtomicBool,
+}
+
+impl ConnectionReporter {
+    pub(super) fn report(&self, connection: &Connection) {
+        match connection {
+            Connection::Open => {
+                self.was_open.store(true, Ordering::Relaxed);
+                eprintln!("clerkcast: connected");
+            }
+            Connection::Lost { reason, retry_in } if self.was_open.load(Ordering::Relaxed) => {
+                eprintln!("clerkcast: connection lost ({reason}); trying again in {retry_in:?}");
+            }
+            Connection::Lost { reason, retry_in } => eprintln!(
+                "clerkcast: not connected yet ({reason}); trying again in {retry_in:?}; --server names another gateway"
+            ),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use clerkcast_client::Notice;
 
-use super::connect::report_connection;
+use super::connect::ConnectionReporter;
 use super::narrowing;
 use crate::proto::{ReceiveStarted, SubscriptionState};
 
@@ -12,6 +12,7 @@ use crate::proto::{ReceiveStarted, SubscriptionState};
 pub(super) fn reporter(subscription: &str) -> impl Fn(&Notice) + Send + Sync + 'static {
     let reporter = Reporter {
         subscription: subscription.to_owned(),
+        connection: ConnectionReporter::default(),
         state: AtomicI32::new(SubscriptionState::Active.into()),
         is_narrowing_reported: AtomicBool::new(false),
     };
@@ -20,6 +21,7 @@ pub(super) fn reporter(subscription: &str) -> impl Fn(&Notice) + Send + Sync + '
 
 struct Reporter {
     subscription: String,
+    connection: ConnectionReporter,
     state: AtomicI32,
     is_narrowing_reported: AtomicBool,
 }
@@ -27,7 +29,7 @@ struct Reporter {
 impl Reporter {
     fn report(&self, notice: &Notice) {
         match notice {
-            Notice::Connection(connection) => report_connection(connection),
+            Notice::Connection(connection) => self.connection.report(connection),
             Notice::Started(started) => self.report_start(started),
             Notice::Heartbeat(heartbeat) => self.report_state(heartbeat.state(), ""),
             Notice::Unanswered { reason, retry_in } => eprintln!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use clerkcast_client::{Subscriber, Worker};
 
-use super::connect::{ConnectionArgs, report_connection};
+use super::connect::{ConnectionArgs, ConnectionReporter};
 use super::failure::Failure;
 use super::printer::{Printer, Style};
 use super::selection::{FILTER_ARGS, FilterArgs, Place, START_ARGS, StartArgs};
@@ -102,7 +102,9 @@ pub(super) async fn run(args: TailArgs) -> Result<(), Failure> {
     }
     let request = args.subscribe_request()?;
     let gateway = args.connection.gateway()?;
-    let mut subscriber = Subscriber::of(gateway, request).watch(report_connection);
+    let reporter = ConnectionReporter::default();
+    let mut subscriber =
+        Subscriber::of(gateway, request).watch(move |connection| reporter.report(connection));
     tokio::select! {
         ended = printer.print(&mut subscriber) => ended,
         interrupted = tokio::signal::ctrl_c() => {

@@ -100,6 +100,7 @@ async fn tail_stops_at_what_waiting_cannot_mend() {
     for (tail, server, hint) in &mut tails {
         for _ in 0..6 {
             let line = tail.stderr_line();
+            assert!(line.contains("not connected yet"), "{server}: {line}");
             assert!(line.contains("trying again"), "{server}: {line}");
             assert_eq!(hint.is_some(), line.contains("speak gRPC?"), "{line}");
             assert!(hint.is_none_or(|hint| line.contains(hint)), "{line}");
@@ -136,6 +137,7 @@ async fn tail_waits_for_a_gateway_that_was_there() {
             line.contains("trying again") && !line.contains("speak gRPC?"),
             "{line}"
         );
+        assert!(line.contains("connection lost"), "{line}");
     }
 }
 

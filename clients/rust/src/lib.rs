@@ -25,6 +25,7 @@ pub mod proto;
 mod retry;
 mod silence;
 mod subscriber;
+mod watcher;
 mod worker;
 
 pub use error::{Error, reason};

@@ -14,6 +14,7 @@ use crate::proto::v1::subscribe_response::Kind;
 use crate::proto::v1::{SubscribeRequest, SubscribeResponse};
 use crate::retry::{Connection, Retry, Wait};
 use crate::silence::{SILENCE_MAX_AT_START, silence, silence_max};
+use crate::watcher::Watcher;
 
 /// A stream of events that survives lost connections and restarts of the gateway: it
 /// resumes after the last frame that [`Subscriber::next`] returned.
@@ -27,7 +28,7 @@ pub struct Subscriber {
     events_left: Option<i64>,
     /// Whether the stream that is open has shown itself by a frame.
     is_open: bool,
-    watcher: fn(&Connection),
+    watcher: Watcher<Connection>,
 }
 
 impl Subscriber {
@@ -51,7 +52,7 @@ impl Subscriber {
             retry: Retry::new(gateway.is_tls()),
             gateway,
             is_open: false,
-            watcher: |_| {},
+            watcher: Watcher::default(),
         }
     }
 
@@ -76,8 +77,8 @@ impl Subscriber {
 
     /// Calls `watcher` whenever the connection is lost or open again.
     #[must_use]
-    pub fn watch(mut self, watcher: fn(&Connection)) -> Self {
-        self.watcher = watcher;
+    pub fn watch(mut self, watcher: impl Fn(&Connection) + Send + Sync + 'static) -> Self {
+        self.watcher = Watcher::new(watcher);
         self
     }
 
@@ -125,7 +126,7 @@ impl Subscriber {
         if frame.is_some() && !self.is_open {
             self.is_open = true;
             self.retry.answered();
-            (self.watcher)(&Connection::Open);
+            self.watcher.report(&Connection::Open);
         }
         Ok(frame)
     }
@@ -157,7 +158,7 @@ impl Subscriber {
     async fn lost(&mut self, status: Status) -> Result<(), Error> {
         let Wait { reason, retry_in } = self.retry.wait(status)?;
         self.stream = None;
-        (self.watcher)(&Connection::Lost { reason, retry_in });
+        self.watcher.report(&Connection::Lost { reason, retry_in });
         sleep(retry_in).await;
         Ok(())
     }

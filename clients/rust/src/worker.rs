@@ -5,7 +5,6 @@ mod leases;
 mod receiving;
 mod settling;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::proto::v1::{ReceiveHeartbeat, ReceiveRequest, ReceiveStarted};
 use crate::retry::Connection;
+use crate::watcher::Watcher;
 use leases::Leases;
 use receiving::{Receiving, Shared};
 use settling::Settling;
@@ -72,7 +72,7 @@ pub struct Worker {
     gateway: Gateway,
     request: ReceiveRequest,
     handling_max: Duration,
-    watcher: Watcher,
+    watcher: Watcher<Notice>,
     running: Option<Running>,
 }
 
@@ -110,22 +110,6 @@ pub enum Notice {
     },
 }
 
-/// What is called with each notice.
-#[derive(Clone)]
-struct Watcher(Arc<dyn Fn(&Notice) + Send + Sync>);
-
-impl Watcher {
-    fn report(&self, notice: &Notice) {
-        (self.0)(notice);
-    }
-}
-
-impl fmt::Debug for Watcher {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Watcher")
-    }
-}
-
 impl Worker {
     /// A worker of the subscription that `request` names, at the gateway at `address`, as
     /// [`Gateway::new`] takes it. `handling_max` is how long the lease of one event is extended.
@@ -148,7 +132,7 @@ impl Worker {
             gateway,
             request,
             handling_max: handling_max.min(HANDLING_MAX_MOST),
-            watcher: Watcher(Arc::new(|_| {})),
+            watcher: Watcher::default(),
             running: None,
         }
     }
@@ -175,7 +159,7 @@ impl Worker {
     /// Calls `watcher` with what happens besides events. It must not block.
     #[must_use]
     pub fn watch(mut self, watcher: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
-        self.watcher = Watcher(Arc::new(watcher));
+        self.watcher = Watcher::new(watcher);
         self
     }
 
@@ -225,7 +209,7 @@ fn start(
     gateway: &Gateway,
     request: &ReceiveRequest,
     handling_max: Duration,
-    watcher: &Watcher,
+    watcher: &Watcher<Notice>,
 ) -> Running {
     let shared = Arc::new(Shared::default());
     let (stop, stopped) = watch::channel(false);

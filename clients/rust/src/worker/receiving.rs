@@ -11,8 +11,8 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Status, Streaming};
 
+use super::Notice;
 use super::delivery::{Delivery, Lease, Message};
-use super::{Notice, Watcher};
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::proto::v1;
@@ -20,6 +20,7 @@ use crate::proto::v1::receive_response::Kind;
 use crate::proto::v1::{ReceiveRequest, ReceiveResponse, ReceiveStarted};
 use crate::retry::{Connection, Retry, Wait};
 use crate::silence::{SILENCE_MAX_AT_START, silence, silence_max};
+use crate::watcher::Watcher;
 
 /// As the gateway takes an unset `heartbeat_interval`.
 const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(15);
@@ -88,7 +89,7 @@ pub(super) struct Receiving {
     ack_deadline: Duration,
     handling_max: Duration,
     outbox: mpsc::UnboundedSender<Message>,
-    watcher: Watcher,
+    watcher: Watcher<Notice>,
 }
 
 /// The stream, opened when needed.
@@ -106,7 +107,7 @@ impl Receiving {
         request: ReceiveRequest,
         handling_max: Duration,
         outbox: mpsc::UnboundedSender<Message>,
-        watcher: Watcher,
+        watcher: Watcher<Notice>,
     ) -> Self {
         let asked = request.heartbeat_interval;
         let interval = asked.and_then(|interval| Duration::try_from(interval).ok());

@@ -7,14 +7,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 
+use super::Notice;
 use super::delivery::{Failure, Message, Outcome, Settlement, Verdict};
 use super::leases::Leases;
-use super::{Notice, Watcher};
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::proto::v1;
 use crate::proto::v1::{AcknowledgeRequest, AcknowledgeResponse};
 use crate::retry::{Retry, Wait};
+use crate::watcher::Watcher;
 
 /// Half of what a call may have: this many failures with the longest reasons stay below the
 /// 1 MiB that a gateway takes.
@@ -33,7 +34,7 @@ pub(super) struct Settling {
     subscription: String,
     leases: Leases,
     outcomes: VecDeque<Outcome>,
-    watcher: Watcher,
+    watcher: Watcher<Notice>,
     retry: Retry,
     /// When the last delivery was gone; no outcome can follow.
     closed_at: Option<Instant>,
@@ -44,7 +45,7 @@ impl Settling {
         gateway: Gateway,
         subscription: String,
         leases: Leases,
-        watcher: Watcher,
+        watcher: Watcher<Notice>,
     ) -> Self {
         let mut retry = Retry::new(gateway.is_tls());
         // What is acknowledged was received, so the address is right.
