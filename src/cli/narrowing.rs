@@ -26,7 +26,7 @@ pub(super) fn described(narrowed: &proto::Narrowed) -> Option<String> {
     let remedy = match &grants[..] {
         [] => String::new(),
         grants => format!(
-            "; `grant = [{}]` in its table of the gateway's configuration gives back what is sealed",
+            "; what is sealed by default is given back by `grant = [{}]` in its table of the gateway's configuration",
             grants.join(", ")
         ),
     };

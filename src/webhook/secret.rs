@@ -61,7 +61,7 @@ pub enum InvalidSecret {
     UrlSafe,
     /// Cut, most often.
     #[error(
-        "the secret is not base64 ({0} characters after whsec_); was it cut when it was copied?"
+        "the secret is not base64 ({0} characters, whsec_ not counted); was it cut when it was copied?"
     )]
     NotBase64(usize),
     /// Far too short for a key.

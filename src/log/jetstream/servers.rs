@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_nats::{Event, ReconnectToServer, Server, ServerAddr};
 use parking_lot::Mutex;
 
-/// So many errors are logged for one connection; they can hold words of a server.
+/// Maximum number of errors that are logged for one connection; they can hold words of a server.
 const REPORTED_MAX: usize = 16;
 
 /// The order in which servers are tried, and what is logged about it.
