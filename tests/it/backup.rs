@@ -11,7 +11,8 @@ use clerkcast::log::sqlite::{Backup, BackupError};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::harness::{Gateway, Options, after, binary, body, eventually, from_earliest};
+use crate::harness::{Gateway, Options, SECRET, after, binary, body, eventually, from_earliest};
+use crate::interop::succeeded;
 use crate::preload::{compile, preloaded};
 
 /// Fault injection looks at files of this name.
@@ -305,6 +306,73 @@ async fn a_backup_replaces_no_file_that_appears_while_it_is_made() {
     assert!(matches!(&error, BackupError::FileExists(_)), "{error}");
     assert_eq!(fs::read(&file).expect("there"), b"theirs");
     assert_eq!(names(directory.path()), [FILE]);
+}
+
+#[tokio::test]
+async fn a_backup_whose_file_is_replaced_is_not_made() {
+    let gateway = Gateway::start();
+    gateway.accept("msg_1", body("user.created", "u")).await;
+    let directory = TempDir::new().expect("a temporary directory");
+    let elsewhere = TempDir::new().expect("a temporary directory");
+    let theirs = elsewhere.path().join("theirs.db");
+    fs::write(&theirs, "").expect("written");
+    let file = directory.path().join(FILE);
+    let backup = Backup::begin(gateway.data_dir(), &file).expect("begun");
+    let unfinished = directory.path().join(&names(directory.path())[0]);
+    fs::remove_file(&unfinished).expect("it was there");
+    std::os::unix::fs::symlink(&theirs, &unfinished).expect("linked");
+    let error = backup.run().expect_err("it is another file");
+    assert!(matches!(&error, BackupError::Replaced(_)), "{error}");
+    assert_eq!(names(directory.path()), [""; 0]);
+    assert_eq!(fs::read(&theirs).expect("there"), b"");
+}
+
+/// SQLite takes `file:` for the beginning of a URI, and would use another file.
+#[tokio::test]
+async fn a_name_like_a_uri_is_a_name() {
+    let gateway = Gateway::start();
+    gateway.accept("msg_1", body("user.created", "u")).await;
+    let directory = TempDir::new().expect("a temporary directory");
+    let here = directory.path();
+    let gateway = gateway.stopped();
+    fs::create_dir(here.join("file:data")).expect("made");
+    let database = here.join("file:data/clerkcast.db");
+    fs::copy(gateway.data_dir().join("clerkcast.db"), &database).expect("copied");
+    let output = backup(Path::new("file:data"), Path::new("file:copy.db"))
+        .current_dir(here)
+        .output();
+    succeeded(&output.expect("it runs"));
+    let all = || -> Vec<String> {
+        let entries = fs::read_dir(here).expect("there").flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        let names = names
+            .into_iter()
+            .map(|name| name.into_string().expect("text"));
+        names.collect()
+    };
+    assert_eq!(all(), ["file:copy.db", "file:data"]);
+    assert_eq!(ids(&restored(&here.join("file:copy.db"))).await, ["msg_1"]);
+
+    let mut serving = binary()
+        .args(["serve", "--data-dir", "file:served"])
+        .args([
+            "--http-listen",
+            "127.0.0.1:0",
+            "--grpc-listen",
+            "127.0.0.1:0",
+        ])
+        .args(["--admin-listen", "127.0.0.1:0"])
+        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+        .current_dir(here)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let wal = here.join("file:served/clerkcast.db-wal");
+    eventually("its log is open", || async { wal.exists() }).await;
+    serving.kill().expect("it runs");
+    serving.wait().expect("it was started");
+    assert_eq!(all(), ["file:copy.db", "file:data", "file:served"]);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@
 use std::ffi::{OsString, c_int};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -55,6 +55,12 @@ pub enum BackupError {
     /// The log cannot be read, or the copy not written.
     #[error("cannot copy the log: {0}")]
     Copy(String),
+    /// Another process has put a file in the place of the new one.
+    #[error(
+        "{}: another process has replaced this file; choose a directory in which only this user may write",
+        .0.display()
+    )]
+    Replaced(PathBuf),
     /// What was read is not whole.
     #[error("the copy does not pass SQLite's check, and was removed: {0}")]
     Damaged(String),
@@ -163,7 +169,8 @@ impl Backup {
     /// When the log cannot be read, the file cannot be written or the copy is not whole.
     pub fn run(mut self) -> Result<BackedUp, BackupError> {
         let failed = |error| BackupError::file(&self.file, error);
-        let path = self.unfinished.path.to_str().ok_or_else(|| {
+        let path = schema::no_uri(&self.unfinished.path);
+        let path = path.to_str().ok_or_else(|| {
             let error = io::Error::new(io::ErrorKind::InvalidFilename, "the name is not UTF-8");
             failed(error)
         })?;
@@ -171,11 +178,13 @@ impl Backup {
         self.source.pragma_update(None, "synchronous", "OFF")?;
         let (pause, unsynced) = pauses(&self.output).map_err(failed)?;
         self.source.progress_handler(STEPS, Some(pause))?;
+        self.check_in_place(&self.unfinished.path)?;
         let copied = self.source.execute("VACUUM INTO ?1", [path]);
         if let Ok(error) = unsynced.try_recv() {
             return Err(failed(error));
         }
         copied?;
+        self.check_in_place(&self.unfinished.path)?;
         let mut copy = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let (pause, _written) = pauses(&self.output).map_err(failed)?;
         copy.progress_handler(STEPS, Some(pause))?;
@@ -186,11 +195,24 @@ impl Backup {
             io::ErrorKind::AlreadyExists => BackupError::FileExists(self.file.clone()),
             _ => failed(error),
         })?;
+        self.check_in_place(&self.file)?;
         Ok(BackedUp {
             events,
             bytes,
             newest,
         })
+    }
+
+    /// SQLite opens the file by its name, behind which another user of the directory may have put
+    /// another one.
+    fn check_in_place(&self, path: &Path) -> Result<(), BackupError> {
+        let identity = |found: fs::Metadata| (found.dev(), found.ino());
+        let held = self.output.metadata().map(identity);
+        let named = fs::symlink_metadata(path).map(identity);
+        match (held, named) {
+            (Ok(held), Ok(named)) if held == named => Ok(()),
+            _ => Err(BackupError::Replaced(path.to_owned())),
+        }
     }
 
     fn publish(&self) -> io::Result<u64> {

@@ -1,6 +1,6 @@
 //! The file: where it lies, what is in it, and what is refused on opening.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -160,6 +160,12 @@ pub fn exists(data_dir: &Path) -> bool {
     data_dir.join(files::DATABASE).is_file()
 }
 
+/// The same file by a name that SQLite takes as it is: what begins with `file:` is a URI to it,
+/// and another file.
+pub(super) fn no_uri(path: &Path) -> PathBuf {
+    Path::new(".").join(path)
+}
+
 pub(super) fn open_for_writing(
     data_dir: &Path,
     is_declared: IsDeclared,
@@ -171,7 +177,7 @@ pub(super) fn open_for_writing(
         source,
     };
     create_file_for_owner(&path).map_err(directory_error)?;
-    let mut connection = Connection::open(&path).map_err(sqlite_error)?;
+    let mut connection = Connection::open(no_uri(&path)).map_err(sqlite_error)?;
     check_owner(&connection, &path)?;
     configure_writer(&connection).map_err(sqlite_error)?;
     bring_up_to_date(&mut connection).map_err(sqlite_error)?;
@@ -184,7 +190,7 @@ pub(super) fn open_for_reading(data_dir: &Path) -> Result<Connection, OpenError>
     let path = data_dir.join(files::DATABASE);
     let open = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)?;
+        let connection = Connection::open_with_flags(no_uri(&path), flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // Otherwise SQLite plans a scan again for each range that it is asked for.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -197,7 +203,7 @@ pub(super) fn open_for_reading(data_dir: &Path) -> Result<Connection, OpenError>
 pub(super) fn open_for_checkpoints(data_dir: &Path) -> Result<Connection, OpenError> {
     let path = data_dir.join(files::DATABASE);
     let open = || {
-        let connection = Connection::open(&path)?;
+        let connection = Connection::open(no_uri(&path))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(connection)
     };
