@@ -16,6 +16,9 @@ use crate::telemetry::metrics::family;
 /// is counted as `other`.
 const DRIFT_FIELDS_MAX: usize = 500;
 
+/// The metadata that a browser may write (Clerk, "User metadata"); a backend writes the others.
+const OF_USERS: &str = "unsafe_metadata";
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DriftLabel {
     event_type: &'static str,
@@ -66,6 +69,7 @@ impl Metrics {
     }
 
     fn bounded(&self, path: &str) -> String {
+        let path = &without_words_of_users(path);
         let mut fields = self.drift_fields.lock();
         // Inside metadata, a key may be anything, such as an address.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
@@ -77,6 +81,35 @@ impl Metrics {
             path.to_owned()
         } else {
             "other".to_owned()
+        }
+    }
+}
+
+/// The path up to what an application's users name themselves, and could fill the metric with.
+fn without_words_of_users(path: &str) -> String {
+    match path.split_once(OF_USERS) {
+        Some((above, below)) if below.starts_with(['.', '[']) => format!("{above}{OF_USERS}"),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_users_are_no_labels() {
+        for (path, shown) in [
+            (
+                "data.unsafe_metadata.tel_15551234567",
+                "data.unsafe_metadata",
+            ),
+            ("data.unsafe_metadata[3].a", "data.unsafe_metadata"),
+            ("data.unsafe_metadata", "data.unsafe_metadata"),
+            ("data.unsafe_metadata_2", "data.unsafe_metadata_2"),
+            ("data.public_metadata.plan", "data.public_metadata.plan"),
+        ] {
+            assert_eq!(without_words_of_users(path), shown);
         }
     }
 }
