@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use clerkcast::cli::{self, Cli};
+use clerkcast::cli::{self, Cli, without_marked_secrets};
 
 /// Records are put together on one thread and freed on another: with glibc's allocator that
 /// takes a tenth of the processor, and leaves memory behind. Without huge pages, by which
@@ -22,10 +22,8 @@ async fn main() -> ExitCode {
         // Help is written to where it belongs, and the process ends.
         Err(help) if !help.to_string().starts_with(CLAP_ERROR) => help.exit(),
         Err(error) => {
-            eprint!(
-                "{}",
-                error.to_string().replacen(CLAP_ERROR, "clerkcast: ", 1)
-            );
+            let text = error.to_string().replacen(CLAP_ERROR, "clerkcast: ", 1);
+            eprint!("{}", without_marked_secrets(&text));
             return ExitCode::from(2);
         }
     };
@@ -33,10 +31,11 @@ async fn main() -> ExitCode {
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let text = without_marked_secrets(&failure.to_string());
             if is_service && tracing::dispatcher::has_been_set() && failure.is_unreported() {
-                tracing::error!("{failure}");
+                tracing::error!("{text}");
             } else if failure.is_unreported() {
-                eprintln!("clerkcast: {failure}");
+                eprintln!("clerkcast: {text}");
             }
             ExitCode::from(failure.exit_code())
         }

@@ -39,6 +39,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::telemetry;
 
+pub use crate::app::file::without_marked_secrets;
 pub use failure::Failure;
 
 const EXAMPLES: &str = "\

@@ -31,6 +31,14 @@ impl Poster {
                 "--url: {url}: write the whole URL, such as http://127.0.0.1:8080/webhooks/clerk"
             )));
         }
+        if url
+            .authority()
+            .is_some_and(|whole| whole.as_str().contains('@'))
+        {
+            return Err(Failure::Usage(
+                "--url: leave the login out of the URL, which Svix does not send either".to_owned(),
+            ));
+        }
         let client = HttpClient::new(&url, authorities).map_err(no_client)?;
         Ok(Self { url, client })
     }

@@ -9,6 +9,7 @@
 //! The commands declare the options, and know what their values mean.
 
 mod document;
+mod masking;
 mod principals;
 mod problem;
 mod reading;
@@ -16,6 +17,7 @@ mod secrets;
 mod sources;
 
 pub use document::{Document, Key, Kind};
+pub use masking::without_marked_secrets;
 pub use principals::check as check_principals;
 pub use problem::{Place, Problem, Report};
 pub use reading::{check_whole, read, read_again, warning_at_start};

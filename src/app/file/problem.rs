@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::secrets::without_secrets;
+use super::masking::without_secrets;
 
 /// One error. Its text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,10 +20,6 @@ pub const VARIABLES: [&str; 3] = [
 pub const FILE_SUFFIX: &str = "_FILE";
 /// The largest file that holds secrets.
 const FILE_BYTES_MAX: u64 = 4 << 10;
-/// At most this much of a word that looks like a secret is shown, such as `whsec_123`.
-const SHOWN_OF_SECRET: usize = 8;
-/// How secrets begin.
-const PREFIXES: [&str; 4] = ["whsec_", "cct_", "sk_live_", "sk_test_"];
 
 /// Whether environment variables are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,23 +161,4 @@ pub fn add(secrets: &mut Vec<SigningSecret>, more: Vec<SigningSecret>) {
             secrets.push(secret);
         }
     }
-}
-
-/// Shortens what looks like a secret, because a value in the wrong place may be one.
-pub(super) fn without_secrets(text: &str) -> String {
-    let mut shown = text.to_owned();
-    let is_of_secret = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
-    for prefix in PREFIXES {
-        let mut from = 0;
-        while let Some(found) = shown.get(from..).and_then(|rest| rest.find(prefix)) {
-            let start = from + found + prefix.len();
-            let secret = shown.get(start..).unwrap_or_default();
-            let length = secret.find(|c| !is_of_secret(c)).unwrap_or(secret.len());
-            if length > SHOWN_OF_SECRET {
-                shown.replace_range(start..start + length, "…");
-            }
-            from = start;
-        }
-    }
-    shown
 }

@@ -85,6 +85,45 @@ async fn secrets_from_files() {
 }
 
 #[test]
+fn a_secret_in_the_wrong_place_is_not_repeated() {
+    let directory = TempDir::new().expect("a temporary directory");
+    // A source takes a secret without its prefix, too.
+    let key = SECRET.strip_prefix("whsec_").expect("a prefix");
+    let config = format!(
+        "log_level = \"{key}\"\nhttp_listen = \"nats://user:p4ssw0rd@h:4222\"\n\
+         [[sources]]\nname = \"{key}\"\nsigning_secrets_file = [\"{key}\"]\n\
+         [[sources]]\nname = \"b\"\nsigning_secrets = [\"whsec_ {key}\"]\n"
+    );
+    let file = write(directory.path(), "wrong.toml", &config);
+    let token = "cct_C2FVsBQIhrscChlQIMV";
+    for args in [
+        &["config", "check", &file][..],
+        &["config", "check", "--json", &file],
+        &["serve", "--config", &file, "--admin-listen", "127.0.0.1:0"],
+        &["serve", SECRET],
+        &["send", SECRET],
+        &["tail", "--from", token],
+        &[
+            "send",
+            "--url",
+            "http://user:p4ssw0rd@127.0.0.1:1/",
+            "--secret",
+            SECRET,
+        ],
+        &["tail", "--server", "http://user:p4ssw0rd@ /"],
+    ] {
+        let output = binary().args(args).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        for text in [output.stdout, output.stderr] {
+            let text = String::from_utf8_lossy(&text);
+            for secret in [&key[..12], &token[..12], "p4ssw0rd"] {
+                assert!(!text.contains(secret), "{args:?}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_file_without_a_secret_is_reported_by_its_variable() {
     let directory = TempDir::new().expect("a temporary directory");
     let at = directory.path();
