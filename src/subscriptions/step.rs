@@ -114,6 +114,8 @@ struct Task {
     fetch_at: Option<Instant>,
     /// The last turn failed.
     is_failing: bool,
+    /// As it was last shown.
+    stall: Option<Stall>,
     had_streams: bool,
     last_used: Instant,
 }
@@ -160,6 +162,7 @@ impl Task {
             retry_at: None,
             fetch_at: None,
             is_failing: false,
+            stall: None,
             had_streams: false,
             last_used: Instant::now(),
             shared,
@@ -273,7 +276,7 @@ impl Task {
     }
 
     /// Shows streams and handles where the subscription is.
-    fn show(&self) {
+    fn show(&mut self) {
         if let Some(error) = self.obstacle() {
             self.shared.seats.end(&error);
         }
@@ -293,6 +296,23 @@ impl Task {
             cursor: handled_through,
         };
         self.shared.seats.show(condition, handled_through);
+        self.note_stall(condition.stall);
+    }
+
+    fn note_stall(&mut self, stall: Option<Stall>) {
+        if stall == self.stall {
+            return;
+        }
+        self.stall = stall;
+        let subscription = self.shared.name.as_str();
+        match stall {
+            Some(reason) => tracing::warn!(
+                subscription,
+                %reason,
+                "a subscription is stalled, and hands out nothing new"
+            ),
+            None => tracing::info!(subscription, "a subscription is no longer stalled"),
+        }
     }
 
     /// Answers all calls with an error, and has the next try wait. Ends the streams where the

@@ -110,6 +110,15 @@ async fn retention_that_passes_the_frontier_stops_a_subscription_or_is_followed(
         2
     );
     is_stalled(&mut caller, &name_of(ExpiredCursorPolicy::Fail)).await;
+    let has_logged = |line: &'static str| {
+        let gateway = &gateway;
+        let count = move || gateway.log_text().matches(line).count();
+        eventually(line, move || async move { count() == 1 })
+    };
+    has_logged("a subscription is stalled, and hands out nothing new").await;
+    let stalled = name_of(ExpiredCursorPolicy::Fail);
+    caller.seek_to_earliest(&stalled).await.expect("moved");
+    has_logged("a subscription is no longer stalled").await;
 }
 
 /// Fails the first event, acknowledges the second and gives the third up. The fourth waits for
