@@ -3,12 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use clerkcast::proto::seek_subscription_request::To;
 use clerkcast::proto::{
-    self, DeadLetterAction, ListDeadLettersRequest, ResolveDeadLettersRequest, StartPosition,
-    SubscriptionState,
+    DeadLetterAction, ListDeadLettersRequest, ResolveDeadLettersRequest, SubscriptionState,
 };
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::place::on;
 use super::server::Server;
@@ -26,14 +24,6 @@ async fn post(gateway: &Gateway, names: &[&str]) {
 async fn acknowledge(caller: &mut Caller, ack_id: &str) {
     let lost = caller.acknowledge("crm", &[ack_id]).await;
     assert_eq!(lost.expect("stored"), [""; 0]);
-}
-
-async fn seek_to_earliest(caller: &mut Caller) -> Result<(), Status> {
-    let seek = proto::SeekSubscriptionRequest {
-        name: "crm".to_owned(),
-        to: Some(To::StartPosition(StartPosition::Earliest.into())),
-    };
-    caller.client.seek_subscription(seek).await.map(|_| ())
 }
 
 async fn is_of_another_log(gateway: &Gateway) {
@@ -79,7 +69,7 @@ async fn a_stream_made_again_hands_out_nothing_until_a_seek_and_keeps_dead_lette
     let event = letters[0].event.as_ref().expect("whole");
     assert_eq!(event.id, "msg_2");
     // Another event has its position in this log.
-    let refused = seek_to_earliest(&mut caller).await;
+    let refused = caller.seek_to_earliest("crm").await;
     let status = refused.expect_err("there is a dead letter");
     let (code, reason, _) = refusal(&status);
     let expected = (Code::FailedPrecondition, "CURSOR_OF_ANOTHER_LOG");
@@ -92,7 +82,7 @@ async fn a_stream_made_again_hands_out_nothing_until_a_seek_and_keeps_dead_lette
         ..ResolveDeadLettersRequest::default()
     });
     assert_eq!(dropped.await.expect("dropped"), 1);
-    seek_to_earliest(&mut caller).await.expect("moved");
+    caller.seek_to_earliest("crm").await.expect("moved");
     let late = caller.acknowledge("crm", &[&third.ack_id]).await;
     assert_eq!(late.expect("answered"), [third.ack_id]);
     let mut worker = caller.worker("crm").await;
@@ -158,7 +148,7 @@ async fn a_stream_without_its_end_hides_no_new_event_from_a_subscription() {
     post(&gateway, &["new_1", "new_2", "new_3", "new_4"]).await;
     is_of_another_log(&gateway).await;
     let mut caller = Caller::of(&gateway).await;
-    seek_to_earliest(&mut caller).await.expect("moved");
+    caller.seek_to_earliest("crm").await.expect("moved");
     let mut worker = caller.worker("crm").await;
     let mut ids = Vec::new();
     // What was refused may be there after all.

@@ -31,15 +31,6 @@ async fn gateway_with_poison() -> (Gateway, Caller) {
     (gateway, caller)
 }
 
-async fn seek(caller: &mut Caller, to: To) {
-    let request = caller.request(proto::SeekSubscriptionRequest {
-        name: "crm".to_owned(),
-        to: Some(to),
-    });
-    let sought = caller.client.seek_subscription(request).await;
-    sought.expect("moved");
-}
-
 async fn all_is_handled(caller: &mut Caller) -> Subscription {
     until(caller, "crm", "all is handled", |found| {
         let pending = found.outstanding_count + found.retrying_count + found.blocked_count;
@@ -90,7 +81,8 @@ async fn acknowledged_delivered_and_parked_through_seeks_under_load() {
         } else {
             To::StartPosition(StartPosition::Earliest.into())
         };
-        load.voided_by(seek(&mut caller, to)).await;
+        load.voided_by(async { caller.seek("crm", to).await.expect("moved") })
+            .await;
         load.goes_on().await;
     }
     let (last, record) = end(load, &mut caller).await;

@@ -1,8 +1,7 @@
 //! What cannot be stored, and what retention was faster with.
 
 use clerkcast::proto::create_subscription_request::Start;
-use clerkcast::proto::seek_subscription_request::To;
-use clerkcast::proto::{self, ExpiredCursorPolicy, StartPosition, Subscription, SubscriptionState};
+use clerkcast::proto::{self, ExpiredCursorPolicy, Subscription, SubscriptionState};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -114,11 +113,7 @@ async fn a_start_that_retention_has_passed_follows_on_expired() {
     assert!(metadata.contains_key("oldest_cursor") && metadata.contains_key("newest_cursor"));
     let command = "clerkcast subscription seek early --to earliest";
     assert!(ended.message().contains(command), "{}", ended.message());
-    let seek = proto::SeekSubscriptionRequest {
-        name: "early".to_owned(),
-        to: Some(To::StartPosition(StartPosition::Earliest.into())),
-    };
-    caller.client.seek_subscription(seek).await.expect("moved");
+    caller.seek_to_earliest("early").await.expect("moved");
     let mut worker = caller.worker("early").await;
     assert_eq!(event_id(&worker.delivery().await), "msg_4");
     let seen = until(&mut caller, "early", "it goes on", |it| {

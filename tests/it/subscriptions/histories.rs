@@ -5,10 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use clerkcast::event::{Cursor, Epoch, Position, UnixMillis};
-use clerkcast::proto::seek_subscription_request::To;
 use clerkcast::proto::{
-    self, DeadLetterAction, ResolveDeadLettersRequest, StartPosition, Subscription,
-    SubscriptionState,
+    DeadLetterAction, ResolveDeadLettersRequest, Subscription, SubscriptionState,
 };
 use clerkcast::subscriptions::{AckId, State};
 use tempfile::TempDir;
@@ -45,14 +43,6 @@ async fn resolve(caller: &mut Caller, action: DeadLetterAction) -> i64 {
         ..ResolveDeadLettersRequest::default()
     });
     resolved.await.expect("stored")
-}
-
-async fn seek_to_earliest(caller: &mut Caller) {
-    let seek = proto::SeekSubscriptionRequest {
-        name: "crm".to_owned(),
-        to: Some(To::StartPosition(StartPosition::Earliest.into())),
-    };
-    caller.client.seek_subscription(seek).await.expect("moved");
 }
 
 fn backup(gateway: &Gateway) -> TempDir {
@@ -205,7 +195,7 @@ async fn a_log_that_lost_its_end_stalls_what_was_there_however_far_it_grows() {
     let mut caller = Caller::of(&gateway).await;
     is_of_another_log(&gateway, &mut caller).await;
 
-    seek_to_earliest(&mut caller).await;
+    caller.seek_to_earliest("crm").await.expect("moved");
     let mut worker = caller.worker("crm").await;
     for name in ["1", "2", "new_1", "new_2", "new_3", "new_4"] {
         let delivery = worker.delivery().await;
@@ -230,7 +220,7 @@ async fn an_open_stream_ends_where_the_state_is_of_another_log_or_ahead_of_it() 
         .into_iter()
         .enumerate()
     {
-        seek_to_earliest(&mut caller).await;
+        caller.seek_to_earliest("crm").await.expect("moved");
         let mut worker = caller.worker("crm").await;
         post(&gateway, &[&format!("{number}")]).await;
         let delivery = worker.delivery().await;
@@ -250,7 +240,7 @@ async fn an_open_stream_ends_where_the_state_is_of_another_log_or_ahead_of_it() 
         let refused = caller.receive(worker_of("crm")).await.err();
         assert_eq!(refusal(&refused.expect("the same")).1, expected);
     }
-    seek_to_earliest(&mut caller).await;
+    caller.seek_to_earliest("crm").await.expect("moved");
     let mut worker = caller.worker("crm").await;
     assert_eq!(event_id(&worker.delivery().await), "msg_0");
 }

@@ -18,16 +18,6 @@ async fn update(caller: &mut Caller, request: UpdateSubscriptionRequest) -> Subs
     updated.subscription.expect("always there")
 }
 
-async fn seek(caller: &mut Caller, name: &str, to: To) -> Subscription {
-    let request = caller.request(proto::SeekSubscriptionRequest {
-        name: name.to_owned(),
-        to: Some(to),
-    });
-    let sought = caller.client.seek_subscription(request).await;
-    let sought = sought.expect("moved").into_inner();
-    sought.subscription.expect("always there")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_is_enough_to_create_and_every_default_is_shown() {
     let gateway = Gateway::start();
@@ -242,7 +232,7 @@ async fn a_sought_subscription_goes_on_from_the_new_place_on_open_streams() {
     let second = worker.delivery().await;
     let earliest = To::StartPosition(StartPosition::Earliest.into());
     // The answer may come before or after the next delivery.
-    seek(&mut caller, "crm", earliest).await;
+    caller.seek("crm", earliest).await.expect("moved");
     let again = worker.delivery().await;
     assert_eq!((event_id(&again), again.attempt), ("msg_1", 1));
     // A delivery from before the seek is lost, be it for the first time or again.
@@ -255,11 +245,11 @@ async fn a_sought_subscription_goes_on_from_the_new_place_on_open_streams() {
     );
     // A cursor is exclusive.
     let cursor = caller.look("crm").await.cursor;
-    let sought = seek(&mut caller, "crm", To::AfterCursor(cursor.clone())).await;
-    assert_eq!(sought.cursor, cursor);
+    let sought = caller.seek("crm", To::AfterCursor(cursor.clone())).await;
+    assert_eq!(sought.expect("moved").cursor, cursor);
     assert_eq!(event_id(&worker.delivery().await), "msg_1");
     let latest = To::StartPosition(StartPosition::Latest.into());
-    let sought = seek(&mut caller, "crm", latest).await;
+    let sought = caller.seek("crm", latest).await.expect("moved");
     assert_eq!(sought.lag.expect("known").events, 0);
     gateway
         .accept("msg_4", body("user.created", "user_1"))

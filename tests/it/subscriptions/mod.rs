@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use clerkcast::proto;
 use clerkcast::proto::create_subscription_request::Start;
 use clerkcast::proto::receive_response::Kind;
+use clerkcast::proto::seek_subscription_request::To;
 use clerkcast::proto::subscription_service_client::SubscriptionServiceClient;
 use clerkcast::proto::{
     AcknowledgeRequest, CreateSubscriptionRequest, Delivery, ReceiveRequest, ReceiveResponse,
@@ -90,6 +91,20 @@ impl Caller {
         });
         let created = self.client.create_subscription(request).await?;
         Ok(created.into_inner().subscription.expect("always there"))
+    }
+
+    pub(crate) async fn seek(&mut self, name: &str, to: To) -> Result<Subscription, Status> {
+        let request = self.request(proto::SeekSubscriptionRequest {
+            name: name.to_owned(),
+            to: Some(to),
+        });
+        let sought = self.client.seek_subscription(request).await?;
+        Ok(sought.into_inner().subscription.expect("always there"))
+    }
+
+    pub(crate) async fn seek_to_earliest(&mut self, name: &str) -> Result<Subscription, Status> {
+        let earliest = To::StartPosition(StartPosition::Earliest.into());
+        self.seek(name, earliest).await
     }
 
     pub(crate) async fn delete(&mut self, name: &str) -> Result<(), Status> {

@@ -256,13 +256,9 @@ async fn what_is_done_to_a_subscription_is_audited_without_personal_data() {
         ..proto::ResolveDeadLettersRequest::default()
     };
     assert_eq!(caller.resolve(drop_all).await.expect("dropped"), 1);
-    let seek = proto::SeekSubscriptionRequest {
-        name: "crm".to_owned(),
-        to: Some(proto::seek_subscription_request::To::StartPosition(
-            proto::StartPosition::Latest.into(),
-        )),
-    };
-    caller.client.seek_subscription(seek).await.expect("moved");
+    let latest =
+        proto::seek_subscription_request::To::StartPosition(proto::StartPosition::Latest.into());
+    caller.seek("crm", latest).await.expect("moved");
     caller.delete("crm").await.expect("deleted");
     let refused = caller.delete("crm").await.expect_err("gone");
     assert_eq!(refused.code(), Code::NotFound);
