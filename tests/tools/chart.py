@@ -37,6 +37,37 @@ SECRET = {"existingSecret": "clerk"}
 MINIMAL = {"signingSecret": SECRET, "config": PRINCIPALS}
 NATS = {**MINIMAL, "log": "nats", "replicas": 3, "nats": {"urls": ["nats://one:4222", "tls://two:4222"]}}
 
+WEBHOOKS_RULE = {"ports": [{"port": "webhooks"}]}
+GRPC_FROM = [{"podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]
+PROMETHEUS_FROM = [
+    {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+        "podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["prometheus"]}]},
+    }
+]
+# The rules of the NetworkPolicy, by case. A rule without peers would let in everyone.
+INGRESS = {
+    "network-policy": [
+        WEBHOOKS_RULE,
+        {"from": [{"namespaceSelector": {}}], "ports": [{"port": "grpc"}]},
+        {
+            "from": [
+                {
+                    "namespaceSelector": {},
+                    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
+                }
+            ],
+            "ports": [{"port": "admin"}],
+        },
+    ],
+    "network-policy-closed": [WEBHOOKS_RULE],
+    "network-policy-peers": [
+        WEBHOOKS_RULE,
+        {"from": GRPC_FROM, "ports": [{"port": "grpc"}]},
+        {"from": PROMETHEUS_FROM, "ports": [{"port": "admin"}]},
+    ],
+}
+
 CASES = {
     "embedded": MINIMAL,
     "anonymous": {"signingSecret": SECRET, "grpc": {"allowAnonymous": True}},
@@ -48,6 +79,11 @@ CASES = {
     "service-monitor": {**MINIMAL, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "prometheus-rule": {**MINIMAL, "prometheusRule": {"enabled": True}},
     "network-policy": {**MINIMAL, "networkPolicy": {"enabled": True}},
+    "network-policy-closed": {**MINIMAL, "networkPolicy": {"enabled": True, "grpcFrom": [], "prometheusFrom": []}},
+    "network-policy-peers": {
+        **MINIMAL,
+        "networkPolicy": {"enabled": True, "grpcFrom": GRPC_FROM, "prometheusFrom": PROMETHEUS_FROM},
+    },
     "image": {**MINIMAL, "image": {"repository": "registry.example/clerkcast", "tag": "v1"}, "imagePullSecrets": [{"name": "pull"}]},
     "extra": {
         **MINIMAL,
@@ -61,6 +97,10 @@ CASES = {
         "affinity": {"podAntiAffinity": {}},
     },
 }
+
+def peers(value, key="prometheusFrom"):
+    return {**MINIMAL, "networkPolicy": {"enabled": True, key: value}}
+
 
 # What is refused, and words of the reason.
 REFUSED = [
@@ -84,6 +124,28 @@ REFUSED = [
     ({**MINIMAL, "backup": {"claim": "backup"}}, "claim"),
     ({**MINIMAL, "networkPolicy": {"from": []}}, "from"),
     ({**MINIMAL, "prometheusRule": {"rules": []}}, "rules"),
+    # Peers that would let in everyone.
+    (peers(None), "missing property 'prometheusFrom'"),
+    (peers(None, "grpcFrom"), "missing property 'grpcFrom'"),
+    (peers({}), "/networkPolicy/prometheusFrom"),
+    (peers([{}]), "/networkPolicy/prometheusFrom/0"),
+    (peers([{}], "grpcFrom"), "/networkPolicy/grpcFrom/0"),
+    (peers([None]), "/networkPolicy/prometheusFrom/0"),
+    (peers([{"podSelectors": {}}]), "podSelectors"),
+    (peers([{"podSelector": None}]), "/0/podSelector"),
+    (peers([{"namespaceSelector": None}]), "/0/namespaceSelector"),
+    (peers([{"podSelector": {"matchLabel": {"app": "prometheus"}}}]), "matchLabel"),
+    (peers([{"podSelector": {"matchLabels": None}}]), "/0/podSelector/matchLabels"),
+    (peers([{"podSelector": {"matchLabels": {"app": 1}}}]), "/0/podSelector/matchLabels/app"),
+    (peers([{"podSelector": {"matchExpressions": [{"key": "app"}]}}]), "missing property 'operator'"),
+    (peers([{"podSelector": {"matchExpressions": [{"operator": "Exists"}]}}]), "missing property 'key'"),
+    (peers([{"podSelector": {"matchExpressions": [{"key": "app", "operator": "is"}]}}]), "/0/operator"),
+    (peers([{"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "value": ["a"]}]}}]), "'value'"),
+    (peers([{"ipBlock": {}}]), "missing property 'cidr'"),
+    (peers([{"ipBlock": {"cidr": "10.0.0.1"}}]), "/0/ipBlock/cidr"),
+    (peers([{"ipBlock": {"cidr": "10.0.0.0/8", "without": ["10.1.0.0/16"]}}]), "without"),
+    (peers([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1"]}}]), "/0/ipBlock/except/0"),
+    (peers([{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]), "maxProperties"),
 ]
 
 
@@ -142,7 +204,9 @@ def hold(name, values, objects):
     admin = [key for key, each in objects.items() if key[0] == "Service" and "admin" in str(each["spec"]["ports"])]
     assert bool(admin) == (name == "service-monitor"), admin
     for kind, case in [("ServiceMonitor", "service-monitor"), ("PrometheusRule", "prometheus-rule"), ("NetworkPolicy", "network-policy")]:
-        assert (kind in kinds) == (name == case), f"{name}: {kinds}"
+        assert (kind in kinds) == name.startswith(case), f"{name}: {kinds}"
+    for policy in [each for (kind, _), each in objects.items() if kind == "NetworkPolicy"]:
+        assert policy["spec"]["ingress"] == INGRESS[name], f"{name}: {policy['spec']['ingress']}"
     if name == "prometheus-rule":
         [rule] = [each for (kind, _), each in objects.items() if kind == "PrometheusRule"]
         file = Path(sys.argv[1]).parent.parent / "prometheus/rules.yml"
