@@ -36,6 +36,11 @@ signing_secrets_file = ["/run/secrets/clerk/production"]
 SECRET = {"existingSecret": "clerk"}
 MINIMAL = {"signingSecret": SECRET, "config": PRINCIPALS}
 NATS = {**MINIMAL, "log": "nats", "replicas": 3, "nats": {"urls": ["nats://one:4222", "tls://two:4222"]}}
+# What YAML could take for something else.
+ODD_TEXT = """\
+\t# --- {{ .Values.log }} *a &b !c | > "d" 'e' \u00e9 \u00a0 \U0001f980: f
+  \t
+"""
 
 WEBHOOKS_RULE = {"ports": [{"port": "webhooks"}]}
 GRPC_FROM = [{"podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]
@@ -77,14 +82,34 @@ CASES = {
     "storage-class": {**MINIMAL, "persistence": {"size": "100Gi", "storageClass": "fast"}},
     "backup": {**MINIMAL, "backup": {"volume": {"persistentVolumeClaim": {"claimName": "backup"}}}},
     "service-monitor": {**MINIMAL, "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "service-monitor-yaml-word": {**MINIMAL, "fullnameOverride": "on", "serviceMonitor": {"enabled": True}},
     "prometheus-rule": {**MINIMAL, "prometheusRule": {"enabled": True}},
+    "prometheus-rule-yaml-word": {**MINIMAL, "fullnameOverride": "no", "prometheusRule": {"enabled": True}},
     "network-policy": {**MINIMAL, "networkPolicy": {"enabled": True}},
-    "network-policy-closed": {**MINIMAL, "networkPolicy": {"enabled": True, "grpcFrom": [], "prometheusFrom": []}},
+    "network-policy-closed": {**MINIMAL, "fullnameOverride": "off", "networkPolicy": {"enabled": True, "grpcFrom": [], "prometheusFrom": []}},
     "network-policy-peers": {
         **MINIMAL,
         "networkPolicy": {"enabled": True, "grpcFrom": GRPC_FROM, "prometheusFrom": PROMETHEUS_FROM},
     },
     "image": {**MINIMAL, "image": {"repository": "registry.example/clerkcast", "tag": "v1"}, "imagePullSecrets": [{"name": "pull"}]},
+    "image-digest": {
+        **MINIMAL,
+        "image": {"repository": "registry.example:5000/team/clerk_cast", "tag": "v1@sha256:" + 64 * "0"},
+    },
+    # Unquoted, these are numbers, truth values or null.
+    "yaml-words": {
+        **MINIMAL,
+        "nameOverride": "on",
+        "fullnameOverride": "true",
+        "image": {"repository": "12", "tag": "45"},
+        "imagePullSecrets": [{"name": "007"}],
+        "signingSecret": {"existingSecret": "123"},
+        "persistence": {"size": "100", "storageClass": "123"},
+    },
+    "yaml-words-nats": {**NATS, "fullnameOverride": "null", "nats": {"urls": ["nats://one"], "credentialsSecret": "0x10"}},
+    "many-replicas": {**NATS, "replicas": 1000000},
+    "odd-text": {**MINIMAL, "config": ODD_TEXT + PRINCIPALS},
+    "windows-lines": {**MINIMAL, "config": PRINCIPALS.replace("\n", "\r\n")},
     "extra": {
         **MINIMAL,
         "resources": {"limits": {"memory": "4Gi"}},
@@ -98,9 +123,40 @@ CASES = {
     },
 }
 
+INJECTED = 'k\n        - name: CLERKCAST_GRPC_ALLOW_ANONYMOUS\n          value: "true"'
+
+
+def at(path, value):
+    """The minimal values, with another one at a path such as `/nats/urls/0`."""
+    top, *below = path.split("/")[1:]
+    for part in reversed(below):
+        value = [value] if part == "0" else {part: value}
+    return {**MINIMAL, top: {**MINIMAL.get(top, {}), **value} if isinstance(value, dict) else value}
+
+
 def peers(value, key="prometheusFrom"):
     return {**MINIMAL, "networkPolicy": {"enabled": True, key: value}}
 
+
+PEER = "/networkPolicy/prometheusFrom/0"
+WRONG_TYPES = [
+    # A text is expected.
+    (1, "/nameOverride /fullnameOverride /image/repository /image/tag /imagePullSecrets/0/name /signingSecret/existingSecret"),
+    (1, "/signingSecret/key /nats/urls/0 /nats/credentialsSecret /persistence/size /persistence/storageClass"),
+    (1, f"/serviceMonitor/interval {PEER}/ipBlock/cidr {PEER}/podSelector/matchExpressions/0/key"),
+    (1, f"{PEER}/podSelector/matchExpressions/0/values/0"),
+    # A truth value, or a number.
+    ("yes", "/serviceMonitor/enabled /prometheusRule/enabled /networkPolicy/enabled"),
+    ("1", "/replicas"),
+    # A list, or a map.
+    ("text", "/imagePullSecrets /nats/urls /networkPolicy/grpcFrom /networkPolicy/prometheusFrom"),
+    ("text", f"{PEER}/ipBlock/except {PEER}/podSelector/matchExpressions {PEER}/podSelector/matchExpressions/0/values"),
+    ("text", f"{PEER}/podSelector/matchExpressions/0"),
+    ("text", "/extraEnv /extraVolumes /extraVolumeMounts /tolerations"),
+    ("text", "/extraEnv/0 /extraVolumes/0 /extraVolumeMounts/0 /tolerations/0 /imagePullSecrets/0"),
+    ("text", "/image /signingSecret /nats /persistence /grpc /backup /serviceMonitor /prometheusRule /networkPolicy"),
+    ("text", f"/backup/volume /resources /affinity /podAnnotations /nodeSelector {PEER}/ipBlock {PEER}/podSelector"),
+]
 
 # What is refused, and words of the reason.
 REFUSED = [
@@ -110,6 +166,7 @@ REFUSED = [
     ({**NATS, "replicas": 0}, "/replicas"),
     ({**NATS, "nats": {"urls": []}}, "/nats/urls"),
     ({**NATS, "nats": {"urls": ["http://one:4222"]}}, "/nats/urls/0"),
+    ({**NATS, "nats": {"urls": ["nats://one:4222 tls://two"]}}, "/nats/urls/0"),
     ({**NATS, "nats": {"urls": ["nats://user:secret@one:4222"]}}, "/nats/urls/0"),
     ({**MINIMAL, "log": "kafka"}, "/log"),
     ({**MINIMAL, "persistence": {"size": "much"}}, "/persistence/size"),
@@ -124,6 +181,9 @@ REFUSED = [
     ({**MINIMAL, "backup": {"claim": "backup"}}, "claim"),
     ({**MINIMAL, "networkPolicy": {"from": []}}, "from"),
     ({**MINIMAL, "prometheusRule": {"rules": []}}, "rules"),
+    ({**NATS, "nats": {"urls": None}}, "missing property 'urls'"),
+    *[(at(f"{table}/other", 1), "'other'") for table in ("/image", "/signingSecret", "/grpc", "/serviceMonitor")],
+    *[(at(path, value), path) for value, paths in WRONG_TYPES for path in paths.split()],
     # Peers that would let in everyone.
     (peers(None), "missing property 'prometheusFrom'"),
     (peers(None, "grpcFrom"), "missing property 'grpcFrom'"),
@@ -146,6 +206,46 @@ REFUSED = [
     (peers([{"ipBlock": {"cidr": "10.0.0.0/8", "without": ["10.1.0.0/16"]}}]), "without"),
     (peers([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1"]}}]), "/0/ipBlock/except/0"),
     (peers([{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]), "maxProperties"),
+    # A null takes the chart's default away.
+    *[({**MINIMAL, key: None}, f"missing property '{key}'") for key in ("image", "log", "replicas", "config", "nats")],
+    *[({**MINIMAL, key: None}, f"missing property '{key}'") for key in ("signingSecret", "persistence", "grpc", "backup")],
+    *[({**MINIMAL, key: None}, f"missing property '{key}'") for key in ("serviceMonitor", "prometheusRule", "networkPolicy")],
+    ({**MINIMAL, "image": {"repository": None}}, "missing property 'repository'"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": None}}, "missing property 'key'"),
+    ({**MINIMAL, "persistence": {"size": None}}, "missing property 'size'"),
+    ({**MINIMAL, "serviceMonitor": {"enabled": True, "interval": None}}, "missing property 'interval'"),
+    # Texts that Kubernetes would refuse, or that would be YAML of their own.
+    ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": INJECTED}}, "/signingSecret/key"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": "../etc/passwd"}}, "/signingSecret/key"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": "..data"}}, "/signingSecret/key"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": 254 * "k"}}, "/signingSecret/key"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": INJECTED}}, "/signingSecret/existingSecret"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": "Clerk"}}, "/signingSecret/existingSecret"),
+    ({**NATS, "nats": {**NATS["nats"], "credentialsSecret": "nats\n"}}, "/nats/credentialsSecret"),
+    ({**NATS, "nats": {**NATS["nats"], "credentialsSecret": 254 * "n"}}, "/nats/credentialsSecret"),
+    ({**MINIMAL, "image": {"repository": 'a"\nb: "'}}, "/image/repository"),
+    ({**MINIMAL, "image": {"repository": "clerkcast:v1"}}, "/image/repository"),
+    ({**MINIMAL, "image": {"tag": 'v1"\nb: "'}}, "/image/tag"),
+    ({**MINIMAL, "image": {"tag": 129 * "v"}}, "/image/tag"),
+    ({**MINIMAL, "imagePullSecrets": [{}]}, "missing property 'name'"),
+    ({**MINIMAL, "imagePullSecrets": [{"name": "Pull"}]}, "/imagePullSecrets/0/name"),
+    ({**MINIMAL, "imagePullSecrets": [{"name": 254 * "p"}]}, "/imagePullSecrets/0/name"),
+    ({**MINIMAL, "imagePullSecrets": [{"name": "pull", "key": "k"}]}, "'key'"),
+    ({**MINIMAL, "nameOverride": "a: b"}, "/nameOverride"),
+    ({**MINIMAL, "nameOverride": 64 * "n"}, "/nameOverride"),
+    ({**MINIMAL, "fullnameOverride": "1st"}, "/fullnameOverride"),
+    ({**MINIMAL, "fullnameOverride": 51 * "n"}, "/fullnameOverride"),
+    ({**MINIMAL, "persistence": {"storageClass": "fast\n        x: y"}}, "/persistence/storageClass"),
+    ({**MINIMAL, "persistence": {"storageClass": 254 * "f"}}, "/persistence/storageClass"),
+    ({**MINIMAL, "serviceMonitor": {"labels": {"release": 1}}}, "/serviceMonitor/labels/release"),
+    ({**MINIMAL, "prometheusRule": {"labels": {"release": True}}}, "/prometheusRule/labels/release"),
+    ({**MINIMAL, "podAnnotations": {"a": 1}}, "/podAnnotations/a"),
+    ({**MINIMAL, "nodeSelector": {"ssd": True}}, "/nodeSelector/ssd"),
+    # Characters that YAML takes for the end of a line, or does not allow.
+    *[({**MINIMAL, "config": f"{PRINCIPALS}# a{end}b: c"}, "config has a character") for end in "\r\x85\u2028\u2029"],
+    *[({**MINIMAL, "config": f"{PRINCIPALS}# {control}"}, "config has a character") for control in "\x01\x7f\x9b\ufeff"],
+    ({**MINIMAL, "config": f"{PRINCIPALS}\r"}, "config has a character"),
+    ({**MINIMAL, "podAnnotations": {"a": "x\n\x85b: c"}}, "podAnnotations has a character"),
 ]
 
 
@@ -167,11 +267,13 @@ def rendered(chart, chart_path, name, values):
     report = helm.lint(chart_path, values, strict=True)
     worst = [message for message in report["messages"] if message["severity"] > 1]
     assert not worst and not report["errors"], f"{name}: {worst} {report['errors']}"
-    texts = chart.render(values, name="demo", namespace="prod")
+    # A release may be called so. Unquoted, its label would be a number.
+    texts = chart.render(values, name="007", namespace="prod")
     assert "NOTES.txt" in "".join(texts), "the notes are missing"
     yamls = [text for path, text in texts.items() if path.endswith(".yaml")]
     objects = [each for text in yamls for each in yaml.safe_load_all(text) if each]
     for each in objects:
+        assert isinstance(each["metadata"]["name"], str), f"{name}: {each['metadata']}"
         if each["kind"] not in FOREIGN_KINDS:
             for version in VERSIONS:
                 kubernetes.validate(each, version, strict=True)
@@ -202,12 +304,18 @@ def hold(name, values, objects):
     assert mounts == volumes, f"{name}: mounts {mounts}, volumes {volumes}"
     # Nothing but a monitor's own service leads to the admin port.
     admin = [key for key, each in objects.items() if key[0] == "Service" and "admin" in str(each["spec"]["ports"])]
-    assert bool(admin) == (name == "service-monitor"), admin
+    assert bool(admin) == (name.startswith("service-monitor")), admin
     for kind, case in [("ServiceMonitor", "service-monitor"), ("PrometheusRule", "prometheus-rule"), ("NetworkPolicy", "network-policy")]:
         assert (kind in kinds) == name.startswith(case), f"{name}: {kinds}"
     for policy in [each for (kind, _), each in objects.items() if kind == "NetworkPolicy"]:
         assert policy["spec"]["ingress"] == INGRESS[name], f"{name}: {policy['spec']['ingress']}"
-    if name == "prometheus-rule":
+    [config] = [each for (kind, _), each in objects.items() if kind == "ConfigMap"]
+    lines = ["# From the chart's value `config`.", *values.get("config", "").replace("\r\n", "\n").rstrip("\n").split("\n")]
+    assert config["data"]["config.toml"].split("\n")[: len(lines)] == lines, f"{name}: {config['data']}"
+    image = values.get("image", {})
+    if "repository" in image:
+        assert container["image"] == f"{image['repository']}:{image['tag']}", container["image"]
+    if name.startswith("prometheus-rule"):
         [rule] = [each for (kind, _), each in objects.items() if kind == "PrometheusRule"]
         file = Path(sys.argv[1]).parent.parent / "prometheus/rules.yml"
         assert rule["spec"] == yaml.safe_load(file.read_text()), "not the rules of the file"

@@ -13,27 +13,15 @@
 {{- end -}}
 
 {{- define "clerkcast.selector" -}}
-app.kubernetes.io/name: {{ include "clerkcast.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "clerkcast.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "clerkcast.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "clerkcast.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- end -}}
-
-{{/* What the gateway would refuse at its start, told before anything is installed. */}}
-{{- define "clerkcast.ensureStarts" -}}
-{{- $hasPrincipals := regexMatch "(?m)^\\s*(\\[\\[\\s*principals\\s*\\]\\]|principals\\s*=)" .Values.config -}}
-{{- if not (or $hasPrincipals .Values.grpc.allowAnonymous) -}}
-{{- fail "0.0.0.0:50051 is reachable from other machines, and no principals are configured: list [[principals]] in `config` (`clerkcast token new NAME` prints one), or set grpc.allowAnonymous to let every caller subscribe" -}}
-{{- end -}}
-{{- $hasSources := regexMatch "(?m)^\\s*(\\[\\[\\s*sources\\s*\\]\\]|sources\\s*=)" .Values.config -}}
-{{- if not (or $hasSources .Values.signingSecret.existingSecret) -}}
-{{- fail "no signing secret: name a Secret in signingSecret.existingSecret, or list [[sources]] in `config`" -}}
-{{- end -}}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end -}}
 
 {{/* The pod of either log, without its volume for the log. */}}
@@ -42,7 +30,7 @@ metadata:
   labels:
     {{- include "clerkcast.labels" . | nindent 4 }}
   annotations:
-    checksum/config: {{ .Values.config | sha256sum }}
+    checksum/config: {{ .Values.config | sha256sum | quote }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -65,7 +53,7 @@ spec:
       type: RuntimeDefault
   containers:
     - name: clerkcast
-      image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
+      image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
       args: [serve, --config, /etc/clerkcast/config.toml]
       env:
         - name: CLERKCAST_HTTP_LISTEN
@@ -75,7 +63,7 @@ spec:
         - name: CLERKCAST_ADMIN_LISTEN
           value: 0.0.0.0:9090
         - name: CLERKCAST_LOG
-          value: {{ .Values.log }}
+          value: {{ .Values.log | quote }}
         {{- if eq .Values.log "embedded" }}
         - name: CLERKCAST_DATA_DIR
           value: /var/lib/clerkcast
@@ -93,7 +81,7 @@ spec:
         {{- end }}
         {{- if .Values.signingSecret.existingSecret }}
         - name: CLERK_WEBHOOK_SIGNING_SECRET_FILE
-          value: /run/secrets/clerk/{{ .Values.signingSecret.key }}
+          value: {{ printf "/run/secrets/clerk/%s" .Values.signingSecret.key | quote }}
         {{- end }}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
@@ -162,20 +150,20 @@ spec:
   volumes:
     - name: config
       configMap:
-        name: {{ include "clerkcast.fullname" . }}
+        name: {{ include "clerkcast.fullname" . | quote }}
     - name: tmp
       emptyDir:
         sizeLimit: 1Gi
     {{- if .Values.signingSecret.existingSecret }}
     - name: signing-secret
       secret:
-        secretName: {{ .Values.signingSecret.existingSecret }}
+        secretName: {{ .Values.signingSecret.existingSecret | quote }}
         defaultMode: 0440
     {{- end }}
     {{- if and (eq .Values.log "nats") .Values.nats.credentialsSecret }}
     - name: nats-credentials
       secret:
-        secretName: {{ .Values.nats.credentialsSecret }}
+        secretName: {{ .Values.nats.credentialsSecret | quote }}
         defaultMode: 0440
     {{- end }}
     {{- with .Values.backup.volume }}

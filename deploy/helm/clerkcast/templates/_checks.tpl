@@ -1,0 +1,29 @@
+{{/* Refuses values that must not be rendered, before anything is installed. */}}
+{{- define "clerkcast.checkValues" -}}
+{{- range $name, $value := omit .Values "global" -}}
+{{- include "clerkcast.ensurePlainText" (dict "name" $name "text" (toString $value)) -}}
+{{- end -}}
+{{- include "clerkcast.ensureStarts" . -}}
+{{- end -}}
+
+{{/* YAML ends a line at some characters that TOML does not, and allows fewer. What follows such
+     a character would be lost, or be YAML of its own. */}}
+{{- define "clerkcast.ensurePlainText" -}}
+{{- $lineEnds := `\r([^\n]|$)|[\x{2028}\x{2029}]` -}}
+{{- $notInYaml := `[^\t\n\r\x20-\x7e\x{a0}-\x{d7ff}\x{e000}-\x{fefe}\x{ff00}-\x{fffd}\x{10000}-\x{10ffff}]` -}}
+{{- if regexMatch (printf "%s|%s" $lineEnds $notInYaml) .text -}}
+{{- fail (printf "%s has a character that YAML does not keep (a carriage return without a newline, U+0085, U+2028, U+2029, U+FEFF or a control character): remove it, or write it as an escape, in TOML as in \"\\u2028\"" .name) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the gateway would refuse at its start, told before anything is installed. */}}
+{{- define "clerkcast.ensureStarts" -}}
+{{- $hasPrincipals := regexMatch "(?m)^\\s*(\\[\\[\\s*principals\\s*\\]\\]|principals\\s*=)" .Values.config -}}
+{{- if not (or $hasPrincipals .Values.grpc.allowAnonymous) -}}
+{{- fail "0.0.0.0:50051 is reachable from other machines, and no principals are configured: list [[principals]] in `config` (`clerkcast token new NAME` prints one), or set grpc.allowAnonymous to let every caller subscribe" -}}
+{{- end -}}
+{{- $hasSources := regexMatch "(?m)^\\s*(\\[\\[\\s*sources\\s*\\]\\]|sources\\s*=)" .Values.config -}}
+{{- if not (or $hasSources .Values.signingSecret.existingSecret) -}}
+{{- fail "no signing secret: name a Secret in signingSecret.existingSecret, or list [[sources]] in `config`" -}}
+{{- end -}}
+{{- end -}}
