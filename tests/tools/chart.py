@@ -36,10 +36,12 @@ signing_secrets_file = ["/run/secrets/clerk/production"]
 SECRET = {"existingSecret": "clerk"}
 MINIMAL = {"signingSecret": SECRET, "config": PRINCIPALS}
 NATS = {**MINIMAL, "log": "nats", "replicas": 3, "nats": {"urls": ["nats://one:4222", "tls://two:4222"]}}
-# What YAML could take for something else.
+# What YAML could take for something else, and what resembles a secret.
 ODD_TEXT = """\
 \t# --- {{ .Values.log }} *a &b !c | > "d" 'e' \u00e9 \u00a0 \U0001f980: f
   \t
+# whsec_\u2026, signing_secrets_file, cct_\u2026, nats_url = "nats://HOST:PORT"  # ops@example.com
+# https://example.com/@docs
 """
 
 WEBHOOKS_RULE = {"ports": [{"port": "webhooks"}]}
@@ -123,6 +125,9 @@ CASES = {
     },
 }
 
+PASSWORD = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+SIGNING_SECRET = f"whsec_{PASSWORD}"
+SEED = f"-----BEGIN USER NKEY SEED-----\n{PASSWORD}\n------END USER NKEY SEED------\n"
 INJECTED = 'k\n        - name: CLERKCAST_GRPC_ALLOW_ANONYMOUS\n          value: "true"'
 
 
@@ -132,6 +137,10 @@ def at(path, value):
     for part in reversed(below):
         value = [value] if part == "0" else {part: value}
     return {**MINIMAL, top: {**MINIMAL.get(top, {}), **value} if isinstance(value, dict) else value}
+
+
+def secret_in(config):
+    return {**MINIMAL, "config": f"{config}\n{PRINCIPALS}"}
 
 
 def peers(value, key="prometheusFrom"):
@@ -158,7 +167,7 @@ WRONG_TYPES = [
     ("text", f"/backup/volume /resources /affinity /podAnnotations /nodeSelector {PEER}/ipBlock {PEER}/podSelector"),
 ]
 
-# What is refused, and words of the reason.
+# What is refused, and words of the reason. No reason repeats PASSWORD.
 REFUSED = [
     ({"signingSecret": SECRET}, "no principals are configured"),
     ({"config": PRINCIPALS}, "no signing secret"),
@@ -167,7 +176,6 @@ REFUSED = [
     ({**NATS, "nats": {"urls": []}}, "/nats/urls"),
     ({**NATS, "nats": {"urls": ["http://one:4222"]}}, "/nats/urls/0"),
     ({**NATS, "nats": {"urls": ["nats://one:4222 tls://two"]}}, "/nats/urls/0"),
-    ({**NATS, "nats": {"urls": ["nats://user:secret@one:4222"]}}, "/nats/urls/0"),
     ({**MINIMAL, "log": "kafka"}, "/log"),
     ({**MINIMAL, "persistence": {"size": "much"}}, "/persistence/size"),
     ({**MINIMAL, "image": {"repository": ""}}, "/image/repository"),
@@ -246,6 +254,23 @@ REFUSED = [
     *[({**MINIMAL, "config": f"{PRINCIPALS}# {control}"}, "config has a character") for control in "\x01\x7f\x9b\ufeff"],
     ({**MINIMAL, "config": f"{PRINCIPALS}\r"}, "config has a character"),
     ({**MINIMAL, "podAnnotations": {"a": "x\n\x85b: c"}}, "podAnnotations has a character"),
+    # Secrets, where they would be readable.
+    (secret_in(f'[[sources]]\nname = "a"\nsigning_secrets = ["{SIGNING_SECRET}"]'), "name in signingSecret.existingSecret"),
+    (secret_in(f"sources = [{{name = 'a', 'signing_secrets' = ['{PASSWORD}']}}]"), "config holds a signing secret"),
+    (secret_in(f"# {SIGNING_SECRET}"), "config holds a signing secret"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": SIGNING_SECRET}}, "signingSecret holds a signing secret"),
+    ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": SIGNING_SECRET}}, "signingSecret holds a signing secret"),
+    ({**MINIMAL, "extraEnv": [{"name": "CLERK_WEBHOOK_SECRET", "value": SIGNING_SECRET}]}, "extraEnv holds a signing secret"),
+    (secret_in(f'nats_url = "nats://user:{PASSWORD}@one:4222"'), "name in nats.credentialsSecret"),
+    (secret_in(f'nats_url = "nats://one,nats://user:a/{PASSWORD}@two"'), "config holds a URL with a user"),
+    (secret_in(f'otlp_endpoint = "http://user:a/{PASSWORD}@two"'), "config holds a URL with a user"),
+    (secret_in(f'nats_url = "nats://{PASSWORD}@one:4222"'), "config holds a URL with a user"),
+    (secret_in(f'"nats_url" = "user:{PASSWORD}@one:4222"'), "config holds a URL with a user"),
+    ({**NATS, "nats": {"urls": [f"nats://user:{PASSWORD}@one:4222"]}}, "nats holds a URL with a user"),
+    ({**NATS, "nats": {"urls": [f"http://{PASSWORD}@one:4222"]}}, "nats holds a URL with a user"),
+    ({**NATS, "nats": {"urls": [f"user:a {PASSWORD}@one:4222"]}}, "nats holds a URL with a user"),
+    ({**NATS, "nats": {**NATS["nats"], "credentialsSecret": SEED}}, "nats holds credentials"),
+    (secret_in(f'[[principals]]\nname = "a"\ntoken_hash = "cct_{PASSWORD}"'), "config holds a subscriber's token"),
 ]
 
 
@@ -339,6 +364,7 @@ def expect_refusal(chart, values, words):
         chart.render(values, name="demo", namespace="prod")
     except helm.HelmError as error:
         assert words in str(error), f"{values}: refused for another reason: {error}"
+        assert PASSWORD not in str(error), f"a secret is repeated: {error}"
     else:
         raise AssertionError(f"not refused: {values}")
 

@@ -2,6 +2,7 @@
 {{- define "clerkcast.checkValues" -}}
 {{- range $name, $value := omit .Values "global" -}}
 {{- include "clerkcast.ensurePlainText" (dict "name" $name "text" (toString $value)) -}}
+{{- include "clerkcast.ensureNoSecrets" (dict "name" $name "text" (toString $value)) -}}
 {{- end -}}
 {{- include "clerkcast.ensureStarts" . -}}
 {{- end -}}
@@ -13,6 +14,24 @@
 {{- $notInYaml := `[^\t\n\r\x20-\x7e\x{a0}-\x{d7ff}\x{e000}-\x{fefe}\x{ff00}-\x{fffd}\x{10000}-\x{10ffff}]` -}}
 {{- if regexMatch (printf "%s|%s" $lineEnds $notInYaml) .text -}}
 {{- fail (printf "%s has a character that YAML does not keep (a carriage return without a newline, U+0085, U+2028, U+2029, U+FEFF or a control character): remove it, or write it as an escape, in TOML as in \"\\u2028\"" .name) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Objects other than Secrets are readable by many. The messages do not repeat the value. The
+     patterns in values.schema.json let these texts pass, since Helm's message would repeat them. */}}
+{{- define "clerkcast.ensureNoSecrets" -}}
+{{- if regexMatch `whsec_[A-Za-z0-9+/]{8}|\bsigning_secrets["']?\s*=` .text -}}
+{{- fail (printf "%s holds a signing secret, which would be readable outside of a Secret: put it in a Secret (kubectl create secret generic clerk --from-file=signing-secret), and write the Secret's name in signingSecret.existingSecret; [[sources]] in `config` name its keys in signing_secrets_file, as in [\"/run/secrets/clerk/signing-secret\"]" .name) -}}
+{{- end -}}
+{{- $login := `://[^\s"',/(]*(:[^\s"',(]*)?@|nats_url["']?\s*=[^#\n]*@` -}}
+{{- if or (regexMatch $login .text) (and (eq .name "nats") (contains "@" .text)) -}}
+{{- fail (printf "%s holds a URL with a user, password or token, which would be readable outside of a Secret: leave them out of the URL, put credentials for NATS in a Secret with the key nats.creds, and write the Secret's name in nats.credentialsSecret" .name) -}}
+{{- end -}}
+{{- if regexMatch `-----BEGIN [A-Z ]*(JWT|SEED|PRIVATE KEY)-----` .text -}}
+{{- fail (printf "%s holds credentials or a private key, which would be readable outside of a Secret: put them in a Secret; write its name in nats.credentialsSecret for NATS, else in extraVolumes" .name) -}}
+{{- end -}}
+{{- if regexMatch `\bcct_[A-Za-z0-9_-]{8}` .text -}}
+{{- fail (printf "%s holds a subscriber's token, which would be readable outside of a Secret: write its token_hash instead, as `clerkcast token new` prints it" .name) -}}
 {{- end -}}
 {{- end -}}
 
