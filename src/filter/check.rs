@@ -107,7 +107,7 @@ impl<'a> Check<'a> {
         let (known, scope) = (self.known, self.scope);
         let allowed = self.allowed.get_or_insert_with(|| known.allowed(scope));
         if let Some(nearest) = allowed.nearest(value) {
-            text += &format!("; did you mean {nearest}?");
+            text += &format!("; did you mean {}?", Excerpt(&nearest));
         } else if !std::mem::replace(&mut self.families_listed, true) {
             text += &format!("; there are {}", allowed.families());
         }
@@ -151,12 +151,15 @@ impl<'a> Check<'a> {
         let mut text = format!("unknown source {}", Excerpt(value));
         let known = || self.known.sources_within(self.scope);
         if let Some(nearest) = nearest::nearest_name(value, known()) {
-            text += &format!("; did you mean {nearest}?");
+            text += &format!("; did you mean {}?", Excerpt(nearest));
         }
         if !self.sources_listed {
-            let mut listed: Vec<&str> = known().take(SOURCES_LISTED).collect();
+            let mut listed: Vec<String> = known()
+                .take(SOURCES_LISTED)
+                .map(|name| Excerpt(name).to_string())
+                .collect();
             if known().nth(SOURCES_LISTED).is_some() {
-                listed.push("…");
+                listed.push("…".to_owned());
             }
             text += &format!("; known sources: {}", listed.join(", "));
         }
@@ -210,6 +213,41 @@ mod tests {
                     .any(|value| violation.description.contains(value))
             );
         }
+    }
+
+    #[test]
+    fn names_of_the_log_are_escaped_in_violations() {
+        let logged = LoggedType {
+            source: "staging\u{9b}",
+            event_type: Some("zebra.painted\u{9b}\u{202e}\n"),
+        };
+        let known = KnownNames::new([], [], &[logged]);
+        let asked = |asked: &Spec| {
+            let refused = Filter::compile(asked, &known, &Scope::default()).expect_err("unknown");
+            refused.reported[0].description.clone()
+        };
+        assert_eq!(
+            asked(&types(&["zebra.paintet"])),
+            "unknown event type zebra.paintet; did you mean zebra.painted\\u{9b}\\u{202e}\\n?"
+        );
+        let sources = Spec {
+            sources: vec!["stagin".to_owned()],
+            ..Spec::default()
+        };
+        assert_eq!(
+            asked(&sources),
+            "unknown source stagin; did you mean staging\\u{9b}?; known sources: staging\\u{9b}"
+        );
+        let family = LoggedType {
+            source: "staging",
+            event_type: Some("\u{1b}[2J.x"),
+        };
+        let known = KnownNames::new([], [], &[family]);
+        let refused = Filter::compile(&types(&["quite.other"]), &known, &Scope::default());
+        assert_eq!(
+            refused.expect_err("unknown").reported[0].description,
+            "unknown event type quite.other; there are \\u{1b}[2J.*"
+        );
     }
 
     #[test]

@@ -83,7 +83,9 @@ impl KnownNames {
             return None;
         }
         let nearest = self.allowed(&Scope::default()).nearest(pattern);
-        let suggestion = nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"));
+        let suggestion = nearest.map_or_else(String::new, |name| {
+            format!("; did you mean {}?", Excerpt(&name))
+        });
         Some(format!(
             "{} matches no type that is known{suggestion}",
             Excerpt(pattern)

@@ -12,6 +12,8 @@ use std::collections::HashMap;
 use letters::{Letters, plain};
 use words::Meaning;
 
+use crate::event::Excerpt;
+
 /// A longer name is not compared with others.
 pub(crate) const NAME_BYTES_MAX: usize = letters::BYTES_MAX;
 /// Names that are prepared; what comes after them is never suggested.
@@ -109,10 +111,13 @@ impl Allowed<'_> {
             .or_else(|| self.by_letters(&letters))
     }
 
-    /// All families, as patterns.
+    /// All families, as patterns that a message may show.
     #[must_use]
     pub fn families(&self) -> String {
-        let mut patterns: Vec<String> = self.families.iter().map(pattern).collect();
+        let families = self.families.iter();
+        let mut patterns: Vec<String> = families
+            .map(|family| Excerpt(&pattern(family)).to_string())
+            .collect();
         if patterns.len() > FAMILIES_LISTED {
             patterns.truncate(FAMILIES_LISTED);
             patterns.push("…".to_owned());
