@@ -19,8 +19,16 @@ const CLAP_ERROR: &str = "error: ";
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help is written to where it belongs, and the process ends.
-        Err(help) if !help.to_string().starts_with(CLAP_ERROR) => help.exit(),
+        // Help is written to where it belongs.
+        Err(help) if !help.to_string().starts_with(CLAP_ERROR) => {
+            return match cli::print_help(&help) {
+                Ok(exit_code) => ExitCode::from(exit_code),
+                Err(failure) => {
+                    cli::report(&failure);
+                    ExitCode::from(failure.exit_code())
+                }
+            };
+        }
         Err(error) => {
             let text = error.to_string().replacen(CLAP_ERROR, "clerkcast: ", 1);
             eprint!("{}", without_marked_secrets(&text));
@@ -35,7 +43,7 @@ async fn main() -> ExitCode {
             if is_service && tracing::dispatcher::has_been_set() && failure.is_unreported() {
                 tracing::error!("{text}");
             } else if failure.is_unreported() {
-                eprintln!("clerkcast: {text}");
+                cli::report(text);
             }
             ExitCode::from(failure.exit_code())
         }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::figures::{counted, size};
+use super::output::print_line;
 use super::serve::stop_signal;
 use crate::log::sqlite::{BackedUp, Backup, BackupError};
 
@@ -66,8 +67,7 @@ pub(super) async fn run(args: BackupArgs) -> Result<(), Failure> {
     let backed_up = finish
         .map_err(|_| Failure::Failed("the copying panicked".to_owned()))?
         .map_err(Failure::failed)?;
-    print(&args, backed_up, started.elapsed());
-    Ok(())
+    print(&args, backed_up, started.elapsed())
 }
 
 /// The backup that was finished before the interruption reached it.
@@ -104,31 +104,29 @@ fn is_on_nats(dir: &Path) -> bool {
             .any(|scheme| text.starts_with(scheme))
 }
 
-fn print(args: &BackupArgs, backed_up: BackedUp, took: Duration) {
+fn print(args: &BackupArgs, backed_up: BackedUp, took: Duration) -> Result<(), Failure> {
     let BackedUp {
         events,
         bytes,
         newest,
     } = backed_up;
     if args.json {
-        let result = json!({
+        return print_line(json!({
             "events": events,
             "bytes": bytes,
             "seconds": took.as_secs_f64(),
             "newest_cursor": newest.to_string(),
             "epoch": newest.epoch.to_string(),
             "file": args.file.display().to_string(),
-        });
-        println!("{result}");
-        return;
+        }));
     }
-    println!(
+    print_line(format!(
         "{}, {}, {}, cursor {newest}, epoch {}",
         counted(events, "event"),
         size(bytes),
         seconds(took),
         newest.epoch
-    );
+    ))
 }
 
 /// `74 s`, and `0.3 s`

@@ -1,9 +1,10 @@
 //! `clerkcast completions`: what makes a shell complete the command line.
 
-use std::io::Write as _;
-
 use clap::{Args, Command, ValueEnum};
 use clap_complete::{Shell, generate};
+
+use super::failure::Failure;
+use super::output::print_own;
 
 const NAME: &str = "clerkcast";
 
@@ -29,7 +30,7 @@ enum KnownShell {
 }
 
 /// Prints the completions of `command`, without its hidden subcommands.
-pub(super) fn run(args: &CompletionsArgs, command: &Command) {
+pub(super) fn run(args: &CompletionsArgs, command: &Command) -> Result<(), Failure> {
     let shell = match args.shell {
         KnownShell::Bash => Shell::Bash,
         KnownShell::Zsh => Shell::Zsh,
@@ -41,5 +42,5 @@ pub(super) fn run(args: &CompletionsArgs, command: &Command) {
         .subcommands(subcommands.filter(|sub| !sub.is_hide_set()).cloned());
     let mut script = Vec::new();
     generate(shell, &mut shown, NAME, &mut script);
-    let _closed = std::io::stdout().write_all(&script);
+    print_own(&script)
 }

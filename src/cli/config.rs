@@ -10,6 +10,7 @@ use super::figures::counted;
 use super::options::{
     Checked, Limit, Period, Printed, ServeArgs, Settings, Size, check_with_files, printed,
 };
+use super::output::{print_line, report as report_line};
 use crate::app::Config;
 use crate::app::file::{Environment, Place, Problem};
 use crate::event::numbers::saturating;
@@ -84,9 +85,9 @@ pub(super) fn run_check(mut args: CheckArgs) -> Result<(), Failure> {
     });
     let report = Report::of(outcome, print);
     if json {
-        println!("{}", report.as_json());
+        print_line(report.as_json())?;
     } else {
-        report.print();
+        report.print()?;
     }
     match report.problems.len() {
         0 => Ok(()),
@@ -128,19 +129,20 @@ impl Report {
         }
     }
 
-    fn print(&self) {
+    fn print(&self) -> Result<(), Failure> {
         for problem in &self.problems {
-            println!("{}", problem.as_line());
+            print_line(problem.as_line())?;
         }
         for warning in &self.warnings {
-            eprintln!("warning: {warning}");
+            report_line(format_args!("warning: {warning}"));
         }
         for Printed { key, value, origin } in &self.options {
-            println!("{key} = {value} ({origin})");
+            print_line(format!("{key} = {value} ({origin})"))?;
         }
         if let Some(config) = &self.config {
-            println!("ok: {}", summary(config));
+            print_line(format!("ok: {}", summary(config)))?;
         }
+        Ok(())
     }
 
     fn as_json(&self) -> Value {

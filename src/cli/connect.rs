@@ -9,6 +9,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::failure::Failure;
 use super::input::read_input;
+use super::output::note;
 use super::secrets;
 
 /// How a gateway is reached.
@@ -114,14 +115,16 @@ impl ConnectionReporter {
         match connection {
             Connection::Open => {
                 self.was_open.store(true, Ordering::Relaxed);
-                eprintln!("clerkcast: connected");
+                note("connected");
             }
             Connection::Lost { reason, retry_in } if self.was_open.load(Ordering::Relaxed) => {
-                eprintln!("clerkcast: connection lost ({reason}); trying again in {retry_in:?}");
+                note(format_args!(
+                    "connection lost ({reason}); trying again in {retry_in:?}"
+                ));
             }
-            Connection::Lost { reason, retry_in } => eprintln!(
-                "clerkcast: not connected yet ({reason}); trying again in {retry_in:?}; --server names another gateway"
-            ),
+            Connection::Lost { reason, retry_in } => note(format_args!(
+                "not connected yet ({reason}); trying again in {retry_in:?}; --server names another gateway"
+            )),
         }
     }
 }

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 
 use super::failure::Failure;
 use super::options::{Loaded, LogArgs, Settings, check_stream, refusal};
+use super::output::note;
 use crate::app::file::Environment;
 use crate::app::{LogConfig, open_embedded, open_log};
 use crate::copy::{self, CopyReport, Format as ArchiveFormat, Source, Target};
@@ -55,7 +56,7 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
         let steps = copied.events / PROGRESS_EVENTS;
         if steps > reported_steps {
             reported_steps = steps;
-            eprintln!("clerkcast: {} events copied", copied.events);
+            note(format_args!("{} events copied", copied.events));
         }
     };
     let source = open_source(from).await?;
@@ -66,9 +67,13 @@ pub(super) async fn run(args: CopyArgs) -> Result<(), Failure> {
         duplicates,
         retired_ids,
     } = copied.map_err(Failure::failed)?;
-    eprintln!("clerkcast: {events} events copied, {duplicates} were there already");
+    note(format_args!(
+        "{events} events copied, {duplicates} were there already"
+    ));
     if retired_ids > 0 {
-        eprintln!("clerkcast: {retired_ids} ids of removed events are remembered");
+        note(format_args!(
+            "{retired_ids} ids of removed events are remembered"
+        ));
     }
     Ok(())
 }

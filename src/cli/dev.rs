@@ -8,6 +8,7 @@ use clerkcast_client::Subscriber;
 
 use super::failure::Failure;
 use super::options::{Checked, Origin, ServeArgs, Settings, check, refusal};
+use super::output::{note, report};
 use super::post::{Poster, Signer, new_id};
 use super::printer::{Printer, Style};
 use super::secrets;
@@ -106,11 +107,9 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
         clippy::disallowed_methods,
         reason = "aborted when the gateway has stopped"
     )]
-    let printing = tokio::spawn(async move {
+    let mut printing = tokio::spawn(async move {
         let mut printer = Printer::new(style, false).without_narrowing();
-        if let Err(failure) = printer.print(&mut subscriber).await {
-            eprintln!("clerkcast: {failure}");
-        }
+        printer.print(&mut subscriber).await
     });
     #[expect(
         clippy::disallowed_methods,
@@ -119,12 +118,31 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let posting = args
         .samples
         .then(|| tokio::spawn(post_samples(addresses, secret)));
+    let mut unprinted = None;
+    let stop = async {
+        tokio::pin!(stop);
+        let printed = tokio::select! {
+            () = &mut stop => return,
+            printed = &mut printing => printed,
+        };
+        match printed {
+            Ok(Err(failure @ Failure::Output(_))) => {
+                unprinted = Some(failure);
+                return;
+            }
+            Ok(Err(failure)) => note(failure),
+            // No process reads the events any more; the gateway runs on.
+            Ok(Ok(())) | Err(_) => {}
+        }
+        stop.await;
+    };
     let outcome = gateway.run(stop).await;
     printing.abort();
     if let Some(posting) = posting {
         posting.abort();
     }
-    outcome.map_err(Failure::from)
+    outcome.map_err(Failure::from)?;
+    unprinted.map_or(Ok(()), Err)
 }
 
 /// The option of `serve`, with its default in `dev`.
@@ -156,7 +174,7 @@ fn take_free_ports(settings: &mut Settings) {
             bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
         };
         if !settings.has(key) && is_busy() {
-            eprintln!("clerkcast: {usual} is busy; using a free port instead");
+            note(format_args!("{usual} is busy; using a free port instead"));
             settings.given.set(key, "127.0.0.1:0", Origin::Default);
         }
     }
@@ -232,7 +250,7 @@ fn introduce(addresses: Addresses, secret: &SecretDisplay, samples: bool) {
         }
         SecretDisplay::Origin(origin) => (format!("from {origin}"), String::new()),
     };
-    eprintln!(
+    let introduction = format!(
         "\
 Clerkcast is running on this machine.
 
@@ -258,6 +276,7 @@ dashboard, and start again with that endpoint's secret in CLERK_WEBHOOK_SIGNING_
 {arriving}
 "
     );
+    introduction.lines().for_each(report);
 }
 
 /// Posts samples of the most frequent types, again and again; `clerkcast send` has every type.

@@ -14,6 +14,9 @@ pub enum Failure {
     /// The command failed, and has logged why: exit code 1.
     #[error("{0}")]
     Logged(String),
+    /// Standard output cannot be written: exit code 1.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// Interrupted before it was done: exit code 130.
     #[error("{0}")]
     Interrupted(String),
@@ -30,7 +33,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) | Self::Logged(_) => 1,
+            Self::Failed(_) | Self::Logged(_) | Self::Output(_) => 1,
             Self::Interrupted(_) => 130,
         }
     }

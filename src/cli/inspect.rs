@@ -9,8 +9,9 @@ use super::connect::ConnectionArgs;
 use super::failure::Failure;
 use super::figures::{grouped, size};
 use super::options::{Limit, Period, Size};
-use super::printer::{indented, print_lines};
-use super::table::{NO_VALUE, aligned, printable, to_the_second};
+use super::output::{Printable, note, print_line, print_lines};
+use super::printer::indented;
+use super::table::{NO_VALUE, aligned, to_the_second};
 use super::{advice, json, narrowing};
 use crate::proto::event_service_client::EventServiceClient;
 use crate::proto::{
@@ -93,10 +94,9 @@ pub(super) async fn info(args: InfoArgs) -> Result<(), Failure> {
     let response = call.client.get_log_info(GetLogInfoRequest {}).await;
     let info = call.answer(response)?;
     match args.json {
-        true => print_lines([json::line(&info, "GetLogInfoResponse")?]),
+        true => print_line(json::line(&info, "GetLogInfoResponse")?),
         false => print_lines(aligned(&rows_of_info(&info))),
     }
-    Ok(())
 }
 
 fn rows_of_info(info: &GetLogInfoResponse) -> Vec<[String; 2]> {
@@ -131,18 +131,17 @@ pub(super) async fn get(args: GetArgs) -> Result<(), Failure> {
     let response = call.client.get_event(request).await;
     let answer = call.answer(response)?;
     if let Some(text) = answer.narrowed.as_ref().and_then(narrowing::described) {
-        eprintln!("clerkcast: {text}");
+        note(text);
     }
     if args.json {
-        print_lines([json::line(&answer, "GetEventResponse")?]);
-        return Ok(());
+        return print_line(json::line(&answer, "GetEventResponse")?);
     }
     let event = answer.event.unwrap_or_default();
-    let mut lines = aligned(&rows_of_event(&event, &answer.cursor));
+    let rows = aligned(&rows_of_event(&event, &answer.cursor));
+    let mut lines: Vec<Printable> = rows.into_iter().map(Printable::from).collect();
     let body = event.payload_json.as_deref().filter(|_| args.verbose);
-    lines.extend(body.map(indented));
-    print_lines(lines);
-    Ok(())
+    lines.extend(body.into_iter().flat_map(indented));
+    print_lines(lines)
 }
 
 fn rows_of_event(event: &Event, cursor: &str) -> Vec<[String; 2]> {
@@ -163,7 +162,7 @@ fn rows_of_event(event: &Event, cursor: &str) -> Vec<[String; 2]> {
     ];
     let present = rows.into_iter().filter(|(_, value)| !value.is_empty());
     present
-        .map(|(name, value)| [name.to_owned(), printable(&value)])
+        .map(|(name, value)| [name.to_owned(), value])
         .collect()
 }
 
@@ -176,20 +175,18 @@ pub(super) async fn types(args: ListArgs) -> Result<(), Failure> {
             .iter()
             .map(|kind| json::line(kind, "EventType"))
             .collect();
-        print_lines(lines?);
-        return Ok(());
+        return print_lines(lines?);
     }
     let header = ["TYPE", "EVENTS", "MESSAGE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(header)
         .chain(types.iter().map(row_of_type))
         .collect();
-    print_lines(aligned(&rows));
-    Ok(())
+    print_lines(aligned(&rows))
 }
 
 fn row_of_type(kind: &EventType) -> [String; 3] {
     [
-        printable(&kind.name),
+        kind.name.clone(),
         grouped(kind.count.unsigned_abs()),
         kind.message.clone(),
     ]
@@ -217,16 +214,16 @@ pub(super) async fn subscribers(args: ListArgs) -> Result<(), Failure> {
             .iter()
             .map(|subscriber| json::line(subscriber, "Subscriber"))
             .collect();
-        print_lines(lines?);
-    } else if subscribers.is_empty() {
-        eprintln!("clerkcast: no subscribers are connected");
-    } else {
-        let rows: Vec<_> = std::iter::once(SUBSCRIBER_COLUMNS.map(str::to_owned))
-            .chain(subscribers.iter().map(row_of_subscriber))
-            .collect();
-        print_lines(aligned(&rows));
+        return print_lines(lines?);
     }
-    Ok(())
+    if subscribers.is_empty() {
+        note("no subscribers are connected");
+        return Ok(());
+    }
+    let rows: Vec<_> = std::iter::once(SUBSCRIBER_COLUMNS.map(str::to_owned))
+        .chain(subscribers.iter().map(row_of_subscriber))
+        .collect();
+    print_lines(aligned(&rows))
 }
 
 const SUBSCRIBER_COLUMNS: [&str; 8] = [
@@ -249,8 +246,8 @@ fn row_of_subscriber(subscriber: &Subscriber) -> [String; 8] {
         SubscriberState::Live => "live",
     };
     [
-        printable(&subscriber.name),
-        printable(&subscriber.principal),
+        subscriber.name.clone(),
+        subscriber.principal.clone(),
         state.to_owned(),
         or_none(lag.map(|lag| grouped(lag.events.unsigned_abs()))),
         or_none(lag.map(|lag| format!("{:.1}s", lag.seconds))),

@@ -4,10 +4,11 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 
 use super::failure::Failure;
+use super::output::Printable;
 use crate::proto;
 
 /// One line of JSON; `name` is the message's, in our package.
-pub(super) fn line(message: &impl Message, name: &str) -> Result<String, Failure> {
+pub(super) fn line(message: &impl Message, name: &str) -> Result<Printable, Failure> {
     let failed = |error: String| Failure::Failed(format!("cannot print {name} as JSON: {error}"));
     let descriptor = proto::DESCRIPTORS
         .get_message_by_name(&format!("{}.{name}", proto::PACKAGE))
@@ -20,5 +21,6 @@ pub(super) fn line(message: &impl Message, name: &str) -> Result<String, Failure
     message
         .serialize_with_options(&mut serializer, &options)
         .map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(out).map_err(|error| failed(error.to_string()))
+    let json = String::from_utf8(out).map_err(|error| failed(error.to_string()))?;
+    Ok(Printable::json(&json))
 }

@@ -3,6 +3,9 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 success, 1
 //! failure, 2 the command line or the configuration is wrong, 130 interrupted.
 
+// Texts of others reach a terminal through `output` only, which escapes them.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod advice;
 mod backup;
 mod completions;
@@ -20,6 +23,7 @@ mod manual;
 mod narrowing;
 mod notices;
 pub mod options;
+mod output;
 mod post;
 mod printer;
 mod reload;
@@ -147,6 +151,20 @@ impl Cli {
     }
 }
 
+/// Prints what clap has instead of a command line, such as help; the exit code.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_help(help: &clap::Error) -> Result<u8, Failure> {
+    output::printed(|| help.print())?;
+    Ok(u8::try_from(help.exit_code()).unwrap_or(u8::MAX))
+}
+
+/// Prints why a command failed to standard error.
+pub fn report(failure: impl std::fmt::Display) {
+    output::note(failure);
+}
+
 /// Runs the command that `cli` names.
 ///
 /// # Errors
@@ -169,10 +187,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(args) => config::run(args),
         Command::Check(args) => config::run_check(*args),
         Command::Token(args) => token::run(&args),
-        Command::Completions(args) => {
-            completions::run(&args, &Cli::command());
-            Ok(())
-        }
+        Command::Completions(args) => completions::run(&args, &Cli::command()),
         Command::Man(args) => manual::run(&args, Cli::command()),
     }
 }

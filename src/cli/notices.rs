@@ -6,6 +6,7 @@ use clerkcast_client::Notice;
 
 use super::connect::ConnectionReporter;
 use super::narrowing;
+use super::output::note;
 use crate::proto::{ReceiveStarted, SubscriptionState};
 
 /// Reports the notices of a worker of this subscription. A state is reported when it changes.
@@ -32,12 +33,12 @@ impl Reporter {
             Notice::Connection(connection) => self.connection.report(connection),
             Notice::Started(started) => self.report_start(started),
             Notice::Heartbeat(heartbeat) => self.report_state(heartbeat.state(), ""),
-            Notice::Unanswered { reason, retry_in } => eprintln!(
-                "clerkcast: acknowledgements are not answered ({reason}); trying again in {retry_in:?}"
-            ),
-            Notice::Lost { event_id } => eprintln!(
-                "clerkcast: {event_id}: the outcome came after the deadline and does not count; the event was handed out again"
-            ),
+            Notice::Unanswered { reason, retry_in } => note(format_args!(
+                "acknowledgements are not answered ({reason}); trying again in {retry_in:?}"
+            )),
+            Notice::Lost { event_id } => note(format_args!(
+                "{event_id}: the outcome came after the deadline and does not count; the event was handed out again"
+            )),
             _ => {}
         }
     }
@@ -47,7 +48,7 @@ impl Reporter {
         if let Some(text) = narrowed
             && !self.is_narrowing_reported.swap(true, Ordering::Relaxed)
         {
-            eprintln!("clerkcast: {text}");
+            note(text);
         }
         if let Some(subscription) = &started.subscription {
             self.report_state(subscription.state(), &subscription.stall_reason);
@@ -62,14 +63,16 @@ impl Reporter {
         }
         let name = &self.subscription;
         match state {
-            SubscriptionState::Paused => eprintln!(
-                "clerkcast: {name} is paused; `clerkcast subscription resume {name}` hands out events again"
-            ),
+            SubscriptionState::Paused => note(format_args!(
+                "{name} is paused; `clerkcast subscription resume {name}` hands out events again"
+            )),
             SubscriptionState::Stalled if reason.is_empty() => {
-                eprintln!("clerkcast: {name} is stalled; `clerkcast subscription list` shows why");
+                note(format_args!(
+                    "{name} is stalled; `clerkcast subscription list` shows why"
+                ));
             }
-            SubscriptionState::Stalled => eprintln!("clerkcast: {name} is stalled: {reason}"),
-            _ => eprintln!("clerkcast: {name} is active"),
+            SubscriptionState::Stalled => note(format_args!("{name} is stalled: {reason}")),
+            _ => note(format_args!("{name} is active")),
         }
     }
 }

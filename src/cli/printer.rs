@@ -1,13 +1,14 @@
 //! Events, as a command prints them.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::ops::ControlFlow;
 
 use clerkcast_client::{Delivery, Subscriber};
 
 use super::failure::Failure;
 use super::figures::{counted, grouped};
-use super::table::{NO_VALUE, printable};
+use super::output::{Printable, escaped, note, print_while_read};
+use super::table::NO_VALUE;
 use super::terminal::{Terminal, name_of};
 use super::{json, narrowing};
 use crate::proto::subscribe_response::Kind;
@@ -16,6 +17,8 @@ use crate::{proto, webhook};
 
 /// Types that are named at the end; the others are `…`.
 const TYPES_SUMMED_MAX: usize = 2;
+/// Blanks before each line of a body.
+const BODY_INDENT: usize = 4;
 
 /// How events are printed.
 #[derive(Clone, Debug)]
@@ -75,9 +78,8 @@ impl Printer {
             else {
                 return Ok(());
             };
-            if let Some(line) = self.line(&frame)?
-                && written(&line).is_err()
-            {
+            let lines = self.lines(&frame)?;
+            if !lines.is_empty() && print_while_read(lines)?.is_break() {
                 return Ok(());
             }
             if let Some(Kind::Event(event)) = &frame.kind {
@@ -87,17 +89,20 @@ impl Printer {
         }
     }
 
-    /// Prints an event of a subscription; false once standard output is closed.
-    pub(super) fn print_delivery(&mut self, delivery: &Delivery) -> Result<bool, Failure> {
-        let line = match &self.style {
-            Style::Json => json::line(&as_frame(delivery), "ReceiveResponse")?,
+    /// Prints an event of a subscription, if standard output is still read.
+    pub(super) fn print_delivery(
+        &mut self,
+        delivery: &Delivery,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let lines = match &self.style {
+            Style::Json => vec![json::line(&as_frame(delivery), "ReceiveResponse")?],
             _ => self.with_body(&delivery.event),
         };
-        let is_open = written(&line).is_ok();
-        if is_open {
+        let printed = print_while_read(lines)?;
+        if printed.is_continue() {
             self.count(&delivery.event);
         }
-        Ok(is_open)
+        Ok(printed)
     }
 
     fn count(&mut self, event: &proto::Event) {
@@ -117,7 +122,7 @@ impl Printer {
         let shown = types
             .iter()
             .take(TYPES_SUMMED_MAX)
-            .map(|(name, count)| format!("{} {}", grouped(**count), printable(name_of(name))))
+            .map(|(name, count)| format!("{} {}", grouped(**count), name_of(name)))
             .collect::<Vec<_>>()
             .join(", ");
         let of_types = if count == 0 {
@@ -132,54 +137,41 @@ impl Printer {
         }
     }
 
-    fn line(&mut self, frame: &SubscribeResponse) -> Result<Option<String>, Failure> {
+    fn lines(&mut self, frame: &SubscribeResponse) -> Result<Vec<Printable>, Failure> {
         match &frame.kind {
             Some(Kind::Event(_) | Kind::Gap(_)) if matches!(self.style, Style::Json) => {
-                json::line(frame, "SubscribeResponse").map(Some)
+                return Ok(vec![json::line(frame, "SubscribeResponse")?]);
             }
-            Some(Kind::Event(event)) => Ok(Some(self.with_body(event))),
+            Some(Kind::Event(event)) => return Ok(self.with_body(event)),
             Some(Kind::Gap(_)) => {
-                eprintln!("clerkcast: events were removed by retention before they could be read");
-                Ok(None)
+                note("events were removed by retention before they could be read");
             }
             Some(Kind::FellBehind(_)) => {
-                eprintln!("clerkcast: fell behind; reading from the log until caught up");
-                Ok(None)
+                note("fell behind; reading from the log until caught up");
             }
             Some(Kind::Started(started)) => {
                 let narrowed = started.narrowed.as_ref().and_then(narrowing::described);
                 // Once, not at each connection.
                 if let Some(text) = narrowed.filter(|_| !self.is_narrowing_reported) {
-                    eprintln!("clerkcast: {text}");
+                    note(text);
                     self.is_narrowing_reported = true;
                 }
-                Ok(None)
             }
-            _ => Ok(None),
+            _ => {}
         }
+        Ok(Vec::new())
     }
 
-    fn with_body(&self, event: &proto::Event) -> String {
+    fn with_body(&self, event: &proto::Event) -> Vec<Printable> {
         let summary = match &self.style {
             Style::Fitted(terminal) => terminal.line(event),
-            Style::Full | Style::Json => full_line(event),
+            Style::Full | Style::Json => full_line(event).into(),
         };
-        match &event.payload_json {
-            Some(body) if self.is_verbose => format!("{summary}\n{}", indented(body)),
-            _ => summary,
-        }
+        let body = event.payload_json.as_deref().filter(|_| self.is_verbose);
+        std::iter::once(summary)
+            .chain(body.into_iter().flat_map(indented))
+            .collect()
     }
-}
-
-/// Prints until standard output is closed.
-pub(super) fn print_lines(lines: impl IntoIterator<Item = String>) {
-    let _closed = lines.into_iter().try_for_each(|line| written(&line));
-}
-
-fn written(line: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
 }
 
 /// The frame that a delivery came in.
@@ -196,11 +188,13 @@ fn as_frame(delivery: &Delivery) -> ReceiveResponse {
 }
 
 /// The body on lines of its own, with its keys in their order. A body that is not JSON, or is
-/// nested too deep to indent, stays as it is.
-pub(super) fn indented(body: &str) -> String {
+/// nested too deep to indent, keeps its own lines.
+pub(super) fn indented(body: &str) -> Vec<Printable> {
     let pretty = webhook::pretty(body).unwrap_or_else(|| body.to_owned());
-    let lines = pretty.lines().map(|line| format!("    {line}"));
-    lines.collect::<Vec<_>>().join("\n")
+    let lines = pretty.lines();
+    lines
+        .map(|line| Printable::json(line).indented(BODY_INDENT))
+        .collect()
 }
 
 /// The time, in UTC, the type, the ids that the event concerns, and its own id.
@@ -210,7 +204,8 @@ fn full_line(event: &proto::Event) -> String {
         .as_ref()
         .or(event.receive_time.as_ref())
         .map_or_else(String::new, ToString::to_string);
-    let name = name_of(&event.r#type);
+    // As wide as it is shown.
+    let name = escaped(name_of(&event.r#type));
     let ids = [&event.user_id, &event.organization_id, &event.session_id];
     let mut concerns: Vec<&str> = ids
         .iter()

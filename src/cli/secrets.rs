@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::failure::Failure;
+use super::output::note;
 use crate::app::file::{Environment, FILE_SUFFIX, SecretText, VARIABLES, of_variable, read_file};
 use crate::webhook::SigningSecret;
 
@@ -25,7 +26,7 @@ pub(super) fn find(flag: &str, given: Option<&str>) -> Result<Option<(String, St
 
 fn warned(held: SecretText) -> SecretText {
     if let Some(warning) = &held.warning {
-        eprintln!("clerkcast: warning: {warning}");
+        note(format_args!("warning: {warning}"));
     }
     held
 }
@@ -58,7 +59,7 @@ pub(super) fn token(given: Option<&str>) -> Result<Option<String>, Failure> {
             let (token, warning) =
                 read.map_err(|error| Failure::Usage(format!("{twin}: {error}")))?;
             if let Some(warning) = warning {
-                eprintln!("clerkcast: warning: {warning}");
+                note(format_args!("warning: {warning}"));
             }
             Ok(Some(token))
         }

@@ -6,6 +6,7 @@ use clap::Args;
 use prost_types::Timestamp;
 
 use super::failure::Failure;
+use super::output::note;
 use crate::clerk::catalog::CATALOG;
 use crate::filter::KnownNames;
 use crate::proto::{EventFilter, StartPosition};
@@ -60,7 +61,7 @@ impl FilterArgs {
         let known = KnownNames::new(declared, [], &[]);
         let patterns = self.types.iter().chain(&self.exclude_types);
         for doubt in patterns.filter_map(|pattern| known.doubt(pattern)) {
-            eprintln!("clerkcast: {doubt}");
+            note(doubt);
         }
         EventFilter {
             types: self.types.clone(),

@@ -1,15 +1,23 @@
 //! Lines with aligned columns.
 
+use std::borrow::Cow;
+
 use prost_types::Timestamp;
+
+use super::output::escaped;
 
 /// What stands where there is no value.
 pub(super) const NO_VALUE: &str = "-";
 
-/// The rows, each cell as wide as the widest of its column. No line ends in blanks.
+/// The rows, escaped, and each cell as wide as the widest of its column. No line ends in blanks.
 pub(super) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
-    let width = |cell: &String| cell.chars().count();
+    let rows: Vec<[Cow<'_, str>; COLUMNS]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| escaped(cell)))
+        .collect();
+    let width = |cell: &str| cell.chars().count();
     let mut widths = [0; COLUMNS];
-    for row in rows {
+    for row in &rows {
         for (widest, cell) in widths.iter_mut().zip(row) {
             *widest = width(cell).max(*widest);
         }
@@ -29,16 +37,14 @@ pub(super) fn to_the_second(time: Timestamp) -> String {
     whole.to_string()
 }
 
-/// The text with each control character, which a terminal would obey, as `?`.
-pub(super) fn printable(text: &str) -> String {
-    let shown = text.chars();
-    shown
-        .map(|character| {
-            if character.is_control() {
-                '?'
-            } else {
-                character
-            }
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_shown() {
+        let rows = [["a\u{1b}\n", "b"], ["é", "c"]].map(|row| row.map(str::to_owned));
+        let expected = ["a\\u{1b}\\u{a}  b", "é             c"];
+        assert_eq!(aligned(&rows), expected);
+    }
 }

@@ -1,5 +1,6 @@
 //! `clerkcast tail`: a reconnecting subscriber in the terminal.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
@@ -146,9 +147,10 @@ async fn print_deliveries(
         let Some(delivery) = next.map_err(|error| advice::failure(&error, subscription))? else {
             return Ok(());
         };
-        if !printer.print_delivery(&delivery)? {
+        let printed = printer.print_delivery(&delivery);
+        if !matches!(printed, Ok(ControlFlow::Continue(()))) {
             delivery.release();
-            return Ok(());
+            return printed.map(|_| ());
         }
         delivery.acknowledge();
     }

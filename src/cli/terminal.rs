@@ -11,6 +11,7 @@ use std::io::IsTerminal as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::output::{Printable, escaped};
 use super::table::NO_VALUE;
 use crate::proto;
 
@@ -23,6 +24,8 @@ const TIME_COLUMNS: usize = 8;
 const TYPE_COLUMNS: usize = 32;
 /// What a terminal that is narrower than usual leaves for an id.
 const ID_COLUMNS_MIN: usize = 16;
+const DIM: &str = "2";
+const BOLD_CYAN: &str = "1;36";
 
 /// Standard output, where it is a terminal.
 #[derive(Clone, Debug)]
@@ -40,12 +43,12 @@ impl Terminal {
     }
 
     /// The event in one line of the terminal's present width.
-    pub(super) fn line(&self, event: &proto::Event) -> String {
+    pub(super) fn line(&self, event: &proto::Event) -> Printable {
         let (date, time) = self.local_time(event);
         let line = Line::fit(event, &date, &time, columns());
         match self.is_colored {
             true => line.colored(),
-            false => line.plain(),
+            false => line.plain().into(),
         }
     }
 
@@ -127,18 +130,24 @@ impl Line {
         line.trim_end().to_owned()
     }
 
-    fn colored(&self) -> String {
+    fn colored(&self) -> Printable {
         let Self {
             time,
             name,
             ids,
             event_id,
         } = self;
-        let line = format!("\x1b[2m{time}\x1b[0m \x1b[1;36m{name}\x1b[0m {ids}");
-        match event_id.as_str() {
-            "" => line,
-            id => format!("{line}  \x1b[2m{id}\x1b[0m"),
+        let mut line = Printable::default();
+        line.push_styled(DIM, time);
+        line.push(" ");
+        line.push_styled(BOLD_CYAN, name);
+        line.push(" ");
+        line.push(ids);
+        if !event_id.is_empty() {
+            line.push("  ");
+            line.push_styled(DIM, event_id);
         }
+        line
     }
 }
 
@@ -171,12 +180,13 @@ fn ids(event: &proto::Event) -> Vec<String> {
     ids
 }
 
-/// The text in characters of one column; `?` in place of others, which may be wider or which a
-/// terminal would obey.
+/// The text as it is shown, in characters of one column: `?` in place of others, which may be
+/// wider or narrower.
 fn shown(text: &str) -> String {
-    let is_plain = |character: char| character == ' ' || character.is_ascii_graphic();
-    text.chars()
-        .map(|character| if is_plain(character) { character } else { '?' })
+    let characters = escaped(text);
+    characters
+        .chars()
+        .map(|character| if character.is_ascii() { character } else { '?' })
         .collect()
 }
 
@@ -259,12 +269,20 @@ mod tests {
     #[test]
     fn a_terminal_obeys_no_event() {
         let event = proto::Event {
-            r#type: "user\x1b[2J\n".to_owned(),
+            r#type: "user\x1b[2J\n\u{9b}".to_owned(),
             object_id: "日本".to_owned(),
             ..proto::Event::default()
         };
         let line = fitted(&event, 80);
-        assert_eq!(line, format!("{TIME} user?[2J?{} ??", " ".repeat(23)));
+        let shown = "user\\u{1b}[2J\\u{a}\\u{9b}";
+        assert_eq!(line, format!("{TIME} {shown:<32} ??"));
+        let colored = Line::fit(&event, DATE, TIME, 80).colored();
+        assert_eq!(colored.into_string().matches('\x1b').count(), 4);
+        let long = proto::Event {
+            r#type: "\u{202e}".repeat(40),
+            ..event
+        };
+        fitted(&long, 80);
         let empty = fitted(&proto::Event::default(), 80);
         assert_eq!(empty, format!("{TIME} (no type){} -", " ".repeat(23)));
     }

@@ -1,10 +1,11 @@
 //! `clerkcast token`: a bearer token, and what the configuration holds of it.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
+use super::output::{print_line, print_lines, report};
 use crate::access::{Token, TokenHash};
 
 /// More than any token has, so that a large file given by mistake is not read whole.
@@ -46,28 +47,28 @@ fn new(name: &str) -> Result<(), Failure> {
     }
     let token = Token::generate().map_err(|error| Failure::Failed(error.to_string()))?;
     let (secret, hash) = (token.secret(), token.hash());
-    let of_configuration = format!(
-        "# For the gateway's configuration file; SIGHUP makes a running gateway read it:\n\
-         [[principals]]\n\
-         name = \"{name}\"\n\
-         token_hash = \"{hash}\""
-    );
-    if std::io::stdout().is_terminal() {
-        println!(
-            "# The token, shown this once; give it to {name}, which sends it as `authorization: Bearer …`:\n\
-             {secret}\n\n\
-             {of_configuration}"
-        );
-    } else {
-        println!("{secret}");
-        eprintln!("{of_configuration}");
+    let of_configuration = [
+        "# For the gateway's configuration file; SIGHUP makes a running gateway read it:"
+            .to_owned(),
+        "[[principals]]".to_owned(),
+        format!("name = \"{name}\""),
+        format!("token_hash = \"{hash}\""),
+    ];
+    if !io::stdout().is_terminal() {
+        print_line(secret)?;
+        of_configuration.iter().for_each(report);
+        return Ok(());
     }
-    Ok(())
+    let shown = format!(
+        "# The token, shown this once; give it to {name}, which sends it as `authorization: Bearer …`:"
+    );
+    let of_token = [shown, secret.to_owned(), String::new()];
+    print_lines(of_token.into_iter().chain(of_configuration))
 }
 
 fn hash() -> Result<(), Failure> {
     let mut text = String::new();
-    let mut input = std::io::stdin().take(TOKEN_BYTES_MAX);
+    let mut input = io::stdin().take(TOKEN_BYTES_MAX);
     input
         .read_to_string(&mut text)
         .map_err(|error| Failure::Usage(format!("standard input: {error}")))?;
@@ -78,6 +79,5 @@ fn hash() -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    println!("{}", TokenHash::of(token));
-    Ok(())
+    print_line(TokenHash::of(token).to_string())
 }

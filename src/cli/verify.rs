@@ -11,8 +11,8 @@ use super::delivery::{self, Delivery};
 use super::failure::Failure;
 use super::figures::grouped;
 use super::input::read_input;
+use super::output::print_line;
 use super::secrets::secrets_of;
-use super::table::printable;
 use crate::event::numbers::saturating;
 use crate::webhook::{Diagnosis, Rejection, Verifier, diagnose};
 
@@ -72,13 +72,13 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         let verdict = judge(&verifier, &delivery.headers, &delivery.body);
         refused += usize::from(verdict.rejection.is_some());
         if args.json {
-            println!("{}", verdict.as_json(delivery.id()));
+            print_line(verdict.as_json(delivery.id()))?;
             continue;
         }
         if deliveries.len() > 1 {
-            println!("delivery {}: {}", index + 1, printable(delivery.id()));
+            print_line(format!("delivery {}: {}", index + 1, delivery.id()))?;
         }
-        verdict.print();
+        verdict.print()?;
     }
     match (refused, deliveries.len()) {
         (0, _) => Ok(()),
@@ -163,20 +163,21 @@ impl Verdict {
         })
     }
 
-    fn print(&self) {
+    fn print(&self) -> Result<(), Failure> {
         match self.rejection {
-            None => println!("verified: the secret made this signature"),
-            Some(rejection) => println!("not verified: {rejection}"),
+            None => print_line("verified: the secret made this signature")?,
+            Some(rejection) => print_line(format!("not verified: {rejection}"))?,
         }
         if let Some(hint) = self.hint() {
-            println!("hint: {hint}");
+            print_line(format!("hint: {hint}"))?;
         }
         if let Some(note) = self.note {
-            println!("note: {note}");
+            print_line(format!("note: {note}"))?;
         }
         if let Some(age) = self.age {
-            println!("note: a gateway would refuse it now: {age}");
+            print_line(format!("note: a gateway would refuse it now: {age}"))?;
         }
+        Ok(())
     }
 }
 

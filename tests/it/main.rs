@@ -50,6 +50,7 @@ mod overload;
 mod packages;
 mod power_cut;
 mod preload;
+mod printing;
 mod prose;
 mod queries;
 mod readme;

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::process::{ExitStatus, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -12,8 +13,8 @@ use serde_json::json;
 use crate::commands::{run, stderr, stdout};
 use crate::harness::{Gateway, SECRET, binary};
 
-/// Runs a command with standard output in a terminal of this width; what it printed.
-fn in_terminal(columns: u16, args: &[&str], env: &[(&str, &str)]) -> (ExitStatus, Vec<String>) {
+/// A terminal of this width: what reads its screen, and what a command writes to.
+fn terminal(columns: u16) -> (OwnedFd, OwnedFd) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
     grantpt(&master).expect("granted");
     unlockpt(&master).expect("unlocked");
@@ -26,20 +27,39 @@ fn in_terminal(columns: u16, args: &[&str], env: &[(&str, &str)]) -> (ExitStatus
         ws_ypixel: 0,
     };
     tcsetwinsize(&slave, size).expect("resized");
-    let mut process = binary()
-        .args(args)
-        .env("TZ", "IST-5:30")
-        .envs(env.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(slave))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it runs");
+    (master, slave)
+}
+
+/// Runs a command; how it ended, and what is on the screen.
+fn run_in(master: OwnedFd, command: &mut Command) -> (ExitStatus, String) {
+    let mut process = command.stdin(Stdio::null()).spawn().expect("it runs");
+    // The command's description of itself holds the terminal open too.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     // Reading ends with an error once no process has the terminal open.
     let mut printed = Vec::new();
     let _closed = File::from(master).read_to_end(&mut printed);
     let status = process.wait().expect("it ends");
-    let text = String::from_utf8(printed).expect("UTF-8");
+    (status, String::from_utf8(printed).expect("UTF-8"))
+}
+
+/// Runs a command with standard output and standard error in a terminal of this width.
+pub(crate) fn screen(columns: u16, command: &mut Command) -> (ExitStatus, String) {
+    let (master, slave) = terminal(columns);
+    let stderr = slave.try_clone().expect("a terminal");
+    run_in(master, command.stdout(slave).stderr(stderr))
+}
+
+/// Runs a command with standard output in a terminal of this width; what it printed.
+fn in_terminal(columns: u16, args: &[&str], env: &[(&str, &str)]) -> (ExitStatus, Vec<String>) {
+    let (master, slave) = terminal(columns);
+    let mut command = binary();
+    command
+        .args(args)
+        .env("TZ", "IST-5:30")
+        .envs(env.iter().copied())
+        .stdout(slave)
+        .stderr(Stdio::null());
+    let (status, text) = run_in(master, &mut command);
     (status, text.lines().map(str::to_owned).collect())
 }
 

@@ -12,6 +12,7 @@ use super::load::Loaded;
 use super::settings::{Given, Origin};
 use crate::app::file::{Environment, Kind, Problem};
 use crate::cli::failure::Failure;
+use crate::cli::output::note;
 
 /// The flag that ignores the environment, in a command that has the flag.
 const NO_ENVIRONMENT: &str = "no_env";
@@ -53,7 +54,7 @@ pub fn refusal(mut problems: Vec<Problem>) -> Failure {
         if tracing::dispatcher::has_been_set() {
             tracing::error!("{problem}");
         } else {
-            eprintln!("clerkcast: {problem}");
+            note(problem);
         }
     }
     Failure::Usage(last.unwrap_or_default())

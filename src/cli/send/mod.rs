@@ -2,7 +2,6 @@
 
 mod message;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::failure::Failure;
 use super::figures::grouped;
+use super::output::{escaped, note, print_line};
 use super::post::{Poster, Signer};
 use super::secrets::{no_secret, secrets_of};
 use crate::event::numbers::saturating;
@@ -117,13 +117,13 @@ pub(super) async fn run(args: SendArgs) -> Result<(), Failure> {
         let outgoing = message.deliver(signer.as_ref(), args.id.as_deref())?;
         let answer = deliver(&args, &poster, &outgoing).await?;
         accepted += usize::from(answer.status.is_success());
-        print(&args, message.name(), outgoing.id(), &answer);
+        print(&args, message.name(), outgoing.id(), &answer)?;
     }
     let outcome = outcome(accepted, count);
     if accepted < count {
         return Err(Failure::Failed(outcome));
     }
-    eprintln!("clerkcast: {outcome}");
+    note(outcome);
     Ok(())
 }
 
@@ -176,7 +176,7 @@ async fn deliver(
             .clamp(*wait, 2 * *wait)
             .mul_f64(args.retry_scale);
         let id = outgoing.id();
-        eprintln!("clerkcast: {id}: {why}; trying again in {wait:?}");
+        note(format_args!("{id}: {why}; trying again in {wait:?}"));
         tokio::time::sleep(wait).await;
     }
 }
@@ -194,21 +194,20 @@ fn pace(rate: Option<f64>) -> Result<Option<Interval>, Failure> {
 }
 
 /// A closed standard output is not a failure: the events are still sent.
-fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) {
+fn print(args: &SendArgs, name: &str, id: &str, answer: &Answer) -> Result<(), Failure> {
     let status = answer.status.as_u16();
-    let mut out = std::io::stdout().lock();
     if args.json {
         let body: serde_json::Value =
             serde_json::from_str(&answer.body).unwrap_or_else(|_| answer.body.as_str().into());
-        let line = json!({"type": name, "id": id, "status": status, "answer": body});
-        let _closed = writeln!(out, "{line}");
-    } else {
-        let remark = match answer.status.is_success() {
-            true if answer.body.contains("\"duplicate\":true") => "duplicate",
-            true => "",
-            false => answer.body.trim(),
-        };
-        let line = format!("{status} {name:<32} {id}  {remark}");
-        let _closed = writeln!(out, "{}", line.trim_end());
+        return print_line(json!({"type": name, "id": id, "status": status, "answer": body}));
     }
+    let remark = match answer.status.is_success() {
+        true if answer.body.contains("\"duplicate\":true") => "duplicate",
+        true => "",
+        false => answer.body.trim(),
+    };
+    // As wide as it is shown.
+    let name = escaped(name);
+    let line = format!("{status} {name:<32} {id}  {remark}");
+    print_line(line.trim_end())
 }

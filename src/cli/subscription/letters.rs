@@ -6,7 +6,7 @@ use super::{Calls, DeadLetterAction};
 use crate::cli::connect::ConnectionArgs;
 use crate::cli::failure::Failure;
 use crate::cli::json;
-use crate::cli::printer::print_lines;
+use crate::cli::output::{escaped, note, print_line, print_while_read};
 use crate::cli::table::to_the_second;
 use crate::proto::{DeadLetter, ListDeadLettersRequest, ResolveDeadLettersRequest};
 
@@ -65,10 +65,13 @@ pub(super) async fn list(args: DeadArgs) -> Result<(), Failure> {
         let response = calls.client.list_dead_letters(request.clone()).await;
         let page = calls.answer(response)?;
         for letter in &page.dead_letters {
-            print_lines([match args.json {
+            let line = match args.json {
                 true => json::line(letter, "DeadLetter")?,
-                false => line(letter),
-            }]);
+                false => line(letter).into(),
+            };
+            if print_while_read([line])?.is_break() {
+                return Ok(());
+            }
             count += 1;
         }
         if page.next_page_token.is_empty() {
@@ -77,7 +80,7 @@ pub(super) async fn list(args: DeadArgs) -> Result<(), Failure> {
         request.page_token = page.next_page_token;
     }
     if count == 0 {
-        eprintln!("clerkcast: {} has no dead letters", args.name);
+        note(format_args!("{} has no dead letters", args.name));
     }
     Ok(())
 }
@@ -110,13 +113,13 @@ pub(super) async fn resolve(args: ResolveArgs, action: DeadLetterAction) -> Resu
         DeadLetterAction::Drop => "dropped",
         _ => "to be handed out again",
     };
-    println!("{count} {what}");
+    print_line(format!("{count} {what}"))?;
     let given = i64::try_from(args.ids.len()).unwrap_or(i64::MAX);
     if !args.all && count < given {
-        eprintln!(
-            "clerkcast: {} of {given} ids are not those of dead letters, or are being handed out already",
+        note(format_args!(
+            "{} of {given} ids are not those of dead letters, or are being handed out already",
             given - count
-        );
+        ));
     }
     Ok(())
 }
@@ -127,19 +130,21 @@ fn line(letter: &DeadLetter) -> String {
     let deliveries = letter.deliveries;
     let event = letter.event.as_ref();
     let (name, id) = event.map_or(("", ""), |event| (&event.r#type, &event.id));
+    // As wide as it is shown.
+    let name = escaped(name);
     let replaying = if letter.replaying { "(replaying) " } else { "" };
     let reason = one_line(&letter.reason);
     format!("{time:<20} {deliveries:>3} {name:<32} {id}  {replaying}{reason}")
 }
 
-/// A text of a worker's on one line, without what a terminal would obey.
+/// A text of a worker's as one line that is not too long.
 fn one_line(text: &str) -> String {
-    let printable = text.split(|c: char| c.is_control() || c.is_whitespace());
-    let words: Vec<&str> = printable.filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text.split_whitespace().collect();
     let joined = words.join(" ");
+    let joined = escaped(&joined);
     match joined.char_indices().nth(REASON_CHARACTERS_MAX) {
         Some((end, _)) => format!("{}…", joined.split_at(end).0),
-        None => joined,
+        None => joined.into_owned(),
     }
 }
 
@@ -148,8 +153,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_one_line_that_a_terminal_does_not_obey() {
-        assert_eq!(one_line("a\n  b\u{1b}[31m\r\n"), "a b [31m");
+    fn a_reason_is_one_line_that_is_not_too_long() {
+        assert_eq!(one_line("a\n  b\u{1b}[31m\r\n"), "a b\\u{1b}[31m");
+        assert_eq!(one_line(&"\u{1b}".repeat(161)).chars().count(), 161);
         assert_eq!(one_line(&"é".repeat(161)), format!("{}…", "é".repeat(160)));
         assert_eq!(one_line(&"é".repeat(160)), "é".repeat(160));
     }

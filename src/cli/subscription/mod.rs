@@ -10,7 +10,7 @@ use tonic::{Response, Status};
 
 use super::connect::ConnectionArgs;
 use super::failure::Failure;
-use super::printer::print_lines;
+use super::output::{note, print_line, print_lines};
 use super::selection::Place;
 use super::{advice, json};
 use crate::proto::seek_subscription_request::To;
@@ -142,13 +142,13 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
         let lines = subscriptions
             .iter()
             .map(|subscription| json::line(subscription, "Subscription"));
-        print_lines(lines.collect::<Result<Vec<_>, _>>()?);
-    } else if subscriptions.is_empty() {
-        eprintln!("clerkcast: no subscriptions; `clerkcast subscription create NAME` creates one");
-    } else {
-        print_lines(table::of(&subscriptions).lines().map(str::to_owned));
+        return print_lines(lines.collect::<Result<Vec<_>, _>>()?);
     }
-    Ok(())
+    if subscriptions.is_empty() {
+        note("no subscriptions; `clerkcast subscription create NAME` creates one");
+        return Ok(());
+    }
+    print_lines(table::of(&subscriptions))
 }
 
 async fn set_paused(args: NamedArgs, paused: bool) -> Result<(), Failure> {
@@ -159,8 +159,7 @@ async fn set_paused(args: NamedArgs, paused: bool) -> Result<(), Failure> {
     };
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.update_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription.as_ref());
-    Ok(())
+    print_changed(calls.answer(response)?.subscription.as_ref())
 }
 
 async fn delete(args: NamedArgs) -> Result<(), Failure> {
@@ -170,8 +169,7 @@ async fn delete(args: NamedArgs) -> Result<(), Failure> {
     };
     let response = calls.client.delete_subscription(request).await;
     calls.answer(response)?;
-    println!("{} is deleted", args.name);
-    Ok(())
+    print_line(format!("{} is deleted", args.name))
 }
 
 async fn seek(args: SeekArgs) -> Result<(), Failure> {
@@ -191,11 +189,10 @@ async fn seek(args: SeekArgs) -> Result<(), Failure> {
     };
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.seek_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription.as_ref());
-    Ok(())
+    print_changed(calls.answer(response)?.subscription.as_ref())
 }
 
 /// Prints a subscription as it is now.
-fn print_changed(subscription: Option<&Subscription>) {
-    print!("{}", table::of(subscription));
+fn print_changed(subscription: Option<&Subscription>) -> Result<(), Failure> {
+    print_lines(table::of(subscription))
 }

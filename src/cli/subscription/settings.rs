@@ -141,8 +141,7 @@ pub(super) async fn create(args: &CreateArgs) -> Result<(), Failure> {
     };
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.create_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription.as_ref());
-    Ok(())
+    print_changed(calls.answer(response)?.subscription.as_ref())
 }
 
 pub(super) async fn update(args: &UpdateArgs) -> Result<(), Failure> {
@@ -169,8 +168,7 @@ pub(super) async fn update(args: &UpdateArgs) -> Result<(), Failure> {
     }
     let mut calls = Calls::new(&args.connection, &args.name)?;
     let response = calls.client.update_subscription(request).await;
-    print_changed(calls.answer(response)?.subscription.as_ref());
-    Ok(())
+    print_changed(calls.answer(response)?.subscription.as_ref())
 }
 
 fn duration(flag: &str, period: Option<Period>) -> Result<Option<Duration>, Failure> {

@@ -1,7 +1,5 @@
 //! Subscriptions as lines with aligned columns.
 
-use std::fmt::Write as _;
-
 use crate::cli::table::{NO_VALUE, aligned, to_the_second};
 use crate::proto::{Subscription, SubscriptionState};
 
@@ -17,21 +15,18 @@ const COLUMNS: [&str; 8] = [
 ];
 
 /// A header and a line for each; below one that is stalled, the reason.
-pub(super) fn of<'a>(subscriptions: impl IntoIterator<Item = &'a Subscription>) -> String {
+pub(super) fn of<'a>(subscriptions: impl IntoIterator<Item = &'a Subscription>) -> Vec<String> {
     let subscriptions: Vec<&Subscription> = subscriptions.into_iter().collect();
     let header = COLUMNS.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(header)
         .chain(subscriptions.iter().copied().map(cells))
         .collect();
     let mut lines = aligned(&rows).into_iter();
-    let mut table = String::new();
-    if let Some(header) = lines.next() {
-        let _never_fails = writeln!(table, "{header}");
-    }
+    let mut table: Vec<String> = lines.next().into_iter().collect();
     for (line, subscription) in lines.zip(subscriptions) {
-        let _never_fails = writeln!(table, "{line}");
+        table.push(line);
         if !subscription.stall_reason.is_empty() {
-            let _never_fails = writeln!(table, "  {}", subscription.stall_reason);
+            table.push(format!("  {}", subscription.stall_reason));
         }
     }
     table
@@ -92,13 +87,12 @@ mod tests {
             ..Subscription::default()
         };
         assert_eq!(
-            of([&crm, &billing]),
+            of([&crm, &billing]).join("\n"),
             "\
 NAME            STATE    LAG   OUTSTANDING  RETRYING  BLOCKED  DEAD   EXPIRES
 crm             active   1200  0            0         0        0      2026-11-25T09:46:40Z
 billing-of-all  stalled  -     0            0         0        10000  -
-  10,000 dead letters
-"
+  10,000 dead letters"
         );
     }
 }

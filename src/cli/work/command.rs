@@ -66,6 +66,7 @@ impl CommandLine {
         mut killed: watch::Receiver<bool>,
     ) -> io::Result<Ended> {
         let line = json::line(&delivery.event, "Event").map_err(io::Error::other)?;
+        let line = line.into_string();
         let mut child = self.spawn(delivery)?;
         let group = Group::of(&child);
         let mut stderr = Tail::default();

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::connect::ConnectionArgs;
 use super::failure::Failure;
 use super::options::Period;
+use super::output::note;
 use super::{advice, notices};
 use crate::proto::ReceiveRequest;
 use command::{CommandLine, Ended};
@@ -146,7 +147,7 @@ pub(super) async fn run(args: WorkArgs) -> Result<(), Failure> {
         (_, Err(error)) => Err(advice::failure(&error, &subscription)),
         (End::Interrupted, Ok(())) => Err(Failure::Interrupted(summary)),
         (End::Finished | End::Terminated, Ok(())) => {
-            eprintln!("clerkcast: {summary}");
+            note(summary);
             Ok(())
         }
     }
@@ -269,7 +270,9 @@ async fn handle(
         return Handled::Acknowledged;
     };
     let (id, name, attempt) = (&delivery.event.id, &delivery.event.r#type, delivery.attempt);
-    eprintln!("clerkcast: {id} {name}, delivery {attempt}, failed: {failure}");
+    note(format_args!(
+        "{id} {name}, delivery {attempt}, failed: {failure}"
+    ));
     delivery.fail(ended.reason(failure));
     Handled::Failed
 }

@@ -1,5 +1,6 @@
 //! `clerkcast work` and `clerkcast tail --subscription`.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -21,8 +22,17 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(server: &str, args: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
+        let stdout = File::create(directory.path().join("stdout")).expect("a file");
+        Self::printing_to(stdout, directory, server, args)
+    }
+
+    pub(crate) fn printing_to(
+        stdout: File,
+        directory: TempDir,
+        server: &str,
+        args: &[&str],
+    ) -> Self {
         let log = LogFile::new();
-        let stdout = std::fs::File::create(directory.path().join("stdout")).expect("a file");
         let process = binary()
             .args(args)
             .env("CLERKCAST_GRPC_URL", server)
