@@ -8,7 +8,7 @@ use clerkcast_client::{Connection, Error, Gateway, with_scheme};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::failure::Failure;
-use super::input::read_input;
+use super::input::{PEM_BYTES_MAX, read_input};
 use super::output::note;
 use super::secrets;
 
@@ -74,14 +74,15 @@ impl ConnectionArgs {
     fn tls(&self) -> Result<Option<ClientTlsConfig>, Failure> {
         let mut tls = match &self.ca_cert {
             Some(path) => {
-                let authority = Certificate::from_pem(read_input("--ca-cert", path)?);
+                let authority =
+                    Certificate::from_pem(read_input("--ca-cert", path, PEM_BYTES_MAX)?);
                 ClientTlsConfig::new().ca_certificate(authority)
             }
             None => ClientTlsConfig::new().with_native_roots(),
         };
         if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
-            let certificate = read_input("--client-cert", certificate)?;
-            let key = read_input("--client-key", key)?;
+            let certificate = read_input("--client-cert", certificate, PEM_BYTES_MAX)?;
+            let key = read_input("--client-key", key, PEM_BYTES_MAX)?;
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
         let is_asked_for = self.ca_cert.is_some() || self.client_cert.is_some();

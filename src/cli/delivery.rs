@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::failure::Failure;
-use super::input::read_input;
+use super::input::{DELIVERIES_BYTES_MAX, read_input};
 
 /// Headers that are about the recorded connection, not about the delivery.
 const OF_CONNECTION: [&str; 9] = [
@@ -65,7 +65,7 @@ struct Line {
 
 /// Reads the deliveries of the file that `--delivery` names; at least one.
 pub(super) fn read(path: &Path) -> Result<Vec<Delivery>, Failure> {
-    parse(&read_input("--delivery", path)?)
+    parse(&read_input("--delivery", path, DELIVERIES_BYTES_MAX)?)
 }
 
 fn parse(text: &[u8]) -> Result<Vec<Delivery>, Failure> {

@@ -8,10 +8,12 @@ use http_body_util::Full;
 use svix::webhooks::Webhook;
 
 use super::failure::Failure;
+use super::input::{PEM_BYTES_MAX, read_input};
 use crate::event::UnixMillis;
 use crate::net::{Answer, ClientError, HttpClient};
 use crate::webhook::SigningSecret;
 
+const CA_CERT: &str = "--ca-cert";
 const ID_ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Posts to one URL.
@@ -39,7 +41,15 @@ impl Poster {
                 "--url: leave the login out of the URL, which Svix does not send either".to_owned(),
             ));
         }
-        let client = HttpClient::new(&url, authorities).map_err(no_client)?;
+        let pem = authorities
+            .map(|path| read_input(CA_CERT, path, PEM_BYTES_MAX))
+            .transpose()?;
+        let client = HttpClient::new(&url, pem.as_deref()).map_err(|error| match authorities {
+            Some(path) if matches!(error, ClientError::Authorities(_)) => {
+                Failure::Usage(format!("{CA_CERT}: {}: {error}", path.display()))
+            }
+            _ => Failure::failed(error),
+        })?;
         Ok(Self { url, client })
     }
 
@@ -83,13 +93,6 @@ impl Signer {
             headers.insert(name, value);
         }
         Ok(headers)
-    }
-}
-
-fn no_client(error: ClientError) -> Failure {
-    match error {
-        ClientError::Authorities { .. } => Failure::Usage(format!("--ca-cert: {error}")),
-        _ => Failure::failed(error),
     }
 }
 

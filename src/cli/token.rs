@@ -1,10 +1,12 @@
 //! `clerkcast token`: a bearer token, and what the configuration holds of it.
 
-use std::io::{self, IsTerminal as _, Read as _};
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _};
 
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
+use super::input::bounded;
 use super::output::{print_line, print_lines, report};
 use crate::access::{Token, TokenHash};
 
@@ -67,11 +69,9 @@ fn new(name: &str) -> Result<(), Failure> {
 }
 
 fn hash() -> Result<(), Failure> {
-    let mut text = String::new();
-    let mut input = io::stdin().take(TOKEN_BYTES_MAX);
-    input
-        .read_to_string(&mut text)
-        .map_err(|error| Failure::Usage(format!("standard input: {error}")))?;
+    let unreadable = |error: &dyn Display| Failure::Usage(format!("standard input: {error}"));
+    let bytes = bounded(io::stdin().lock(), TOKEN_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| unreadable(&error))?;
     let token = text.trim();
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(Failure::Usage(

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::delivery::{self, Delivery};
 use super::failure::Failure;
 use super::figures::grouped;
-use super::input::read_input;
+use super::input::{BODY_BYTES_MAX, read_input};
 use super::output::print_line;
 use super::secrets::secrets_of;
 use crate::event::numbers::saturating;
@@ -197,7 +197,7 @@ impl VerifyArgs {
             headers.insert(name, value);
         }
         let body = match &self.payload {
-            Some(path) => read_input("--payload", path)?,
+            Some(path) => read_input("--payload", path, BODY_BYTES_MAX)?,
             None => Vec::new(),
         };
         Ok(vec![Delivery {

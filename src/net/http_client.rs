@@ -1,7 +1,6 @@
 //! The HTTP client of the commands that post webhooks.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,14 +45,9 @@ pub enum ClientError {
     /// The authorities that the system trusts cannot be read.
     #[error("cannot read the system's certificates: {0}")]
     SystemAuthorities(io::Error),
-    /// A file holds no authorities.
-    #[error("{}: {cause}", path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        cause: String,
-    },
+    /// A text holds no authorities.
+    #[error("{0}")]
+    Authorities(String),
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(rustls::Error),
@@ -79,10 +73,10 @@ impl HttpClient {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn new(url: &Uri, authorities: Option<&Path>) -> Result<Self, ClientError> {
+    pub fn new(url: &Uri, authorities: Option<&[u8]>) -> Result<Self, ClientError> {
         let builder = HttpsConnectorBuilder::new();
         let builder = match authorities {
-            Some(path) => builder.with_tls_config(trusting(authorities_in(path)?)?),
+            Some(pem) => builder.with_tls_config(trusting(authorities_in(pem)?)?),
             None if url.scheme() == Some(&Scheme::HTTPS) => builder
                 .with_native_roots()
                 .map_err(ClientError::SystemAuthorities)?,
@@ -132,14 +126,10 @@ impl HttpClient {
     }
 }
 
-fn authorities_in(path: &Path) -> Result<RootCertStore, ClientError> {
-    let invalid = |cause: &dyn std::fmt::Display| ClientError::Authorities {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-    };
+fn authorities_in(pem: &[u8]) -> Result<RootCertStore, ClientError> {
+    let invalid = |cause: &dyn std::fmt::Display| ClientError::Authorities(cause.to_string());
     let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| invalid(&error))?;
-    for certificate in certificates {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| invalid(&error))?;
         roots.add(certificate).map_err(|error| invalid(&error))?;
     }

@@ -322,3 +322,49 @@ async fn dev_ends_where_it_cannot_print_events() {
     dev.reports("clerkcast: cannot write to standard output")
         .await;
 }
+
+#[test]
+fn an_endless_file_is_refused() {
+    let zero = "/dev/zero";
+    let headers = ["--id", "msg_1", "--timestamp", "1", "--signature", "v1,x"];
+    let payload = [&["verify"][..], &headers, &["--payload", zero]].concat();
+    let tail = ["tail", "--server", "https://127.0.0.1:1"];
+    let ca_cert = [&tail[..], &["--ca-cert", zero]].concat();
+    let client_cert = [&tail[..], &["--client-cert", zero, "--client-key", zero]].concat();
+    for (args, refusal) in [
+        (
+            &["send", "--delivery", zero][..],
+            "--delivery: /dev/zero: larger than 64 MiB",
+        ),
+        (
+            &["send", "--file", zero],
+            "--file: /dev/zero: larger than 16 MiB",
+        ),
+        (
+            &["send", "--ca-cert", zero],
+            "--ca-cert: /dev/zero: larger than 1 MiB",
+        ),
+        (
+            &["verify", "--delivery", "-"],
+            "--delivery: -: larger than 64 MiB",
+        ),
+        (&payload, "--payload: /dev/zero: larger than 16 MiB"),
+        (&ca_cert, "--ca-cert: /dev/zero: larger than 1 MiB"),
+        (&client_cert, "--client-cert: /dev/zero: larger than 1 MiB"),
+        (&["token", "hash"], "standard input: larger than 4 KiB"),
+    ] {
+        // So that a command that reads on does not take this machine's memory.
+        let limited = "ulimit -v 4000000; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", limited, "sh"])
+            .arg(binary().get_program())
+            .args(args);
+        command.env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET);
+        command.stdin(File::open(zero).expect("a device"));
+        let refused = command.output().expect("sh runs");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {said}");
+        assert_eq!(said, format!("clerkcast: {refusal}\n"), "{args:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The options of the log on NATS.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::check::Check;
 use super::declaration::{self, Declaration, OptionPlace, option, options};
 use super::period::{Period, PeriodMax};
 use super::value::{Value, read_text};
+use crate::cli::input::{PEM_BYTES_MAX, bounded};
 use crate::log::DEDUPE_WINDOW;
 use crate::log::jetstream::{self, Security, ServerUrl};
 use crate::net::{CertificateFiles, check_authorities};
@@ -156,7 +158,7 @@ impl NatsOptions {
 /// Checks the files that a gateway reads only when it connects.
 pub(super) fn check_files(check: &mut Check<'_>, security: &Security) {
     if let Some(path) = &security.credentials
-        && let Err(error) = std::fs::read(path)
+        && let Err(error) = File::open(path).and_then(|file| bounded(file, PEM_BYTES_MAX))
     {
         let message = format!("cannot read {}: {error}", path.display());
         check.refuse("nats_credentials", message);

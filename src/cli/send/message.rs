@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::clerk::samples::SAMPLES;
 use crate::cli::delivery::{self, Delivery};
 use crate::cli::failure::Failure;
-use crate::cli::input::read_input;
+use crate::cli::input::{BODY_BYTES_MAX, read_input};
 use crate::cli::post::{Signer, new_id};
 use crate::event::{Excerpt, UnixMillis};
 use crate::filter::nearest::Suggestions;
@@ -89,7 +89,7 @@ pub(super) fn recorded(path: &Path) -> Result<Vec<Message>, Failure> {
 
 /// The content of the file that `--file` names.
 pub(super) fn file(path: &Path) -> Result<Vec<Message>, Failure> {
-    let bytes = read_input("--file", path)?;
+    let bytes = read_input("--file", path, BODY_BYTES_MAX)?;
     Ok(vec![Message::File(bytes.into())])
 }
 
@@ -136,7 +136,7 @@ fn advice(wanted: &str) -> String {
     let samples = suggestions.allowed(|_| true);
     let name = wanted.trim_end_matches('*').trim_end_matches('.');
     match samples.nearest(name) {
-        Some(nearest) => format!("did you mean {nearest}?"),
+        Some(nearest) => format!("did you mean {}?", Excerpt(&nearest)),
         None => format!("there are {}", samples.families()),
     }
 }
