@@ -85,6 +85,24 @@ async fn durable_a_full_disk_is_a_503_until_there_is_room_and_reads_go_on() {
     );
 }
 
+/// Each commit asks for a checkpoint then. One line has to do.
+#[tokio::test]
+async fn a_checkpoint_that_fails_is_logged_once_a_minute() {
+    let faulty = Faulty::start();
+    faulty.fail("database full");
+    let padding = "x".repeat(400_000);
+    let mut number = 0;
+    let count = |text: &str| faulty.gateway.log_text().matches(text).count();
+    while count("still cannot checkpoint the log") < 3 {
+        number += 1;
+        assert!(number < 500, "no checkpoint fails");
+        let large =
+            format!(r#"{{"type":"user.created","data":{{"id":"user_1"}},"x":"{padding}"}}"#);
+        faulty.gateway.accept(&format!("msg_{number}"), large).await;
+    }
+    assert_eq!(count("cannot checkpoint the log; trying again"), 1);
+}
+
 /// It takes a page, and refuses an event.
 #[tokio::test]
 async fn durable_a_nearly_full_disk_is_not_taken_for_one_with_room() {

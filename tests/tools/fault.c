@@ -1,7 +1,8 @@
 /* Preloaded into the gateway by tests/it/faults.rs: makes the disk fail.
  *
  * The file named by CLERKCAST_FAULT says how, and can change while the gateway runs:
- * "full" fails writes with ENOSPC, "nearly full" fails those that would make a file grow
+ * "full" fails writes with ENOSPC, "database full" those to the database alone, so that the
+ * WAL goes on, "nearly full" fails those that would make a file grow
  * beyond 32 KiB in all, "fsync" fails fsync and fdatasync with EIO, "stall" has both
  * wait for as long as it is there, "read-only" fails opening to write with EROFS. Only
  * files whose name contains "clerkcast.db" are affected. */
@@ -41,11 +42,22 @@ static int fault_is(const char *fault, int fd) {
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+static int is_database(int fd) {
+    char path[64], target[4096];
+    ssize_t length;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    length = readlink(path, target, sizeof target - 1);
+    if (length < 3) return 0;
+    target[length] = 0;
+    return strcmp(target + length - 3, ".db") == 0;
+}
+
 static int has_no_room(int fd, size_t count, off64_t offset) {
     static off64_t grown = 0;
     struct stat file;
     off64_t growth;
     if (fault_is("full", fd)) return 1;
+    if (fault_is("database full", fd) && is_database(fd)) return 1;
     if (!fault_is("nearly full", fd) || fstat(fd, &file) != 0) return 0;
     growth = offset + (off64_t)count - file.st_size;
     if (growth <= 0) return 0;

@@ -36,6 +36,8 @@ const PAGES_TO_WAIT: i64 = 16_000;
 const LEFT_PAGES_MAX: i64 = 1_000;
 /// How long the writer waits for readers outside this process.
 const OTHERS_TIMEOUT: Duration = Duration::from_millis(50);
+/// How often it is logged that a pass fails.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const OTHERS_TIMEOUT_AT_CLOSE: Duration = Duration::from_millis(500);
 
 /// The writer's side: watches the WAL, and asks for a checkpoint when due.
@@ -61,6 +63,8 @@ struct State {
     is_held: AtomicBool,
     /// The writer has waited for readers outside, and no pass has got further since.
     has_waited_in_vain: AtomicBool,
+    /// When it was last logged that a pass fails. On a full disk, each commit tries one.
+    reported: Mutex<Option<Instant>>,
 }
 
 impl State {
@@ -70,6 +74,22 @@ impl State {
 
     fn has_waited_in_vain(&self) -> bool {
         self.has_waited_in_vain.load(Ordering::Relaxed)
+    }
+
+    /// The WAL still holds everything, so nothing is lost, unless it was the fsync that
+    /// failed: then the file may lack what the WAL no longer keeps.
+    fn report(&self, error: &rusqlite::Error, shared: &Shared) {
+        let mut reported = self.reported.lock();
+        let is_due = reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
+        if is_due {
+            *reported = Some(Instant::now());
+            tracing::warn!(%error, "cannot checkpoint the log; trying again");
+        } else {
+            tracing::debug!(%error, "still cannot checkpoint the log");
+        }
+        if schema::is_failed_fsync(error) {
+            shared.note_failure(error);
+        }
     }
 }
 
@@ -118,7 +138,7 @@ impl<N: Fn()> Thread<N> {
         match self.try_pass() {
             Ok(Next::Finish) => (self.nudge)(),
             Ok(Next::Wait) => {}
-            Err(error) => report(&error, &self.shared),
+            Err(error) => self.state.report(&error, &self.shared),
         }
     }
 
@@ -206,7 +226,7 @@ impl Checkpoints {
             Ok(())
         });
         if let Err(error) = result {
-            report(&error, shared);
+            self.thread.state.report(&error, shared);
         }
     }
 
@@ -228,7 +248,7 @@ impl Checkpoints {
             Ok(())
         });
         if let Err(error) = result {
-            report(&error, shared);
+            self.thread.state.report(&error, shared);
         }
     }
 
@@ -246,7 +266,7 @@ impl Checkpoints {
     /// Moves what is left of the WAL after the thread's pass.
     pub(super) fn finish(&self, connection: &Connection, shared: &Shared) {
         if let Err(error) = checkpoint(connection, Mode::Passive) {
-            report(&error, shared);
+            self.thread.state.report(&error, shared);
         }
     }
 
@@ -255,7 +275,7 @@ impl Checkpoints {
     pub(super) fn close(&self, connection: &Connection, shared: &Shared) {
         let waited = self.wait(connection, shared, Mode::Truncate, OTHERS_TIMEOUT_AT_CLOSE);
         if let Err(error) = waited {
-            report(&error, shared);
+            self.thread.state.report(&error, shared);
         }
     }
 
@@ -348,13 +368,4 @@ fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<Wal> {
             moved: row.get(2)?,
         })
     })
-}
-
-/// The WAL still holds everything, so nothing is lost, unless it was the fsync that
-/// failed: then the file may lack what the WAL no longer keeps.
-fn report(error: &rusqlite::Error, shared: &Shared) {
-    tracing::warn!(%error, "cannot checkpoint the log; trying again");
-    if schema::is_failed_fsync(error) {
-        shared.note_failure(error);
-    }
 }
