@@ -43,7 +43,7 @@ impl SteadyClock {
         if leaps && !self.has_leapt.swap(leaps, Ordering::Relaxed) {
             tracing::warn!(
                 seconds = (shown.milliseconds() - counted.milliseconds()) / 1000,
-                "the clock jumped ahead; until the next start, the gateway counts the time since this start"
+                "the clock jumped ahead; until it is back, or the next start, the gateway counts the time since this start"
             );
         }
         self.has_leapt.store(leaps, Ordering::Relaxed);
