@@ -1,5 +1,7 @@
 //! TLS: certificates from files, read again while the port is open.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +17,9 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
 use super::metrics::Metrics;
+
+/// Maximum size of a file of certificates or of a key.
+const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// The files of a port's certificate, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +224,8 @@ impl Tls {
 
 fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
+    let key = read_pem(&files.key).and_then(|pem| PrivateKeyDer::from_pem_slice(&pem));
+    let key = key.map_err(|error| match error {
         pem::Error::NoItemsFound => TlsError::NoKey(files.key.clone()),
         error => TlsError::File {
             path: files.key.clone(),
@@ -278,14 +284,27 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         path: path.to_owned(),
         error,
     };
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(unreadable)?
+    let pem = read_pem(path).map_err(unreadable)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(unreadable)?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate(path.to_owned()));
     }
     Ok(certificates)
+}
+
+/// A file given by mistake, such as a device, is not read to its end.
+fn read_pem(path: &Path) -> Result<Vec<u8>, pem::Error> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(pem::Error::Io)?;
+    let mut limited = file.take(PEM_BYTES_MAX + 1);
+    limited.read_to_end(&mut bytes).map_err(pem::Error::Io)?;
+    if bytes.len() as u64 > PEM_BYTES_MAX {
+        let too_large = io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB");
+        return Err(pem::Error::Io(too_large));
+    }
+    Ok(bytes)
 }
 
 fn announce(port: &'static str, chain: &[CertificateDer<'_>], metrics: &Metrics) {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -323,6 +323,20 @@ async fn dev_ends_where_it_cannot_print_events() {
         .await;
 }
 
+/// Runs a command whose standard input has no end.
+fn limited(args: &[&str]) -> Output {
+    // So that a command that reads on does not take this machine's memory.
+    let script = "ulimit -v 4000000; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, "sh"])
+        .arg(binary().get_program())
+        .args(args);
+    command.env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET);
+    command.stdin(File::open("/dev/zero").expect("a device"));
+    command.output().expect("sh runs")
+}
+
 #[test]
 fn an_endless_file_is_refused() {
     let zero = "/dev/zero";
@@ -353,18 +367,18 @@ fn an_endless_file_is_refused() {
         (&client_cert, "--client-cert: /dev/zero: larger than 1 MiB"),
         (&["token", "hash"], "standard input: larger than 4 KiB"),
     ] {
-        // So that a command that reads on does not take this machine's memory.
-        let limited = "ulimit -v 4000000; exec \"$@\"";
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", limited, "sh"])
-            .arg(binary().get_program())
-            .args(args);
-        command.env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET);
-        command.stdin(File::open(zero).expect("a device"));
-        let refused = command.output().expect("sh runs");
+        let refused = limited(args);
         let said = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(2), "{args:?}: {said}");
         assert_eq!(said, format!("clerkcast: {refusal}\n"), "{args:?}");
     }
+    // The files of a gateway, as a running one reads them again.
+    let check = ["config", "check", "--grpc-tls-cert", zero];
+    let checked = limited(&[&check[..], &["--grpc-tls-key", zero]].concat());
+    assert_eq!(checked.status.code(), Some(2), "{checked:?}");
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(
+        said.contains("/dev/zero: ") && said.contains("larger than 1 MiB"),
+        "{said}"
+    );
 }
