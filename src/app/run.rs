@@ -104,7 +104,7 @@ impl Gateway {
             reason = outcome.as_ref().err().map_or("signal", |_| "failure"),
             "draining"
         );
-        systemd::stopping(self.config.drain_timeout);
+        let stopping_sent = systemd::stopping(self.config.drain_timeout);
         drain.cancel();
         retention.abort();
         renewal.abort();
@@ -121,6 +121,7 @@ impl Gateway {
         watchdog.abort();
         log.close().await;
         traces.flush().await;
+        stopping_sent.await;
         admin.abort();
         tracing::info!("stopped");
         outcome

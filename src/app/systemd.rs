@@ -5,17 +5,19 @@
 //!   while it recovers          └─ WATCHDOG, while the log answers
 //! ```
 //!
-//! Sends nothing without that variable.
+//! Sends nothing without that variable, and waits for the supervisor nowhere.
 
-use std::env;
-use std::sync::Arc;
+mod notifier;
+
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use self::notifier::{Message, Notifier};
 use super::announce::seconds;
 use crate::log::Keep;
 
@@ -25,6 +27,13 @@ const EXTENSION: Duration = Duration::from_secs(30);
 const EXTENSION_INTERVAL: Duration = Duration::from_secs(5);
 /// The time that closing the log may take after the drain.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+/// Maximum time that the end of the process waits until systemd has its last state.
+const STOPPING_SENT_WITHIN: Duration = Duration::from_millis(300);
+/// The shortest watchdog, because the log is asked four times as often.
+const WATCHDOG_MIN: Duration = Duration::from_millis(400);
+
+/// The supervisor belongs to the process, as `NOTIFY_SOCKET` does.
+static NOTIFIER: LazyLock<Option<Notifier>> = LazyLock::new(Notifier::of_environment);
 
 /// A start that recovers the log. Asks systemd for more time until it is dropped, because a
 /// large log may need longer than systemd waits for a start.
@@ -40,16 +49,17 @@ impl Recovery {
     pub fn begin() -> Self {
         let (ended, end) = channel();
         let extend = move || {
-            send(&[NotifyState::Status("recovering the log")]);
+            send(Message::state(&[NotifyState::Status("recovering the log")]));
             loop {
-                send(&[NotifyState::ExtendTimeoutUsec(micros(EXTENSION))]);
+                let extension = NotifyState::ExtendTimeoutUsec(micros(EXTENSION));
+                send(Message::keep_alive(&[extension]));
                 if end.recv_timeout(EXTENSION_INTERVAL) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
             }
         };
         let spawn = || thread::Builder::new().name("recovery".into()).spawn(extend);
-        let extending = env::var_os("NOTIFY_SOCKET").and_then(|_| {
+        let extending = NOTIFIER.as_ref().and_then(|_| {
             let spawned = spawn().inspect_err(
                 |error| tracing::warn!(%error, "cannot ask systemd for more time to start"),
             );
@@ -73,7 +83,8 @@ impl Drop for Recovery {
 
 /// Notifies that the gateway serves.
 pub fn ready() {
-    send(&[NotifyState::Ready, NotifyState::Status("ready")]);
+    let states = [NotifyState::Ready, NotifyState::Status("ready")];
+    send(Message::state(&states));
 }
 
 /// A reload, which ends when it is dropped.
@@ -84,7 +95,7 @@ impl Reloading {
     /// Notifies that a reload begins.
     pub(super) fn begin() -> Self {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => send(&[NotifyState::Reloading, now]),
+            Ok(now) => send(Message::state(&[NotifyState::Reloading, now])),
             Err(error) => tracing::warn!(%error, "cannot notify systemd of a reload"),
         }
         Self("ready; the new configuration was refused, the old one stays in force")
@@ -98,18 +109,25 @@ impl Reloading {
 
 impl Drop for Reloading {
     fn drop(&mut self) {
-        send(&[NotifyState::Ready, NotifyState::Status(self.0)]);
+        let states = [NotifyState::Ready, NotifyState::Status(self.0)];
+        send(Message::state(&states));
     }
 }
 
-/// Notifies that the gateway stops, and asks for the time that it may drain.
-pub(super) fn stopping(drain_timeout: Duration) {
+/// Notifies that the gateway stops, and asks for the time that it may drain. The future, for
+/// the end of the process, completes when systemd has the message, or soon.
+pub(super) fn stopping(drain_timeout: Duration) -> impl Future<Output = ()> {
     let needed = drain_timeout.saturating_add(CLOSED_WITHIN);
-    send(&[
+    let (message, sent) = Message::state(&[
         NotifyState::Stopping,
         NotifyState::ExtendTimeoutUsec(micros(needed)),
         NotifyState::Status("draining"),
-    ]);
+    ])
+    .with_receipt();
+    send(message);
+    async move {
+        let _given_up = timeout(STOPPING_SENT_WITHIN, sent).await;
+    }
 }
 
 /// Keeps systemd's watchdog from ending the gateway, as long as the log answers. A log that
@@ -119,6 +137,7 @@ pub(super) async fn keep_watchdog(log: Arc<dyn Keep>) {
     else {
         return;
     };
+    let watchdog = watchdog.max(WATCHDOG_MIN);
     let patience = watchdog / 2;
     let mut ticks = interval(watchdog / 4);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -129,7 +148,7 @@ pub(super) async fn keep_watchdog(log: Arc<dyn Keep>) {
             .await
             .is_ok_and(|pong| pong.is_ok());
         if answers {
-            send(&[NotifyState::Watchdog]);
+            send(Message::keep_alive(&[NotifyState::Watchdog]));
         }
         match (has_answered, answers) {
             (true, false) => tracing::warn!(
@@ -148,8 +167,8 @@ fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
-fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot notify systemd through NOTIFY_SOCKET");
+fn send(message: Message) {
+    if let Some(notifier) = &*NOTIFIER {
+        notifier.send(message);
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::harness::{Gateway, Options, SECRET, binary, body, eventually};
+use crate::harness::{Gateway, Options, PATIENCE, SECRET, binary, body, eventually};
 use crate::nats::place::on;
 use crate::nats::server::Server;
 use crate::preload::{compile, preloaded};
@@ -236,4 +236,146 @@ async fn systemd_hears_the_watchdog_while_nats_is_away() {
     let before = systemd.count("WATCHDOG=1");
     systemd.wait_for("WATCHDOG=1", before + 1).await;
     server.signal("-CONT");
+}
+
+#[tokio::test]
+async fn the_shortest_watchdog_bounds_the_notifications() {
+    let start = |microseconds| {
+        let systemd = Systemd::start();
+        let gateway = Gateway::start_with(Options {
+            env: systemd.env_with_watchdog(microseconds),
+            ..Options::default()
+        });
+        (systemd, gateway)
+    };
+    let (slow, _gateway) = start(400_000);
+    let (fast, _gateway) = start(1);
+    fast.wait_for("WATCHDOG=1", 5).await;
+    slow.wait_for("WATCHDOG=1", 20).await;
+    let (slow, fast) = (slow.count("WATCHDOG=1"), fast.count("WATCHDOG=1"));
+    assert!(fast < 10 * slow, "{fast} notifications, and {slow}");
+}
+
+/// A socket that is read only when a test does.
+struct Unread {
+    directory: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Unread {
+    fn start() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let socket = UnixDatagram::bind(directory.path().join("notify")).expect("bound");
+        let patience = socket.set_read_timeout(Some(PATIENCE));
+        patience.expect("set");
+        Self { directory, socket }
+    }
+
+    fn fill(&self) {
+        let sender = UnixDatagram::unbound().expect("a socket");
+        let path = self.directory.path().join("notify");
+        sender.connect(path).expect("connected");
+        sender.set_nonblocking(true).expect("set");
+        while sender.send(b"FILLED=1\n").is_ok() {}
+    }
+
+    /// A gateway with a configuration file, whose sends all wait if one does.
+    fn gateway(&self) -> Gateway {
+        let config = self.directory.path().join("clerkcast.toml");
+        std::fs::write(&config, "retain_for = \"30d\"\n").expect("written");
+        let socket = self.directory.path().join("notify");
+        let env = [
+            ("NOTIFY_SOCKET", socket.display().to_string()),
+            ("WATCHDOG_USEC", "400000".to_owned()),
+            ("TOKIO_WORKER_THREADS", "1".to_owned()),
+        ];
+        Gateway::start_with(Options {
+            env: env.map(|(name, value)| (name.to_owned(), value)).into(),
+            ..Options::args(&["--config", &config.display().to_string()])
+        })
+    }
+
+    /// The assignments that were sent, up to this one; less what is repeated.
+    fn read_until(&self, assignment: &str) -> Vec<String> {
+        let repeated = ["FILLED=", "EXTEND_TIMEOUT_USEC=3", "WATCHDOG=", "MONOTONIC"];
+        let is_repeated = |line: &str| repeated.iter().any(|start| line.starts_with(start));
+        let mut read = Vec::new();
+        let mut bytes = [0; 4096];
+        while !read.iter().any(|line| line == assignment) {
+            let length = self.socket.recv(&mut bytes).expect("a message");
+            let message = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            let lines = message.lines().filter(|line| !is_repeated(line));
+            read.extend(lines.map(str::to_owned));
+        }
+        read
+    }
+}
+
+const NOT_READ: &str = "the supervisor does not read NOTIFY_SOCKET";
+
+#[tokio::test]
+async fn a_supervisor_that_reads_nothing_stops_nothing() {
+    for is_full_at_start in [true, false] {
+        let supervisor = Unread::start();
+        if is_full_at_start {
+            supervisor.fill();
+        }
+        let gateway = supervisor.gateway();
+        let mut posted = 0;
+        while posted == 0 || !gateway.log_text().contains(NOT_READ) {
+            let event = body("user.created", "user_1");
+            gateway.accept(&format!("msg_{posted}"), event).await;
+            posted += 1;
+        }
+        assert_eq!(gateway.admin_get("/readyz").await.status, 200);
+        gateway.signal("-HUP");
+        eventually("a reload", || async {
+            gateway.log_text().contains("configuration reloaded")
+        })
+        .await;
+        let event = body("user.created", "user_1");
+        gateway.accept("msg_last", event).await;
+        let warnings = gateway.log_text().matches(NOT_READ).count();
+        assert_eq!(warnings, 1);
+        gateway.stopped();
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_that_reads_again_sees_the_states_in_order() {
+    let supervisor = Unread::start();
+    supervisor.fill();
+    let gateway = supervisor.gateway();
+    gateway
+        .accept("msg_1", body("user.created", "user_1"))
+        .await;
+    gateway.signal("-HUP");
+    eventually("a reload", || async {
+        gateway.log_text().contains("configuration reloaded")
+    })
+    .await;
+    let reloaded = "STATUS=ready; configuration reloaded";
+    assert_eq!(
+        supervisor.read_until(reloaded),
+        [
+            "STATUS=recovering the log",
+            "READY=1",
+            "STATUS=ready",
+            "RELOADING=1",
+            "READY=1",
+            reloaded,
+        ]
+    );
+    let warnings = || gateway.log_text().matches(NOT_READ).count();
+    eventually("it is noted", || async {
+        let log = gateway.log_text();
+        log.matches("NOTIFY_SOCKET takes messages again").count() == warnings()
+    })
+    .await;
+    let before = warnings();
+    supervisor.fill();
+    eventually("it is warned of again", || async { warnings() > before }).await;
+    gateway.signal("-TERM");
+    let draining = "STATUS=draining";
+    assert_eq!(supervisor.read_until(draining), ["STOPPING=1", draining]);
 }
