@@ -53,7 +53,8 @@
 //! | `event` | – | `axum`, `tonic`, `hyper` |
 //! | `telemetry` | – | `axum`, `tonic`, `hyper` |
 //! | `proto` | – | – |
-//! | `net` | – | `axum`, `tonic` |
+//! | `files` | – | `axum`, `tonic`, `hyper`, `tokio` |
+//! | `net` | `files` | `axum`, `tonic` |
 //! | `log` | – | `axum`, `tonic`, `serde_json` |
 //! | `filter` | – | `axum`, `tonic`, `tokio` |
 //! | `clerk` | `proto` | `axum`, `tonic`, `tokio` |
@@ -66,8 +67,8 @@
 //! | `api` | `access`, `clerk`, `fanout`, `filter`, `log`, `proto`, `subscriptions` | `axum`, `tonic`, `hyper` |
 //! | `doors` | `access`, `api`, `net`, `proto` | `axum` |
 //! | `ops` | `fanout`, `log`, `net`, `subscriptions` | `tonic` |
-//! | `app` | `access`, `api`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `subscriptions`, `webhook` | – |
-//! | `cli` | `access`, `api`, `app`, `clerk`, `copy`, `doors`, `fanout`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `subscriptions`, `webhook` | – |
+//! | `app` | `access`, `api`, `clerk`, `copy`, `doors`, `fanout`, `files`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `subscriptions`, `webhook` | – |
+//! | `cli` | `access`, `api`, `app`, `clerk`, `copy`, `doors`, `fanout`, `files`, `filter`, `intake`, `log`, `net`, `ops`, `proto`, `subscriptions`, `webhook` | – |
 //! | `main` | `cli` | – |
 
 pub mod event;
@@ -83,6 +84,7 @@ pub mod filter;
 pub mod subscriptions;
 
 pub mod doors;
+pub mod files;
 pub mod intake;
 pub mod net;
 pub mod ops;

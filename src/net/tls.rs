@@ -1,7 +1,5 @@
 //! TLS: certificates from files, read again while the port is open.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +15,9 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
 use super::metrics::Metrics;
+use crate::files;
 
-/// Maximum size of a file of certificates or of a key.
+/// The largest file in PEM; all public authorities together take some hundred KiB.
 const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// The files of a port's certificate, in PEM.
@@ -37,7 +36,10 @@ pub struct CertificateFiles {
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{}: {error}", path.display())]
-    File { path: PathBuf, error: pem::Error },
+    File { path: PathBuf, error: files::Error },
+    /// A file is not PEM.
+    #[error("{}: {error}", path.display())]
+    Pem { path: PathBuf, error: pem::Error },
     /// A file holds no certificate.
     #[error("{}: holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
     NoCertificate(PathBuf),
@@ -67,7 +69,8 @@ impl TlsError {
     #[must_use]
     pub fn file(&self) -> &Path {
         match self {
-            Self::File { path, .. } | Self::Authorities { path, .. } => path,
+            Self::File { path, .. } | Self::Pem { path, .. } => path,
+            Self::Authorities { path, .. } => path,
             Self::NoCertificate(path) | Self::NoKey(path) => path,
             Self::Unusable { certificate, .. } => certificate,
         }
@@ -224,14 +227,7 @@ impl Tls {
 
 fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let key = read_pem(&files.key).and_then(|pem| PrivateKeyDer::from_pem_slice(&pem));
-    let key = key.map_err(|error| match error {
-        pem::Error::NoItemsFound => TlsError::NoKey(files.key.clone()),
-        error => TlsError::File {
-            path: files.key.clone(),
-            error,
-        },
-    })?;
+    let key = private_key(&files.key)?;
     let unusable = |error| TlsError::Unusable {
         certificate: files.certificate.clone(),
         key: files.key.clone(),
@@ -280,31 +276,39 @@ fn load(files: &CertificateFiles, protocol: &[u8]) -> Result<Loaded, TlsError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |error| TlsError::File {
-        path: path.to_owned(),
-        error,
-    };
-    let pem = read_pem(path).map_err(unreadable)?;
+    let pem = read_pem(path)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(unreadable)?;
+        .map_err(|error| TlsError::Pem {
+            path: path.to_owned(),
+            error,
+        })?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate(path.to_owned()));
     }
     Ok(certificates)
 }
 
-/// A file given by mistake, such as a device, is not read to its end.
-fn read_pem(path: &Path) -> Result<Vec<u8>, pem::Error> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(pem::Error::Io)?;
-    let mut limited = file.take(PEM_BYTES_MAX + 1);
-    limited.read_to_end(&mut bytes).map_err(pem::Error::Io)?;
-    if bytes.len() as u64 > PEM_BYTES_MAX {
-        let too_large = io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB");
-        return Err(pem::Error::Io(too_large));
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read_pem(path)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::NoKey(path.to_owned()),
+        error => TlsError::Pem {
+            path: path.to_owned(),
+            error,
+        },
+    })
+}
+
+/// Reads a file in PEM. Not from a pipe, because the files are read again every minute.
+fn read_pem(path: &Path) -> Result<Vec<u8>, TlsError> {
+    match files::read(path, PEM_BYTES_MAX) {
+        Ok(content) => Ok(content.bytes),
+        Err(error) => Err(TlsError::File {
+            path: path.to_owned(),
+            error,
+        }),
     }
-    Ok(bytes)
 }
 
 fn announce(port: &'static str, chain: &[CertificateDer<'_>], metrics: &Metrics) {

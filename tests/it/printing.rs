@@ -378,7 +378,7 @@ fn an_endless_file_is_refused() {
     assert_eq!(checked.status.code(), Some(2), "{checked:?}");
     let said = String::from_utf8_lossy(&checked.stdout);
     assert!(
-        said.contains("/dev/zero: ") && said.contains("larger than 1 MiB"),
+        said.contains("/dev/zero: it is a device, not a regular file"),
         "{said}"
     );
 }

@@ -5,25 +5,40 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::problem::{Place, Problem};
+use crate::files;
 
+/// The largest configuration file; a principal takes some hundred bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Pause between two reads of a file; a program that writes it in pieces is faster.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of reads that differ from the one before.
 const LOOKS_MAX: usize = 3;
 const CUT_SHORT: &str = "the configuration file looks cut short; write it beside and rename it";
 
-/// Reads the file at `path` once, as at a start.
+/// Reads the file at `path` once, as at a start. It may be a pipe, because what checks or starts
+/// a gateway can make the configuration: `config check <(envsubst < template.toml)`.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn read(path: &Path) -> Result<String, Problem> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let message = format!(
-            "cannot read the configuration file {}: {error}",
-            path.display()
-        );
+    text(path, files::read_once(path, FILE_BYTES_MAX))
+}
+
+/// Reads the file at `path`, which must be a regular one: a reload must not wait for a pipe, and
+/// the pipe of a start is empty by now.
+fn read_regular(path: &Path) -> Result<String, Problem> {
+    let content = files::read(path, FILE_BYTES_MAX);
+    text(path, content.map(|content| content.bytes))
+}
+
+fn text(path: &Path, read: Result<Vec<u8>, files::Error>) -> Result<String, Problem> {
+    let unreadable = |reason: &str| {
+        let shown = path.display();
+        let message = format!("cannot read the configuration file {shown}: {reason}");
         Problem::new(Place::Nowhere, "config", message)
-    })
+    };
+    let bytes = read.map_err(|error| unreadable(&error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8"))
 }
 
 /// A warning about a file that was read at a start.
@@ -39,7 +54,7 @@ pub fn warning_at_start(text: &str) -> Option<&'static str> {
 /// When it cannot be read, changes while it is read, or looks cut short.
 pub fn read_again(path: &Path, in_force: &str) -> Result<String, Problem> {
     let pause = || std::thread::sleep(LOOK_INTERVAL);
-    let text = read_twice(|| read(path), pause)?;
+    let text = read_twice(|| read_regular(path), pause)?;
     check_whole(&text, in_force)?;
     Ok(text)
 }

@@ -2,10 +2,10 @@
 //! files that either of them names.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::files::{self, Content};
 use crate::webhook::SigningSecret;
 
 /// The older name, which most code outside Clerk uses.
@@ -128,20 +128,13 @@ fn of_file(variable: &str, path: &OsStr) -> Result<SecretText, (String, String)>
 /// With the path and the error, never with the content.
 pub fn read_file(path: &Path) -> Result<(String, Option<String>), String> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("cannot read {shown}: {error}");
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    // A pipe would keep the gateway waiting, and is empty at the next look.
-    if !metadata.is_file() {
-        return Err(format!("{shown} is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("{shown} is larger than 4 KiB: it is not a secret"));
-    }
+    let Content { bytes, metadata } =
+        files::read(path, FILE_BYTES_MAX).map_err(|error| match error {
+            files::Error::TooLarge(_) => {
+                format!("{shown} is larger than 4 KiB: it is not a secret")
+            }
+            error => format!("cannot read {shown}: {error}"),
+        })?;
     let whole = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
     let line = whole.strip_suffix('\n').unwrap_or(&whole);
     let text = line.strip_suffix('\r').unwrap_or(line);

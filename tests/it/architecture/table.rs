@@ -8,7 +8,8 @@ pub(super) const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("event", &[], &["axum", "tonic", "hyper"]),
     ("telemetry", &[], &["axum", "tonic", "hyper"]),
     ("proto", &[], &[]),
-    ("net", &[], &["axum", "tonic"]),
+    ("files", &[], &["axum", "tonic", "hyper", "tokio"]),
+    ("net", &["files"], &["axum", "tonic"]),
     ("log", &[], &["axum", "tonic", "serde_json"]),
     ("filter", &[], &["axum", "tonic", "tokio"]),
     ("clerk", &["proto"], &["axum", "tonic", "tokio"]),
@@ -54,6 +55,7 @@ pub(super) const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "copy",
             "doors",
             "fanout",
+            "files",
             "filter",
             "intake",
             "log",
@@ -75,6 +77,7 @@ pub(super) const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "copy",
             "doors",
             "fanout",
+            "files",
             "filter",
             "intake",
             "log",
@@ -98,6 +101,7 @@ pub(super) const RESERVED: &[(&str, &[&str])] = &[
 
 /// The arrows that exist. One that is new or gone changes this list, on purpose.
 pub(super) const ARROWS: &[(&str, &[&str])] = &[
+    ("net", &["files"]),
     ("clerk", &["proto"]),
     ("access", &["clerk", "filter"]),
     ("intake", &["clerk", "log"]),
@@ -130,6 +134,7 @@ pub(super) const ARROWS: &[(&str, &[&str])] = &[
             "clerk",
             "doors",
             "fanout",
+            "files",
             "filter",
             "intake",
             "log",

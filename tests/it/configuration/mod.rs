@@ -2,6 +2,7 @@
 
 mod check;
 mod cut;
+mod kinds;
 mod options;
 mod reload;
 mod secrets;
