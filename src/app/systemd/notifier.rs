@@ -10,10 +10,12 @@
 
 use std::collections::VecDeque;
 use std::env;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::thread;
 
@@ -103,7 +105,7 @@ struct Shared {
 impl Notifier {
     /// Starts the thread, if `NOTIFY_SOCKET` names a socket.
     pub(super) fn of_environment() -> Option<Self> {
-        let socket = PathBuf::from(env::var_os("NOTIFY_SOCKET")?);
+        let socket = env::var_os("NOTIFY_SOCKET")?;
         let shared = Arc::new(Shared::default());
         let queue = Arc::clone(&shared);
         let name = "systemd".to_owned();
@@ -138,7 +140,7 @@ impl Shared {
     }
 
     /// Warns once for each time that the socket stops taking messages.
-    fn send_all(&self, socket: &Path) {
+    fn send_all(&self, socket: &OsStr) {
         let mut is_warned = false;
         loop {
             let Message { text, receipt, .. } = self.next();
@@ -175,11 +177,19 @@ enum Wait {
     UntilRead,
 }
 
+/// The address of a path, or of `@` and a name, which is of no file (sd_notify(3)).
+fn address(socket: &OsStr) -> io::Result<SocketAddr> {
+    match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(socket),
+    }
+}
+
 /// Sends one datagram. Connects each time, because the supervisor may have made its socket
 /// again.
-fn send(socket: &Path, text: &str, wait: Wait) -> io::Result<()> {
+fn send(socket: &OsStr, text: &str, wait: Wait) -> io::Result<()> {
     let datagram = UnixDatagram::unbound()?;
-    datagram.connect(socket)?;
+    datagram.connect_addr(&address(socket)?)?;
     datagram.set_nonblocking(wait == Wait::No)?;
     datagram.send(text.as_bytes()).map(|_| ())
 }
@@ -208,6 +218,18 @@ mod tests {
             sent(queue),
             ["READY=1\nSTATUS=a\n", "WATCHDOG=1\n", "STOPPING=1\n"]
         );
+    }
+
+    #[test]
+    fn a_socket_may_have_a_name_without_a_file() {
+        let name = format!("@clerkcast-{}", std::process::id());
+        let socket = OsStr::new(&name);
+        let bound = UnixDatagram::bind_addr(&address(socket).expect("an address"));
+        let bound = bound.expect("a free name");
+        send(socket, "READY=1\n", Wait::No).expect("sent");
+        let mut bytes = [0; 16];
+        let length = bound.recv(&mut bytes).expect("received");
+        assert_eq!(&bytes[..length], b"READY=1\n");
     }
 
     #[test]
