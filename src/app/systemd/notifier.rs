@@ -177,7 +177,7 @@ enum Wait {
     UntilRead,
 }
 
-/// The address of a path, or of `@` and a name, which is of no file (sd_notify(3)).
+/// The address of a path, or of `@` and a name, which is of no file (`sd_notify(3)`).
 fn address(socket: &OsStr) -> io::Result<SocketAddr> {
     match socket.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
