@@ -161,7 +161,7 @@ pub(super) fn note(text: impl Display) {
     report(format_args!("clerkcast: {text}"));
 }
 
-/// Writes a line to standard error as it is.
+/// Reports a line on standard error without the name of the program.
 pub(super) fn report(line: impl Display) {
     let mut line = Printable::from(line.to_string());
     line.0.push('\n');
