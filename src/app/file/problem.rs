@@ -16,7 +16,7 @@ pub struct Problem {
 }
 
 /// The errors and warnings of a check.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The errors.
     pub problems: Vec<Problem>,

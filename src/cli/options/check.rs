@@ -35,6 +35,14 @@ impl<'a> Check<'a> {
         self.report.refuse(self.settings.place(key), key, message);
     }
 
+    /// Whether an error in the option is reported already.
+    pub(super) fn is_refused(&self, key: &str) -> bool {
+        self.report
+            .problems
+            .iter()
+            .any(|problem| problem.key == key)
+    }
+
     /// The value of an option, if it is set and valid.
     pub(super) fn value<T: Value>(&mut self, key: &str) -> Option<T> {
         let (text, _) = self.settings.value(key)?;

@@ -48,9 +48,7 @@ pub fn logging(settings: &Settings) -> Result<(LogFormat, Level), Vec<Problem>> 
 /// # Errors
 /// With all errors.
 pub fn check(settings: &Settings) -> Result<Checked, Vec<Problem>> {
-    let mut check = Check::new(settings);
-    let problems = settings.document.problems();
-    check.report.problems = problems.to_vec();
+    let mut check = check_after_reading(settings);
     if !settings.document.is_toml() {
         return Err(check.report.problems);
     }
@@ -88,14 +86,21 @@ pub fn check_with_files(settings: &Settings) -> Result<Checked, Vec<Problem>> {
 /// # Errors
 /// With all errors.
 pub fn check_stream(settings: &Settings) -> Result<jetstream::Config, Vec<Problem>> {
-    let mut check = Check::new(settings);
-    let problems = settings.document.problems();
-    check.report.problems = problems.to_vec();
+    let mut check = check_after_reading(settings);
     let stream = named_stream(&mut check);
     match check.report.problems.is_empty() {
         true => Ok(stream),
         false => Err(check.report.problems),
     }
+}
+
+/// A check that has the errors in the file, and those of the files that variables name.
+fn check_after_reading(settings: &Settings) -> Check<'_> {
+    let mut check = Check::new(settings);
+    check.report = settings.files.clone();
+    let problems = settings.document.problems();
+    check.report.problems.extend_from_slice(problems);
+    check
 }
 
 fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use super::all::parse;
 use super::config::{Checked, check};
+use super::nats::add_servers_of_file;
 use super::restart::{but_for, options_to_restart_for};
 use super::settings::{Given, Settings};
 use super::traces::add_standard_endpoint;
-use crate::app::file::{self, Environment, Problem};
+use crate::app::file::{self, Environment, Problem, Report};
 use crate::app::{Reloaded, restart_to_take_up};
 
 /// A configuration as it was read.
@@ -41,8 +42,9 @@ impl Loaded {
             given,
             document,
             environment,
+            ..Settings::default()
         };
-        add_standard_endpoint(&mut settings);
+        add_from_environment(&mut settings);
         Ok(Self {
             file,
             text,
@@ -88,20 +90,21 @@ impl Loaded {
     }
 
     fn read_again(&self, in_force: &str) -> Result<Self, Vec<Problem>> {
-        let Some(path) = &self.file else {
-            return Ok(self.clone());
-        };
-        let text = file::read_again(path, in_force).map_err(|problem| vec![problem])?;
-        let document = parse(&path.display().to_string(), &text);
-        let mut settings = Settings {
-            document,
-            ..self.settings.clone()
-        };
-        add_standard_endpoint(&mut settings);
-        Ok(Self {
-            text,
-            settings,
-            file: self.file.clone(),
-        })
+        let mut latter = self.clone();
+        if let Some(path) = &self.file {
+            let text = file::read_again(path, in_force).map_err(|problem| vec![problem])?;
+            latter.settings.document = parse(&path.display().to_string(), &text);
+            latter.text = text;
+        }
+        add_from_environment(&mut latter.settings);
+        Ok(latter)
     }
+}
+
+/// Adds the values of variables that are not an option's own, and those in files that variables
+/// name, which may have changed.
+fn add_from_environment(settings: &mut Settings) {
+    settings.files = Report::default();
+    add_standard_endpoint(settings);
+    add_servers_of_file(settings);
 }

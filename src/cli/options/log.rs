@@ -76,6 +76,8 @@ impl LogOptions {
         match (self.log.unwrap_or(LogKind::Embedded), has_servers) {
             (LogKind::Nats, _) if !cfg!(feature = "nats") => check.refuse("log", NO_NATS),
             (LogKind::Nats, true) => return LogConfig::Nats(stream(check, retention)),
+            // The file that names them cannot be read.
+            (LogKind::Nats, false) if check.is_refused("nats_url") => {}
             (LogKind::Nats, false) => check.refuse(
                 "log",
                 "--log nats needs --nats-url, such as nats://127.0.0.1:4222",
@@ -136,7 +138,7 @@ pub(super) fn named_stream(check: &mut Check<'_>) -> jetstream::Config {
         check.refuse("nats_url", NO_NATS);
         return jetstream::Config::default();
     }
-    if !check.settings.has("nats_url") {
+    if !check.settings.has("nats_url") && !check.is_refused("nats_url") {
         check.refuse(
             "nats_url",
             "`nats` needs --nats-url, such as nats://127.0.0.1:4222",

@@ -8,12 +8,18 @@ use std::time::Duration;
 use super::check::Check;
 use super::declaration::{self, Declaration, OptionPlace, option, options};
 use super::period::{Period, PeriodMax};
+use super::settings::{Origin, Settings};
 use super::value::{Value, read_text};
+use crate::app::file::{Place, of_variable};
 use crate::cli::input::{PEM_BYTES_MAX, bounded};
 use crate::log::DEDUPE_WINDOW;
 use crate::log::jetstream::{self, Security, ServerUrl};
 use crate::net::{CertificateFiles, check_authorities};
 
+const URL: &str = "nats_url";
+const URL_VARIABLE: &str = "CLERKCAST_NATS_URL";
+/// The twin of that variable: it names a file, because a URL can hold a password.
+const URL_FILE_VARIABLE: &str = "CLERKCAST_NATS_URL_FILE";
 /// Maximum number of copies of a stream in JetStream.
 const REPLICAS_MAX: usize = 5;
 
@@ -22,7 +28,7 @@ options! {
     NatsOptions {
         180 nats_url: Servers = option(
             "URLS",
-            "Servers of NATS, nats://HOST:PORT or tls://HOST:PORT, several separated by commas",
+            "Servers of NATS, nats://HOST:PORT or tls://HOST:PORT, several separated by commas; with a password, better in a file that CLERKCAST_NATS_URL_FILE names",
         ).in_place(OptionPlace::EverywhereAndCopy);
         190 nats_credentials: PathBuf = option(
             "FILE",
@@ -151,6 +157,30 @@ impl NatsOptions {
             replicas,
             duplicate_window,
             ..default
+        }
+    }
+}
+
+/// Takes the servers from the file that the twin names, unless a flag sets them.
+pub(super) fn add_servers_of_file(settings: &mut Settings) {
+    let twin = Origin::Variable(URL_FILE_VARIABLE);
+    let origin = settings.value(URL).map(|(_, origin)| origin);
+    if origin == Some(twin.clone()) {
+        // The file may hold others now.
+        settings.given.forget(URL);
+    }
+    if origin == Some(Origin::Flag) || settings.environment.get(URL_FILE_VARIABLE).is_none() {
+        return;
+    }
+    match of_variable(settings.environment, URL_VARIABLE) {
+        Ok(Some(held)) => {
+            settings.given.set(URL, held.text, twin);
+            settings.files.warnings.extend(held.warning);
+        }
+        Ok(None) => {}
+        Err((variable, message)) => {
+            let place = Place::Variable(variable);
+            settings.files.refuse(place, URL, message);
         }
     }
 }

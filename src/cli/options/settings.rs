@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-use crate::app::file::{Document, Environment, Place};
+use crate::app::file::{Document, Environment, Place, Report};
 
 /// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct Settings {
     pub document: Document,
     /// Whether variables that hold secrets are read.
     pub environment: Environment,
+    /// The errors and warnings of files that hold values instead of variables.
+    pub files: Report,
 }
 
 impl Settings {

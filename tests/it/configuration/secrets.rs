@@ -217,6 +217,73 @@ async fn a_secret_file_that_changed_is_in_force_after_hangup() {
     assert_eq!(status(&by_twin, "", OTHER_SECRET, "msg_1").await, 200);
 }
 
+/// Runs `config check --print`. Returns its exit code and everything that it prints.
+fn checked(args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = binary()
+        .args(["config", "check", "--print"])
+        .args(args)
+        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    (output.status.code(), text)
+}
+
+const SERVERS_TWIN: &str = "CLERKCAST_NATS_URL_FILE";
+
+#[test]
+fn servers_of_nats_from_a_file() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let write = |name: &str, text: &str| write(directory.path(), name, text);
+    let two = "nats://me:p4ssw0rd@one:4222,nats://me:p4ssw0rd@two\n";
+    let twin = (SERVERS_TWIN, &*write("two", two));
+    let invalid = (SERVERS_TWIN, &*write("invalid", "http://me:p4ssw0rd@one\n"));
+    let unset = (SERVERS_TWIN, "");
+    let own = ("CLERKCAST_NATS_URL", "nats://four");
+    let file = write("c.toml", "log = \"nats\"\nnats_url = \"nats://three\"\n");
+    let servers = "nats_url = nats://one:4222,nats://two:4222 (env CLERKCAST_NATS_URL_FILE)\n";
+    let refused = "CLERKCAST_NATS_URL_FILE: nats_url: write nats://HOST:PORT";
+    for (flags, variables, code, expected) in [
+        (&[][..], &[twin][..], 0, servers),
+        (&[], &[twin], 0, "every user of this machine can read it"),
+        (&["--nats-url", "five"], &[twin], 0, "//five:4222 (flag)"),
+        (&["--no-env"], &[twin], 0, "//three:4222 (file 2)"),
+        (
+            &[],
+            &[own, unset],
+            0,
+            "//four:4222 (env CLERKCAST_NATS_URL)",
+        ),
+        (&[], &[own, twin], 2, "CLERKCAST_NATS_URL_FILE is set too"),
+        (&[], &[invalid], 2, refused),
+    ] {
+        let (found, text) = checked(&[&[file.as_str()], flags].concat(), variables);
+        assert_eq!(found, Some(code), "{flags:?} {variables:?}: {text}");
+        assert!(text.contains(expected), "{flags:?} {variables:?}: {text}");
+        assert!(!text.contains("p4ssw0rd"), "{text}");
+    }
+}
+
+#[test]
+fn a_file_of_servers_that_cannot_be_read_is_reported_with_all_other_errors() {
+    let args = ["--log", "nats", "--retain-for", "soon"];
+    let (code, text) = checked(&args, &[(SERVERS_TWIN, "/does/not/exist")]);
+    assert_eq!(code, Some(2), "{text}");
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.contains("errors"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let expected = "CLERKCAST_NATS_URL_FILE: nats_url: cannot read /does/not/exist";
+    assert!(lines.iter().any(|line| line.contains(expected)), "{text}");
+    assert!(
+        lines.iter().any(|line| line.contains("retain_for")),
+        "{text}"
+    );
+}
+
 #[tokio::test]
 async fn tail_takes_its_token_from_a_file() {
     let gateway = Gateway::start();

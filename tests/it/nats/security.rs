@@ -132,6 +132,37 @@ async fn the_login_of_a_url_is_shown_to_the_servers_and_nowhere_else() {
     }
 }
 
+#[tokio::test]
+async fn a_login_in_a_file_is_shown_to_the_servers_and_nowhere_else() {
+    let authorization = "authorization { user: gateway, password: p4ssw0rd }\n";
+    let server = Server::start_with(authorization.to_owned());
+    let directory = TempDir::new().expect("a temporary directory");
+    let write_url = |password: &str| {
+        let url = format!("nats://gateway:{password}@127.0.0.1:{}\n", server.port());
+        write(directory.path(), "nats.url", &url)
+    };
+    let mut options = Options::args(&["--log", "nats", "--log-level", "debug,async_nats=trace"]);
+    let file = write_url("p4ssw0rd");
+    options
+        .env
+        .push(("CLERKCAST_NATS_URL_FILE".to_owned(), file));
+    let gateway = Gateway::start_with(options);
+    takes_events(&gateway).await;
+    // A process keeps its servers, and reports that there are others.
+    write_url("0ther-w0rd");
+    gateway.signal("-HUP");
+    eventually("a reload", || async {
+        gateway.log_text().contains("configuration reloaded")
+    })
+    .await;
+    let log = gateway.log_text();
+    let mut warnings = log.lines().filter(|line| line.contains("\"WARN\""));
+    assert!(warnings.any(|line| line.contains("nats_url")), "{log}");
+    for password in ["p4ssw0rd", "0ther-w0rd"] {
+        assert!(!log.contains(password), "{log}");
+    }
+}
+
 /// Whoever looks for the reason of an outage finds it in the log, and not once for each attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_is_not_taken_any_more_is_logged_once() {
