@@ -20,7 +20,7 @@ import helm_python as helm
 from kubernetes_validate import utils as kubernetes
 import yaml
 
-from chart_values import CASES, INGRESS, PASSWORD, REFUSED
+from chart_values import CASES, INGRESS, MINIMAL, PASSWORD, REFUSED
 
 # Of the operator for Prometheus, whose kinds Kubernetes does not know.
 FOREIGN_KINDS = {"ServiceMonitor", "PrometheusRule"}
@@ -71,6 +71,7 @@ def hold(name, values, objects):
     else:
         assert gateway["kind"] == "StatefulSet" and "PodDisruptionBudget" not in kinds, kinds
         assert spec["replicas"] == 1 and spec["volumeClaimTemplates"]
+    hold_secrets(name, values, pod)
     assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
     assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["fsGroup"] == 65532
     assert pod["automountServiceAccountToken"] is False
@@ -99,6 +100,24 @@ def hold(name, values, objects):
         assert rule["spec"] == yaml.safe_load(file.read_text()), "not the rules of the file"
 
 
+def hold_secrets(name, values, pod):
+    """The gateway reads secrets from files of the Secrets that the values name."""
+    container = pod["containers"][0]
+    files = {entry["name"]: entry["value"] for entry in container["env"] if entry.get("value", "").startswith("/run/secrets/")}
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    secret_at = {mount["mountPath"]: secrets.get(mount["name"]) for mount in container["volumeMounts"]}
+    nats = values.get("nats", {}) if values.get("log") == "nats" else {}
+    expected = {
+        "CLERK_WEBHOOK_SIGNING_SECRET_FILE": values["signingSecret"]["existingSecret"],
+        "CLERKCAST_NATS_URL_FILE": nats.get("urlSecret"),
+        "CLERKCAST_NATS_CREDENTIALS": nats.get("credentialsSecret"),
+    }
+    found = {variable: secret_at[str(Path(file).parent)] for variable, file in files.items()}
+    assert found == {variable: secret for variable, secret in expected.items() if secret}, f"{name}: {found}"
+    servers = [entry["value"] for entry in container["env"] if entry["name"] == "CLERKCAST_NATS_URL"]
+    assert servers == ([",".join(nats["urls"])] if "urls" in nats else []), f"{name}: {servers}"
+
+
 def pod_owner(objects):
     [owner] = [each for (kind, _), each in objects.items() if kind in ("StatefulSet", "Deployment")]
     return owner
@@ -108,7 +127,7 @@ def write_for_the_gateway(out, name, objects):
     [config] = [each for (kind, _), each in objects.items() if kind == "ConfigMap"]
     (out / f"{name}.toml").write_text(config["data"]["config.toml"])
     container = pod_owner(objects)["spec"]["template"]["spec"]["containers"][0]
-    lines = [f"{entry['name']}={entry['value']}\n" for entry in container["env"]]
+    lines = [f"{entry['name']}={entry['value']}\n" for entry in container["env"] if "value" in entry]
     (out / f"{name}.env").write_text("".join(lines))
 
 

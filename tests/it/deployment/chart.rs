@@ -24,7 +24,7 @@ fn the_chart_renders_for_both_logs_and_the_gateway_accepts_what_it_renders() {
     let configs: Vec<_> = files
         .filter(|file| file.extension().is_some_and(|end| end == "toml"))
         .collect();
-    assert!(configs.len() >= 22, "{configs:?}");
+    assert!(configs.len() >= 24, "{configs:?}");
     let secrets = secrets();
     for config in configs {
         check(&config, secrets.path());
@@ -44,7 +44,10 @@ fn secrets() -> TempDir {
         "-----BEGIN NATS USER JWT-----\ne30.e30.e30\n------END NATS USER JWT------\n\n\
          -----BEGIN USER NKEY SEED-----\n{credentials}\n------END USER NKEY SEED------\n"
     );
-    std::fs::write(secrets.path().join("nats/nats.creds"), credentials).expect("written");
+    let url = "nats://gateway:p4ssw0rd@one:4222,nats://gateway:p4ssw0rd@two:4222\n";
+    for (key, text) in [("nats.creds", credentials.as_str()), ("nats.url", url)] {
+        std::fs::write(secrets.path().join("nats").join(key), text).expect("written");
+    }
     secrets
 }
 

@@ -25,7 +25,7 @@
 {{- end -}}
 {{- $login := `://[^\s"',/(]*(:[^\s"',(]*)?@|nats_url["']?\s*=[^#\n]*@` -}}
 {{- if or (regexMatch $login .text) (and (eq .name "nats") (contains "@" .text)) -}}
-{{- fail (printf "%s holds a URL with a user, password or token, which would be readable outside of a Secret: leave them out of the URL, put credentials for NATS in a Secret with the key nats.creds, and write the Secret's name in nats.credentialsSecret" .name) -}}
+{{- fail (printf "%s holds a URL with a user, password or token, which would be readable outside of a Secret: put the URLs of NATS in a Secret with the key nats.url, and write the Secret's name in nats.urlSecret; or leave them out of the URL, and name a Secret with the key nats.creds in nats.credentialsSecret" .name) -}}
 {{- end -}}
 {{- if regexMatch `-----BEGIN [A-Z ]*(JWT|SEED|PRIVATE KEY)-----` .text -}}
 {{- fail (printf "%s holds credentials or a private key, which would be readable outside of a Secret: put them in a Secret; write its name in nats.credentialsSecret for NATS, else in extraVolumes" .name) -}}
@@ -44,5 +44,14 @@
 {{- $hasSources := regexMatch "(?m)^\\s*(\\[\\[\\s*sources\\s*\\]\\]|sources\\s*=)" .Values.config -}}
 {{- if not (or $hasSources .Values.signingSecret.existingSecret) -}}
 {{- fail "no signing secret: name a Secret in signingSecret.existingSecret, or list [[sources]] in `config`" -}}
+{{- end -}}
+{{- if eq .Values.log "nats" -}}
+{{- if and .Values.nats.urls .Values.nats.urlSecret -}}
+{{- fail "nats.urls and nats.urlSecret are both set: leave one of them out" -}}
+{{- else if not (or .Values.nats.urls .Values.nats.urlSecret) -}}
+{{- fail "log nats needs servers: list them in nats.urls, or name a Secret in nats.urlSecret" -}}
+{{- else if and .Values.nats.urlSecret .Values.nats.credentialsSecret -}}
+{{- fail "nats.urlSecret holds a user or a token, and nats.credentialsSecret is another one: leave one of them out" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -68,8 +68,13 @@ spec:
         - name: CLERKCAST_DATA_DIR
           value: /var/lib/clerkcast
         {{- else }}
+        {{- if .Values.nats.urlSecret }}
+        - name: CLERKCAST_NATS_URL_FILE
+          value: /run/secrets/nats/nats.url
+        {{- else }}
         - name: CLERKCAST_NATS_URL
           value: {{ join "," .Values.nats.urls | quote }}
+        {{- end }}
         {{- if .Values.nats.credentialsSecret }}
         - name: CLERKCAST_NATS_CREDENTIALS
           value: /run/secrets/nats/nats.creds
@@ -135,8 +140,8 @@ spec:
         {{- if eq .Values.log "embedded" }}
         - name: data
           mountPath: /var/lib/clerkcast
-        {{- else if .Values.nats.credentialsSecret }}
-        - name: nats-credentials
+        {{- else if or .Values.nats.urlSecret .Values.nats.credentialsSecret }}
+        - name: nats-secret
           mountPath: /run/secrets/nats
           readOnly: true
         {{- end }}
@@ -160,11 +165,13 @@ spec:
         secretName: {{ .Values.signingSecret.existingSecret | quote }}
         defaultMode: 0440
     {{- end }}
-    {{- if and (eq .Values.log "nats") .Values.nats.credentialsSecret }}
-    - name: nats-credentials
+    {{- if eq .Values.log "nats" }}
+    {{- with or .Values.nats.urlSecret .Values.nats.credentialsSecret }}
+    - name: nats-secret
       secret:
-        secretName: {{ .Values.nats.credentialsSecret | quote }}
+        secretName: {{ . | quote }}
         defaultMode: 0440
+    {{- end }}
     {{- end }}
     {{- with .Values.backup.volume }}
     - name: backup
