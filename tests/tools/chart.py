@@ -68,10 +68,17 @@ def hold(name, values, objects):
     if values.get("log") == "nats":
         assert gateway["kind"] == "Deployment" and "PodDisruptionBudget" in kinds, kinds
         assert spec["replicas"] == values["replicas"]
+        spread = {constraint["topologyKey"] for constraint in pod["topologySpreadConstraints"]}
+        assert spread == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}, spread
+        [budget] = [each for (kind, _), each in objects.items() if kind == "PodDisruptionBudget"]
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow", budget["spec"]
     else:
         assert gateway["kind"] == "StatefulSet" and "PodDisruptionBudget" not in kinds, kinds
         assert spec["replicas"] == 1 and spec["volumeClaimTemplates"]
+        assert spec["podManagementPolicy"] == "Parallel"
+    hold_given(values, spec["template"])
     hold_secrets(name, values, pod)
+    hold_services(name, values, objects)
     assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
     assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["fsGroup"] == 65532
     assert pod["automountServiceAccountToken"] is False
@@ -81,9 +88,6 @@ def hold(name, values, objects):
     volumes = {volume["name"] for volume in pod["volumes"]}
     volumes |= {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])}
     assert mounts == volumes, f"{name}: mounts {mounts}, volumes {volumes}"
-    # Nothing but a monitor's own service leads to the admin port.
-    admin = [key for key, each in objects.items() if key[0] == "Service" and "admin" in str(each["spec"]["ports"])]
-    assert bool(admin) == (name.startswith("service-monitor")), admin
     for kind, case in [("ServiceMonitor", "service-monitor"), ("PrometheusRule", "prometheus-rule"), ("NetworkPolicy", "network-policy")]:
         assert (kind in kinds) == name.startswith(case), f"{name}: {kinds}"
     for policy in [each for (kind, _), each in objects.items() if kind == "NetworkPolicy"]:
@@ -98,6 +102,19 @@ def hold(name, values, objects):
         [rule] = [each for (kind, _), each in objects.items() if kind == "PrometheusRule"]
         file = Path(sys.argv[1]).parent.parent / "prometheus/rules.yml"
         assert rule["spec"] == yaml.safe_load(file.read_text()), "not the rules of the file"
+
+
+def hold_given(values, template):
+    """What is as in a pod arrives there."""
+    pod = template["spec"]
+    for key in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "affinity"):
+        assert pod.get(key) == values.get(key), f"{key}: {pod.get(key)}"
+    for key, there in (("podLabels", "labels"), ("podAnnotations", "annotations")):
+        assert values.get(key, {}).items() <= template["metadata"][there].items(), key
+    container = pod["containers"][0]
+    for key, there in (("extraEnv", container["env"]), ("extraVolumes", pod["volumes"]), ("extraVolumeMounts", container["volumeMounts"])):
+        for entry in values.get(key, []):
+            assert entry in there, f"{key}: {entry}"
 
 
 def hold_secrets(name, values, pod):
@@ -116,6 +133,18 @@ def hold_secrets(name, values, pod):
     assert found == {variable: secret for variable, secret in expected.items() if secret}, f"{name}: {found}"
     servers = [entry["value"] for entry in container["env"] if entry["name"] == "CLERKCAST_NATS_URL"]
     assert servers == ([",".join(nats["urls"])] if "urls" in nats else []), f"{name}: {servers}"
+
+
+def hold_services(name, values, objects):
+    services = {key[1]: each for key, each in objects.items() if key[0] == "Service"}
+    # Nothing but a monitor's own service leads to the admin port.
+    admin = [key for key, each in services.items() if "admin" in str(each["spec"]["ports"])]
+    assert bool(admin) == (name.startswith("service-monitor")), admin
+    for suffix in ("webhook", "grpc"):
+        [service] = [each for key, each in services.items() if key.endswith(f"-{suffix}")]
+        given = values.get("service", {}).get(suffix, {})
+        assert service["spec"]["type"] == given.get("type", "ClusterIP"), service
+        assert service["metadata"].get("annotations") == given.get("annotations"), service
 
 
 def pod_owner(objects):

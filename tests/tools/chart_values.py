@@ -94,6 +94,8 @@ CASES = {
         **NATS,
         "fullnameOverride": "null",
         "nats": {"urls": ["nats://one"], "credentialsSecret": "0x10"},
+        "priorityClassName": "007",
+        "service": {"webhook": {"annotations": {"on": "off"}}},
     },
     "yaml-words-url": {**NATS, "fullnameOverride": "yes", "nats": {"urlSecret": "0x10"}},
     "many-replicas": {**NATS, "replicas": 1000000},
@@ -108,10 +110,19 @@ CASES = {
         ],
         "extraVolumes": [{"name": "tls", "secret": {"secretName": "tls"}}],
         "extraVolumeMounts": [{"name": "tls", "mountPath": "/etc/tls"}],
+        "podLabels": {"example.com/cost": "platform"},
         "podAnnotations": {"example.com/team": "platform"},
+        "priorityClassName": "important",
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
         "affinity": {"podAntiAffinity": {}},
+    },
+    "services": {
+        **MINIMAL,
+        "service": {
+            "webhook": {"type": "NodePort", "annotations": {"example.com/health": "/healthz"}},
+            "grpc": {"type": "LoadBalancer", "annotations": {"example.com/internal": "true"}},
+        },
     },
 }
 
@@ -140,7 +151,7 @@ def peers(value, key="prometheusFrom"):
 PEER = "/networkPolicy/prometheusFrom/0"
 WRONG_TYPES = [
     # A text is expected.
-    (1, "/nats/urlSecret"),
+    (1, "/nats/urlSecret /priorityClassName /service/webhook/type /service/grpc/type"),
     (1, "/nameOverride /fullnameOverride /image/repository /image/tag /imagePullSecrets/0/name /signingSecret/existingSecret"),
     (1, "/signingSecret/key /nats/urls/0 /nats/credentialsSecret /persistence/size /persistence/storageClass"),
     (1, f"/serviceMonitor/interval {PEER}/ipBlock/cidr {PEER}/podSelector/matchExpressions/0/key"),
@@ -155,6 +166,7 @@ WRONG_TYPES = [
     ("text", "/extraEnv /extraVolumes /extraVolumeMounts /tolerations"),
     ("text", "/extraEnv/0 /extraVolumes/0 /extraVolumeMounts/0 /tolerations/0 /imagePullSecrets/0"),
     ("text", "/image /signingSecret /nats /persistence /grpc /backup /serviceMonitor /prometheusRule /networkPolicy"),
+    ("text", "/service /service/webhook /service/grpc /service/webhook/annotations /service/grpc/annotations /podLabels"),
     ("text", f"/backup/volume /resources /affinity /podAnnotations /nodeSelector {PEER}/ipBlock {PEER}/podSelector"),
 ]
 
@@ -184,6 +196,9 @@ REFUSED = [
     ({**MINIMAL, "prometheusRule": {"rules": []}}, "rules"),
     ({**NATS, "nats": {"urls": None}}, "log nats needs servers"),
     *[(at(f"{table}/other", 1), "'other'") for table in ("/image", "/signingSecret", "/grpc", "/serviceMonitor")],
+    *[(at(f"{table}/other", 1), "'other'") for table in ("/service", "/service/webhook", "/service/grpc")],
+    (at("/service/grpc/type", "ExternalName"), "/service/grpc/type"),
+    (at("/service/webhook/annotations/a", True), "/service/webhook/annotations/a"),
     *[(at(path, value), path) for value, paths in WRONG_TYPES for path in paths.split()],
     # Peers that would let in everyone.
     (peers(None), "missing property 'prometheusFrom'"),
@@ -211,6 +226,9 @@ REFUSED = [
     *[({**MINIMAL, key: None}, f"missing property '{key}'") for key in ("image", "log", "replicas", "config", "nats")],
     *[({**MINIMAL, key: None}, f"missing property '{key}'") for key in ("signingSecret", "persistence", "grpc", "backup")],
     *[({**MINIMAL, key: None}, f"missing property '{key}'") for key in ("serviceMonitor", "prometheusRule", "networkPolicy")],
+    ({**MINIMAL, "service": None}, "missing property 'service'"),
+    *[(at(f"/service/{name}", None), f"missing property '{name}'") for name in ("webhook", "grpc")],
+    (at("/service/grpc/type", None), "missing property 'type'"),
     ({**MINIMAL, "image": {"repository": None}}, "missing property 'repository'"),
     ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": None}}, "missing property 'key'"),
     ({**MINIMAL, "persistence": {"size": None}}, "missing property 'size'"),
@@ -225,6 +243,8 @@ REFUSED = [
     ({**NATS, "nats": {**NATS["nats"], "credentialsSecret": "nats\n"}}, "/nats/credentialsSecret"),
     ({**NATS, "nats": {**NATS["nats"], "credentialsSecret": 254 * "n"}}, "/nats/credentialsSecret"),
     ({**NATS, "nats": {"urlSecret": "Nats"}}, "/nats/urlSecret"),
+    ({**MINIMAL, "priorityClassName": "high\n  x: y"}, "/priorityClassName"),
+    ({**MINIMAL, "priorityClassName": 254 * "p"}, "/priorityClassName"),
     ({**MINIMAL, "image": {"repository": 'a"\nb: "'}}, "/image/repository"),
     ({**MINIMAL, "image": {"repository": "clerkcast:v1"}}, "/image/repository"),
     ({**MINIMAL, "image": {"tag": 'v1"\nb: "'}}, "/image/tag"),
@@ -241,6 +261,7 @@ REFUSED = [
     ({**MINIMAL, "persistence": {"storageClass": 254 * "f"}}, "/persistence/storageClass"),
     ({**MINIMAL, "serviceMonitor": {"labels": {"release": 1}}}, "/serviceMonitor/labels/release"),
     ({**MINIMAL, "prometheusRule": {"labels": {"release": True}}}, "/prometheusRule/labels/release"),
+    ({**MINIMAL, "podLabels": {"a": 1}}, "/podLabels/a"),
     ({**MINIMAL, "podAnnotations": {"a": 1}}, "/podAnnotations/a"),
     ({**MINIMAL, "nodeSelector": {"ssd": True}}, "/nodeSelector/ssd"),
     # Characters that YAML takes for the end of a line, or does not allow.

@@ -29,6 +29,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 metadata:
   labels:
     {{- include "clerkcast.labels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   annotations:
     checksum/config: {{ .Values.config | sha256sum | quote }}
     {{- with .Values.podAnnotations }}
@@ -39,6 +42,9 @@ spec:
   enableServiceLinks: false
   # Of these, 5 s let the load balancers notice, and up to 20 s end streams and webhooks.
   terminationGracePeriodSeconds: 30
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . | quote }}
+  {{- end }}
   {{- with .Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
@@ -194,11 +200,15 @@ spec:
   {{- end }}
   {{- if eq .Values.log "nats" }}
   topologySpreadConstraints:
+    {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
     - maxSkew: 1
-      topologyKey: kubernetes.io/hostname
+      topologyKey: {{ . }}
       whenUnsatisfiable: ScheduleAnyway
       labelSelector:
         matchLabels:
-          {{- include "clerkcast.selector" . | nindent 10 }}
+          {{- include "clerkcast.selector" $ | nindent 10 }}
+      # In an update, pods of the former revision do not count, because they go away.
+      matchLabelKeys: [pod-template-hash]
+    {{- end }}
   {{- end }}
 {{- end -}}
