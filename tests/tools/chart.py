@@ -10,6 +10,7 @@ OUT receives, for each case, the configuration and the environment that the gate
 have (`CASE.toml`, `CASE.env`), for `clerkcast config check`.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -20,10 +21,14 @@ import helm_python as helm
 from kubernetes_validate import utils as kubernetes
 import yaml
 
-from chart_values import CASES, INGRESS, MINIMAL, PASSWORD, REFUSED
+from chart_values import CASES, INGRESS, MINIMAL, NAMES, NAMES_REFUSED, PASSWORD, REFUSED
 
 # Of the operator for Prometheus, whose kinds Kubernetes does not know.
 FOREIGN_KINDS = {"ServiceMonitor", "PrometheusRule"}
+# A Service's name. The schemas of Kubernetes only know that it is a text.
+SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+# To its name, a StatefulSet adds a hash that has to fit into a label.
+STATEFUL_SET_NAME_MAX = 52
 VERSIONS = list(dict.fromkeys(kubernetes.all_versions()))[-3:]
 
 
@@ -36,6 +41,12 @@ def main():
             manifests += len(objects)
             hold(name, values, objects)
             write_for_the_gateway(out, name, objects)
+        for release, values, name in NAMES:
+            objects = objects_of(chart.render({**MINIMAL, **values}, name=release, namespace="prod"))
+            names = {each["metadata"]["name"] for each in objects.values()}
+            assert names == {name, f"{name}-webhook", f"{name}-grpc"}, f"{release}: {names}"
+        for release in NAMES_REFUSED:
+            expect_refusal(chart, MINIMAL, "set fullnameOverride", release)
         for values, words in REFUSED:
             expect_refusal(chart, values, words)
     print(f"{len(CASES)} cases, {manifests} manifests valid for Kubernetes {', '.join(VERSIONS)}, {len(REFUSED)} refusals")
@@ -45,17 +56,30 @@ def rendered(chart, chart_path, name, values):
     report = helm.lint(chart_path, values, strict=True)
     worst = [message for message in report["messages"] if message["severity"] > 1]
     assert not worst and not report["errors"], f"{name}: {worst} {report['errors']}"
-    # A release may be called so. Unquoted, its label would be a number.
-    texts = chart.render(values, name="007", namespace="prod")
+    # Releases may be called so. Unquoted, their labels would be a number and a truth value.
+    release = "007" if "fullnameOverride" in values else "on"
+    texts = chart.render(values, name=release, namespace="prod")
     assert "NOTES.txt" in "".join(texts), "the notes are missing"
-    yamls = [text for path, text in texts.items() if path.endswith(".yaml")]
-    objects = [each for text in yamls for each in yaml.safe_load_all(text) if each]
-    for each in objects:
-        assert isinstance(each["metadata"]["name"], str), f"{name}: {each['metadata']}"
-        if each["kind"] not in FOREIGN_KINDS:
+    objects = objects_of(texts)
+    for (kind, _), each in objects.items():
+        labels = each["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == release, f"{name}: {labels}"
+        if kind not in FOREIGN_KINDS:
             for version in VERSIONS:
                 kubernetes.validate(each, version, strict=True)
-    return {(each["kind"], each["metadata"]["name"]): each for each in objects}
+    return objects
+
+
+def objects_of(texts):
+    yamls = [text for path, text in texts.items() if path.endswith(".yaml")]
+    objects = {}
+    for each in [each for text in yamls for each in yaml.safe_load_all(text) if each]:
+        kind, name = each["kind"], each["metadata"]["name"]
+        assert SERVICE_NAME.fullmatch(name), f"{kind} {name}"
+        assert kind != "StatefulSet" or len(name) <= STATEFUL_SET_NAME_MAX, f"{kind} {name}"
+        assert (kind, name) not in objects, f"{kind} {name} twice"
+        objects[kind, name] = each
+    return objects
 
 
 def hold(name, values, objects):
@@ -160,9 +184,9 @@ def write_for_the_gateway(out, name, objects):
     (out / f"{name}.env").write_text("".join(lines))
 
 
-def expect_refusal(chart, values, words):
+def expect_refusal(chart, values, words, release="demo"):
     try:
-        chart.render(values, name="demo", namespace="prod")
+        chart.render(values, name=release, namespace="prod")
     except helm.HelmError as error:
         assert words in str(error), f"{values}: refused for another reason: {error}"
         assert PASSWORD not in str(error), f"a secret is repeated: {error}"

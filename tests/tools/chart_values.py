@@ -125,6 +125,20 @@ CASES = {
         },
     },
 }
+# The names of releases that Helm allows, and of what is made for them.
+NAMES = [
+    ("demo", {}, "demo-clerkcast"),
+    ("clerkcast", {}, "clerkcast"),
+    ("eu-clerkcast-1", {}, "eu-clerkcast-1"),
+    ("demo", {"nameOverride": "cc"}, "demo-cc"),
+    (40 * "r", {}, 40 * "r" + "-clerkcast"),
+    ("clerkcast" + 41 * "r", {}, "clerkcast" + 41 * "r"),
+    (53 * "r", {"fullnameOverride": 50 * "f"}, 50 * "f"),
+    ("a.b", {"fullnameOverride": "a-b"}, "a-b"),
+    ("1st", {"fullnameOverride": "first"}, "first"),
+]
+# Others that it allows. The last two would have one name if it were cut.
+NAMES_REFUSED = ["a.b", "1st", 41 * "r", "clerkcast" + 42 * "r", 50 * "r" + "ab", 50 * "r" + "cd"]
 
 PASSWORD = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 SIGNING_SECRET = f"whsec_{PASSWORD}"

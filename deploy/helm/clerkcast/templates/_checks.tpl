@@ -5,6 +5,7 @@
 {{- include "clerkcast.ensureNoSecrets" (dict "name" $name "text" (toString $value)) -}}
 {{- end -}}
 {{- include "clerkcast.ensureStarts" . -}}
+{{- include "clerkcast.ensureNames" . -}}
 {{- end -}}
 
 {{/* YAML ends a line at some characters that TOML does not, and allows fewer. What follows such
@@ -53,5 +54,14 @@
 {{- else if and .Values.nats.urlSecret .Values.nats.credentialsSecret -}}
 {{- fail "nats.urlSecret holds a user or a token, and nats.credentialsSecret is another one: leave one of them out" -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Helm lets a release have a name that a Service cannot have. With the longest suffix a name has
+     to be at most 63 characters, and a StatefulSet's at most 52. */}}
+{{- define "clerkcast.ensureNames" -}}
+{{- $name := include "clerkcast.fullname" . -}}
+{{- if not (regexMatch `^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$` $name) -}}
+{{- fail (printf "%q cannot be the name of a Service: set fullnameOverride to at most 50 characters of a-z, 0-9 and -, beginning with a letter" $name) -}}
 {{- end -}}
 {{- end -}}
