@@ -70,10 +70,19 @@ def rendered(chart, chart_path, name, values):
     return objects
 
 
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands in a map twice, of which others take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key twice: {keys}"
+        return super().construct_mapping(node, deep)
+
+
 def objects_of(texts):
     yamls = [text for path, text in texts.items() if path.endswith(".yaml")]
     objects = {}
-    for each in [each for text in yamls for each in yaml.safe_load_all(text) if each]:
+    for each in [each for text in yamls for each in yaml.load_all(text, StrictLoader) if each]:
         kind, name = each["kind"], each["metadata"]["name"]
         assert SERVICE_NAME.fullmatch(name), f"{kind} {name}"
         assert kind != "StatefulSet" or len(name) <= STATEFUL_SET_NAME_MAX, f"{kind} {name}"

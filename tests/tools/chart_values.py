@@ -117,6 +117,12 @@ CASES = {
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
         "affinity": {"podAntiAffinity": {}},
     },
+    # There, no claim has this name.
+    "extra-nats": {
+        **NATS,
+        "extraVolumes": [{"name": "data", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "data", "mountPath": "/var/lib/clerkcast"}],
+    },
     "services": {
         **MINIMAL,
         "service": {
@@ -147,9 +153,9 @@ INJECTED = 'k\n        - name: CLERKCAST_GRPC_ALLOW_ANONYMOUS\n          value: 
 
 
 def at(path, value):
-    """The minimal values, with another one at a path such as `/nats/urls/0`."""
+    """The minimal values, with another one at a path such as `/nats/urls/0`; `~` is a slash."""
     top, *below = path.split("/")[1:]
-    for part in reversed(below):
+    for part in reversed([part.replace("~", "/") for part in below]):
         value = [value] if part == "0" else {part: value}
     return {**MINIMAL, top: {**MINIMAL.get(top, {}), **value} if isinstance(value, dict) else value}
 
@@ -243,6 +249,10 @@ REFUSED = [
     ({**MINIMAL, "service": None}, "missing property 'service'"),
     *[(at(f"/service/{name}", None), f"missing property '{name}'") for name in ("webhook", "grpc")],
     (at("/service/grpc/type", None), "missing property 'type'"),
+    ({**MINIMAL, "extraEnv": [{"value": "json"}]}, "missing property 'name'"),
+    ({**MINIMAL, "extraVolumes": [{"emptyDir": {}}]}, "missing property 'name'"),
+    ({**MINIMAL, "extraVolumeMounts": [{"mountPath": "/etc/tls"}]}, "missing property 'name'"),
+    ({**MINIMAL, "extraVolumeMounts": [{"name": "tls"}]}, "missing property 'mountPath'"),
     ({**MINIMAL, "image": {"repository": None}}, "missing property 'repository'"),
     ({**MINIMAL, "signingSecret": {"existingSecret": "clerk", "key": None}}, "missing property 'key'"),
     ({**MINIMAL, "persistence": {"size": None}}, "missing property 'size'"),
@@ -278,6 +288,18 @@ REFUSED = [
     ({**MINIMAL, "podLabels": {"a": 1}}, "/podLabels/a"),
     ({**MINIMAL, "podAnnotations": {"a": 1}}, "/podAnnotations/a"),
     ({**MINIMAL, "nodeSelector": {"ssd": True}}, "/nodeSelector/ssd"),
+    *[({**MINIMAL, key: [{"name": 1, "mountPath": "/a"}]}, f"/{key}/0/name") for key in ("extraEnv", "extraVolumes", "extraVolumeMounts")],
+    ({**MINIMAL, "extraVolumeMounts": [{"name": "a", "mountPath": 1}]}, "/extraVolumeMounts/0/mountPath"),
+    # What the chart sets itself, or what stands there twice.
+    ({**MINIMAL, "podLabels": {"app.kubernetes.io/instance": "a"}}, "podLabels has app.kubernetes.io/instance"),
+    ({**MINIMAL, "podAnnotations": {"checksum/config": "a"}}, "podAnnotations has checksum/config"),
+    (at("/serviceMonitor/labels/app.kubernetes.io~name", "a"), "serviceMonitor.labels has app.kubernetes.io/name"),
+    (at("/prometheusRule/labels/helm.sh~chart", "a"), "prometheusRule.labels has helm.sh/chart"),
+    ({**MINIMAL, "extraEnv": [{"name": "CLERKCAST_LOG", "value": "nats"}]}, "extraEnv has CLERKCAST_LOG"),
+    ({**MINIMAL, "extraEnv": 2 * [{"name": "TZ", "value": "UTC"}]}, "extraEnv has TZ"),
+    ({**MINIMAL, "extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes has tmp"),
+    ({**MINIMAL, "extraVolumes": [{"name": "data", "emptyDir": {}}]}, "extraVolumes has data"),
+    ({**MINIMAL, "extraVolumeMounts": [{"name": "tls", "mountPath": "/tmp"}]}, "extraVolumeMounts has /tmp"),
     # Characters that YAML takes for the end of a line, or does not allow.
     *[({**MINIMAL, "config": f"{PRINCIPALS}# a{end}b: c"}, "config has a character") for end in "\r\x85\u2028\u2029"],
     *[({**MINIMAL, "config": f"{PRINCIPALS}# {control}"}, "config has a character") for control in "\x01\x7f\x9b\ufeff"],

@@ -24,7 +24,7 @@ fn the_chart_renders_for_both_logs_and_the_gateway_accepts_what_it_renders() {
     let configs: Vec<_> = files
         .filter(|file| file.extension().is_some_and(|end| end == "toml"))
         .collect();
-    assert!(configs.len() >= 24, "{configs:?}");
+    assert!(configs.len() >= 26, "{configs:?}");
     let secrets = secrets();
     for config in configs {
         check(&config, secrets.path());

@@ -6,6 +6,8 @@
 {{- end -}}
 {{- include "clerkcast.ensureStarts" . -}}
 {{- include "clerkcast.ensureNames" . -}}
+{{- include "clerkcast.ensureOwnKeys" . -}}
+{{- include "clerkcast.ensureOnce" . -}}
 {{- end -}}
 
 {{/* YAML ends a line at some characters that TOML does not, and allows fewer. What follows such
@@ -63,5 +65,50 @@
 {{- $name := include "clerkcast.fullname" . -}}
 {{- if not (regexMatch `^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$` $name) -}}
 {{- fail (printf "%q cannot be the name of a Service: set fullnameOverride to at most 50 characters of a-z, 0-9 and -, beginning with a letter" $name) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A key twice would be invalid YAML, or replace the chart's. */}}
+{{- define "clerkcast.ensureOwnKeys" -}}
+{{- $labels := include "clerkcast.labels" . | fromYaml -}}
+{{- $annotations := dict "checksum/config" "" -}}
+{{- $values := list
+  (list "podLabels" .Values.podLabels $labels)
+  (list "podAnnotations" .Values.podAnnotations $annotations)
+  (list "serviceMonitor.labels" .Values.serviceMonitor.labels $labels)
+  (list "prometheusRule.labels" .Values.prometheusRule.labels $labels)
+-}}
+{{- range $values -}}
+{{- $name := index . 0 -}}
+{{- $own := index . 2 -}}
+{{- range $key, $_ := index . 1 -}}
+{{- if hasKey $own $key -}}
+{{- fail (printf "%s has %s, which the chart sets itself: leave it out, or write another key" $name $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The API server refuses a name twice in a list, or takes one of the two. */}}
+{{- define "clerkcast.ensureOnce" -}}
+{{- $pod := (include "clerkcast.pod" . | fromYaml).spec -}}
+{{- $container := first $pod.containers -}}
+{{- $claims := ternary (list (dict "name" "data")) list (eq .Values.log "embedded") -}}
+{{- $values := list
+  (list "extraEnv" "name" $container.env)
+  (list "extraVolumes" "name" (concat $claims $pod.volumes))
+  (list "extraVolumeMounts" "mountPath" $container.volumeMounts)
+-}}
+{{- range $values -}}
+{{- $value := index . 0 -}}
+{{- $key := index . 1 -}}
+{{- $seen := list -}}
+{{- range index . 2 -}}
+{{- $name := get . $key -}}
+{{- if has $name $seen -}}
+{{- fail (printf "%s has %s, which the chart or another entry sets: leave it out" $value $name) -}}
+{{- end -}}
+{{- $seen = append $seen $name -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
