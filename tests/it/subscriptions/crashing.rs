@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clerkcast::proto::receive_response::Kind;
 use clerkcast::proto::{ReceiveRequest, Subscription};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::ledger::Ledger;
@@ -17,6 +18,9 @@ const WORKERS: usize = 4;
 const POSTERS: usize = 4;
 /// Users, and so keys: fewer than the workers could hold.
 const USERS: u64 = 40;
+/// How far the posters may be ahead of the workers. A backlog that only grew would make each step
+/// as large as a subscription allows, and a thousand rounds endless.
+const BACKLOG_MAX: usize = 3_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_exclusive_lease_and_accounted_through_kill_9_under_load() {
@@ -47,13 +51,15 @@ async fn acknowledged_exclusive_lease_and_accounted_through_kill_9_under_load() 
     }
 
     let mut workers = JoinSet::new();
+    let no_poster = Arc::new(Semaphore::new(0));
     for _ in 0..WORKERS {
         let caller = Caller::of(&gateway).await;
         let until_handled = ReceiveRequest {
             stop_when_handled: true,
             ..worker_of("crm")
         };
-        workers.spawn(work(caller, until_handled, Arc::clone(&ledger)));
+        let (ledger, backlog) = (Arc::clone(&ledger), Arc::clone(&no_poster));
+        workers.spawn(work(caller, until_handled, ledger, backlog));
     }
     workers.join_all().await;
     let events = gateway.history(crate::harness::from_earliest()).await.len();
@@ -80,28 +86,36 @@ async fn acknowledged_exclusive_lease_and_accounted_through_kill_9_under_load() 
 /// Workers and posters, until their gateway is gone.
 struct Load {
     tasks: JoinSet<()>,
+    backlog: Arc<Semaphore>,
 }
 
 impl Load {
     async fn start(gateway: &Gateway, ids: &Arc<AtomicU64>, ledger: &Arc<Mutex<Ledger>>) -> Self {
+        let found = Caller::of(gateway).await.look("crm").await;
+        let behind = usize::try_from(found.lag.expect("known").events).expect("few");
+        let backlog = Arc::new(Semaphore::new(BACKLOG_MAX.saturating_sub(behind)));
         let mut tasks = JoinSet::new();
         for _ in 0..POSTERS {
-            tasks.spawn(post(gateway.poster.clone(), Arc::clone(ids)));
+            let (ids, backlog) = (Arc::clone(ids), Arc::clone(&backlog));
+            tasks.spawn(post(gateway.poster.clone(), ids, backlog));
         }
         for _ in 0..WORKERS {
             let caller = Caller::of(gateway).await;
-            tasks.spawn(work(caller, worker_of("crm"), Arc::clone(ledger)));
+            let (ledger, backlog) = (Arc::clone(ledger), Arc::clone(&backlog));
+            tasks.spawn(work(caller, worker_of("crm"), ledger, backlog));
         }
-        Self { tasks }
+        Self { tasks, backlog }
     }
 
     async fn end(self) {
+        self.backlog.close();
         self.tasks.join_all().await;
     }
 }
 
-async fn post(poster: Poster, ids: Arc<AtomicU64>) {
-    loop {
+async fn post(poster: Poster, ids: Arc<AtomicU64>, backlog: Arc<Semaphore>) {
+    while let Ok(room) = backlog.acquire().await {
+        room.forget();
         let number = ids.fetch_add(1, Ordering::Relaxed);
         let user = format!("user_{}", number * 7 % USERS);
         let body = body("user.updated", &user).into();
@@ -113,7 +127,12 @@ async fn post(poster: Poster, ids: Arc<AtomicU64>) {
 }
 
 /// Acknowledges what it is handed, one by one, until its stream ends.
-async fn work(mut caller: Caller, request: ReceiveRequest, ledger: Arc<Mutex<Ledger>>) {
+async fn work(
+    mut caller: Caller,
+    request: ReceiveRequest,
+    ledger: Arc<Mutex<Ledger>>,
+    backlog: Arc<Semaphore>,
+) {
     let Ok(mut worker) = caller.receive(request).await else {
         return;
     };
@@ -129,6 +148,7 @@ async fn work(mut caller: Caller, request: ReceiveRequest, ledger: Arc<Mutex<Led
         };
         if lost.is_empty() {
             ledger.lock().note_acknowledged(&id);
+            backlog.add_permits(1);
         }
     }
 }
