@@ -250,6 +250,7 @@ impl Problem {
                 new(Code::FailedPrecondition, reason::CURSOR_AHEAD_OF_LOG)
                     .with("newest_cursor", &newest.to_string())
             }
+            Error::OtherEvent => new(Code::FailedPrecondition, reason::CURSOR_OF_ANOTHER_LOG),
             Error::OtherHistory { common } => {
                 let problem = new(Code::FailedPrecondition, reason::CURSOR_OF_ANOTHER_LOG);
                 match common {

@@ -91,10 +91,12 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// One stretch of a log's history, written by one start of its writer.
+/// One stretch of a log's history: what one start of its writer wrote, or where several
+/// processes write, one event.
 ///
-/// A log that is restored from a backup uses positions a second time, for other events.
-/// Another start writes them, so position and run together name one event for ever.
+/// A log that is restored from a backup, or that lost its end, uses positions a second time, for
+/// other events. They belong to another run, so position and run together name one event for
+/// ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Run(u32);
 

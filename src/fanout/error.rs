@@ -34,6 +34,11 @@ pub enum Error {
         /// The end of what both histories have, where it is known.
         common: Option<Cursor>,
     },
+    /// Another event has the cursor's position.
+    #[error(
+        "the log has another event where this cursor is: it lost its end, or older files were put back"
+    )]
+    OtherEvent,
     /// The bound on connected subscribers is reached.
     #[error("{0} subscribers are connected, which is the limit")]
     TooManySubscribers(usize),

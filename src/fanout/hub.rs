@@ -162,6 +162,7 @@ impl Hub {
         match lineage {
             // Its run may have been removed with it, a moment ago.
             Lineage::Lost { .. } if cursor.position < self.log.bounds().trimmed => {}
+            Lineage::Replaced => return Err(Error::OtherEvent),
             Lineage::Lost { common } => {
                 let common = common.map(|position| self.cursor(position));
                 return Err(Error::OtherHistory { common });

@@ -294,6 +294,7 @@ fn ending(error: &Error) -> Ending {
         Error::OtherEpoch { .. }
         | Error::AheadOfLog { .. }
         | Error::OtherHistory { .. }
+        | Error::OtherEvent
         | Error::TooManySubscribers(_)
         | Error::TooManyStreams { .. }
         | Error::FiltersTooLarge { .. }

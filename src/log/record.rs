@@ -86,6 +86,8 @@ pub enum Lineage {
         /// The last position that both histories have, where that is known.
         common: Option<Position>,
     },
+    /// Another record is at the position: the log lost its end, and grew again.
+    Replaced,
 }
 
 /// How many records of one source and type the log holds. Some of the pairs that it held

@@ -39,6 +39,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appende
     let prefix = &shared.config.subject_prefix;
     let subject = subject::of(prefix, &attributes.source, &attributes.event_type);
     let id = shared.recent.hash(&record.id);
+    let run = record::run(&attributes.source, &record.id, receive_time);
     let record_bytes = account::weigh(&record);
     let message = record::message(record);
     loop {
@@ -48,6 +49,7 @@ pub(super) async fn append(shared: Arc<Shared>, record: Entry) -> Result<Appende
             }
             Ok(PublishOutcome::Stored(position)) => {
                 shared.recent.insert([(id, position)]);
+                shared.runs.extend([(position, run)]);
                 shared.refused_bytes.store(0, Ordering::Relaxed);
                 shared.judge(|admission| admission.note_stored(ticket));
                 note_committed(&shared, position, receive_time, started);

@@ -259,6 +259,8 @@ impl Follower {
                 .iter()
                 .map(|record| (recent.hash(&record.entry.id), record.position)),
         );
+        let runs = records.iter().map(|record| (record.position, record.run));
+        self.shared.runs.extend(runs);
         let batch = Arc::new(Batch { after, records });
         self.shared.published.relay(batch, subject::counted_as);
     }

@@ -42,6 +42,7 @@ mod monitor;
 mod recent;
 mod record;
 mod room;
+mod runs;
 mod scan;
 mod search;
 mod seek;
@@ -74,6 +75,7 @@ use crate::event::{Epoch, Position, Run, UnixMillis};
 use bucket::Bucket;
 use foreign::ForeignMessages;
 use recent::RecentIds;
+use runs::Runs;
 use servers::ServerChoice;
 use shared::{Shared, millis};
 use turns::Searches;
@@ -131,6 +133,7 @@ impl JetStreamLog {
             not_followed: RwLock::default(),
             foreign: ForeignMessages::default(),
             recent: RecentIds::default(),
+            runs: Runs::default(),
             searches: Searches::default(),
             choice,
             changed,
@@ -187,12 +190,20 @@ impl Read for JetStreamLog {
         })
     }
 
-    fn run_at(&self, _position: Position) -> Run {
-        Run::NONE
+    fn run_at(&self, position: Position) -> Run {
+        self.shared.runs.at(position)
     }
 
-    fn lineage(&self, _position: Position, _run: Run) -> BoxFuture<'_, Result<Lineage, ReadError>> {
-        Box::pin(std::future::ready(Ok(Lineage::Same)))
+    fn lineage(&self, position: Position, run: Run) -> BoxFuture<'_, Result<Lineage, ReadError>> {
+        Box::pin(async move {
+            if run == Run::NONE {
+                return Ok(Lineage::Same);
+            }
+            Ok(match self.shared.run_at(position).await? {
+                stored if stored == run || stored == Run::NONE => Lineage::Same,
+                _another => Lineage::Replaced,
+            })
+        })
     }
 
     fn tallies(&self) -> Vec<Tally> {

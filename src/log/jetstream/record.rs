@@ -46,6 +46,15 @@ fn message_id(source: &str, id: &str) -> String {
     format!("{source}/{id}")
 }
 
+/// The run of a record's position: a checksum of what no other record has, its source, id and
+/// time of receipt. Never [`Run::NONE`].
+pub(super) fn run(source: &str, id: &str, receive_time: UnixMillis) -> Run {
+    let of_time = crc32c::crc32c(&receive_time.milliseconds().to_le_bytes());
+    let of_id = crc32c::crc32c_append(of_time, id.as_bytes());
+    let number = crc32c::crc32c_append(of_id, source.as_bytes());
+    Run::new(number.max(1))
+}
+
 /// The message of a record.
 pub(super) fn message(record: Entry) -> PublishMessage {
     let message_id = message_id(&record.attributes.source, &record.id);
@@ -82,10 +91,14 @@ impl StoredRecord {
         UnixMillis::new(self.receive_time_ms)
     }
 
+    pub(super) fn run(&self) -> Run {
+        run(&self.source, &self.id, self.receive_time())
+    }
+
     pub(super) fn at(&self, position: Position) -> RecordRef<'_> {
         RecordRef {
             position,
-            run: Run::NONE,
+            run: self.run(),
             id: &self.id,
             attributes: self.attributes(),
             receive_time: self.receive_time(),
@@ -96,10 +109,10 @@ impl StoredRecord {
     }
 
     pub(super) fn into_record(self, position: Position) -> Record {
-        let receive_time = self.receive_time();
+        let (receive_time, run) = (self.receive_time(), self.run());
         Record {
             position,
-            run: Run::NONE,
+            run,
             entry: Entry {
                 id: self.id,
                 attributes: Attributes {
@@ -154,13 +167,33 @@ mod tests {
     }
 
     #[test]
+    fn records_with_another_id_source_or_time_are_other_runs() {
+        let record = |id: &str, source: &str, receive_time_ms| StoredRecord {
+            id: id.to_owned(),
+            source: source.to_owned(),
+            receive_time_ms,
+            ..StoredRecord::default()
+        };
+        let run = record("msg_1", "default", 7).run();
+        assert_eq!(record("msg_1", "default", 7).run(), run);
+        for other in [
+            record("msg_2", "default", 7),
+            record("msg_1", "eu", 7),
+            record("msg_1", "default", 8),
+        ] {
+            assert_ne!(other.run(), run, "{other:?}");
+        }
+    }
+
+    #[test]
     fn a_record_of_before_has_no_object_id() {
         let stored = StoredRecord::read(Some(&headers()), Bytes::from_static(OLD));
         let stored = stored.expect("a record");
         assert_eq!(stored.attributes().object_id, None);
-        let Record { mut entry, .. } = stored.into_record(Position::new(1));
+        let Record { mut entry, run, .. } = stored.into_record(Position::new(1));
         assert_eq!(entry.attributes.object_id, None);
         assert_eq!(entry.receive_time, UnixMillis::new(7));
+        assert_ne!(run, Run::NONE);
         // Without an id, it is still written as before.
         let again = StoredRecord::from(entry.clone()).encode_to_vec();
         assert_eq!(again, OLD);

@@ -21,11 +21,12 @@ use super::config::Config;
 use super::foreign::ForeignMessages;
 use super::recent::RecentIds;
 use super::record::StoredRecord;
+use super::runs::Runs;
 use super::servers::ServerChoice;
 use super::turns::Searches;
 use super::{stream, subject};
 use crate::event::numbers::saturating;
-use crate::event::{Epoch, Position, UnixMillis};
+use crate::event::{Epoch, Position, Run, UnixMillis};
 use crate::log::error::{AppendError, ReadError};
 use crate::log::metrics::Metrics;
 use crate::log::published::Published;
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub(super) not_followed: RwLock<Option<String>>,
     pub(super) foreign: ForeignMessages,
     pub(super) recent: RecentIds,
+    pub(super) runs: Runs,
     pub(super) searches: Searches,
     pub(super) choice: Arc<ServerChoice>,
     /// Notified when the stream should be checked now.
@@ -250,10 +252,24 @@ impl Shared {
         if last > trimmed
             && let Some((position, Some(record))) = self.next_record(last, None).await?
         {
+            self.runs.extend([(position, record.run())]);
             self.published.reach(position, record.receive_time());
             self.published.set_last_receive_time(record.receive_time());
         }
         Ok(last)
+    }
+
+    /// The run of the record at `position`; [`Run::NONE`] if there is no record.
+    pub(super) async fn run_at(&self, position: Position) -> Result<Run, ReadError> {
+        let remembered = self.runs.at(position);
+        if remembered != Run::NONE {
+            return Ok(remembered);
+        }
+        self.check_reachable()?;
+        let next = self.next_record(position, None).await?;
+        let at_position = next.filter(|(found, _)| *found == position);
+        let record = at_position.and_then(|(_, record)| record);
+        Ok(record.map_or(Run::NONE, |record| record.run()))
     }
 
     /// Lets a record be sent to the stream, or returns why not.

@@ -234,6 +234,7 @@ mod tests {
                         let common = common.map(Position::number);
                         prop_assert!(common.is_none_or(|count| count == in_common as u64));
                     }
+                    Lineage::Replaced => prop_assert!(false, "each run knows its positions"),
                 }
             }
             let mut walk = self.runs.walk();

@@ -1,14 +1,17 @@
-//! A stream that was restored from a snapshot, as `nats stream backup` and `restore` do it.
+//! A stream that was restored from a snapshot, as `nats stream backup` and `restore` do it, or
+//! that lost its end.
 
 use async_nats::jetstream::Context;
 use bytes::Bytes;
+use clerkcast::event::Cursor;
+use clerkcast::proto::SubscribeRequest;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tonic_types::StatusExt as _;
 
 use super::place::on;
 use super::server::Server;
-use crate::harness::{Gateway, after, body, from_earliest};
+use crate::harness::{Gateway, after, body, eventually, from_earliest, types};
 
 /// What `nats stream backup` writes.
 struct Snapshot {
@@ -111,4 +114,83 @@ async fn reliable_a_restored_stream_skips_nothing() {
     }
     let history = gateway.history(from_earliest()).await;
     assert_eq!(history.len(), 10 + 12);
+}
+
+/// The reason that a cursor is refused for; none if it is not.
+async fn refusal(gateway: &Gateway, cursor: &str) -> Option<String> {
+    let refused = gateway
+        .client()
+        .await
+        .subscribe(after(cursor))
+        .await
+        .err()?;
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    let details = refused.get_error_details();
+    Some(details.error_info().expect("details").reason.clone())
+}
+
+/// What a power cut can leave, or a person who puts older files of the server back.
+#[tokio::test]
+async fn reliable_a_stream_without_its_end_hides_no_new_event() {
+    let mut server = Server::start();
+    let mut gateway = Gateway::start_with(on(&[&server]));
+    post(&gateway, "kept", 3).await;
+    server.stop();
+    let synced = server.copy_of_store();
+    server.run();
+    let is_ready = async || gateway.admin_get("/readyz").await.status == 200;
+    eventually("it is ready", is_ready).await;
+    post(&gateway, "lost", 3).await;
+    let mut cursors = Vec::new();
+    let mut stream = gateway.subscribe(from_earliest()).await;
+    for _ in 0..6 {
+        cursors.push(stream.next_event().await.0);
+    }
+    // A place that the subscriber has by a frame without an event.
+    let picky = SubscribeRequest {
+        filter: types(&["session.*"]),
+        ..from_earliest()
+    };
+    cursors.push(gateway.subscribe(picky).await.caught_up().await);
+    server.kill();
+    server.replace_store(&synced);
+    server.run();
+    eventually("it is ready", is_ready).await;
+    let refused = gateway
+        .post("refused", body("user.updated", "user_1"))
+        .await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(gateway.wait().code(), Some(1));
+
+    let gateway = gateway.restarted();
+    let (kept, lost) = cursors.split_at(3);
+    for cursor in lost {
+        // What was answered 503 may be there after all.
+        let refused = refusal(&gateway, cursor).await.expect("refused");
+        assert!(["CURSOR_AHEAD_OF_LOG", "CURSOR_OF_ANOTHER_LOG"].contains(&&*refused));
+    }
+    post(&gateway, "new", 5).await;
+    // The second knows what it reads in the stream alone.
+    let gateway = check_cursors(gateway, kept, lost).await.restarted();
+    check_cursors(gateway, kept, lost).await;
+}
+
+/// `kept` continue with all that is new; `lost` have other events at their positions.
+async fn check_cursors(gateway: Gateway, kept: &[String], lost: &[String]) -> Gateway {
+    for cursor in lost {
+        let refused = refusal(&gateway, cursor).await;
+        let place = cursor.parse::<Cursor>().expect("a cursor");
+        assert_eq!(
+            refused.as_deref(),
+            Some("CURSOR_OF_ANOTHER_LOG"),
+            "{place:?}"
+        );
+    }
+    for (index, cursor) in kept.iter().enumerate() {
+        let history = gateway.history(after(cursor)).await;
+        let is_new = |event: &&clerkcast::proto::Event| event.id.starts_with("new_");
+        assert_eq!(history.iter().filter(is_new).count(), 5);
+        assert!(history.len() >= 2 - index + 5);
+    }
+    gateway
 }
