@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::event::numbers::saturating;
 use crate::event::{Attributes, Position, Run, UnixMillis};
 
 /// Minimum time that an id is remembered, whatever retention removes, because Svix
@@ -121,10 +122,26 @@ pub struct Description {
     pub record_count: u64,
     /// Bytes that they take up in the store.
     pub size_bytes: u64,
+    /// Those of them that retention compares with `retain_bytes`.
+    pub counted_bytes: u64,
     /// When the oldest was received.
     pub oldest_receive_time: Option<UnixMillis>,
     /// When the newest was received.
     pub newest_receive_time: Option<UnixMillis>,
+}
+
+impl Description {
+    /// How many bytes the log may take in before retention by bytes removes the oldest of its
+    /// `newest_count` newest records, if it has such a limit. An estimate, for which every record
+    /// has the mean size; exact where `newest_count` covers the whole log.
+    #[must_use]
+    pub fn headroom_bytes(&self, newest_count: u64) -> Option<u64> {
+        let count = u128::from(self.record_count);
+        let newest_count = u128::from(newest_count).min(count);
+        let newest_bytes = u128::from(self.counted_bytes) * newest_count;
+        let newest_bytes = saturating(newest_bytes / count.max(1));
+        Some(self.retain_bytes?.saturating_sub(newest_bytes))
+    }
 }
 
 /// Whether the log takes writes.
@@ -136,4 +153,84 @@ pub enum Writability {
     Refusing(String),
     /// It never will again: what is on disk is no longer known. The process must end.
     Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A log with records of these sizes.
+    fn described(sizes: &[u64], retain_bytes: u64) -> Description {
+        Description {
+            retain_bytes: Some(retain_bytes),
+            record_count: sizes.len() as u64,
+            counted_bytes: sizes.iter().sum(),
+            ..Description::default()
+        }
+    }
+
+    /// Whether retention, which removes one record after the other, leaves the newest alone
+    /// after the log has taken in this many bytes, each as a record.
+    fn keeps_newest(sizes: &[u64], newest_count: usize, retain_bytes: u64, taken: u64) -> bool {
+        let mut bytes = sizes.iter().sum::<u64>() + taken;
+        let records = sizes.iter().copied().chain((0..taken).map(|_| 1));
+        let removed = records.take_while(|size| {
+            let is_too_much = bytes > retain_bytes;
+            bytes -= if is_too_much { *size } else { 0 };
+            is_too_much
+        });
+        removed.count() <= sizes.len().saturating_sub(newest_count)
+    }
+
+    proptest! {
+        #[test]
+        fn the_headroom_is_what_fits_before_the_oldest_of_the_newest_goes(
+            size in 1_u64..50,
+            record_count in 0_usize..40,
+            newest_count in 0_usize..60,
+            retain_bytes in 0_u64..2_000,
+        ) {
+            let sizes = vec![size; record_count];
+            let log = described(&sizes, retain_bytes);
+            let headroom = log.headroom_bytes(newest_count as u64).expect("limited");
+            let keeps = |taken| keeps_newest(&sizes, newest_count, retain_bytes, taken);
+            prop_assert!(headroom == 0 || keeps(headroom), "{headroom} fit");
+            prop_assert!(!keeps(headroom + 1), "no more than {headroom} fit");
+        }
+
+        #[test]
+        fn the_headroom_of_a_whole_log_is_exact_and_of_less_is_never_less(
+            sizes in prop::collection::vec(1_u64..50, 0..40),
+            retain_bytes in 0_u64..2_000,
+        ) {
+            let log = described(&sizes, retain_bytes);
+            let of = |newest_count| log.headroom_bytes(newest_count).expect("limited");
+            let count = sizes.len();
+            let whole = of(count as u64);
+            prop_assert!(whole == 0 || keeps_newest(&sizes, count, retain_bytes, whole));
+            prop_assert!(!keeps_newest(&sizes, count, retain_bytes, whole + 1));
+            prop_assert_eq!(of(0), retain_bytes, "nothing can be lost");
+            let falls = (0..count as u64).all(|newest_count| of(newest_count) >= of(newest_count + 1));
+            prop_assert!(falls);
+        }
+    }
+
+    #[test]
+    fn the_headroom_is_absent_without_a_limit_and_never_overflows() {
+        let log = Description {
+            retain_bytes: None,
+            record_count: u64::MAX,
+            counted_bytes: u64::MAX,
+            ..Description::default()
+        };
+        assert_eq!(log.headroom_bytes(7), None);
+        let limited = Description {
+            retain_bytes: Some(u64::MAX),
+            ..log
+        };
+        assert_eq!(limited.headroom_bytes(7), Some(u64::MAX - 7));
+        assert_eq!(limited.headroom_bytes(u64::MAX), Some(0));
+    }
 }

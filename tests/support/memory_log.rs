@@ -339,6 +339,7 @@ impl Read for MemoryLog {
             retain_bytes: self.retain_bytes,
             record_count: contents.records().count() as u64,
             size_bytes: contents.bytes(),
+            counted_bytes: contents.bytes(),
             oldest_receive_time: oldest.map(|record| record.entry.receive_time),
             newest_receive_time: newest,
         })))

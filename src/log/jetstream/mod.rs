@@ -246,6 +246,8 @@ impl Read for JetStreamLog {
                 retain_bytes: self.shared.config.retain_bytes,
                 record_count: state.messages,
                 size_bytes: state.bytes,
+                // Cells are in a bucket of their own, which the stream's limit does not concern.
+                counted_bytes: state.bytes,
                 oldest_receive_time: has_records.then_some(oldest),
                 newest_receive_time: has_records.then_some(newest),
             })

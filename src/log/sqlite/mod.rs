@@ -17,6 +17,7 @@ mod cells;
 mod checkpoint;
 mod command;
 mod config;
+mod describe;
 mod error;
 mod files;
 mod index;
@@ -287,20 +288,11 @@ impl Read for SqliteLog {
 
     fn describe(&self) -> BoxFuture<'_, Result<Description, ReadError>> {
         Box::pin(async move {
-            let (size_bytes, oldest) = self.readers.run(reader::size_and_oldest).await?;
-            let newest = self.shared.bounds().last_receive_time;
-            let (retain_for, retain_bytes) = {
-                let config = self.shared.config();
-                (config.retain_for, config.retain_bytes)
+            let shared = Arc::clone(&self.shared);
+            let describe = move |connection: &mut _| {
+                describe::describe(connection, &shared).map_err(reader::unreadable)
             };
-            Ok(Description {
-                retain_for,
-                retain_bytes,
-                record_count: self.shared.published.counts().record_count(),
-                size_bytes,
-                oldest_receive_time: oldest,
-                newest_receive_time: oldest.map(|_| newest),
-            })
+            self.readers.run(describe).await
         })
     }
 

@@ -183,14 +183,6 @@ pub(super) fn latest_times(
     gather().map_err(unreadable)
 }
 
-pub(super) fn size_and_oldest(
-    connection: &mut Connection,
-) -> Result<(u64, Option<UnixMillis>), ReadError> {
-    let size = used_bytes(connection).map_err(unreadable)?;
-    let oldest = oldest_receive_time(connection).map_err(unreadable)?;
-    Ok((size, oldest))
-}
-
 /// When the oldest record was received, if there is one.
 pub(super) fn oldest_receive_time(connection: &Connection) -> rusqlite::Result<Option<UnixMillis>> {
     let sql = "SELECT receive_time_ms FROM record ORDER BY position LIMIT 1";

@@ -210,7 +210,22 @@ pub(super) fn report(connection: &Connection, records: u64, bytes: u64) {
     );
 }
 
-/// Bytes in use beyond `bytes_max` that can be had by removing records.
+/// Bytes in use that can be had by removing records.
+pub(super) fn removable_bytes(
+    connection: &Connection,
+    shared: &Shared,
+    tally_bytes: u64,
+) -> rusqlite::Result<u64> {
+    // Each tree has a page, however empty it is.
+    let trees: i64 = connection
+        .prepare_cached("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0")?
+        .query_row([], |row| row.get(0))?;
+    let empty = trees.unsigned_abs() * reader::page_bytes(connection)?;
+    let stays = empty + shared.retired_ids.bytes() + tally_bytes + shared.cells.bytes();
+    Ok(reader::used_bytes(connection)?.saturating_sub(stays))
+}
+
+/// Those of them beyond `bytes_max`.
 fn excess_bytes(
     connection: &Connection,
     bytes_max: Option<u64>,
@@ -220,14 +235,8 @@ fn excess_bytes(
     let Some(bytes_max) = bytes_max else {
         return Ok(0);
     };
-    // Each tree has a page, however empty it is.
-    let trees: i64 = connection
-        .prepare_cached("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0")?
-        .query_row([], |row| row.get(0))?;
-    let empty = trees.unsigned_abs() * reader::page_bytes(connection)?;
-    let stays = empty + shared.retired_ids.bytes() + saved.bytes() + shared.cells.bytes();
-    let used = reader::used_bytes(connection)?;
-    Ok(used.saturating_sub(stays).saturating_sub(bytes_max))
+    let removable = removable_bytes(connection, shared, saved.bytes())?;
+    Ok(removable.saturating_sub(bytes_max))
 }
 
 /// Removes the oldest records that `limits` no longer allows, at most

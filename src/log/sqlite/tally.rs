@@ -150,9 +150,14 @@ impl SavedTallies {
     /// About what the rows take up in the file.
     pub(super) fn bytes(&self) -> u64 {
         let rows = self.saved.keys();
-        let bytes = rows.map(|(source, name)| (source.len() + name.len() + ROW_BYTES) * 3 / 2);
-        bytes.sum::<usize>() as u64
+        weight(rows.map(|(source, name)| (source.as_str(), name.as_str())))
     }
+}
+
+/// About what rows of these sources and names take up in the file.
+pub(super) fn weight<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
+    let bytes = rows.map(|(source, name)| (source.len() + name.len() + ROW_BYTES) * 3 / 2);
+    bytes.sum::<usize>() as u64
 }
 
 /// How many records of each source and type a statement finds, which selects source, type

@@ -306,6 +306,8 @@ pub(super) async fn retention_never_removes_a_cell<S: Store>() {
     log.apply_retention().await.expect("applied");
     let cell = read(&*log, "state/crm").await.expect("there");
     assert_eq!((cell.revision, cell.value.len()), (revision, 100_000));
+    let described = log.describe().await.expect("described");
+    assert!(described.counted_bytes < 50_000, "{described:?}");
 }
 
 pub(super) async fn listed_cells_are_those_of_a_prefix_in_order<S: Store>() {

@@ -302,6 +302,8 @@ pub(super) async fn retention_by_size_removes_the_oldest<S: Store>() {
     // The ids that are remembered come on top, and what an empty log takes up.
     let on_top = 160 * (1000 - described.record_count) + (100 << 10);
     assert!(described.size_bytes <= bytes_max + on_top, "{described:?}");
+    let of_limit = bytes_max / 2..=bytes_max;
+    assert!(of_limit.contains(&described.counted_bytes), "{described:?}");
     let left = read_all(&*log, everything_after(log.bounds().trimmed)).await;
     assert!(!left.is_empty(), "only what had to go is gone");
     let newest = left.last().expect("some").position;
