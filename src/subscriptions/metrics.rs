@@ -78,7 +78,8 @@ struct Gauges {
     dead_letters: Family<NameLabel, Gauge>,
     stalled: Family<NameLabel, Gauge>,
     workers: Family<NameLabel, Gauge>,
-    headroom: Family<NameLabel, Gauge>,
+    headroom_seconds: Family<NameLabel, Gauge>,
+    headroom_bytes: Family<NameLabel, Gauge>,
 }
 
 /// The values of one subscription's gauges.
@@ -94,6 +95,8 @@ pub struct Observed {
     pub workers: i64,
     /// Absent where nothing that is not handled will be removed by its age.
     pub headroom_seconds: Option<i64>,
+    /// Absent where the log has no limit by bytes.
+    pub headroom_bytes: Option<i64>,
 }
 
 /// From delivery to acknowledgement: 1 ms to about an hour.
@@ -279,10 +282,15 @@ impl Gauges {
                 "subscription_workers",
                 "Workers connected to this gateway",
             ),
-            headroom: family(
+            headroom_seconds: family(
                 registry,
                 ("subscription_retention_headroom", Unit::Seconds),
                 "Time until retention by age removes the oldest event that is not handled",
+            ),
+            headroom_bytes: family(
+                registry,
+                ("subscription_retention_headroom", Unit::Bytes),
+                "Bytes that the log may take in before retention by bytes removes the oldest event that is not handled; an estimate",
             ),
         }
     }
@@ -300,12 +308,17 @@ impl Gauges {
         ] {
             family.get_or_create_owned(label).set(value);
         }
-        match observed.headroom_seconds {
-            Some(seconds) => {
-                self.headroom.get_or_create_owned(label).set(seconds);
-            }
-            None => {
-                self.headroom.remove(label);
+        for (family, headroom) in [
+            (&self.headroom_seconds, observed.headroom_seconds),
+            (&self.headroom_bytes, observed.headroom_bytes),
+        ] {
+            match headroom {
+                Some(headroom) => {
+                    family.get_or_create_owned(label).set(headroom);
+                }
+                None => {
+                    family.remove(label);
+                }
             }
         }
     }
@@ -320,7 +333,8 @@ impl Gauges {
             &self.dead_letters,
             &self.stalled,
             &self.workers,
-            &self.headroom,
+            &self.headroom_seconds,
+            &self.headroom_bytes,
         ] {
             family.remove(label);
         }

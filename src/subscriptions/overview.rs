@@ -19,7 +19,7 @@ use crate::clerk;
 use crate::event::numbers::saturating;
 use crate::event::{Attributes, Cursor, IndexHint, Position, Run, UnixMillis};
 use crate::fanout::Lag;
-use crate::log::{Bounds, Payloads, Read, ReadError, Reader, RecordRef, Scan};
+use crate::log::{Bounds, Description, Payloads, Read, ReadError, Reader, RecordRef, Scan};
 
 /// Subscriptions that are looked up at once.
 const LOOKED_UP_AT_ONCE: usize = 8;
@@ -43,6 +43,9 @@ pub struct Overview {
     pub worker_count: usize,
     /// When retention by age removes the oldest event that is not handled.
     pub expire_time: Option<UnixMillis>,
+    /// About how many bytes the log may take in before retention by bytes removes that event, or
+    /// the next that comes where every event is handled.
+    pub headroom_bytes: Option<u64>,
 }
 
 impl Subscriptions {
@@ -62,12 +65,12 @@ impl Subscriptions {
     }
 
     async fn overviews(&self, entries: &[Entry]) -> Result<Vec<Overview>, Error> {
-        let retain_for = self.retain_for().await?;
+        let described = &self.log().describe().await?;
         let mut overviews = Vec::with_capacity(entries.len());
         for some in entries.chunks(LOOKED_UP_AT_ONCE) {
             let looked_up = some.iter().map(|entry| async move {
                 let status = self.status(entry).await?;
-                self.overview_of(entry, status, retain_for).await
+                self.overview_of(entry, status, described).await
             });
             overviews.extend(try_join_all(looked_up).await?);
         }
@@ -86,8 +89,8 @@ impl Subscriptions {
         entry: &Entry,
         status: Status,
     ) -> Result<Overview, Error> {
-        let retain_for = self.retain_for().await?;
-        self.overview_of(entry, status, retain_for).await
+        let described = self.log().describe().await?;
+        self.overview_of(entry, status, &described).await
     }
 
     async fn status(&self, entry: &Entry) -> Result<Status, Error> {
@@ -102,16 +105,11 @@ impl Subscriptions {
         status.map_err(|error| Error::of_step(&entry.name, error))
     }
 
-    /// How long the log keeps events, if it does not keep them for ever.
-    async fn retain_for(&self) -> Result<Option<Duration>, Error> {
-        Ok(self.log().describe().await?.retain_for)
-    }
-
     async fn overview_of(
         &self,
         entry: &Entry,
         status: Status,
-        retain_for: Option<Duration>,
+        described: &Description,
     ) -> Result<Overview, Error> {
         let fanout = &self.shared.surroundings.fanout;
         let log: &dyn Read = fanout.log();
@@ -124,6 +122,7 @@ impl Subscriptions {
             bounds.trimmed
         };
         let oldest = first_received_after(log, handled).await?;
+        let lag = lag(bounds, handled, oldest);
         Ok(Overview {
             name: entry.name.clone(),
             definition: Arc::clone(&entry.definition),
@@ -136,11 +135,12 @@ impl Subscriptions {
                     position: status.cursor,
                 }
             },
-            lag: lag(bounds, handled, oldest),
+            lag,
             worker_count: entry.running.worker_count(),
             expire_time: oldest
-                .zip(retain_for)
+                .zip(described.retain_for)
                 .map(|(oldest, retain_for)| oldest.after(retain_for)),
+            headroom_bytes: described.headroom_bytes(lag.events),
             status,
         })
     }
@@ -194,6 +194,7 @@ impl Overview {
             is_stalled: self.status.stall.is_some(),
             workers: saturating(self.worker_count),
             headroom_seconds: self.expire_time.map(until),
+            headroom_bytes: self.headroom_bytes.map(saturating),
         }
     }
 }

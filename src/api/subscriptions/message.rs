@@ -17,6 +17,7 @@ pub(super) fn subscription(overview: Overview) -> proto::Subscription {
         lag,
         worker_count,
         expire_time,
+        headroom_bytes: _,
     } = overview;
     let Settings {
         filter,

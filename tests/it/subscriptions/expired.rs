@@ -1,13 +1,18 @@
 //! Retention that is faster than a subscription, for each of its policies.
 
+use std::cell::Cell;
+
+use clerkcast::proto::create_subscription_request::Start;
 use clerkcast::proto::{
     AcknowledgeRequest, ExpiredCursorPolicy, Failure, ListDeadLettersRequest, ReceiveRequest,
-    Subscription, SubscriptionState,
+    StartPosition, Subscription, SubscriptionState,
 };
 use tonic::Code;
 
+use super::operating::shown;
 use super::{Caller, event_id, named, refusal, seconds, until, worker_of};
 use crate::harness::{Gateway, Options, body, eventually};
+use crate::nats::Place;
 
 const POLICIES: [ExpiredCursorPolicy; 3] = [
     ExpiredCursorPolicy::Fail,
@@ -196,4 +201,78 @@ async fn retention_that_takes_one_pending_event_stops_a_subscription_or_drops_it
         assert_eq!(counts, (2, 1), "{name}");
         assert_eq!(seen.blocked_count + seen.retrying_count, 0);
     }
+}
+
+const LIMIT: f64 = 16_777_216.0;
+
+/// The headroom of a subscription, in bytes, once it is as it should be.
+async fn headroom_once(gateway: &Gateway, name: &str, holds: impl Fn(f64) -> bool) -> f64 {
+    let seen = Cell::new(0.0);
+    eventually("the headroom is as it should be", || async {
+        let headroom = shown(gateway, "retention_headroom_bytes", name).await;
+        seen.set(headroom.unwrap_or_default());
+        headroom.is_some_and(&holds)
+    })
+    .await;
+    seen.get()
+}
+
+async fn post_large(gateway: &Gateway, number: usize) {
+    let padding = "x".repeat(250_000);
+    let event = format!(r#"{{"type":"planet.created","data":{{"name":"{padding}"}}}}"#);
+    gateway.accept(&format!("msg_{number}"), event).await;
+}
+
+fn latest() -> Option<Start> {
+    Some(Start::StartPosition(StartPosition::Latest.into()))
+}
+
+/// `crm` handles nothing, `half` is created halfway, and `new` has nothing to handle.
+async fn retention_by_bytes_is_foreseen(place: Place) {
+    let gateway = place.start_with(Options::args(&["--retain-bytes", "16MiB"]));
+    let mut caller = Caller::of(&gateway).await;
+    caller.create(named("crm")).await.expect("created");
+    let one = ReceiveRequest {
+        max_events: 1,
+        ..worker_of("crm")
+    };
+    let mut worker = caller.receive(one).await.expect("opened");
+    let mut left = headroom_once(&gateway, "crm", |bytes| bytes == LIMIT).await;
+    let (mut posted, mut before_half) = (0, 0);
+    while left >= LIMIT / 10.0 {
+        posted += 1;
+        post_large(&gateway, posted).await;
+        left = headroom_once(&gateway, "crm", |bytes| bytes < left).await;
+        if before_half == 0 && left < LIMIT / 2.0 {
+            let half = caller.create_at(named("half"), latest()).await;
+            half.expect("created");
+            before_half = posted;
+        }
+    }
+    assert!(left > 0.0, "it is near before it is reached");
+    assert_eq!(gateway.metric("clerkcast_log_events").await, posted as f64);
+    assert_eq!(caller.look("crm").await.state(), SubscriptionState::Active);
+    // What `half` has handled goes first.
+    let share = (posted - before_half) as f64 / posted as f64;
+    let expected = LIMIT - (LIMIT - left) * share;
+    let is_expected = |bytes: f64| (bytes - expected).abs() < 0.01 * LIMIT;
+    headroom_once(&gateway, "half", is_expected).await;
+    let new = caller.create_at(named("new"), latest()).await;
+    new.expect("created");
+    headroom_once(&gateway, "new", |bytes| bytes == LIMIT).await;
+
+    assert_eq!(event_id(&worker.delivery().await), "msg_1");
+    for number in 1..=20 {
+        post_large(&gateway, posted + number).await;
+    }
+    let is_stalled = |it: &Subscription| it.state() == SubscriptionState::Stalled;
+    until(&mut caller, "crm", "it has lost an event", is_stalled).await;
+    headroom_once(&gateway, "crm", |bytes| bytes < LIMIT / 10.0).await;
+    assert_eq!(caller.look("new").await.state(), SubscriptionState::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_by_bytes_is_near_before_a_subscription_loses_events() {
+    retention_by_bytes_is_foreseen(Place::embedded()).await;
+    retention_by_bytes_is_foreseen(Place::nats()).await;
 }

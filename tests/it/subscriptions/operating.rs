@@ -115,7 +115,7 @@ async fn a_worker_that_says_nothing_holds_a_stop_up_until_the_deadline_alone() {
 }
 
 /// The value of a metric of a subscription; none where it is not shown.
-async fn shown(gateway: &Gateway, metric: &str, name: &str) -> Option<f64> {
+pub(super) async fn shown(gateway: &Gateway, metric: &str, name: &str) -> Option<f64> {
     let text = gateway.admin_get("/metrics").await.text;
     let series = format!("clerkcast_subscription_{metric}{{subscription=\"{name}\"");
     let line = text.lines().find(|line| line.starts_with(&series))?;
@@ -154,6 +154,8 @@ async fn each_subscription_is_measured_with_workers_or_without() {
         }
         let headroom = shown(&gateway, "retention_headroom_seconds", name).await;
         assert_eq!(headroom, None, "nothing waits");
+        let headroom = shown(&gateway, "retention_headroom_bytes", name).await;
+        assert_eq!(headroom, Some(10_737_418_240.0), "nothing waits");
     }
     for number in 1..=3 {
         let user = format!("user_{number}");
@@ -199,18 +201,21 @@ async fn each_subscription_is_measured_with_workers_or_without() {
     assert_eq!(shown(&gateway, "stalled", "idle").await, Some(0.0));
 
     caller.delete("idle").await.expect("deleted");
-    for metric in GAUGES.iter().chain(&COUNTERS) {
+    let headroom = ["retention_headroom_seconds", "retention_headroom_bytes"];
+    for metric in GAUGES.iter().chain(&COUNTERS).chain(&headroom) {
         assert_eq!(shown(&gateway, metric, "idle").await, None, "{metric}");
     }
-    let forever = Gateway::start_with(Options::args(&["--retain-for", "off"]));
+    let unlimited = Options::args(&["--retain-for", "off", "--retain-bytes", "off"]);
+    let forever = Gateway::start_with(unlimited);
     forever
         .accept("msg_1", body("user.created", "user_1"))
         .await;
     let mut caller = Caller::of(&forever).await;
     caller.create(named("crm")).await.expect("created");
     assert_eq!(shown(&forever, "lag_events", "crm").await, Some(1.0));
-    let headroom = shown(&forever, "retention_headroom_seconds", "crm").await;
-    assert_eq!(headroom, None);
+    for metric in headroom {
+        assert_eq!(shown(&forever, metric, "crm").await, None, "{metric}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
