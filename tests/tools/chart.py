@@ -164,6 +164,9 @@ def hold_secrets(name, values, pod):
     }
     found = {variable: secret_at[str(Path(file).parent)] for variable, file in files.items()}
     assert found == {variable: secret for variable, secret in expected.items() if secret}, f"{name}: {found}"
+    bound = {entry["value"] for entry in container["env"] if entry["name"].endswith("_LISTEN")}
+    address = values.get("bindAddress", "0.0.0.0")
+    assert bound == {f"{address}:{port}" for port in (8080, 50051, 9090)}, f"{name}: {bound}"
     servers = [entry["value"] for entry in container["env"] if entry["name"] == "CLERKCAST_NATS_URL"]
     assert servers == ([",".join(nats["urls"])] if "urls" in nats else []), f"{name}: {servers}"
 

@@ -123,6 +123,7 @@ CASES = {
         "extraVolumes": [{"name": "data", "emptyDir": {}}],
         "extraVolumeMounts": [{"name": "data", "mountPath": "/var/lib/clerkcast"}],
     },
+    "ipv6": {**MINIMAL, "bindAddress": "[::]"},
     "services": {
         **MINIMAL,
         "service": {
@@ -267,6 +268,9 @@ REFUSED = [
     ({**NATS, "nats": {**NATS["nats"], "credentialsSecret": "nats\n"}}, "/nats/credentialsSecret"),
     ({**NATS, "nats": {**NATS["nats"], "credentialsSecret": 254 * "n"}}, "/nats/credentialsSecret"),
     ({**NATS, "nats": {"urlSecret": "Nats"}}, "/nats/urlSecret"),
+    ({**MINIMAL, "bindAddress": "127.0.0.1"}, "/bindAddress"),
+    ({**MINIMAL, "bindAddress": "::"}, "/bindAddress"),
+    ({**MINIMAL, "bindAddress": "[::]", "config": ""}, "[::]:50051 is reachable from other machines"),
     ({**MINIMAL, "priorityClassName": "high\n  x: y"}, "/priorityClassName"),
     ({**MINIMAL, "priorityClassName": 254 * "p"}, "/priorityClassName"),
     ({**MINIMAL, "image": {"repository": 'a"\nb: "'}}, "/image/repository"),

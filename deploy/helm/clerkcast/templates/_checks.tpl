@@ -42,7 +42,7 @@
 {{- define "clerkcast.ensureStarts" -}}
 {{- $hasPrincipals := regexMatch "(?m)^\\s*(\\[\\[\\s*principals\\s*\\]\\]|principals\\s*=)" .Values.config -}}
 {{- if not (or $hasPrincipals .Values.grpc.allowAnonymous) -}}
-{{- fail "0.0.0.0:50051 is reachable from other machines, and no principals are configured: list [[principals]] in `config` (`clerkcast token new NAME` prints one), or set grpc.allowAnonymous to let every caller subscribe" -}}
+{{- fail (printf "%s:50051 is reachable from other machines, and no principals are configured: list [[principals]] in `config` (`clerkcast token new NAME` prints one), or set grpc.allowAnonymous to let every caller subscribe" .Values.bindAddress) -}}
 {{- end -}}
 {{- $hasSources := regexMatch "(?m)^\\s*(\\[\\[\\s*sources\\s*\\]\\]|sources\\s*=)" .Values.config -}}
 {{- if not (or $hasSources .Values.signingSecret.existingSecret) -}}

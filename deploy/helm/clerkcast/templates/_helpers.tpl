@@ -64,11 +64,11 @@ spec:
       args: [serve, --config, /etc/clerkcast/config.toml]
       env:
         - name: CLERKCAST_HTTP_LISTEN
-          value: 0.0.0.0:8080
+          value: {{ printf "%s:8080" .Values.bindAddress | quote }}
         - name: CLERKCAST_GRPC_LISTEN
-          value: 0.0.0.0:50051
+          value: {{ printf "%s:50051" .Values.bindAddress | quote }}
         - name: CLERKCAST_ADMIN_LISTEN
-          value: 0.0.0.0:9090
+          value: {{ printf "%s:9090" .Values.bindAddress | quote }}
         - name: CLERKCAST_LOG
           value: {{ .Values.log | quote }}
         {{- if eq .Values.log "embedded" }}
