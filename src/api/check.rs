@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::problem::Problem;
-use crate::event::{Cursor, UnixMillis};
+use crate::event::{Cursor, UnixMillis, is_unprintable};
 use crate::fanout::{OnExpired, Start, UNNAMED};
 use crate::filter::{Filter, KnownNames, Scope, Spec, Violation, Violations};
 use crate::proto::{ExpiredCursorPolicy, StartPosition};
@@ -21,6 +21,8 @@ const NANOS: RangeInclusive<i32> = 0..=999_999_999;
 const HEARTBEAT_MAX: Duration = Duration::from_secs(86_400);
 /// A name is shown in logs and as a metric's label.
 const NAME_BYTES_MAX: usize = 100;
+/// Characters that are printable within a text, and could make two names look the same.
+const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -193,13 +195,64 @@ impl Check {
 
     /// The name that a stream gives itself.
     pub(super) fn name(&mut self, field: &str, name: String) -> String {
-        if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            let description = "longer than 100 bytes, or with control characters";
-            return self.fail(field, description, String::new());
+        if name.len() > NAME_BYTES_MAX {
+            return self.fail(field, "longer than 100 bytes: shorten it", String::new());
+        }
+        let is_refused = |found: &char| is_unprintable(*found) || JOINERS.contains(found);
+        if let Some(found) = name.chars().find(is_refused) {
+            let description = format!(
+                "contains U+{:04X}: leave out control, direction and zero-width characters",
+                u32::from(found)
+            );
+            return self.fail(field, &description, String::new());
         }
         if name.is_empty() {
             return UNNAMED.to_owned();
         }
         name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(name: &str) -> Result<String, Problem> {
+        let mut check = Check::default();
+        let name = check.name("worker_name", name.to_owned());
+        check.done().map(|()| name)
+    }
+
+    #[test]
+    fn a_name_that_hides_or_reorders_text_is_refused() {
+        let single = [
+            '\0', '\n', '\u{1b}', '\u{7f}', '\u{9b}', '\u{61c}', '\u{2060}', '\u{feff}',
+        ];
+        let hidden = single
+            .into_iter()
+            .chain('\u{200b}'..='\u{200f}')
+            .chain('\u{2028}'..='\u{202e}')
+            .chain('\u{2066}'..='\u{2069}');
+        for character in hidden {
+            for name in [format!("{character}crm"), format!("c{character}rm")] {
+                let refused = checked(&name).expect_err("refused");
+                let description = &refused.violations[0].description;
+                let code = format!("contains U+{:04X}: leave out", u32::from(character));
+                assert!(description.starts_with(&code), "{description}");
+                assert!(!description.contains(character), "{description:?}");
+            }
+        }
+        for name in [
+            "crm eu",
+            "a \"b\" \\ {c=\"1\"} # é",
+            "日本",
+            "e\u{301}",
+            "🚀",
+        ] {
+            assert_eq!(checked(name).ok().as_deref(), Some(name));
+        }
+        assert_eq!(checked(&"é".repeat(50)).ok(), Some("é".repeat(50)));
+        assert!(checked(&"é".repeat(51)).is_err());
+        assert_eq!(checked("").ok().as_deref(), Some(UNNAMED));
     }
 }

@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 
 use super::failure::Failure;
+use crate::event::is_unprintable;
 
 /// A line that a terminal shows and does not obey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl From<serde_json::Value> for Printable {
     }
 }
 
-/// The text on one line, with each [foreign](is_foreign) character as `\u{…}`.
+/// The text on one line, with each [unprintable](is_unprintable) character as `\u{…}`.
 pub(super) fn escaped(text: &str) -> Cow<'_, str> {
     rewritten(text, |character, shown| {
         let _never_fails = write!(shown, "\\u{{{:x}}}", u32::from(character));
@@ -74,36 +75,18 @@ fn json_escape(character: char, shown: &mut String) {
 }
 
 fn rewritten(text: &str, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    if !text.contains(is_foreign) {
+    if !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 32);
     for character in text.chars() {
-        if is_foreign(character) {
+        if is_unprintable(character) {
             escape(character, &mut shown);
         } else {
             shown.push(character);
         }
     }
     Cow::Owned(shown)
-}
-
-/// Whether a terminal may obey the character (C0, DEL and C1), or use it to reorder or hide a
-/// text. Joiners are not among them, because names in some scripts need them.
-fn is_foreign(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'
-                | '\u{200e}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 /// Prints a line to standard output.
@@ -179,7 +162,7 @@ mod tests {
     use super::*;
 
     /// Each with a neighbor that is shown as it is.
-    const FOREIGN: &str = "\0\t\n\r\u{1b}\u{7f}\u{80}\u{9b}\u{9f}\u{61c}\u{200b}\u{200e}\u{200f}\
+    const UNPRINTABLE: &str = "\0\t\n\r\u{1b}\u{7f}\u{80}\u{9b}\u{9f}\u{61c}\u{200b}\u{200e}\u{200f}\
         \u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{fff9}\u{e0041}";
     const OWN: &str = "a~\u{a0}é日本\u{200c}\u{200d}\u{2027}\u{202f}👩\u{200d}🚀\\";
 
@@ -187,12 +170,12 @@ mod tests {
     fn what_a_terminal_would_obey_is_escaped() {
         assert_eq!(escaped("a\u{1b}]0;b\u{7}\nc"), "a\\u{1b}]0;b\\u{7}\\u{a}c");
         assert_eq!(escaped("\u{9b}\u{202e}\u{7f}"), "\\u{9b}\\u{202e}\\u{7f}");
-        let shown = escaped(FOREIGN);
+        let shown = escaped(UNPRINTABLE);
         assert!(
             shown.chars().all(|shown| shown.is_ascii_graphic()),
             "{shown}"
         );
-        assert_eq!(shown.matches("\\u{").count(), FOREIGN.chars().count());
+        assert_eq!(shown.matches("\\u{").count(), UNPRINTABLE.chars().count());
         // A line is escaped once more where it is printed.
         assert_eq!(escaped(&shown), shown);
         assert!(matches!(escaped(OWN), Cow::Borrowed(OWN)));
@@ -200,9 +183,9 @@ mod tests {
 
     #[test]
     fn escaped_json_has_the_same_value() {
-        let value = serde_json::json!({FOREIGN: [FOREIGN, OWN, "\u{e0041}"]});
+        let value = serde_json::json!({UNPRINTABLE: [UNPRINTABLE, OWN, "\u{e0041}"]});
         let line = Printable::from(value.clone()).into_string();
-        assert!(!line.contains(is_foreign), "{line}");
+        assert!(!line.contains(is_unprintable), "{line}");
         assert!(line.contains("\\u009b\\u009f\\u061c"), "{line}");
         assert!(
             line.contains("\\udb40\\udc41") && line.contains("日本"),

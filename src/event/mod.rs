@@ -2,6 +2,7 @@
 //! identify an event.
 
 mod attributes;
+mod characters;
 mod clock;
 mod cursor;
 mod excerpt;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use numbers::saturating;
 
 pub use attributes::Attributes;
+pub use characters::is_unprintable;
 pub use clock::SteadyClock;
 pub use cursor::{Cursor, InvalidCursor};
 pub use excerpt::Excerpt;

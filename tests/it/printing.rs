@@ -7,12 +7,13 @@ use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clerkcast::proto::SubscribeRequest;
+use clerkcast::proto::{ReceiveRequest, SubscribeRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic::Code;
 
 use crate::harness::{Gateway, SECRET, binary, body, now_seconds, sign};
-use crate::subscriptions::{Caller, named};
+use crate::subscriptions::{Caller, named, worker_of};
 use crate::terminal::screen;
 use crate::worker::work::Process;
 
@@ -25,9 +26,10 @@ const COLORS: [&str; 3] = ["\x1b[2m", "\x1b[1;36m", "\x1b[0m"];
 
 /// Whether a terminal obeys the character, or reorders or hides others because of it.
 fn is_obeyed(character: char) -> bool {
-    let reorders = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{feff}'];
+    let hides = ['\u{61c}', '\u{feff}'];
     character.is_control()
-        || reorders.contains(&character)
+        || hides.contains(&character)
+        || ('\u{200b}'..='\u{200f}').contains(&character)
         || ('\u{2028}'..='\u{202e}').contains(&character)
         || ('\u{2066}'..='\u{2069}').contains(&character)
 }
@@ -99,7 +101,7 @@ async fn with_hostile_event() -> (Gateway, Caller) {
 async fn what_others_wrote_cannot_command_a_terminal() {
     let (gateway, _caller) = with_hostile_event().await;
     let request = SubscribeRequest {
-        subscriber_name: "crm\u{202e}".to_owned(),
+        filter: crate::harness::types(&[SUGGESTED]),
         ..SubscribeRequest::default()
     };
     let _subscriber = gateway.subscribe(request).await;
@@ -174,6 +176,40 @@ async fn what_others_wrote_cannot_command_a_terminal() {
         .await
         .expect_err("unknown");
     assert_eq!(obeyed(refused.message()), [""; 0], "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_that_a_caller_chooses_hides_or_reorders_text() {
+    let gateway = Gateway::start();
+    let mut caller = Caller::of(&gateway).await;
+    caller.create(named("crm")).await.expect("created");
+    for mark in [
+        "\u{202e}", "\u{2066}", "\u{200b}", "\u{200d}", "\u{feff}", "\u{2028}",
+    ] {
+        let name = format!("crm{mark}");
+        let mut client = gateway.client().await;
+        let subscribed = client.subscribe(SubscribeRequest {
+            subscriber_name: name.clone(),
+            ..SubscribeRequest::default()
+        });
+        let received = ReceiveRequest {
+            worker_name: name.clone(),
+            ..worker_of("crm")
+        };
+        let named_so = [
+            subscribed.await.err(),
+            caller.receive(received).await.err(),
+            caller.create(named(&name)).await.err(),
+        ];
+        for refused in named_so {
+            let refused = refused.unwrap_or_else(|| panic!("taken: {name:?}"));
+            assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+            assert_eq!(obeyed(refused.message()), [""; 0], "{refused:?}");
+        }
+    }
+    let metrics = gateway.admin_get("/metrics").await;
+    assert_eq!(obeyed(&metrics.text), [""; 0]);
+    assert_eq!(obeyed(&gateway.log_text()), [""; 0]);
 }
 
 /// An endpoint that refuses everything with this text.

@@ -216,7 +216,8 @@ pub struct SubscribeRequest {
     pub include_payload: bool,
     /// A name for this subscriber in logs, metrics and ListSubscribers, such as the
     /// name of the service. It need not be unique and grants nothing; who the caller is,
-    /// its credentials say.
+    /// its credentials say. At most 100 bytes, without control, direction and zero-width
+    /// characters.
     #[prost(string, tag = "10")]
     pub subscriber_name: ::prost::alloc::string::String,
     /// Where to start; unset means START_POSITION_LATEST.
@@ -1108,7 +1109,8 @@ pub struct ReceiveRequest {
     /// End with OK once all that was in the log when the call began is acknowledged or dead.
     #[prost(bool, tag = "6")]
     pub stop_when_handled: bool,
-    /// A name for this worker in the gateway's logs; grants nothing.
+    /// A name for this worker in the gateway's logs; grants nothing. At most 100 bytes,
+    /// without control, direction and zero-width characters.
     #[prost(string, tag = "7")]
     pub worker_name: ::prost::alloc::string::String,
 }
