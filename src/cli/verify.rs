@@ -32,7 +32,7 @@ Examples:
     reason = "shown as help, where backticks are noise"
 )]
 pub(super) struct VerifyArgs {
-    /// The signing secret, `whsec_…`, several separated by spaces or commas; better set in
+    /// The signing secret, `whsec_…`, several separated by white space or commas; better set in
     /// CLERK_WEBHOOK_SIGNING_SECRET
     #[arg(long, alias = "signing-secret", value_name = "SECRET")]
     secret: Option<String>,

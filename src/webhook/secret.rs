@@ -93,12 +93,12 @@ impl SigningSecret {
         Ok(Self { key: key.into() })
     }
 
-    /// Parses secrets that are separated by spaces or commas.
+    /// Parses secrets that are separated by white space or commas, such as one a line.
     ///
     /// # Errors
     /// With what is wrong with the first bad one.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, InvalidSecret> {
-        let parts = text.split([' ', ',']).filter(|part| !part.is_empty());
+        let parts = text.split(is_separator).filter(|part| !part.is_empty());
         let secrets: Vec<Self> = parts.map(Self::parse).collect::<Result<_, _>>()?;
         if secrets.is_empty() {
             return Err(InvalidSecret::Empty);
@@ -151,6 +151,10 @@ impl fmt::Debug for SigningSecret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "SigningSecret({})", self.fingerprint())
     }
+}
+
+fn is_separator(character: char) -> bool {
+    character.is_ascii_whitespace() || character == ','
 }
 
 fn reject_stray_characters(text: &str) -> Result<(), InvalidSecret> {
@@ -287,13 +291,30 @@ mod tests {
     }
 
     #[test]
-    fn several_secrets_are_separated_by_spaces_or_commas() {
-        let text = "whsec_plJ3nmyCDGBKInavdOK15jsl, whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-        assert_eq!(
-            SigningSecret::parse_list(text).map(|list| list.len()),
-            Ok(2)
-        );
-        assert!(SigningSecret::parse_list(" , ").is_err());
+    fn several_secrets_are_separated_by_white_space_or_commas() {
+        let texts = [
+            "whsec_plJ3nmyCDGBKInavdOK15jsl",
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        ];
+        let expected = texts.map(|text| SigningSecret::parse(text).expect("valid"));
+        for separator in [" ", ",", ", ", "\t", "\n", "\r\n", "\n\n", " ,\n"] {
+            let text = texts.join(separator);
+            for text in [
+                format!("{text}{separator}"),
+                format!("{separator}{text}"),
+                text,
+            ] {
+                let list = SigningSecret::parse_list(&text);
+                assert_eq!(list.as_deref(), Ok(&expected[..]), "{separator:?}");
+            }
+            let list = SigningSecret::parse_list(separator);
+            assert_eq!(list, Err(InvalidSecret::Empty), "{separator:?}");
+        }
+        // Pasted from a page: a separator for the eye only.
+        for separator in ["\u{a0}", "\u{2028}", ";"] {
+            let list = SigningSecret::parse_list(&texts.join(separator));
+            assert!(list.is_err(), "{separator:?}");
+        }
     }
 
     #[test]

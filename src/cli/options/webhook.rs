@@ -23,7 +23,7 @@ options! {
     WebhookOptions {
         70 signing_secret: OsString = option(
             "SECRET",
-            "Signing secret of the default source, `whsec_…`; several separated by spaces or commas. Better set in CLERK_WEBHOOK_SIGNING_SECRET (also read: CLERKCAST_SIGNING_SECRET, CLERK_WEBHOOK_SECRET) or in a file that CLERK_WEBHOOK_SIGNING_SECRET_FILE names, since other users of this machine can see a command line",
+            "Signing secret of the default source, `whsec_…`; several separated by white space or commas. Better set in CLERK_WEBHOOK_SIGNING_SECRET (also read: CLERKCAST_SIGNING_SECRET, CLERK_WEBHOOK_SECRET) or in a file that CLERK_WEBHOOK_SIGNING_SECRET_FILE names, since other users of this machine can see a command line",
         ).in_place(OptionPlace::FlagOnly);
         80 instance_id: String = option(
             "ID",

@@ -130,14 +130,16 @@ fn a_file_without_a_secret_is_reported_by_its_variable() {
     let right = write(at, "right", OTHER_SECRET);
     let empty = write(at, "empty", "\n");
     let large = write(at, "large", &OTHER_SECRET.repeat(200));
-    let two = write(at, "two", &format!("{OTHER_SECRET}\n\n"));
+    let blank = write(at, "blank", "\n \n");
+    let second = write(at, "second", &format!("{OTHER_SECRET}\nsk_live_x\n"));
     let none = at.join("none").display().to_string();
     for variable in VARIABLES {
         let twin = format!("{variable}_FILE");
         for (path, expected) in [
             (&empty, "is empty"),
             (&large, "larger than 4 KiB"),
-            (&two, "newline"),
+            (&blank, "is empty"),
+            (&second, "a Clerk secret key"),
             (&none, "cannot read"),
             (&at.display().to_string(), "not a regular file"),
         ] {
@@ -159,6 +161,43 @@ fn a_file_without_a_secret_is_reported_by_its_variable() {
         });
         assert_eq!(code, Some(2), "{variable}: {said}");
         assert!(said.contains(variable) && said.contains(&twin), "{said}");
+    }
+}
+
+/// As in a rotation: the old secret, and the new one on a line of its own.
+#[tokio::test]
+async fn secrets_on_lines_of_their_own_are_each_tried() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let both = format!("{SECRET}\n{OTHER_SECRET}\n");
+    let file = write(directory.path(), "both", &both);
+    let configured = Configured::start_with(
+        &[
+            source("a", &format!("signing_secrets_file = [\"{file}\"]")),
+            source("b", "signing_secrets_env = [\"B_SECRET\"]"),
+            source("c", "signing_secrets_env = [\"C_SECRET\"]"),
+        ]
+        .concat(),
+        env(&[("B_SECRET", &both), ("C_SECRET_FILE", &file)]),
+    );
+    for secret in [SECRET, OTHER_SECRET] {
+        for path in ["/a", "/b", "/c"] {
+            let status = status(&configured.gateway, path, secret, "msg_1").await;
+            assert_eq!(status, 200, "{path}");
+        }
+    }
+    // Without sources in the file, too.
+    for (name, value) in [
+        ("CLERKCAST_SIGNING_SECRET", &both),
+        ("CLERKCAST_SIGNING_SECRET_FILE", &file),
+    ] {
+        let gateway = Gateway::start_with(Options {
+            args: Vec::new(),
+            env: env(&[("CLERK_WEBHOOK_SIGNING_SECRET", ""), (name, value)]),
+        });
+        for secret in [SECRET, OTHER_SECRET] {
+            let status = status(&gateway, "", secret, "msg_1").await;
+            assert_eq!(status, 200, "{name}");
+        }
     }
 }
 
