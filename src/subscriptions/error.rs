@@ -194,7 +194,7 @@ fn exists(name: &Name, differing_fields: &[&str]) -> String {
         return format!("the name {name} is taken");
     }
     format!(
-        "the subscription {name} exists with another {}; change it with UpdateSubscription, or delete it first",
+        "the subscription {name} exists with another {}: update it, or delete it first",
         differing_fields.join(", ")
     )
 }

@@ -71,7 +71,7 @@ async fn commands_manage_a_subscription() {
     succeeded(&gateway, &create);
     let differs = failed(&gateway, &[&create[..], &["--ack-deadline", "1m"]].concat());
     assert!(
-        differs.contains("`clerkcast subscription update crm`"),
+        differs.contains("another ack_deadline: update it, or delete it first; `clerkcast subscription update crm`"),
         "{differs}"
     );
     let misspelt = failed(&gateway, &["create", "crm2", "--type", "user.craeted"]);
