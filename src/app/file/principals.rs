@@ -8,7 +8,6 @@ use crate::access::redaction::uncovered_places;
 use crate::access::{ANONYMOUS, AccessConfig, Policy, PrincipalConfig, Redaction, TokenHash};
 use crate::fanout;
 use crate::filter::{Filter, KnownNames, Scope, Spec, TypePattern};
-use crate::webhook::Source;
 
 /// Default maximum of a principal's streams, so that one principal leaves room for the others.
 const STREAMS_MAX: usize = 1000;
@@ -16,14 +15,15 @@ const STREAMS_MAX: usize = 1000;
 const PLACES_SHOWN: usize = 5;
 
 /// Reads the `[[principals]]` and `[anonymous]` tables. Callers without credentials may
-/// subscribe if no principal is configured, or if `allows_anonymous` is set.
+/// subscribe if no principal is configured, or if `allows_anonymous` is set. `sources` are the
+/// names of all sources.
 pub fn check(
     document: &Document,
-    sources: &[Source],
+    sources: &[String],
     allows_anonymous: bool,
     report: &mut Report,
 ) -> AccessConfig {
-    let known = known_names(sources);
+    let known = fanout::known_names(sources.iter().cloned(), &[]);
     let mut identities = Identities::default();
     let mut principals = Vec::with_capacity(document.principals.len());
     for table in &document.principals {
@@ -63,8 +63,12 @@ pub fn check(
     }
 }
 
-fn known_names(sources: &[Source]) -> KnownNames {
-    fanout::known_names(sources.iter().map(|source| source.name.clone()), &[])
+impl Document {
+    /// The line on which a `[[principals]]` table begins.
+    #[must_use]
+    pub fn line_of_principal(&self, index: usize) -> Option<usize> {
+        self.principals.get(index).map(|table| table.line)
+    }
 }
 
 /// Names and credentials of the principals read up to here. A caller must not be two of them.
@@ -78,7 +82,8 @@ struct Identities {
 impl Identities {
     fn check(&mut self, principal: &PrincipalConfig, fields: &mut Fields<'_>) {
         let name = &principal.name;
-        if name == ANONYMOUS || !self.names.insert(name.clone()) {
+        let is_new = self.names.insert(name.clone());
+        if name == ANONYMOUS || is_name(name) && !is_new {
             fields.refuse("name", format!("principal {name:?} is configured twice, or has the name of callers without credentials"));
         }
         for hash in &principal.token_hashes {
@@ -104,9 +109,9 @@ fn read_principal(
     known: &KnownNames,
     warnings: &mut Vec<String>,
 ) -> PrincipalConfig {
+    let before = fields.problems.len();
     let name = fields.text("name").unwrap_or_default().value;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 100 || !name.chars().all(is_plain) {
+    if fields.problems.len() == before && !is_name(&name) {
         fields.refuse(
             "name",
             "a name has 1 to 100 letters, digits, `-`, `_` or `.`",
@@ -128,7 +133,8 @@ fn read_principal(
     let certificate_names: Vec<String> = certificates.into_iter().map(|name| name.value).collect();
     let is_unknown = token_hashes.is_empty() && certificate_names.is_empty();
     if is_unknown && fields.problems.len() == before {
-        fields.refuse("token_hash", format!("no credentials are configured: set token_hash (`clerkcast token new {name}` prints one) or client_certificate"));
+        let shown = if is_name(&name) { &name } else { "NAME" };
+        fields.refuse("token_hash", format!("no credentials are configured: set token_hash (`clerkcast token new {shown}` prints one) or client_certificate"));
     }
     let policy = read_policy(fields, &name, known, warnings);
     PrincipalConfig {
@@ -140,6 +146,11 @@ fn read_principal(
         token_hashes,
         certificate_names,
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=100).contains(&text.len()) && text.chars().all(is_plain)
 }
 
 fn read_hashes(fields: &mut Fields<'_>) -> Vec<TokenHash> {

@@ -44,7 +44,8 @@ pub fn check(
         let (source, is_in_environment) = table.read(document, &mut report.problems, |fields| {
             let read = read_source(fields, environment, &mut used, &mut warnings);
             let name = &read.0.name;
-            if let Some(first) = names.insert(name.clone(), fields.line("name")) {
+            let former = names.insert(name.clone(), fields.line("name"));
+            if let Some(first) = former.filter(|_| is_name(name)) {
                 let message = format!("source {name:?} is configured twice, first on line {first}");
                 fields.refuse("name", message);
             }
@@ -73,9 +74,9 @@ fn read_source(
     used: &mut BTreeSet<String>,
     warnings: &mut Vec<String>,
 ) -> (Source, bool) {
+    let before = fields.problems.len();
     let name = fields.text("name").unwrap_or_default().value;
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
+    if fields.problems.len() == before && !is_name(&name) {
         fields.refuse("name", format!("source {name:?}: {NAME_RULE}"));
     }
     let before = fields.problems.len();
@@ -130,6 +131,11 @@ fn read_source(
         );
     }
     (source, is_in_environment)
+}
+
+fn is_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    (1..=64).contains(&text.len()) && text.chars().all(is_plain)
 }
 
 fn read_instance_id(fields: &mut Fields<'_>) -> Option<String> {

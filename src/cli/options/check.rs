@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::period::{Period, PeriodMax};
 use super::settings::Settings;
 use super::value::Value;
-use crate::app::file::Report;
+use crate::app::file::{Problem, Report};
 
 /// Maximum time that a client or an operator can be made to wait.
 pub(super) const TIMEOUT_MAX: PeriodMax = PeriodMax {
@@ -35,12 +35,15 @@ impl<'a> Check<'a> {
         self.report.refuse(self.settings.place(key), key, message);
     }
 
-    /// Whether an error in the option is reported already.
+    /// Whether an error in this option, or in a table of this name, is reported already. A rule
+    /// about several options is left out then, because it would judge the default that was taken
+    /// in place of the invalid value.
     pub(super) fn is_refused(&self, key: &str) -> bool {
-        self.report
-            .problems
-            .iter()
-            .any(|problem| problem.key == key)
+        let is_of_key = |problem: &Problem| {
+            let rest = problem.key.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        };
+        self.report.problems.iter().any(is_of_key)
     }
 
     /// The value of an option, if it is set and valid.

@@ -14,10 +14,11 @@ use super::settings::Settings;
 use super::subscriptions::SubscriptionOptions;
 use super::traces::TraceOptions;
 use super::webhook::WebhookOptions;
-use crate::app::file::{Problem, check_principals};
+use crate::app::file::{Document, Problem, check_principals};
 use crate::app::{Config, LogConfig};
 use crate::log::jetstream;
 use crate::telemetry::{Level, LogFormat};
+use crate::webhook::{DEFAULT_SOURCE, Source};
 
 /// A configuration without errors.
 #[derive(Debug)]
@@ -107,19 +108,13 @@ fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {
     let (_, log_level) = LoggingOptions::read(check).config();
     let (webhook, in_environment) = WebhookOptions::read(check).config(check);
     let doors = DoorOptions::read(check).config();
+    let sources = names_of(&webhook.sources);
     let access = check_principals(
         &check.settings.document,
-        &webhook.sources,
+        &with_default(&sources, &check.settings.document),
         doors.allows_anonymous,
         &mut check.report,
     );
-    let mut sources: Vec<String> = webhook
-        .sources
-        .iter()
-        .map(|source| source.name.clone())
-        .collect();
-    sources.sort();
-    sources.dedup();
     let mut config = Config {
         fanout: FanoutOptions::read(check).config(check, sources),
         subscriptions: SubscriptionOptions::read(check).config(check),
@@ -133,4 +128,18 @@ fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {
     };
     PortOptions::read(check).config(check, &mut config);
     (config, in_environment)
+}
+
+fn names_of(sources: &[Source]) -> Vec<String> {
+    let mut names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The sources that principals may name. Without `[[sources]]` there is the default one, even if
+/// its secret is missing, or is in an environment that is left out.
+fn with_default(sources: &[String], document: &Document) -> Vec<String> {
+    let default = (!document.has_sources()).then(|| DEFAULT_SOURCE.to_owned());
+    sources.iter().cloned().chain(default).collect()
 }

@@ -76,12 +76,13 @@ impl LogOptions {
         match (self.log.unwrap_or(LogKind::Embedded), has_servers) {
             (LogKind::Nats, _) if !cfg!(feature = "nats") => check.refuse("log", NO_NATS),
             (LogKind::Nats, true) => return LogConfig::Nats(stream(check, retention)),
-            // The file that names them cannot be read.
+            // Its value is invalid, or the file that names the servers cannot be read.
             (LogKind::Nats, false) if check.is_refused("nats_url") => {}
             (LogKind::Nats, false) => check.refuse(
                 "log",
                 "--log nats needs --nats-url, such as nats://127.0.0.1:4222",
             ),
+            (LogKind::Embedded, true) if check.is_refused("log") => {}
             (LogKind::Embedded, true) => check.refuse(
                 "nats_url",
                 "--nats-url is set, and the log is the embedded one: add --log nats, or leave it out",

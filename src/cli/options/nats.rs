@@ -101,9 +101,7 @@ impl NatsOptions {
             window_max,
         );
         let duplicate_window = window.unwrap_or(default.duplicate_window);
-        if let Err(message) = check_window(duplicate_window, retain_for) {
-            check.refuse("nats_duplicate_window", message);
-        }
+        check_window(check, duplicate_window, retain_for);
         let stream = self.nats_stream.unwrap_or(default.stream);
         if let Err(message) = check_stream(&stream) {
             check.refuse("nats_stream", message);
@@ -122,6 +120,7 @@ impl NatsOptions {
         let certificate = match (self.nats_tls_cert, self.nats_tls_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
+            _ if check.is_refused("nats_tls_cert") || check.is_refused("nats_tls_key") => None,
             (certificate, _) => {
                 let key = if certificate.is_some() {
                     "nats_tls_cert"
@@ -204,25 +203,35 @@ pub(super) fn check_files(check: &mut Check<'_>, security: &Security) {
             key: key.clone(),
             client_ca: None,
         };
-        if let Err(error) = files.check() {
-            check.refuse("nats_tls_cert", error);
+        match files.check() {
+            Err(error) if error.file() == files.key => check.refuse("nats_tls_key", error),
+            Err(error) => check.refuse("nats_tls_cert", error),
+            Ok(_) => {}
         }
     }
 }
 
-fn check_window(window: Duration, retain_for: Option<Duration>) -> Result<(), String> {
+/// Checks the window by itself, and beside the time for which events are kept. The option that
+/// the operator set is at fault.
+fn check_window(check: &mut Check<'_>, window: Duration, retain_for: Option<Duration>) {
+    const KEY: &str = "nats_duplicate_window";
     if window < DEDUPE_WINDOW {
-        return Err(
-            "must be at least 28h, since Svix retries a delivery for 27 h 35 min".to_owned(),
+        check.refuse(
+            KEY,
+            "must be at least 28h, since Svix retries a delivery for 27 h 35 min",
+        );
+    } else if retain_for.is_some_and(|retain_for| retain_for < window)
+        && !check.is_refused("retain_for")
+    {
+        let key = match check.settings.has("retain_for") {
+            true => "retain_for",
+            false => KEY,
+        };
+        check.refuse(
+            key,
+            "JetStream does not know ids for longer than it keeps events: make --retain-for at least as long as --nats-duplicate-window (default 28h)",
         );
     }
-    if retain_for.is_some_and(|retain_for| retain_for < window) {
-        return Err(
-            "JetStream does not know ids for longer than it keeps events: make --retain-for at least as long"
-                .to_owned(),
-        );
-    }
-    Ok(())
 }
 
 fn check_stream(name: &str) -> Result<(), &'static str> {

@@ -91,16 +91,15 @@ impl PortOptions {
         };
         config.admin = self.admin_listen.unwrap_or(config.admin);
         config.drain_timeout = drain_timeout.unwrap_or(config.drain_timeout);
+        let mut listeners = vec![
+            ("http_listen", config.http.listen),
+            ("grpc_listen", config.grpc.listen),
+            ("admin_listen", config.admin),
+        ];
+        listeners.retain(|(key, _)| !check.is_refused(key));
         check_exposure(check, config);
         check_certificates(check, &config.grpc, &config.access);
-        check_listeners(
-            check,
-            [
-                ("http_listen", config.http.listen),
-                ("grpc_listen", config.grpc.listen),
-                ("admin_listen", config.admin),
-            ],
-        );
+        check_listeners(check, &listeners);
     }
 }
 
@@ -116,6 +115,9 @@ impl CertificateOptions {
     fn config(self, check: &mut Check<'_>) -> Option<CertificateFiles> {
         let port = self.port;
         let option = |end: &str| format!("{port}_tls_{end}");
+        let is_known = ["cert", "key", "client_ca"]
+            .iter()
+            .all(|end| !check.is_refused(&option(end)));
         let files = match (self.certificate, self.key, self.client_ca) {
             (Some(certificate), Some(key), client_ca) => CertificateFiles {
                 certificate,
@@ -123,6 +125,7 @@ impl CertificateOptions {
                 client_ca,
             },
             (None, None, None) => return None,
+            _ if !is_known => return None,
             (None, None, Some(_)) => {
                 check.refuse(&option("client_ca"), format!("--{port}-tls-client-ca needs TLS: set --{port}-tls-cert and --{port}-tls-key too"));
                 return None;
@@ -151,6 +154,9 @@ fn check_exposure(check: &mut Check<'_>, config: &Config) {
     if config.access.anonymous.is_none() || listen.ip().is_loopback() {
         return;
     }
+    if check.is_refused("principals") || check.is_refused("grpc_allow_anonymous") {
+        return;
+    }
     if !config.doors.allows_anonymous {
         check.refuse("grpc_listen", format!(
             "--grpc-listen {listen} is reachable from other machines, and no principals are configured: list [[principals]] in --config (`clerkcast token new NAME` prints one), or pass --grpc-allow-anonymous to let every caller subscribe"
@@ -167,13 +173,12 @@ fn check_certificates(check: &mut Check<'_>, grpc: &PortConfig, access: &AccessC
     let principals = || access.principals.iter();
     let tls = grpc.tls.as_ref();
     let verifies = tls.is_some_and(|files| files.client_ca.is_some());
-    let by_certificate = principals().find(|principal| !principal.certificate_names.is_empty());
+    let by_certificate = principals().position(|principal| !principal.certificate_names.is_empty());
+    let has_pair = !check.is_refused("grpc_tls_cert") && !check.is_refused("grpc_tls_key");
+    let is_known = !check.is_refused("grpc_tls_client_ca") && (tls.is_some() || has_pair);
     match by_certificate {
-        Some(principal) if !verifies => {
-            let name = &principal.name;
-            check.refuse("grpc_tls_client_ca", format!("principal {name:?} has a client_certificate, and nothing verifies certificates: set --grpc-tls-client-ca, --grpc-tls-cert and --grpc-tls-key"));
-        }
-        None if verifies => check.refuse("grpc_tls_client_ca", "--grpc-tls-client-ca is set, and no principal is known by a certificate: set client_certificate in a [[principals]] table of --config (\"*\" is any certificate that the CA vouches for)"),
+        Some(index) if !verifies && is_known => refuse_unverified(check, access, index),
+        None if verifies && !check.is_refused("principals") => check.refuse("grpc_tls_client_ca", "--grpc-tls-client-ca is set, and no principal is known by a certificate: set client_certificate in a [[principals]] table of --config (\"*\" is any certificate that the CA vouches for)"),
         _ => {}
     }
     let by_token = principals().any(|principal| !principal.token_hashes.is_empty());
@@ -185,8 +190,26 @@ fn check_certificates(check: &mut Check<'_>, grpc: &PortConfig, access: &AccessC
     }
 }
 
+/// Refuses a principal that is known by a certificate where nothing verifies one.
+fn refuse_unverified(check: &mut Check<'_>, access: &AccessConfig, index: usize) {
+    const KEY: &str = "grpc_tls_client_ca";
+    let name = access
+        .principals
+        .get(index)
+        .map(|principal| &*principal.name);
+    let name = name.unwrap_or_default();
+    let message = format!(
+        "principal {name:?} has a client_certificate, and nothing verifies certificates: set --grpc-tls-client-ca, --grpc-tls-cert and --grpc-tls-key"
+    );
+    let document = &check.settings.document;
+    match document.line_of_principal(index) {
+        Some(line) => check.report.refuse(document.place(line), KEY, message),
+        None => check.refuse(KEY, message),
+    }
+}
+
 /// Refuses two listeners at one address.
-fn check_listeners(check: &mut Check<'_>, listeners: [(&'static str, SocketAddr); 3]) {
+fn check_listeners(check: &mut Check<'_>, listeners: &[(&'static str, SocketAddr)]) {
     let flag = |key: &str| format!("--{}", key.replace('_', "-"));
     for (index, (key, address)) in listeners.iter().enumerate() {
         let others = listeners.iter().take(index);

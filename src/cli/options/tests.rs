@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
 
+use super::all::parse;
 use super::period::PeriodMax;
 use super::{Limit, OPTIONS, Origin, Period, Settings, Size, check};
 use crate::app::Config;
@@ -44,6 +45,142 @@ fn every_default_is_valid_and_every_invalid_value_is_reported() {
             "{}",
             option.key
         );
+    }
+}
+
+/// The errors in a file, by line and key.
+fn refused_in(file: &str) -> Vec<(usize, String)> {
+    let settings = Settings {
+        document: parse("clerkcast.toml", file),
+        environment: Environment::LeftOut,
+        ..Settings::default()
+    };
+    let problems = check(&settings).err().unwrap_or_default();
+    let located = problems.into_iter();
+    located
+        .map(|problem| (problem.line(), problem.key))
+        .collect()
+}
+
+const FILE_OF_NATS: &str = "log = \"nats\"\nnats_url = \"nats://127.0.0.1\"\n";
+
+/// Lines that are wrong whatever else stands in the file, with their keys.
+fn wrong_lines(is_on_nats: bool) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    for option in OPTIONS.iter().filter(|option| option.is_in_file()) {
+        let key = option.key;
+        if is_on_nats && ["log", "nats_url"].contains(&key) {
+            continue;
+        }
+        lines.push((key, format!("{key} = []\n")));
+        let is_path = ["_dir", "_cert", "_key", "_ca", "_credentials"];
+        let is_read = is_on_nats || !key.starts_with("nats_");
+        if is_read && !is_path.iter().any(|end| key.ends_with(end)) {
+            lines.push((key, format!("{key} = \"\\u0001\"\n")));
+        }
+    }
+    lines
+}
+
+#[test]
+fn two_wrong_values_are_two_errors_with_their_lines() {
+    for (start, is_on_nats) in [("", false), (FILE_OF_NATS, true)] {
+        let lines = wrong_lines(is_on_nats);
+        let first = start.lines().count() + 1;
+        for (index, (key, line)) in lines.iter().enumerate() {
+            for (other, another) in lines.iter().skip(index).filter(|(other, _)| other != key) {
+                let file = [start, line, another].concat();
+                let expected = [(first, (*key).to_owned()), (first + 1, (*other).to_owned())];
+                assert_eq!(refused_in(&file), expected, "{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_follows_from_an_error_is_not_an_error_of_its_own() {
+    let hash = format!("token_hash = \"sha256:{}\"\n", "0".repeat(64));
+    let by_certificate = "[[principals]]\nname = \"a\"\nclient_certificate = \"a\"\n";
+    let secret = "signing_secrets = [\"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"]\n";
+    let on_nats = |more: &str| format!("{FILE_OF_NATS}{more}");
+    let cases: [(String, &[(usize, &str)]); 21] = [
+        ("body_limit = \"1GiB\"".into(), &[(1, "body_limit")]),
+        (
+            "body_limit = \"1GiB\"\nin_flight_limit = \"x\"".into(),
+            &[(1, "body_limit"), (2, "in_flight_limit")],
+        ),
+        (
+            "body_limit = \"x\"\nin_flight_limit = \"1KiB\"".into(),
+            &[(1, "body_limit")],
+        ),
+        (
+            "in_flight_limit = \"1KiB\"".into(),
+            &[(1, "in_flight_limit")],
+        ),
+        (
+            "http_listen = \"x\"\ngrpc_listen = \"127.0.0.1:8080\"".into(),
+            &[(1, "http_listen")],
+        ),
+        (
+            "http_allow_from = []\nhttp_trusted_proxies = \"10.0.0.0/8\"".into(),
+            &[(1, "http_allow_from")],
+        ),
+        (
+            "http_tls_cert = []\nhttp_tls_key = \"/none\"".into(),
+            &[(1, "http_tls_cert")],
+        ),
+        ("log = \"x\"\nnats_url = \"nats://h\"".into(), &[(1, "log")]),
+        ("log = \"nats\"\nnats_url = []".into(), &[(2, "nats_url")]),
+        (
+            on_nats("nats_tls_cert = []\nnats_tls_key = \"/none\""),
+            &[(3, "nats_tls_cert")],
+        ),
+        (on_nats("retain_for = \"24h\""), &[(3, "retain_for")]),
+        (
+            on_nats("nats_duplicate_window = \"60d\""),
+            &[(3, "nats_duplicate_window")],
+        ),
+        (
+            on_nats("retain_for = \"x\"\nnats_duplicate_window = \"60d\""),
+            &[(3, "retain_for")],
+        ),
+        (
+            "grpc_listen = \"0.0.0.0:1\"\nprincipals = [1]".into(),
+            &[(2, "principals")],
+        ),
+        (
+            "grpc_listen = \"0.0.0.0:1\"\ngrpc_allow_anonymous = 1".into(),
+            &[(2, "grpc_allow_anonymous")],
+        ),
+        (by_certificate.into(), &[(1, "grpc_tls_client_ca")]),
+        (
+            format!("grpc_tls_client_ca = []\n{by_certificate}"),
+            &[(1, "grpc_tls_client_ca")],
+        ),
+        (
+            format!("grpc_tls_client_ca = \"/none\"\n{by_certificate}"),
+            &[(1, "grpc_tls_client_ca")],
+        ),
+        (
+            format!("[[principals]]\nname = 5\n{hash}"),
+            &[(2, "principals[0].name")],
+        ),
+        (
+            format!("[[sources]]\nname = 5\n{secret}[[sources]]\nname = 5\n{secret}"),
+            &[(2, "sources[0].name"), (5, "sources[1].name")],
+        ),
+        // Its secret is in the environment, which is left out.
+        (
+            format!("[[principals]]\nname = \"a\"\nsources = [\"default\"]\n{hash}"),
+            &[],
+        ),
+    ];
+    for (file, expected) in cases {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(line, key)| (*line, (*key).to_owned()))
+            .collect();
+        assert_eq!(refused_in(&file), expected, "{file}");
     }
 }
 

@@ -127,7 +127,8 @@ impl WebhookOptions {
         let in_flight = self
             .in_flight_limit
             .unwrap_or_else(|| size_of(default.in_flight_bytes_max));
-        if in_flight < body {
+        let is_known = !check.is_refused("body_limit") && !check.is_refused("in_flight_limit");
+        if is_known && in_flight < body {
             check.refuse("in_flight_limit", "must be at least --body-limit");
         }
         (body, in_flight)
@@ -135,7 +136,10 @@ impl WebhookOptions {
 
     fn allow_list(self, check: &mut Check<'_>) -> Option<AllowList> {
         if !check.settings.has("http_allow_from") {
-            if check.settings.has("http_trusted_proxies") {
+            let is_known = ["http_allow_from", "http_trusted_proxies"]
+                .iter()
+                .all(|key| !check.is_refused(key));
+            if is_known && check.settings.has("http_trusted_proxies") {
                 check.refuse("http_trusted_proxies", "--http-trusted-proxies has no effect without --http-allow-from: set both, or neither");
             }
             return None;
