@@ -3,6 +3,8 @@
 //! A check reads the files that the configuration names, binds nothing and contacts no
 //! server.
 
+use std::path::Path;
+
 use super::check::Check;
 use super::doors::DoorOptions;
 use super::fanout::FanoutOptions;
@@ -17,6 +19,7 @@ use super::webhook::WebhookOptions;
 use crate::app::file::{Document, Problem, check_principals};
 use crate::app::{Config, LogConfig};
 use crate::log::jetstream;
+use crate::log::sqlite::{Obstacle, find_obstacle};
 use crate::telemetry::{Level, LogFormat};
 use crate::webhook::{DEFAULT_SOURCE, Source};
 
@@ -66,15 +69,17 @@ pub fn check(settings: &Settings) -> Result<Checked, Vec<Problem>> {
     })
 }
 
-/// Checks all options, and the files that a gateway reads when it connects to NATS.
+/// Checks all options, the files that a gateway reads when it connects to NATS, and whether this
+/// user could open an embedded log.
 ///
 /// # Errors
 /// With all errors.
 pub fn check_with_files(settings: &Settings) -> Result<Checked, Vec<Problem>> {
-    let checked = check(settings)?;
+    let mut checked = check(settings)?;
     let mut files = Check::new(settings);
-    if let LogConfig::Nats(stream) = &checked.config.log {
-        nats::check_files(&mut files, &stream.security);
+    match &checked.config.log {
+        LogConfig::Nats(stream) => nats::check_files(&mut files, &stream.security),
+        LogConfig::Embedded(log) => checked.warnings.extend(doubt_about(&log.data_dir)),
     }
     match files.report.problems.is_empty() {
         true => Ok(checked),
@@ -128,6 +133,18 @@ fn config(check: &mut Check<'_>) -> (Config, Vec<String>) {
     };
     PortOptions::read(check).config(check, &mut config);
     (config, in_environment)
+}
+
+/// A warning about a data directory that the user of the gateway may be able to use, though this
+/// one is not.
+fn doubt_about(data_dir: &Path) -> Option<String> {
+    match find_obstacle(data_dir)? {
+        Obstacle::ForThisUser(obstacle) => Some(format!(
+            "--data-dir: {obstacle}; the user of the gateway must be able to"
+        )),
+        // An error already.
+        Obstacle::ForAll(_) => None,
+    }
 }
 
 fn names_of(sources: &[Source]) -> Vec<String> {

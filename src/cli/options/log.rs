@@ -12,10 +12,13 @@ use super::period::{Period, PeriodMax};
 use super::size::Size;
 use super::value::{Value, read_text};
 use crate::app::{LogConfig, NO_NATS};
-use crate::log::{jetstream, sqlite};
+use crate::log::jetstream;
+use crate::log::sqlite::{self, Obstacle, find_obstacle};
 
 /// Minimum size of the log; retention would remove a smaller one as fast as it is written.
 const RETAIN_BYTES_MIN: Size = Size(16 << 20);
+/// Below this, an application that is down for a night misses events.
+const RETAIN_FOR_ADVISED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum time for which events and ids are kept; `off` keeps events for longer.
 const KEPT_MAX: PeriodMax = PeriodMax {
     period: Period(Duration::from_secs(10 * 31_557_600)),
@@ -91,8 +94,16 @@ impl LogOptions {
         }
         let default = sqlite::Config::default();
         let (retain_for, retain_bytes) = retention;
+        let data_dir = self.data_dir.unwrap_or(default.data_dir);
+        if !check.is_refused("log")
+            && !check.is_refused("data_dir")
+            && let Some(Obstacle::ForAll(obstacle)) = find_obstacle(&data_dir)
+        {
+            let message = format!("{obstacle}: name a directory, or the place for a new one");
+            check.refuse("data_dir", message);
+        }
         LogConfig::Embedded(sqlite::Config {
-            data_dir: self.data_dir.unwrap_or(default.data_dir),
+            data_dir,
             retain_for,
             retain_bytes,
             ..default
@@ -110,6 +121,12 @@ impl RetentionOptions {
                 .or(default.retain_for),
             None => default.retain_for,
         };
+        if retain_for.is_some_and(|period| period < RETAIN_FOR_ADVISED) {
+            let shown = Limit(retain_for.map(Period));
+            check.report.warn(format!(
+                "events are removed after {shown} (--retain-for): an application that is down for longer, such as over a night, misses events"
+            ));
+        }
         let retain_bytes = match self.retain_bytes {
             Some(Limit(given)) => given.map(|Size(bytes)| bytes),
             None => default.retain_bytes,

@@ -22,6 +22,7 @@ mod error;
 mod files;
 mod index;
 mod indexer;
+mod obstacle;
 mod outside;
 mod reader;
 mod retention;
@@ -70,6 +71,7 @@ use shared::Shared;
 pub use backup::{BackedUp, Backup, BackupError, Unfinished};
 pub use config::Config;
 pub use error::OpenError;
+pub use obstacle::{Obstacle, find_obstacle};
 pub use retired::RetiredId;
 pub use schema::exists;
 #[doc(hidden)]

@@ -1,12 +1,14 @@
 //! `clerkcast config check`.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
 use super::{BILLING, Configured, secret_of, source, write};
-use crate::harness::{OTHER_SECRET, SECRET, binary};
+use crate::harness::{Gateway, OTHER_SECRET, Options, SECRET, binary};
 use crate::readme::toml_block;
 use crate::refused::refused_start;
 
@@ -302,5 +304,105 @@ fn check_and_serve_agree() {
         assert_eq!(checked.status.code(), Some(0), "{right}: {checked:?}");
         let env = vec![("CLERK_PROD_SECRETS".to_owned(), SECRET.to_owned())];
         drop(Configured::start_with(&right, env));
+    }
+}
+
+#[test]
+fn check_and_serve_agree_about_the_data_directory() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let at = directory.path();
+    let file = write(at, "file", "");
+    let checked_with = |data_dir: &str| {
+        check(|command| {
+            command.args(["--json", "--data-dir", data_dir]);
+        })
+    };
+    for data_dir in [
+        file.clone(),
+        format!("{file}/below"),
+        format!("{file}/below/it"),
+        at.join("x".repeat(300)).display().to_string(),
+    ] {
+        let checked = checked_with(&data_dir);
+        assert_eq!(checked.status.code(), Some(2), "{data_dir}: {checked:?}");
+        let json: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+        let errors = json["errors"].as_array().expect("a list");
+        assert_eq!(errors.len(), 1, "{json}");
+        assert_eq!(errors[0]["key"], "data_dir", "{json}");
+        let message = errors[0]["message"].as_str().expect("text");
+        let (code, said) = refused_start(|command| {
+            command.args(["--data-dir", &data_dir]);
+        });
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(message), "{message} is not in {said}");
+    }
+    for data_dir in [at.join("new"), at.join("new/below"), at.to_owned()] {
+        let before = data_dir.exists();
+        let data_dir = data_dir.display().to_string();
+        let checked = checked_with(&data_dir);
+        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+        let json: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+        assert_eq!(json["warnings"], serde_json::json!([]), "{json}");
+        assert_eq!(Path::new(&data_dir).exists(), before, "nothing is created");
+        drop(Gateway::start_with(Options::args(&[
+            "--data-dir",
+            &data_dir,
+        ])));
+        std::fs::remove_dir_all(at.join("new")).unwrap_or_default();
+    }
+}
+
+/// The check may run as another user than the gateway, or before a volume is mounted.
+#[test]
+fn a_data_directory_that_this_user_cannot_write_to_is_a_warning() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let at = directory.path();
+    let program = at.join("clerkcast");
+    std::fs::copy(binary().get_program(), &program).expect("copied");
+    let closed = at.join("closed");
+    std::fs::create_dir(&closed).expect("made");
+    let set = |path: &Path, mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, mode).expect("set");
+    };
+    set(at, 0o755);
+    set(&closed, 0o555);
+    for (data_dir, expected) in [
+        (closed.clone(), "this user cannot write to"),
+        (closed.join("new"), "this user cannot create it in"),
+    ] {
+        let mut command = Command::new(&program);
+        command.args(["config", "check", "--json", "--data-dir"]);
+        command
+            .arg(&data_dir)
+            .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65_534).gid(65_534);
+        }
+        let output = command.current_dir("/").output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let warnings = json["warnings"].as_array().expect("a list");
+        assert_eq!(warnings.len(), 1, "{json}");
+        let warning = warnings[0].as_str().expect("text");
+        let path = data_dir.display().to_string();
+        assert!(
+            warning.contains(expected) && warning.contains(&path),
+            "{warning}"
+        );
+    }
+}
+
+#[test]
+fn retention_shorter_than_a_day_is_a_warning() {
+    for (retain_for, is_doubted) in [("23h", true), ("1s", true), ("1d", false), ("off", false)] {
+        let checked = check(|command| {
+            command.args(["--json", "--retain-for", retain_for]);
+        });
+        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+        let json: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+        let warnings = json["warnings"].to_string();
+        let expected = format!("events are removed after {retain_for} (--retain-for)");
+        assert_eq!(warnings.contains(&expected), is_doubted, "{warnings}");
     }
 }
