@@ -97,90 +97,84 @@ fn two_wrong_values_are_two_errors_with_their_lines() {
     }
 }
 
+/// Files with one cause that could show in several options, and the errors in each.
+const DEPENDENT: [(&str, &str); 21] = [
+    ("body_limit = '1GiB'", "1 body_limit"),
+    ("body_limit = 'x'\nin_flight_limit = '1KiB'", "1 body_limit"),
+    (
+        "body_limit = '1GiB'\nin_flight_limit = 'x'",
+        "1 body_limit, 2 in_flight_limit",
+    ),
+    ("in_flight_limit = '1KiB'", "1 in_flight_limit"),
+    (
+        "http_listen = 'x'\ngrpc_listen = '127.0.0.1:8080'",
+        "1 http_listen",
+    ),
+    (
+        "http_allow_from = []\nhttp_trusted_proxies = '10.0.0.0/8'",
+        "1 http_allow_from",
+    ),
+    (
+        "http_tls_cert = []\nhttp_tls_key = '/none'",
+        "1 http_tls_cert",
+    ),
+    ("log = 'x'\nnats_url = 'nats://h'", "1 log"),
+    ("log = 'nats'\nnats_url = []", "2 nats_url"),
+    (
+        "NATS\nnats_tls_cert = []\nnats_tls_key = '/none'",
+        "3 nats_tls_cert",
+    ),
+    ("NATS\nretain_for = '24h'", "3 retain_for"),
+    (
+        "NATS\nnats_duplicate_window = '60d'",
+        "3 nats_duplicate_window",
+    ),
+    (
+        "NATS\nretain_for = 'x'\nnats_duplicate_window = '60d'",
+        "3 retain_for",
+    ),
+    (
+        "grpc_listen = '0.0.0.0:1'\nprincipals = [1]",
+        "2 principals",
+    ),
+    (
+        "grpc_listen = '0.0.0.0:1'\ngrpc_allow_anonymous = 1",
+        "2 grpc_allow_anonymous",
+    ),
+    (
+        "[[principals]]\nname = 'a'\nclient_certificate = 'a'",
+        "1 grpc_tls_client_ca",
+    ),
+    (
+        "grpc_tls_client_ca = []\n[[principals]]\nname = 'a'\nclient_certificate = 'a'",
+        "1 grpc_tls_client_ca",
+    ),
+    (
+        "grpc_tls_client_ca = 'x'\n[[principals]]\nname = 'a'\nclient_certificate = 'a'",
+        "1 grpc_tls_client_ca",
+    ),
+    ("[[principals]]\nname = 5\nHASH", "2 principals[0].name"),
+    (
+        "[[sources]]\nname = 5\nSECRET\n[[sources]]\nname = 5\nSECRET",
+        "2 sources[0].name, 5 sources[1].name",
+    ),
+    // Its secret is in the environment, which is left out.
+    (
+        "[[principals]]\nname = 'a'\nsources = ['default']\nHASH",
+        "",
+    ),
+];
+
 #[test]
 fn what_follows_from_an_error_is_not_an_error_of_its_own() {
-    let hash = format!("token_hash = \"sha256:{}\"\n", "0".repeat(64));
-    let by_certificate = "[[principals]]\nname = \"a\"\nclient_certificate = \"a\"\n";
-    let secret = "signing_secrets = [\"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"]\n";
-    let on_nats = |more: &str| format!("{FILE_OF_NATS}{more}");
-    let cases: [(String, &[(usize, &str)]); 21] = [
-        ("body_limit = \"1GiB\"".into(), &[(1, "body_limit")]),
-        (
-            "body_limit = \"1GiB\"\nin_flight_limit = \"x\"".into(),
-            &[(1, "body_limit"), (2, "in_flight_limit")],
-        ),
-        (
-            "body_limit = \"x\"\nin_flight_limit = \"1KiB\"".into(),
-            &[(1, "body_limit")],
-        ),
-        (
-            "in_flight_limit = \"1KiB\"".into(),
-            &[(1, "in_flight_limit")],
-        ),
-        (
-            "http_listen = \"x\"\ngrpc_listen = \"127.0.0.1:8080\"".into(),
-            &[(1, "http_listen")],
-        ),
-        (
-            "http_allow_from = []\nhttp_trusted_proxies = \"10.0.0.0/8\"".into(),
-            &[(1, "http_allow_from")],
-        ),
-        (
-            "http_tls_cert = []\nhttp_tls_key = \"/none\"".into(),
-            &[(1, "http_tls_cert")],
-        ),
-        ("log = \"x\"\nnats_url = \"nats://h\"".into(), &[(1, "log")]),
-        ("log = \"nats\"\nnats_url = []".into(), &[(2, "nats_url")]),
-        (
-            on_nats("nats_tls_cert = []\nnats_tls_key = \"/none\""),
-            &[(3, "nats_tls_cert")],
-        ),
-        (on_nats("retain_for = \"24h\""), &[(3, "retain_for")]),
-        (
-            on_nats("nats_duplicate_window = \"60d\""),
-            &[(3, "nats_duplicate_window")],
-        ),
-        (
-            on_nats("retain_for = \"x\"\nnats_duplicate_window = \"60d\""),
-            &[(3, "retain_for")],
-        ),
-        (
-            "grpc_listen = \"0.0.0.0:1\"\nprincipals = [1]".into(),
-            &[(2, "principals")],
-        ),
-        (
-            "grpc_listen = \"0.0.0.0:1\"\ngrpc_allow_anonymous = 1".into(),
-            &[(2, "grpc_allow_anonymous")],
-        ),
-        (by_certificate.into(), &[(1, "grpc_tls_client_ca")]),
-        (
-            format!("grpc_tls_client_ca = []\n{by_certificate}"),
-            &[(1, "grpc_tls_client_ca")],
-        ),
-        (
-            format!("grpc_tls_client_ca = \"/none\"\n{by_certificate}"),
-            &[(1, "grpc_tls_client_ca")],
-        ),
-        (
-            format!("[[principals]]\nname = 5\n{hash}"),
-            &[(2, "principals[0].name")],
-        ),
-        (
-            format!("[[sources]]\nname = 5\n{secret}[[sources]]\nname = 5\n{secret}"),
-            &[(2, "sources[0].name"), (5, "sources[1].name")],
-        ),
-        // Its secret is in the environment, which is left out.
-        (
-            format!("[[principals]]\nname = \"a\"\nsources = [\"default\"]\n{hash}"),
-            &[],
-        ),
-    ];
-    for (file, expected) in cases {
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(line, key)| (*line, (*key).to_owned()))
-            .collect();
-        assert_eq!(refused_in(&file), expected, "{file}");
+    let hash = format!("token_hash = 'sha256:{}'", "0".repeat(64));
+    let secret = "signing_secrets = ['whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD']";
+    for (file, expected) in DEPENDENT {
+        let file = file.replace("NATS", FILE_OF_NATS.trim_end());
+        let file = file.replace("HASH", &hash).replace("SECRET", secret);
+        let refused = refused_in(&file).into_iter();
+        let refused: Vec<_> = refused.map(|(line, key)| format!("{line} {key}")).collect();
+        assert_eq!(refused.join(", "), expected, "{file}");
     }
 }
 
