@@ -10,8 +10,8 @@ use crate::event::numbers::saturating;
 use crate::log::error::AppendError;
 use crate::log::record::Writability;
 use crate::log::sqlite::checkpoint::Checkpoints;
+use crate::log::sqlite::describe::describe;
 use crate::log::sqlite::files::Files;
-use crate::log::sqlite::reader;
 use crate::log::sqlite::schema::BUSY_TIMEOUT;
 use crate::log::sqlite::shared::Shared;
 
@@ -125,13 +125,11 @@ impl Health {
 }
 
 fn note_contents(connection: &Connection, shared: &Shared) -> rusqlite::Result<()> {
-    let used = reader::used_bytes(connection)?;
-    let oldest = reader::oldest_receive_time(connection)?;
-    let newest = shared.bounds().last_receive_time;
-    shared.metrics.used_bytes.set(saturating(used));
-    shared
-        .metrics
-        .note_ends(oldest.map(|oldest| (oldest, newest)));
+    let described = describe(connection, shared)?;
+    let metrics = &shared.metrics;
+    metrics.used_bytes.set(saturating(described.counted_bytes));
+    let (oldest, newest) = (described.oldest_receive_time, described.newest_receive_time);
+    metrics.note_ends(oldest.zip(newest));
     Ok(())
 }
 
