@@ -93,11 +93,19 @@ impl SigningSecret {
         Ok(Self { key: key.into() })
     }
 
-    /// Parses secrets that are separated by white space or commas, such as one a line.
+    /// Parses secrets that are separated by white space or commas, such as one a line. A newline
+    /// at either end separates nothing, and is refused as a stray one.
     ///
     /// # Errors
     /// With what is wrong with the first bad one.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, InvalidSecret> {
+        let list = text.trim_matches([' ', '\t', ',']);
+        let ends = [list.chars().next(), list.chars().next_back()];
+        for end in ends.into_iter().flatten() {
+            if matches!(end, '\n' | '\r') {
+                reject_stray_characters(end.encode_utf8(&mut [0; 1]))?;
+            }
+        }
         let parts = text.split(is_separator).filter(|part| !part.is_empty());
         let secrets: Vec<Self> = parts.map(Self::parse).collect::<Result<_, _>>()?;
         if secrets.is_empty() {
@@ -299,16 +307,19 @@ mod tests {
         let expected = texts.map(|text| SigningSecret::parse(text).expect("valid"));
         for separator in [" ", ",", ", ", "\t", "\n", "\r\n", "\n\n", " ,\n"] {
             let text = texts.join(separator);
-            for text in [
-                format!("{text}{separator}"),
-                format!("{separator}{text}"),
-                text,
-            ] {
+            let list = SigningSecret::parse_list(&text);
+            assert_eq!(list.as_deref(), Ok(&expected[..]), "{separator:?}");
+            let has_newline = separator.contains('\n');
+            for text in [format!("{text}{separator}"), format!("{separator}{text}")] {
                 let list = SigningSecret::parse_list(&text);
-                assert_eq!(list.as_deref(), Ok(&expected[..]), "{separator:?}");
+                let is_stray = matches!(list, Err(InvalidSecret::StrayCharacter(_)));
+                assert_eq!(is_stray, has_newline, "{text:?}");
             }
-            let list = SigningSecret::parse_list(separator);
-            assert_eq!(list, Err(InvalidSecret::Empty), "{separator:?}");
+            assert!(SigningSecret::parse_list(separator).is_err());
+        }
+        for nothing in ["", " ", " , "] {
+            let list = SigningSecret::parse_list(nothing);
+            assert_eq!(list, Err(InvalidSecret::Empty), "{nothing:?}");
         }
         // Pasted from a page: a separator for the eye only.
         for separator in ["\u{a0}", "\u{2028}", ";"] {

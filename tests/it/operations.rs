@@ -260,6 +260,11 @@ fn a_bad_configuration_is_reported_at_start_with_a_remedy() {
         (&[], Some("whsec_123"), "placeholder"),
         (
             &[],
+            Some("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n"),
+            "newline",
+        ),
+        (
+            &[],
             Some("\"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\""),
             "quotation mark",
         ),

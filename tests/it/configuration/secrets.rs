@@ -130,7 +130,8 @@ fn a_file_without_a_secret_is_reported_by_its_variable() {
     let right = write(at, "right", OTHER_SECRET);
     let empty = write(at, "empty", "\n");
     let large = write(at, "large", &OTHER_SECRET.repeat(200));
-    let blank = write(at, "blank", "\n \n");
+    let two = write(at, "two", &format!("{OTHER_SECRET}\n\n"));
+    let blank = write(at, "blank", " \n");
     let second = write(at, "second", &format!("{OTHER_SECRET}\nsk_live_x\n"));
     let none = at.join("none").display().to_string();
     for variable in VARIABLES {
@@ -138,6 +139,7 @@ fn a_file_without_a_secret_is_reported_by_its_variable() {
         for (path, expected) in [
             (&empty, "is empty"),
             (&large, "larger than 4 KiB"),
+            (&two, "newline"),
             (&blank, "is empty"),
             (&second, "a Clerk secret key"),
             (&none, "cannot read"),
@@ -168,8 +170,8 @@ fn a_file_without_a_secret_is_reported_by_its_variable() {
 #[tokio::test]
 async fn secrets_on_lines_of_their_own_are_each_tried() {
     let directory = TempDir::new().expect("a temporary directory");
-    let both = format!("{SECRET}\n{OTHER_SECRET}\n");
-    let file = write(directory.path(), "both", &both);
+    let both = format!("{SECRET}\n{OTHER_SECRET}");
+    let file = write(directory.path(), "both", &format!("{both}\n"));
     let configured = Configured::start_with(
         &[
             source("a", &format!("signing_secrets_file = [\"{file}\"]")),
