@@ -162,11 +162,11 @@ impl Hub {
         match lineage {
             // Its run may have been removed with it, a moment ago.
             Lineage::Lost { .. } if cursor.position < self.log.bounds().trimmed => {}
-            Lineage::Replaced => return Err(Error::OtherEvent),
             Lineage::Lost { common } => {
                 let common = common.map(|position| self.cursor(position));
                 return Err(Error::OtherHistory { common });
             }
+            Lineage::Replaced => return Err(Error::OtherEvent),
             Lineage::Same => {}
         }
         Ok(cursor.position)

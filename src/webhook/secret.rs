@@ -100,10 +100,9 @@ impl SigningSecret {
     /// With what is wrong with the first bad one.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, InvalidSecret> {
         let list = text.trim_matches([' ', '\t', ',']);
-        let ends = [list.chars().next(), list.chars().next_back()];
-        for end in ends.into_iter().flatten() {
-            if matches!(end, '\n' | '\r') {
-                reject_stray_characters(end.encode_utf8(&mut [0; 1]))?;
+        for (end, name) in [('\n', "a newline"), ('\r', "a carriage return")] {
+            if list.starts_with(end) || list.ends_with(end) {
+                return Err(InvalidSecret::StrayCharacter(name));
             }
         }
         let parts = text.split(is_separator).filter(|part| !part.is_empty());

@@ -204,9 +204,6 @@ async fn a_truncated_stream_ends_the_gateway() {
     is_said(&gateway, "the stream was truncated").await;
 }
 
-async fn ready(gateway: &Gateway) {
-    eventually("it is ready", || async {
-        gateway.admin_get("/readyz").await.status == 200
-    })
-    .await;
+pub(super) async fn ready(gateway: &Gateway) {
+    eventually("it is ready", || is_ready(gateway)).await;
 }

@@ -8,6 +8,7 @@ use clerkcast::proto::{
 };
 use tonic::Code;
 
+use super::away::ready;
 use super::place::on;
 use super::server::Server;
 use crate::harness::{Gateway, body, eventually};
@@ -103,13 +104,6 @@ fn copy_stream(from: &Path, to: &Path) {
     assert!(copied.expect("cp runs").success());
 }
 
-async fn is_ready(gateway: &Gateway) {
-    eventually("it is ready", || async {
-        gateway.admin_get("/readyz").await.status == 200
-    })
-    .await;
-}
-
 /// What a power cut can leave where the cells were synced, and the stream was not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_its_end_hides_no_new_event_from_a_subscription() {
@@ -120,7 +114,7 @@ async fn a_stream_without_its_end_hides_no_new_event_from_a_subscription() {
     server.stop();
     let synced = server.copy_of_store();
     server.run();
-    is_ready(&gateway).await;
+    ready(&gateway).await;
     post(&gateway, &["lost_1", "lost_2", "lost_3"]).await;
     caller.create(named("crm")).await.expect("created");
     let mut worker = caller.worker("crm").await;
@@ -133,7 +127,7 @@ async fn a_stream_without_its_end_hides_no_new_event_from_a_subscription() {
     copy_stream(synced.path(), store.path());
     server.replace_store(&store);
     server.run();
-    is_ready(&gateway).await;
+    ready(&gateway).await;
     let event = body("user.created", "user_1");
     let refused = gateway.post("msg_refused", event).await;
     assert_eq!(refused.status, 503, "{}", refused.text);

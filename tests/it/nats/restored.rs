@@ -9,9 +9,10 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tonic_types::StatusExt as _;
 
+use super::away::ready;
 use super::place::on;
 use super::server::Server;
-use crate::harness::{Gateway, after, body, eventually, from_earliest, types};
+use crate::harness::{Gateway, after, body, from_earliest, types};
 
 /// What `nats stream backup` writes.
 struct Snapshot {
@@ -138,8 +139,7 @@ async fn reliable_a_stream_without_its_end_hides_no_new_event() {
     server.stop();
     let synced = server.copy_of_store();
     server.run();
-    let is_ready = async || gateway.admin_get("/readyz").await.status == 200;
-    eventually("it is ready", is_ready).await;
+    ready(&gateway).await;
     post(&gateway, "lost", 3).await;
     let mut cursors = Vec::new();
     let mut stream = gateway.subscribe(from_earliest()).await;
@@ -155,7 +155,7 @@ async fn reliable_a_stream_without_its_end_hides_no_new_event() {
     server.kill();
     server.replace_store(&synced);
     server.run();
-    eventually("it is ready", is_ready).await;
+    ready(&gateway).await;
     let refused = gateway
         .post("refused", body("user.updated", "user_1"))
         .await;
